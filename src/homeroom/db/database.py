@@ -1,0 +1,77 @@
+"""The contract of a database: short write transactions in lanes, and snapshots to read from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import IntEnum
+from typing import Literal
+
+import structlog
+
+from homeroom.clock import Clock
+from homeroom.db.tx import Tx
+
+log = structlog.get_logger(__name__)
+Listener = Callable[[Sequence[tuple[str, str]]], None]
+
+
+class Lane(IntEnum):
+    """Who goes first when several wait to write: job claims before requests before ingest."""
+
+    JOBS = 0
+    REQUEST = 1
+    INGEST = 2
+
+
+class Database(ABC):
+    """A database that hands out transactions. Built in ``wiring`` only."""
+
+    dialect: Literal["sqlite", "postgresql"]
+
+    def __init__(self, clock: Clock) -> None:
+        """Take the clock that gives every transaction its ``now``."""
+        self.clock = clock
+        self._listeners: list[Listener] = []
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect; raise ``Unavailable`` where that fails."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what runs and disconnect."""
+
+    @abstractmethod
+    def write(self, lane: Lane = Lane.REQUEST) -> AbstractAsyncContextManager[Tx]:
+        """Open a write transaction; it commits at the end of the block, or rolls back on an error.
+
+        Raises ``Unavailable`` if the database is locked or away for longer than its time-out.
+        """
+
+    @abstractmethod
+    def read(self) -> AbstractAsyncContextManager[Tx]:
+        """Open a snapshot that cannot write and lives at most 5 seconds."""
+
+    @abstractmethod
+    async def interrupt(self) -> None:
+        """Make the statement that the writer is running fail, if one runs."""
+
+    async def ping(self) -> None:
+        """Read something; raise ``Unavailable`` where that fails."""
+        async with self.read() as tx:
+            await tx.fetch("SELECT 1")
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with the (topic, id) pairs of every commit; return how to stop it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _committed(self, tx: Tx) -> None:
+        """Run what waited for the commit, and pass its topics on."""
+        for call in tx.committed():
+            call()
+        if tx.topics:
+            for listener in list(self._listeners):
+                listener(tx.topics)

@@ -1,0 +1,18 @@
+"""The ledger and what is rolled up from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+revision: str = "0006_progress"
+down_revision: str | None = "0005_completion"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    """Create the tables of this room."""
+
+
+def downgrade() -> None:
+    """Drop the tables of this room."""

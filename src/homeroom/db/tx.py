@@ -1,0 +1,60 @@
+"""One transaction, the same class for SQLite and PostgreSQL: ``execute``, ``executemany``, ``fetch``.
+
+Every store takes a ``Tx``, so that one commit can span rooms. A statement is either SQL text with
+``?`` placeholders that both databases understand, or a SQLAlchemy Core construct. Rows are tuples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy.sql import ClauseElement
+
+Statement = str | ClauseElement
+Row = tuple[Any, ...]
+
+
+class Tx(ABC):
+    """A transaction that is open: all it did is committed together, or not at all."""
+
+    dialect: Literal["sqlite", "postgresql"]
+
+    def __init__(self, now: int) -> None:
+        """Start with the instant (microseconds UTC) that all rows of this commit carry."""
+        self.now = now
+        self.topics: list[tuple[str, str]] = []
+        self._after_commit: list[Callable[[], None]] = []
+
+    @abstractmethod
+    async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+
+    @abstractmethod
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement once for every row of values and return how many rows changed."""
+
+    @abstractmethod
+    async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and return all its rows."""
+
+    async def fetch_one(self, statement: Statement, values: Sequence[Any] = ()) -> Row | None:
+        """Return the first row of a statement, or None."""
+        rows = await self.fetch(statement, values)
+        return rows[0] if rows else None
+
+    def notify(self, topic: str, id: str) -> None:
+        """Tell the database's subscribers, after the commit, that ``id`` of ``topic`` changed.
+
+        It is a hint and may be lost; nothing that must happen may depend on it.
+        """
+        self.topics.append((topic, id))
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call something once this is committed; it is forgotten if the transaction fails."""
+        self._after_commit.append(call)
+
+    def committed(self) -> Iterable[Callable[[], None]]:
+        """Return what waits for the commit (for the database that runs this transaction)."""
+        return self._after_commit

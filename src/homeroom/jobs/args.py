@@ -1,0 +1,37 @@
+"""What a job is asked to do: one msgspec type a kind, which declares the kind's defaults (pure)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+import msgspec
+
+from homeroom.jobs.backoff import Backoff
+
+HIGH, NORMAL, LOW = 10, 5, 1
+"""Priorities are 1 to 10 and 10 is the most urgent (seed 000)."""
+
+
+class JobArgs(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=False):
+    """The arguments of one job kind. Subclasses add fields and set ``kind`` and ``queue``.
+
+    A field that is added later needs a default, so that payloads of the previous version are read;
+    a payload that changes shape raises ``version`` and reads the old one in ``upgrade``.
+    """
+
+    kind: ClassVar[str]
+    """``feature.verb``, unique in the program."""
+    queue: ClassVar[str]
+    """Which queue runs it; no colons."""
+    priority: ClassVar[int] = NORMAL
+    max_retries: ClassVar[int] = 3
+    """Attempts after the first one."""
+    timeout: ClassVar[timedelta] = timedelta(seconds=60)
+    backoff: ClassVar[Backoff] = Backoff()
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def upgrade(cls, payload: dict[str, object], version: int) -> dict[str, object]:
+        """Return a payload of an older ``version`` in today's shape."""
+        return payload
