@@ -1,0 +1,1 @@
+"""Keep API keys, sessions and the audit trail."""

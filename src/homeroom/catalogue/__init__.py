@@ -1,0 +1,1 @@
+"""Keep courses, their versions and enrolments."""

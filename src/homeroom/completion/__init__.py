@@ -1,0 +1,1 @@
+"""Decide once that a course is complete; its steps register in wiring."""

@@ -1,0 +1,1 @@
+"""Issue what a finished course earns."""

@@ -1,0 +1,1 @@
+"""Keep connections, transactions and migrations; no SQL of a feature."""

@@ -1,0 +1,1 @@
+"""Play a class of learners through HTTP and check what came of it."""

@@ -1,0 +1,1 @@
+"""Send to partner systems what a finished course means to them."""

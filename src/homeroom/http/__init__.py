@@ -1,0 +1,1 @@
+"""Build the application that answers HTTP."""

@@ -1,0 +1,1 @@
+"""Run what must follow: the job kernel, which knows no feature."""

@@ -1,0 +1,1 @@
+"""Keep the built-in directory: who a person is, and how to reach them."""

@@ -1,0 +1,1 @@
+"""Take events in and keep chapter and course progress right."""

@@ -1,0 +1,1 @@
+"""Stand in for partner systems as real servers on loopback."""
