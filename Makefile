@@ -62,7 +62,7 @@ lint: setup ## Check style, types and the arrows that must never be
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m pytest -q tests/architecture
 
 format: setup ## Put the code into its form and repair what can be repaired

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "constraints.txt"
 HEADER = """\
 # Every package that `make setup` installs, with the hashes of its files. Written by `make lock`.
-# It names no registry: pip takes the one it is configured for, and the hashes decide what is accepted.
+# It names no registry: pip asks the one it is configured for, and the hashes decide what it takes.
 """
 # Local wheel folders and second indexes of one machine may hold rebuilt files whose hashes nobody
 # else can satisfy, so they are left out while the lock is made. A replaced main index stays in use.
@@ -39,7 +39,7 @@ def main_index() -> str | None:
 
 
 def compile_lock(target: Path, upgrade: bool) -> None:
-    """Resolve the closure of pyproject.toml into `target`, which seeds the versions if it exists."""
+    """Resolve the closure of pyproject.toml into `target`, keeping the versions found there."""
     environment = {name: value for name, value in os.environ.items() if name not in MACHINE_ONLY}
     if index := main_index():
         environment["PIP_INDEX_URL"] = index
@@ -50,7 +50,16 @@ def compile_lock(target: Path, upgrade: bool) -> None:
     if upgrade:
         options.append("--upgrade")
     subprocess.run(
-        [sys.executable, "-m", "piptools", "compile", *options, "-o", str(target), "pyproject.toml"],
+        [
+            sys.executable,
+            "-m",
+            "piptools",
+            "compile",
+            *options,
+            "-o",
+            str(target),
+            "pyproject.toml",
+        ],
         cwd=ROOT,
         env=environment,
         check=True,
