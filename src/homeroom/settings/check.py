@@ -1,0 +1,181 @@
+"""Say what is wrong with settings that are each well formed, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Literal
+from urllib.parse import urlsplit
+
+from standardwebhooks import Webhook
+
+from homeroom.errors import ConfigurationError
+from homeroom.settings.model import PREFIX, Settings, env_name
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a setting and how to mend it; an ``error`` keeps a server from starting."""
+
+    setting: str
+    what: str
+    mend: str
+    severity: Literal["error", "warning"] = "error"
+
+
+def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> list[Problem]:
+    """Return what is wrong with the settings taken together, errors first."""
+    found = [
+        *_storage_problems(settings),
+        *_access_problems(settings),
+        *_partner_problems(settings),
+        *_unknown(os.environ if environ is None else environ),
+    ]
+    return sorted(found, key=lambda problem: problem.severity)
+
+
+def _storage_problems(settings: Settings) -> list[Problem]:
+    found = []
+    folder = settings.data_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        found.append(
+            Problem(
+                "HOMEROOM_DATA_DIR",
+                f"{settings.data_dir} cannot be written.",
+                f"Name another folder, or let this user write to {folder}.",
+            )
+        )
+    try:
+        settings.database_file  # noqa: B018 - asked for its error
+    except ConfigurationError as error:
+        found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
+    if settings.queue is not None:
+        by_url = settings.queue_url is not None
+        found.append(
+            Problem(
+                "HOMEROOM_QUEUE_URL" if by_url else "REDIS_HOST",
+                "This release runs jobs from the database, not from Redis.",
+                "Unset it; no job is lost by that.",
+                "error" if by_url else "warning",
+            )
+        )
+    return found
+
+
+def _access_problems(settings: Settings) -> list[Problem]:
+    found = []
+    key, secret = settings.admin_key, settings.jwt_secret
+    if not settings.is_loopback and not (key or secret or settings.jwt_jwks_url):
+        found.append(
+            Problem(
+                "HOMEROOM_HOST",
+                f"{settings.host} can be reached by others, but nobody could be told apart.",
+                "Set HOMEROOM_ADMIN_KEY, HOMEROOM_JWT_SECRET or HOMEROOM_JWT_JWKS_URL, "
+                "or listen on 127.0.0.1.",
+            )
+        )
+    if key is not None and len(key.get_secret_value()) < 16:
+        found.append(
+            Problem(
+                "HOMEROOM_ADMIN_KEY",
+                "The key is short enough to be guessed.",
+                "Use 16 characters or more, such as the output of: openssl rand -hex 32",
+            )
+        )
+    if secret is not None and len(secret.get_secret_value().encode()) < 32:
+        found.append(
+            Problem(
+                "HOMEROOM_JWT_SECRET",
+                "HS256 needs a secret of 32 bytes or more (RFC 7518, section 3.2).",
+                "Use a longer one, such as the output of: openssl rand -hex 32",
+            )
+        )
+    jwks = settings.jwt_jwks_url
+    if (
+        jwks
+        and jwks.startswith("http:")
+        and urlsplit(jwks).hostname not in {"localhost", "127.0.0.1"}
+    ):
+        found.append(
+            Problem(
+                "HOMEROOM_JWT_JWKS_URL",
+                "Keys that come over plain HTTP can be exchanged on the way.",
+                "Use the https address.",
+                "warning",
+            )
+        )
+    if settings.test_clock is not None and not settings.is_loopback:
+        found.append(
+            Problem("HOMEROOM_TEST_CLOCK", "A moved clock makes records wrong.", "Unset it.")
+        )
+    return found
+
+
+def _partner_problems(settings: Settings) -> list[Problem]:
+    found = []
+    secret = settings.webhook_secret
+    if secret is not None and not _signs(secret.get_secret_value()):
+        found.append(
+            Problem(
+                "HOMEROOM_WEBHOOK_SECRET",
+                "Not a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes.",
+                'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+            )
+        )
+    for name, url in (("ANALYTICS", settings.analytics_url), ("HR", settings.hr_url)):
+        if url and secret is None:
+            found.append(
+                Problem(
+                    "HOMEROOM_WEBHOOK_SECRET",
+                    f"HOMEROOM_{name}_URL is set, but nothing signs what is sent there.",
+                    'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+                )
+            )
+    if settings.credly_url:
+        for name in ("organization", "token"):
+            if not getattr(settings, f"credly_{name}"):
+                found.append(
+                    Problem(
+                        f"HOMEROOM_CREDLY_{name.upper()}",
+                        f"HOMEROOM_CREDLY_URL is set, but no {name}.",
+                        "Set both from Credly's developer page, or unset the URL.",
+                    )
+                )
+    for name in ("directory", "assessment"):
+        if getattr(settings, f"{name}_token") and not getattr(settings, f"{name}_url"):
+            found.append(
+                Problem(
+                    f"HOMEROOM_{name.upper()}_TOKEN",
+                    f"A token is set, but HOMEROOM_{name.upper()}_URL is not.",
+                    "Set the URL, or unset the token.",
+                    "warning",
+                )
+            )
+    return found
+
+
+def _signs(secret: str) -> bool:
+    """Say whether the library that signs takes the secret, at a length that the standard allows."""
+    if not secret.startswith("whsec_"):
+        return False
+    try:
+        Webhook(secret).sign("msg", datetime.now(UTC), "{}")
+    except (ValueError, RuntimeError):
+        return False
+    return 32 <= len(secret.removeprefix("whsec_")) <= 88
+
+
+def _unknown(environ: Mapping[str, str]) -> list[Problem]:
+    known = [env_name(field, info) for field, info in Settings.model_fields.items()]
+    found = []
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1)
+            mend = f"Did you mean {near[0]}?" if near else "docs/settings.md lists all settings."
+            found.append(Problem(name, "There is no such setting.", mend, "warning"))
+    return sorted(found, key=lambda problem: problem.setting)

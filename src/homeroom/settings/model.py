@@ -1,0 +1,301 @@
+"""The settings, their forms, and how they are read from the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from homeroom.errors import ConfigurationError
+
+PREFIX = "HOMEROOM_"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, None: 1}
+
+
+def parse_duration(text: object) -> object:
+    """Return ``30``, ``30s``, ``500ms``, ``5m``, ``12h``, ``90d`` or ``2w`` as a span of time.
+
+    A bare number is in seconds. Raises ValueError for anything else; passes a timedelta through.
+    """
+    if isinstance(text, timedelta):
+        return text
+    found = _DURATION.fullmatch(str(text).strip().lower())
+    if found is None:
+        raise ValueError("write a duration as 30, 30s, 500ms, 5m, 12h, 90d or 2w")
+    return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
+
+
+def _http_url(text: object) -> object:
+    parts = urlsplit(str(text))
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("write a whole URL, such as https://partner.example/hook")
+    return str(text).rstrip("/")
+
+
+def _test_clock(text: object) -> object:
+    sign_less = str(text).lstrip("+-")
+    if _DURATION.fullmatch(sign_less) is None and datetime.fromisoformat(str(text)).tzinfo is None:
+        raise ValueError("write an instant as 2026-11-23T09:00:00Z, or a shift as 90d or -2h")
+    return text
+
+
+def _split(text: object) -> object:
+    if isinstance(text, str):
+        return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+    return text
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Server(BaseModel):
+    """Server."""
+
+    data_dir: Path = Field(Path("var"), description="Folder of the database file and other data.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8420, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    public_url: HttpUrl | None = Field(
+        None, description="How others reach this server. Unset: `http://{host}:{port}`."
+    )
+    cors_origins: Origins = Field(
+        (), description="Origins whose pages may call the API, separated by commas; `*` for all."
+    )
+    max_body_bytes: int = Field(
+        1024 * 1024, ge=1024, description="Largest request body; a larger one is answered with 413."
+    )
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=25), description="How long a stop waits for running requests and jobs."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged."
+    )
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="Unset: `console` on a terminal, else `json`."
+    )
+    health_check_interval: Duration = Field(
+        timedelta(seconds=60),
+        description="How often background parts look after themselves (`healthCheckInterval`).",
+    )
+    test_clock: Annotated[str, BeforeValidator(_test_clock)] | None = Field(
+        None, description="Moves the clock to an instant or by a span; for the demo and tests only."
+    )
+
+
+class Storage(BaseModel):
+    """Data and jobs."""
+
+    database_url: SecretStr | None = Field(
+        None, description="Unset: `sqlite:///{data dir}/homeroom.db`."
+    )
+    queue_url: SecretStr | None = Field(
+        None, description="Redis URL of the job queues. Unset: jobs run from the database."
+    )
+    redis_host: str | None = Field(
+        None, validation_alias="REDIS_HOST", description="Another way to set the queue URL."
+    )
+    redis_port: int = Field(6379, validation_alias="REDIS_PORT", description="With `REDIS_HOST`.")
+    redis_password: SecretStr | None = Field(
+        None, validation_alias="REDIS_PASSWORD", description="With `REDIS_HOST`."
+    )
+    concurrency: int = Field(
+        3, ge=1, le=1_000, description="Jobs of one queue that run at once (`maxConcurrency`)."
+    )
+    job_lease: Duration = Field(
+        timedelta(seconds=30), description="How long a silent worker keeps its jobs to itself."
+    )
+    jobs_keep_completed: int = Field(100, ge=0, description="Completed jobs kept, per queue.")
+    jobs_keep_failed: int = Field(200, ge=0, description="Failed jobs kept, per queue.")
+    jobs_keep_completed_for: Duration | None = Field(
+        None, description="Age at which completed jobs go. Unset: only their number counts."
+    )
+    jobs_keep_failed_for: Duration | None = Field(
+        None, description="Age at which failed jobs go. Unset: only their number counts."
+    )
+    audit_retention: Duration | None = Field(
+        None, description="Age at which audit lines go. Unset: kept for good."
+    )
+
+
+class Ingest(BaseModel):
+    """Progress ingest."""
+
+    ingest_max_queue: int = Field(
+        100_000, ge=1, description="Events that may wait; more get 429 (`maxQueueSize`)."
+    )
+    ingest_max_batch: int = Field(
+        5_000, ge=1, description="Events in one commit at most (`batchSize`)."
+    )
+    ingest_max_retries: int = Field(
+        3, ge=0, description="Further tries of a commit while the database is away (`maxRetries`)."
+    )
+    ingest_retry_delay: Duration = Field(
+        timedelta(seconds=1), description="Pause between these tries (`retryDelay`)."
+    )
+    ingest_task_timeout: Duration = Field(
+        timedelta(seconds=30),
+        description="A commit that hangs longer is stopped (`taskTimeout`).",
+    )
+    quarantine_ttl: Duration = Field(
+        timedelta(days=30), description="Age at which events of unknown courses go (`ttl`)."
+    )
+    event_retention: Duration | None = Field(
+        None, description="Age at which events go, at least 90d. Unset: kept for good."
+    )
+
+
+class Access(BaseModel):
+    """Access."""
+
+    admin_key: SecretStr | None = Field(
+        None, description="A token that may do all; at least 16 characters."
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="Secret of HS256 tokens; at least 32 bytes."
+    )
+    jwt_jwks_url: HttpUrl | None = Field(
+        None, description="Where the public keys of RS256, ES256 and EdDSA tokens are."
+    )
+    jwt_issuer: str | None = Field(None, description="Required `iss` of tokens. Unset: any.")
+    jwt_audience: str | None = Field(None, description="Required `aud` of tokens. Unset: any.")
+    session_lifetime: Duration = Field(
+        timedelta(hours=12), description="How long a sign-in to the dashboard lasts."
+    )
+
+
+class Partners(BaseModel):
+    """Partners. An unset one is a step `skipped`, never reported as done."""
+
+    enable_credentials: bool = Field(
+        True, validation_alias="ENABLE_CREDENTIALS", description="Whether credentials are issued."
+    )
+    directory_url: HttpUrl | None = Field(
+        None, description="Where people's addresses are. Unset: the built-in directory."
+    )
+    directory_token: SecretStr | None = Field(None, description="Bearer token of the directory.")
+    assessment_url: HttpUrl | None = Field(
+        None, description="Where scores are. Unset: the course's own quiz scores."
+    )
+    assessment_token: SecretStr | None = Field(None, description="Bearer token of the assessment.")
+    credly_url: HttpUrl | None = Field(
+        None, description="Credly's API, such as `https://api.credly.com/v1`."
+    )
+    credly_organization: str | None = Field(None, description="The organization's id at Credly.")
+    credly_token: SecretStr | None = Field(None, description="API token of Credly.")
+    analytics_url: HttpUrl | None = Field(None, description="Webhook that gets finished courses.")
+    xapi_url: HttpUrl | None = Field(None, description="Learning record store; not used yet.")
+    hr_url: HttpUrl | None = Field(None, description="Webhook that gets training records.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
+    )
+    smtp_url: SecretStr | None = Field(None, description="Mail server; not used yet.")
+    llm_url: HttpUrl | None = Field(None, description="Language model's API; not used yet.")
+    llm_model: str | None = Field(None, description="Language model; not used yet.")
+    llm_api_key: SecretStr | None = Field(None, description="Key of that API; not used yet.")
+
+
+GROUPS: tuple[type[BaseModel], ...] = (Server, Storage, Ingest, Access, Partners)
+
+
+class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
+    """All settings. Use ``load``, which says what is wrong in words."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a wrong secret must not end up in a log
+    )
+
+    @model_validator(mode="after")
+    def _retention_covers_resends(self) -> Self:
+        if self.event_retention is not None and self.event_retention < timedelta(days=90):
+            raise ValueError(
+                "HOMEROOM_EVENT_RETENTION is too short: clients resend for 30 days, "
+                "so write 90d or more"
+            )
+        return self
+
+    @property
+    def database(self) -> str:
+        """Return the database's URL, the default one where none is set."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'homeroom.db'}"
+
+    @property
+    def database_file(self) -> Path:
+        """Return the SQLite file; raise ``ConfigurationError`` for another kind of database."""
+        scheme, _, path = self.database.partition(":///")
+        if scheme != "sqlite" or not path:
+            raise ConfigurationError(
+                "HOMEROOM_DATABASE_URL is not a SQLite file, and this release stores nowhere else.",
+                hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
+            )
+        return Path(path)
+
+    @property
+    def queue(self) -> str | None:
+        """Return the Redis URL of the job queues; None where jobs run from the database."""
+        if self.queue_url is not None:
+            return self.queue_url.get_secret_value()
+        if self.redis_host is None:
+            return None
+        password = self.redis_password.get_secret_value() if self.redis_password else ""
+        user = f":{quote(password, safe='')}@" if password else ""
+        return f"redis://{user}{self.redis_host}:{self.redis_port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Say whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def clock_offset(self, now: datetime) -> timedelta:
+        """Return how far ``HOMEROOM_TEST_CLOCK`` moves the clock; zero where it is unset."""
+        text = self.test_clock
+        if text is None:
+            return timedelta()
+        if _DURATION.fullmatch(text.lstrip("+-")):
+            span = parse_duration(text.lstrip("+-"))
+            assert isinstance(span, timedelta)
+            return -span if text.startswith("-") else span
+        return datetime.fromisoformat(text).astimezone(UTC) - now
+
+
+def env_name(field: str, info: FieldInfo) -> str:
+    """Return a field's name in the environment."""
+    alias = info.validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def load() -> Settings:
+    """Read the environment; raise ``ConfigurationError`` that names each wrong setting."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False, include_input=False, include_context=False):
+            place = str(fault["loc"][0]) if fault["loc"] else ""
+            info = Settings.model_fields.get(place)
+            name = env_name(place, info) if info is not None else place
+            what = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {what}" if name else what)
+        raise ConfigurationError(
+            "; ".join(lines) + ".", hint="docs/settings.md lists every setting and its form."
+        ) from None
