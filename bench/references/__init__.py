@@ -1,0 +1,1 @@
+"""What Homeroom is measured against."""
