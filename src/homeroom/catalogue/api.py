@@ -1,0 +1,297 @@
+"""What other rooms may ask of the catalogue: courses in their versions, and enrolments."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from homeroom.catalogue import body as document
+from homeroom.catalogue import store
+from homeroom.catalogue.body import MAX_CHAPTERS
+from homeroom.catalogue.course import Chapter, Course, LearnerPolicy, MoveOn, QuizPolicy, Unit
+from homeroom.catalogue.criteria import Criteria, Facts, evaluate, needs, prerequisites
+from homeroom.catalogue.enrolment import Enrolment, Status
+from homeroom.catalogue.validity import Validity
+from homeroom.db.tx import Tx
+from homeroom.errors import NotFound
+
+__all__ = [
+    "MAX_CHAPTERS",
+    "Catalogue",
+    "Chapter",
+    "Course",
+    "Criteria",
+    "Draft",
+    "EditPreview",
+    "Enrolment",
+    "Facts",
+    "LearnerPolicy",
+    "MoveOn",
+    "QuizPolicy",
+    "Status",
+    "Unit",
+    "Validity",
+    "add_enrolments",
+    "course_at",
+    "courses_at",
+    "current_courses",
+    "dependents",
+    "enrolments",
+    "enrolments_in",
+    "enrolments_of",
+    "evaluate",
+    "mark_completed",
+    "needs",
+    "prerequisites",
+    "update_enrolments",
+]
+
+Pair = tuple[str, str]
+"""(user id, course id)."""
+
+CACHED = 4_096
+_parsed: dict[tuple[str, int, str], Course] = {}
+"""Parsed versions by (id, version, hash of the body).
+
+The hash is read from the database each time, so that the cache decides nothing: a version that was
+rolled back, or one of another database in the same process, has another key.
+"""
+
+
+async def _parse(tx: Tx, course_id: str, version: int, body_hash: str) -> Course:
+    key = (course_id, version, body_hash)
+    course = _parsed.get(key)
+    if course is None:
+        text = await store.body(tx, course_id, version)
+        course = document.parse(course_id, version, msgspec.json.decode(text))
+        while len(_parsed) >= CACHED:
+            del _parsed[next(iter(_parsed))]
+        _parsed[key] = course
+    return course
+
+
+async def current_courses(tx: Tx, course_ids: Collection[str]) -> dict[str, Course]:
+    """Return the current version of those courses that exist, by id."""
+    if not course_ids:
+        return {}
+    return {
+        course_id: await _parse(tx, course_id, version, body_hash)
+        for course_id, version, body_hash in await store.current(tx, course_ids)
+    }
+
+
+async def course_at(tx: Tx, course_id: str, version: int) -> Course:
+    """Return one version of a course; raise ``NotFound``."""
+    body_hash = await store.hash_at(tx, course_id, version)
+    if body_hash is None:
+        raise NotFound(f"There is no version {version} of the course {course_id!r}.")
+    return await _parse(tx, course_id, version, body_hash)
+
+
+async def courses_at(tx: Tx, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], Course]:
+    """Return those of some (course id, version) that exist, in one statement when cached."""
+    if not wanted:
+        return {}
+    asked = set(wanted)
+    return {
+        (course_id, version): await _parse(tx, course_id, version, body_hash)
+        for course_id, version, body_hash in await store.hashes(tx, {each[0] for each in asked})
+        if (course_id, version) in asked
+    }
+
+
+async def dependents(tx: Tx, course_ids: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return, by course, the courses that have it (in some version) as a prerequisite.
+
+    Who completes a course may thereby complete one of its dependents.
+    """
+    found: dict[str, set[str]] = {}
+    if course_ids:
+        for requires_id, course_id in await store.dependents(tx, course_ids):
+            found.setdefault(requires_id, set()).add(course_id)
+    return {course_id: frozenset(asking) for course_id, asking in found.items()}
+
+
+def _enrolment(row: Sequence[Any]) -> Enrolment:
+    *values, approved = row
+    return Enrolment(*values, approved == 1)
+
+
+async def enrolments(tx: Tx, pairs: Collection[Pair]) -> dict[Pair, list[Enrolment]]:
+    """Return all attempts of some (user, course) pairs, in order; one statement for any number.
+
+    A pair without an enrolment is absent.
+    """
+    found: dict[Pair, list[Enrolment]] = {}
+    if pairs:
+        for row in await store.enrolments(tx, pairs):
+            found.setdefault((row[0], row[1]), []).append(_enrolment(row))
+    for attempts in found.values():
+        if len(attempts) > 1:
+            attempts.sort(key=lambda each: each.attempt)
+    return found
+
+
+async def enrolments_in(
+    tx: Tx, course_id: str, after: tuple[str, int] | None, count: int
+) -> list[Enrolment]:
+    """Return up to ``count`` enrolments of a course after a (user, attempt), in that order."""
+    return [_enrolment(row) for row in await store.enrolments_in(tx, course_id, after, count)]
+
+
+async def enrolments_of(tx: Tx, user_id: str) -> list[Enrolment]:
+    """Return a learner's enrolments by course and attempt."""
+    return [_enrolment(row) for row in await store.enrolments_of(tx, user_id)]
+
+
+async def add_enrolments(tx: Tx, new: Sequence[Enrolment]) -> int:
+    """Insert enrolments and return how many were new; one that is there stays as it is."""
+    rows = [
+        (
+            each.user_id,
+            each.course_id,
+            each.attempt,
+            each.version,
+            each.status,
+            each.enrolled_at,
+            each.opened_at,
+            each.completed_at,
+            int(each.approved),
+        )
+        for each in new
+    ]
+    return await store.add_enrolments(tx, rows)
+
+
+async def update_enrolments(tx: Tx, changed: Sequence[Enrolment]) -> int:
+    """Write version, status, ``completed_at`` (only where none is set, B9) and approval."""
+    rows = [
+        (
+            each.version,
+            each.status,
+            each.completed_at,
+            int(each.approved),
+            each.user_id,
+            each.course_id,
+            each.attempt,
+        )
+        for each in changed
+    ]
+    return await store.update_enrolments(tx, rows)
+
+
+async def mark_completed(tx: Tx, done: Sequence[tuple[str, str, int, int]]) -> int:
+    """Complete enrolments given as (user, course, attempt, completed_at).
+
+    Each at most once: a date that is set never moves (B9). Returns how many changed.
+    """
+    rows = [(at, user_id, course_id, attempt) for user_id, course_id, attempt, at in done]
+    return await store.mark_completed(tx, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class EditPreview:
+    """What publishing an edit would change for the learners of a course (B11): counts of them."""
+
+    newly_complete: int
+    dropping: int
+    """Learners whose percentage would fall."""
+    unaffected: int
+    moved: int
+    """Learners who would move to the new version at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A body read against what is published."""
+
+    course: Course
+    """The course as it is, or would be, published."""
+    previous: Course | None
+    """The version that was current before; None for a new course."""
+    changes: bool
+    """False where the body says what the current version says: then it makes no new one."""
+
+
+OnPublish = Callable[[Tx, Course, Course | None], Awaitable[None]]
+OnEnrolment = Callable[[Tx, Enrolment], Awaitable[None]]
+
+
+class Catalogue:
+    """Publishes courses and enrols by hand, and tells who must know in the same transaction."""
+
+    def __init__(self) -> None:
+        """Start with nobody listening; ``wiring`` fills the lists."""
+        self.on_publish: list[OnPublish] = []
+        """Called with the new version and the one before (None: a new course)."""
+        self.on_enrolment: list[OnEnrolment] = []
+        """Called with an enrolment that was made or approved through the API."""
+
+    async def draft(self, tx: Tx, course_id: str, body: Any) -> Draft:
+        """Read a body; raise ``Invalid`` with all its faults. Changes nothing."""
+        previous = (await current_courses(tx, [course_id])).get(course_id)
+        version = 1 if previous is None else previous.version + 1
+        course = document.parse(course_id, version, body)
+        if previous is not None and _text(previous) == _text(course):
+            return Draft(previous, previous, changes=False)
+        return Draft(course, previous, changes=True)
+
+    async def publish(self, tx: Tx, course_id: str, body: Any) -> Draft:
+        """Make a body the current version, unless it is that already.
+
+        Raises ``Invalid`` with all faults.
+        """
+        draft = await self.draft(tx, course_id, body)
+        if draft.changes:
+            text = _text(draft.course)
+            body_hash = hashlib.sha256(text.encode()).hexdigest()
+            await store.add_version(tx, course_id, draft.course.version, body_hash, text)
+            await store.set_prerequisites(tx, course_id, draft.course.prerequisites)
+            for hook in self.on_publish:
+                await hook(tx, draft.course, draft.previous)
+            tx.notify("courses", course_id)
+        return draft
+
+    async def enrol(
+        self, tx: Tx, course_id: str, user_id: str, approved: bool | None = None
+    ) -> tuple[Enrolment, bool]:
+        """Enrol a learner, or return the attempt that is open; the flag says whether it is new.
+
+        ``approved`` sets or takes back the approval that the criterion ``manual`` asks for. Raises
+        ``NotFound`` for an unknown course.
+        """
+        course = (await current_courses(tx, [course_id])).get(course_id)
+        if course is None:
+            raise NotFound(f"There is no course {course_id!r}.")
+        pair = (user_id, course_id)
+        attempts = (await enrolments(tx, [pair])).get(pair)
+        if attempts:
+            if approved is None or approved == attempts[-1].approved:
+                return attempts[-1], False
+            changed = replace(attempts[-1], approved=approved)
+            await update_enrolments(tx, [changed])
+        else:
+            changed = Enrolment(
+                user_id,
+                course_id,
+                attempt=1,
+                version=course.version,
+                status="registered",
+                enrolled_at=tx.now,
+                opened_at=0,
+                approved=approved is True,
+            )
+            await add_enrolments(tx, [changed])
+        for hook in self.on_enrolment:
+            await hook(tx, changed)
+        tx.notify("enrolments", f"{course_id}/{user_id}")
+        return (await enrolments(tx, [pair]))[pair][-1], not attempts
+
+
+def _text(course: Course) -> str:
+    """Return a course's canonical document: equal texts, equal courses."""
+    return msgspec.json.encode(document.dump(course), order="sorted").decode()

@@ -1,0 +1,28 @@
+"""A learner's attempt at a course (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["registered", "in_progress", "completed", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """One attempt of one learner at one course. Instants are microseconds UTC."""
+
+    user_id: str
+    course_id: str
+    attempt: int
+    """From 1; a reset or a recompletion opens the next one."""
+    version: int
+    """The course version this attempt is pinned to."""
+    status: Status
+    enrolled_at: int
+    opened_at: int
+    """From this instant on, events belong to this attempt; 0 for the first attempt."""
+    completed_at: int | None = None
+    """Set once (B9)."""
+    approved: bool = False
+    """Somebody approved it by hand: what the criterion ``manual`` asks for."""
