@@ -117,8 +117,9 @@ async def dependents(tx: Tx, course_ids: Collection[str]) -> dict[str, frozenset
 
 
 def _enrolment(row: Sequence[Any]) -> Enrolment:
-    *values, approved = row
-    return Enrolment(*values, approved == 1)
+    return Enrolment(
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], approved=row[8] == 1
+    )
 
 
 async def enrolments(tx: Tx, pairs: Collection[Pair]) -> dict[Pair, list[Enrolment]]:
