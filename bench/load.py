@@ -62,10 +62,13 @@ class Plan:
 
     def built(self) -> int:
         """Return how many different requests the run needs."""
+        if (self.seconds is None) == (self.requests is None):
+            raise ValueError("a run ends after `requests` or after `seconds`: give one")
+        if self.recycle and self.seconds is None:
+            raise ValueError("`recycle` needs `seconds`: it would never end")
         if self.requests is not None:
             return self.requests
-        if self.seconds is None:
-            raise ValueError("a run ends after `requests` or after `seconds`: give one")
+        assert self.seconds is not None
         return round((self.seconds + self.warmup_seconds) * self.highest_rate)
 
 
@@ -199,7 +202,7 @@ class Run:
         if now >= self.until:
             return None
         if self.position == len(self.cargo.order):
-            if not self.cargo.plan.recycle or self.cargo.plan.seconds is None:
+            if not self.cargo.plan.recycle:
                 return None
             self.position = 0
         self.position += 1
@@ -216,8 +219,12 @@ class Run:
     def report(self) -> dict[str, Any]:
         """Return the figures of the run."""
         tally, plan = self.tally, self.cargo.plan
-        # The answers that came after the end count in the sums alone.
-        elapsed = max(min(self.last, self.until) - self.measure_from, 1e-9)
+        # To the end where there is one, to the last answer otherwise. The answers that came after
+        # the end count in the sums alone.
+        self._end_cpu()
+        exhausted = not plan.recycle and self.position == len(self.cargo.order)
+        end = self.last if exhausted else self.until
+        elapsed = max(end - self.measure_from, 0.001)
         sorted_ms = sorted(1_000 * latency for latency in tally.latencies)
 
         def at(share: float) -> float | None:
@@ -237,7 +244,7 @@ class Run:
             "timeSpentAcknowledged": tally.time_spent,
             "errors": dict(tally.errors),
             "cpuShare": round((self.cpu_until - self.cpu_from) / elapsed, 3),
-            "exhausted": plan.seconds is not None and self.last < self.until - 0.5,
+            "exhausted": exhausted and plan.seconds is not None,
         }
 
 
