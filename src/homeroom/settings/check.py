@@ -18,7 +18,7 @@ from homeroom.settings.model import PREFIX, Settings, env_name
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a setting and how to mend it; an ``error`` keeps a server from starting."""
+    """What is wrong with a setting and how to mend it; an ``error`` keeps a server from going."""
 
     setting: str
     what: str

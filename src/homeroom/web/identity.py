@@ -6,12 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Header, Request
 
 from homeroom.errors import Forbidden
 
 SESSION_COOKIE = "homeroom_session"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+IDENTITY = "homeroom.identity"
+"""Scope key: the name of who asks, for the access log; set once the token was checked."""
 
 
 class Role(StrEnum):
@@ -55,6 +59,19 @@ class Identity:
             raise Forbidden("These records belong to another person.")
 
 
+def check_same_origin(request: Request) -> None:
+    """Raise ``Forbidden`` if a page of another origin sent this with the browser's cookie.
+
+    ``SameSite=Strict`` alone lets other ports of the same host through.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    foreign_site = site is not None and site not in {"same-origin", "none"}
+    foreign_origin = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign_site or (site is None and foreign_origin):
+        raise Forbidden("A session may change things from Homeroom's own pages only.")
+
+
 Identify = Callable[[str | None, str | None], Awaitable[Identity]]
 """Check an Authorization header and a session cookie; raise ``Unauthenticated``."""
 
@@ -73,6 +90,9 @@ class Auth:
             request: Request, authorization: Annotated[str | None, Header()] = None
         ) -> Identity:
             identity = await self.identify(authorization, request.cookies.get(SESSION_COOKIE))
+            request.scope[IDENTITY] = identity.subject
+            if identity.via == "session" and request.method not in SAFE_METHODS:
+                check_same_origin(request)
             if not identity.has(*roles):
                 wanted = ", ".join(roles)
                 raise Forbidden(f"Your role may not do this; it needs one of: {wanted}.")
