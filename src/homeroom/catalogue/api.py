@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,7 +13,21 @@ from homeroom.catalogue import body as document
 from homeroom.catalogue import store
 from homeroom.catalogue.body import MAX_CHAPTERS
 from homeroom.catalogue.course import Chapter, Course, LearnerPolicy, MoveOn, QuizPolicy, Unit
-from homeroom.catalogue.criteria import Criteria, Facts, evaluate, needs, prerequisites
+from homeroom.catalogue.criteria import (
+    AllItems,
+    AllOf,
+    AnyOf,
+    Criteria,
+    Facts,
+    Manual,
+    MinCourseGrade,
+    MinTime,
+    NOfM,
+    Prerequisite,
+    evaluate,
+    needs,
+    prerequisites,
+)
 from homeroom.catalogue.enrolment import Enrolment, Status
 from homeroom.catalogue.validity import Validity
 from homeroom.db.tx import Tx
@@ -21,6 +35,9 @@ from homeroom.errors import NotFound
 
 __all__ = [
     "MAX_CHAPTERS",
+    "AllItems",
+    "AllOf",
+    "AnyOf",
     "Catalogue",
     "Chapter",
     "Course",
@@ -30,7 +47,12 @@ __all__ = [
     "Enrolment",
     "Facts",
     "LearnerPolicy",
+    "Manual",
+    "MinCourseGrade",
+    "MinTime",
     "MoveOn",
+    "NOfM",
+    "Prerequisite",
     "QuizPolicy",
     "Status",
     "Unit",
@@ -273,7 +295,7 @@ class Catalogue:
         if attempts:
             if approved is None or approved == attempts[-1].approved:
                 return attempts[-1], False
-            changed = replace(attempts[-1], approved=approved)
+            changed = msgspec.structs.replace(attempts[-1], approved=approved)
             await update_enrolments(tx, [changed])
         else:
             changed = Enrolment(

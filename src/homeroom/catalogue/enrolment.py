@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Status = Literal["registered", "in_progress", "completed", "expired"]
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """One attempt of one learner at one course. Instants are microseconds UTC."""
+class Enrolment(msgspec.Struct, frozen=True, gc=False):
+    """One attempt of one learner at one course. Instants are microseconds UTC.
+
+    A msgspec type, because ingest makes one of every pair of every commit: 0.08 µs each, where a
+    frozen dataclass takes 1.4. ``msgspec.structs.replace`` gives a changed copy.
+    """
 
     user_id: str
     course_id: str

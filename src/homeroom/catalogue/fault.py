@@ -12,7 +12,7 @@ from homeroom.errors import Invalid
 
 SCALE = 10_000
 """Scores, thresholds and weights are integers in units of 1e-4."""
-MAX_SHOWN = 100
+MAX_SHOWN = 50
 """A problem document names so many faults at most; it also says how many there are."""
 
 Place = tuple[str | int, ...]
@@ -23,8 +23,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def pointer(at: Place) -> str:
-    """Return a place as a JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in at)
+    """Return a place as a JSON pointer in a URI fragment (RFC 6901), its steps kept short."""
+    return "#" + "".join("/" + str(part)[:100].replace("~", "~0").replace("/", "~1") for part in at)
 
 
 class Faults:
@@ -49,10 +49,10 @@ class Faults:
         faults = "1 fault" if count == 1 else f"{count} faults"
         first_at, first = self.found[0]
         raise Invalid(
-            f"{what} has {faults}; the first: {pointer(first_at) or '/'}: {first}.",
+            f"{what} has {faults}; the first: {pointer(first_at)}: {first}.",
             details={
                 "errors": [
-                    {"pointer": pointer(at), "detail": message}
+                    {"pointer": pointer(at), "detail": message, "code": "invalid"}
                     for at, message in self.found[:MAX_SHOWN]
                 ],
                 "errorCount": count,
