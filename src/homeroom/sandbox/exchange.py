@@ -22,6 +22,9 @@ PREFIXES: dict[Server, str] = {
 
 Outcome = Literal["accepted", "refused", "repeated", "failed"]
 
+# Longer than any id; essays stay in the body.
+_MAX_FACT = 512
+
 _NAMED_BY_PATH = {
     "users": "userId",
     "courses": "courseId",
@@ -110,7 +113,9 @@ class Exchange:
                 facts |= {
                     name: str(value)
                     for name, value in part.items()
-                    if isinstance(value, str | int | float) and name not in facts
+                    if isinstance(value, str | int | float)
+                    and name not in facts
+                    and len(str(value)) <= _MAX_FACT
                 }
         for name, alias in _ALIASES.items():
             if name in facts:

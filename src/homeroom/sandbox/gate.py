@@ -50,8 +50,9 @@ def gate(world: World, server: Server) -> Endpoint:
             exchange = await _read(request, server)
         except ClientDisconnect:
             return Cut()
-        if exchange is None:
+        if len(exchange.body) > _MAX_BODY:
             refusal = Refused(413, f"the body is longer than {_MAX_BODY} bytes")
+            world.ledger.record(exchange, "refused", 413, reasons=refusal.reasons)
             return _respond(server, _refusal(server, refusal))
         fault = world.faults.draw(server, exchange.facts)
         if fault is None:
@@ -64,28 +65,29 @@ def gate(world: World, server: Server) -> Endpoint:
 
 async def _go_wrong(world: World, exchange: Exchange, fault: Fault, request: Request) -> Response:
     server = exchange.server
+    ledger = world.ledger  # a reset meanwhile begins another one, which must not hear of this
     if fault.mode == "slow":
-        await _pause(world, fault.delay_ms or _SLOW_MS)
-        if world.stopping.is_set():
+        await _pause(world, _SLOW_MS if fault.delay_ms is None else fault.delay_ms)
+        if world.stopping.is_set() or world.ledger is not ledger:
             return Cut()
         answer, entry = _work(world, exchange, fault)
         if await request.is_disconnected():
-            world.ledger.unanswered(entry)
+            ledger.unanswered(entry)
         return _respond(server, answer)
     if fault.works_first:
         answer, entry = _work(world, exchange, fault)
     else:
         status = {"status": fault.status, "garbage": 200}.get(fault.mode)
-        entry = world.ledger.record(
+        entry = ledger.record(
             exchange, "failed", status, reasons=(f"fault: {fault.mode}",), fault=fault.mode
         )
     if fault.mode == "hang_after_work":
         if await _hang(world, request, fault.delay_ms):
             return _respond(server, answer)
-        world.ledger.unanswered(entry)
+        ledger.unanswered(entry)
         return Cut()
     if fault.mode == "drop":
-        world.ledger.unanswered(entry)
+        ledger.unanswered(entry)
         return Cut()
     if fault.mode == "garbage":
         return Response(_GARBAGE, 200, media_type="application/json")
@@ -137,13 +139,13 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read(request: Request, server: Server) -> Exchange | None:
-    """Read a request; None when its body is too long. Raises ClientDisconnect."""
+async def _read(request: Request, server: Server) -> Exchange:
+    """Read a request, but not much more of a body than is allowed. Raises ClientDisconnect."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MAX_BODY:
-            return None
+            break
     raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     return Exchange(
         server=server,

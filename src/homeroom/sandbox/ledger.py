@@ -11,6 +11,9 @@ import msgspec
 from homeroom.sandbox import wall
 from homeroom.sandbox.exchange import SERVERS, Exchange, Outcome, Server
 
+# Bytes of a body that are kept to be shown: more than an event of a long course has.
+_KEPT_BODY = 1 << 16
+
 
 @dataclass(slots=True)
 class Entry:
@@ -85,7 +88,7 @@ class Ledger:
             method=exchange.method,
             path=exchange.path,
             facts=exchange.facts,
-            body=exchange.body,
+            body=exchange.body[:_KEPT_BODY],
             outcome=outcome,
             status=status,
             reasons=reasons,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Generator
 
@@ -74,8 +75,7 @@ async def serve(
     Installs no signal handlers. Raises OSError when the port can't be had.
     """
     app = create_app(config)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
+    listener = _listen(host, port)
     server = _Server(app, started, listener.getsockname()[1])
     app.state.cut = server.cut
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -90,6 +90,22 @@ async def serve(
         if not done:
             server.cut_all()
         await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer of two
+    # writes waits 40 ms for the client's delayed acknowledgement. socket.create_server names none.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would share the port with another program
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class _Server(uvicorn.Server):

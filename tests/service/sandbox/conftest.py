@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -103,10 +105,25 @@ async def start_partner() -> AsyncIterator[Any]:
         await asyncio.wait_for(task, PATIENCE_SECONDS)
 
 
+@pytest.fixture(scope="session")
+def process_url() -> Iterator[str]:
+    """Run one sandbox in a process of its own, with the settings that it has by default."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "homeroom.sandbox"], stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        yield json.loads(child.stdout.readline())["url"]
+        child.terminate()
+
+
 @pytest.fixture
-async def partner(start_partner: Any) -> Partner:
-    """Return a sandbox with the settings that `homeroom sandbox` has by default."""
-    return await start_partner(SandboxConfig())
+async def partner(process_url: str) -> AsyncIterator[Partner]:
+    """Return that sandbox, emptied of what an earlier test left in it."""
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        partner = Partner(SandboxConfig(), process_url, client)
+        await partner.control("reset", {})
+        yield partner
 
 
 @pytest.fixture

@@ -183,3 +183,4 @@ async def test_what_is_no_json_event_is_refused(partner: Any, completed: dict[st
 async def test_a_body_beyond_a_mebibyte_is_refused(partner: Any) -> None:
     answer = await partner.client.post(f"{partner.url}/analytics", content=b" " * (1 << 20) + b" ")
     assert answer.status_code == 413
+    assert (await partner.counts("analytics"))["refused"] == 1
