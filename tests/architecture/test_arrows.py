@@ -22,7 +22,7 @@ for _feature in ("progress", "credentials", "dispatch"):
     DOWNHILL[_feature] = DOWNHILL["completion"] | {"completion"}
 DOWNHILL["monitoring"] = DOWNHILL["people"] | {"people"}
 
-KERNEL = frozenset({"db", "jobs", "web"})
+KERNEL = frozenset({"db", "jobs", "settings", "web"})
 EDGE = frozenset({"cli", "demo", "http", "sandbox"})
 
 # Files that decide. They are told everything they need, the time included.
