@@ -1,0 +1,409 @@
+"""Tokens: keys, the admin key, sessions, JWTs by secret and by key set."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from homeroom.access import store
+from homeroom.access.api import Access, Jwks, JwtVerifier, create_key, first_sign_in, revoke_key
+from homeroom.access.principal import ROLES
+from homeroom.clock import SECOND, Clock
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.errors import Unauthenticated, Unavailable
+from homeroom.web.identity import Role
+
+pytestmark = pytest.mark.anyio
+SECRET = "a-secret-of-more-than-thirty-two-bytes!"
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    return {"sub": "ada", "exp": time.time() + 60, "roles": ["learner"], **more}
+
+
+def signed(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **more: Any) -> str:
+    return jwt.encode(claims(**more), key, algorithm, headers={"kid": kid} if kid else None)
+
+
+@pytest.fixture
+async def access(db: SqliteDatabase) -> AsyncIterator[Access]:
+    access = Access(
+        db, admin_key="the-admin-key-of-the-test", jwt_verifier=JwtVerifier(secret=SECRET)
+    )
+    yield access
+    await access.close()
+
+
+async def new_key(db: SqliteDatabase, *roles: str) -> tuple[str, str]:
+    async with db.write() as tx:
+        key, token = await create_key(tx, "player", roles)
+    return key.id, token
+
+
+def test_the_roles_of_access_are_those_of_the_api() -> None:
+    assert set(ROLES) == set(Role)
+
+
+async def test_a_key_stands_for_its_name_and_roles(access: Access, db: SqliteDatabase) -> None:
+    id, token = await new_key(db, "service", "viewer")
+    who = await access.identify(f"Bearer {token}", None)
+    assert (who.subject, who.roles, who.via, who.key_id) == (
+        "player",
+        {"service", "viewer"},
+        "key",
+        id,
+    )
+
+
+async def test_the_token_of_a_key_is_stored_nowhere(db: SqliteDatabase) -> None:
+    _, token = await new_key(db, "service")
+    async with db.read() as tx:
+        rows = await tx.fetch("SELECT * FROM api_key")
+    assert token not in repr(rows)
+    assert token.removeprefix("hr_") not in repr(rows)
+
+
+async def test_the_use_of_a_key_is_noted_once_in_five_minutes(
+    access: Access, db: SqliteDatabase, clock: Clock
+) -> None:
+    async def last_used() -> int | None:
+        await access.close()
+        async with db.read() as tx:
+            return (await store.list_keys(tx, 10))[0].last_used_at
+
+    _, token = await new_key(db, "service")
+    await access.identify(f"Bearer {token}", None)
+    first = await last_used()
+    assert first is not None
+    access.forget()
+    await access.identify(f"Bearer {token}", None)
+    assert await last_used() == first
+    clock.advance(timedelta(minutes=6))
+    access.forget()
+    await access.identify(f"Bearer {token}", None)
+    assert (await last_used() or 0) > first
+
+
+async def test_a_revoked_key_is_refused_within_two_seconds(db: SqliteDatabase) -> None:
+    access = Access(db, cache_seconds=99)  # more than two is not to be had
+    id, token = await new_key(db, "service")
+    await access.identify(f"Bearer {token}", None)
+    async with db.write() as tx:
+        await revoke_key(tx, id)
+    revoked = time.monotonic()
+    while True:
+        try:
+            await access.identify(f"Bearer {token}", None)
+        except Unauthenticated:
+            break
+        assert time.monotonic() - revoked < 2.5
+        await asyncio.sleep(0.02)
+    await access.close()
+
+
+async def test_many_requests_at_once_look_a_key_up_once(
+    access: Access, db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, token = await new_key(db, "service")
+    reads = 0
+    read = db.read
+
+    def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return read()
+
+    monkeypatch.setattr(db, "read", counted)
+    found = await asyncio.gather(*(access.identify(f"Bearer {token}", None) for _ in range(64)))
+    assert len(set(found)) == 1
+    assert reads == 1
+
+
+async def test_the_admin_key_may_do_all(access: Access) -> None:
+    who = await access.identify("bearer the-admin-key-of-the-test", None)
+    assert who.roles == {"admin"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic abc",
+        "Bearer the-admin-key-of-the-tesT",
+        "Bearer hr_" + "x" * 43,
+        "Bearer hr_'; DROP TABLE api_key; --",
+        "Bearer a.b.c",
+        "Bearer " + "é" * 20,
+        "Bearer \udc80",
+        "Bearer " + "x" * 100_000,
+        "Bearer once_" + "x" * 43,
+    ],
+)
+async def test_what_is_no_token_is_refused(access: Access, header: str) -> None:
+    with pytest.raises(Unauthenticated):
+        await access.identify(header, None)
+
+
+async def test_nothing_at_all_is_refused(access: Access) -> None:
+    with pytest.raises(Unauthenticated):
+        await access.identify(None, None)
+
+
+async def test_a_jwt_stands_for_its_subject_and_the_roles_that_exist(access: Access) -> None:
+    token = signed(roles=["learner", "emperor", 7])
+    who = await access.identify(f"Bearer {token}", None)
+    assert (who.subject, who.roles, who.via) == ("ada", {"learner"}, "jwt")
+
+
+def base64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def part(value: Any) -> str:
+    return base64url(json.dumps(value).encode())
+
+
+def unsigned() -> str:
+    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims())}."
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        signed(exp=time.time() - 1),
+        jwt.encode({"sub": "ada", "roles": ["admin"]}, SECRET, "HS256"),
+        jwt.encode({"exp": time.time() + 60, "roles": ["admin"]}, SECRET, "HS256"),
+        signed("another-secret-of-more-than-thirty-two-bytes"),
+        signed(algorithm="HS512", key=SECRET * 2),
+        signed(nbf=time.time() + 600),
+        signed(sub="x" * 129),
+        signed(sub="a\nb"),
+        unsigned(),
+    ],
+    ids=[
+        "expired",
+        "endless",
+        "of nobody",
+        "foreign",
+        "HS512",
+        "future",
+        "long",
+        "control",
+        "none",
+    ],
+)
+async def test_a_bad_jwt_is_refused(access: Access, token: str) -> None:
+    with pytest.raises(Unauthenticated):
+        await access.identify(f"Bearer {token}", None)
+
+
+async def test_a_jwt_is_not_believed_past_its_end(access: Access) -> None:
+    token = signed(exp=time.time() + 0.6)
+    header = f"Bearer {token}"
+    # PyJWT compares whole seconds, so the token may be over at once; it may never live longer.
+    ends = time.monotonic() + 0.6
+    with pytest.raises(Unauthenticated):
+        while time.monotonic() < ends + 0.2:
+            await access.identify(header, None)
+            await asyncio.sleep(0.02)
+
+
+async def test_issuer_and_audience_are_checked_where_they_are_set(db: SqliteDatabase) -> None:
+    access = Access(
+        db, jwt_verifier=JwtVerifier(secret=SECRET, issuer="https://id", audience="homeroom")
+    )
+    good = signed(iss="https://id", aud=["homeroom", "other"])
+    assert (await access.identify(f"Bearer {good}", None)).subject == "ada"
+    for bad in (signed(), signed(iss="https://id"), signed(iss="https://di", aud="homeroom")):
+        with pytest.raises(Unauthenticated):
+            await access.identify(f"Bearer {bad}", None)
+
+
+class KeyServer:
+    """A real server of a JSON Web Key Set, on loopback."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = []
+        self.asked = 0
+        self.status = 200
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked += 1
+                body = json.dumps({"keys": outer.keys}).encode()
+                self.send_response(outer.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def key_server() -> Iterator[KeyServer]:
+    server = KeyServer()
+    yield server
+    server.close()
+
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def rsa_jwk(kid: str, **more: Any) -> dict[str, Any]:
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True)
+    return {**jwk, "kid": kid, **more}
+
+
+def ec_jwk(kid: str) -> dict[str, Any]:
+    jwk = jwt.algorithms.ECAlgorithm.to_jwk(EC_KEY.public_key(), as_dict=True)
+    return {**jwk, "kid": kid}
+
+
+async def test_keys_of_a_key_set_are_fetched_once_and_told_apart(
+    db: SqliteDatabase, key_server: KeyServer
+) -> None:
+    key_server.keys = [rsa_jwk("r"), ec_jwk("e")]
+    access = Access(db, jwt_verifier=JwtVerifier(jwks=Jwks(key_server.url)))
+    for token in (signed(RSA_KEY, "RS256", "r"), signed(EC_KEY, "ES256", "e")):
+        assert (await access.identify(f"Bearer {token}", None)).subject == "ada"
+    assert key_server.asked == 1
+    with pytest.raises(Unauthenticated):
+        await access.identify(f"Bearer {signed(RSA_KEY, 'RS256', 'e')}", None)
+    with pytest.raises(Unauthenticated):  # the key says RS256, so nothing else will do
+        await access.identify(f"Bearer {signed(RSA_KEY, 'RS512', 'r')}", None)
+
+
+async def test_a_public_key_is_no_secret(db: SqliteDatabase, key_server: KeyServer) -> None:
+    """The classic attack: HS256, signed with the text of the public key."""
+    key_server.keys = [rsa_jwk("r"), {"kty": "oct", "k": "c2VjcmV0", "kid": "o", "alg": "HS256"}]
+    access = Access(db, jwt_verifier=JwtVerifier(jwks=Jwks(key_server.url)))
+    pem = RSA_KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for kid, secret in (("r", pem), ("o", b"secret")):
+        head = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': kid})}.{part(claims())}"
+        mac = hmac.digest(secret, head.encode(), "sha256")
+        with pytest.raises(Unauthenticated):
+            await access.identify(f"Bearer {head}.{base64url(mac)}", None)
+
+
+async def test_a_new_key_is_fetched_but_unknown_ones_cause_no_flood(
+    db: SqliteDatabase, key_server: KeyServer
+) -> None:
+    key_server.keys = [rsa_jwk("old")]
+    patient = JwtVerifier(jwks=Jwks(key_server.url))
+    await patient.check(signed(RSA_KEY, "RS256", "old"))
+    for index in range(20):
+        with pytest.raises(Unauthenticated):
+            await patient.check(signed(RSA_KEY, "RS256", f"unknown-{index}"))
+    assert key_server.asked == 1
+    eager = JwtVerifier(jwks=Jwks(key_server.url, refresh_pause_seconds=0))
+    await eager.check(signed(RSA_KEY, "RS256", "old"))
+    key_server.keys = [rsa_jwk("new")]
+    assert (await eager.check(signed(RSA_KEY, "RS256", "new"))).subject == "ada"
+
+
+async def test_without_any_keys_the_answer_is_to_come_back(
+    db: SqliteDatabase, key_server: KeyServer
+) -> None:
+    key_server.status = 500
+    verifier = JwtVerifier(jwks=Jwks(key_server.url))
+    with pytest.raises(Unavailable) as raised:
+        await verifier.check(signed(RSA_KEY, "RS256", "r"))
+    assert raised.value.retry_after_seconds == 30
+
+
+async def test_known_keys_outlive_a_fault_of_their_server(key_server: KeyServer) -> None:
+    key_server.keys = [rsa_jwk("r")]
+    verifier = JwtVerifier(jwks=Jwks(key_server.url, refresh_pause_seconds=0))
+    await verifier.check(signed(RSA_KEY, "RS256", "r"))
+    key_server.keys = [{"n": "x" * 300_000}]
+    with pytest.raises(Unauthenticated):
+        await verifier.check(signed(RSA_KEY, "RS256", "other"))
+    assert (await verifier.check(signed(RSA_KEY, "RS256", "r"))).subject == "ada"
+
+
+async def test_a_sign_in_link_works_once_and_for_a_day(db: SqliteDatabase, clock: Clock) -> None:
+    async with db.write() as tx:
+        token = await first_sign_in(tx)
+    assert token is not None
+    async with db.write() as tx:
+        assert (await store.use_sign_in(tx, token)).roles == {"admin"}
+    for wrong in (token, token + "x", ""):
+        with pytest.raises(Unauthenticated):
+            async with db.write() as tx:
+                await store.use_sign_in(tx, wrong)
+    async with db.write() as tx:
+        late = await store.make_sign_in(tx, "late", ["viewer"])
+    clock.advance(timedelta(hours=24, seconds=1))
+    with pytest.raises(Unauthenticated):
+        async with db.write() as tx:
+            await store.use_sign_in(tx, late)
+
+
+async def test_only_a_house_without_any_key_gets_a_first_admin(db: SqliteDatabase) -> None:
+    await new_key(db, "viewer")
+    async with db.write() as tx:
+        assert await first_sign_in(tx) is None
+
+
+async def test_a_session_ends_with_its_time_its_key_and_its_sign_out(
+    access: Access, db: SqliteDatabase, clock: Clock
+) -> None:
+    id, token = await new_key(db, "operator")
+    who = await access.identify(f"Bearer {token}", None)
+
+    async def opened() -> str:
+        access.forget()
+        async with db.write() as tx:
+            cookie = await store.open_session(tx, who, 3_600 * SECOND)
+        assert (await access.identify(None, cookie)).roles == {"operator"}
+        access.forget()
+        return cookie
+
+    by_time, by_key = await opened(), await opened()
+    by_sign_out = await opened()
+    async with db.write() as tx:
+        await store.close_session(tx, by_sign_out)
+    with pytest.raises(Unauthenticated):
+        await access.identify(None, by_sign_out)
+    async with db.write() as tx:
+        await revoke_key(tx, id)
+    with pytest.raises(Unauthenticated):
+        await access.identify(None, by_key)
+    async with db.write() as tx:
+        admin = await store.open_session(tx, who, 3_600 * SECOND)
+    clock.advance(timedelta(hours=2))
+    for cookie in (by_time, admin):
+        with pytest.raises(Unauthenticated):
+            await access.identify(None, cookie)
+    async with db.write() as tx:
+        assert await store.prune(tx) == 1
