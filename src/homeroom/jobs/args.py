@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -13,7 +14,9 @@ HIGH, NORMAL, LOW = 10, 5, 1
 """Priorities are 1 to 10 and 10 is the most urgent (seed 000)."""
 
 
-class JobArgs(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=False):
+class JobArgs(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=False
+):
     """The arguments of one job kind. Subclasses add fields and set ``kind`` and ``queue``.
 
     A field that is added later needs a default, so that payloads of the previous version are read;
@@ -35,3 +38,28 @@ class JobArgs(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_
     def upgrade(cls, payload: dict[str, object], version: int) -> dict[str, object]:
         """Return a payload of an older ``version`` in today's shape."""
         return payload
+
+
+Args = TypeVar("Args", bound=JobArgs)
+
+
+class Undecodable(ValueError):
+    """A payload does not fit the argument type of its kind."""
+
+
+class FromTheFuture(Undecodable):
+    """A payload was written by a newer release than this one."""
+
+
+def decode(kind: type[Args], payload: Mapping[str, Any], version: int) -> Args:
+    """Return a stored payload as arguments; raise ``Undecodable`` or ``FromTheFuture``."""
+    if version > kind.version:
+        raise FromTheFuture(
+            f"the payload has version {version}; this release knows {kind.version} of {kind.kind}"
+        )
+    try:
+        if version < kind.version:
+            payload = kind.upgrade(dict(payload), version)
+        return msgspec.convert(payload, type=kind, str_keys=True)
+    except Exception as error:  # an upgrade may fail in any way; none of them can be retried
+        raise Undecodable(f"the payload does not fit {kind.kind}: {error}") from error

@@ -72,6 +72,8 @@ class Registry:
 
     def add(self, args: type[Args], run: Run[Args], changed: Settled[Args] | None = None) -> None:
         """Register a handler; raise ValueError if its kind has one already."""
+        if not args.queue or ":" in args.queue:
+            raise ValueError(f"a queue name has no colon (BullMQ refuses it): {args.queue!r}")
         if args.kind in self._handlers:
             raise ValueError(f"two handlers for the job kind {args.kind}")
         self._handlers[args.kind] = Handler(args, run, changed)
@@ -82,6 +84,10 @@ class Registry:
             return self._handlers[kind]
         except KeyError:
             raise UnknownJobKind(f"No handler is registered for the job kind {kind!r}.") from None
+
+    def knows(self, kind: str) -> bool:
+        """Say whether this program has a handler for a kind."""
+        return kind in self._handlers
 
     def kinds(self) -> list[str]:
         """Return all kinds, sorted."""

@@ -1,0 +1,49 @@
+"""What features may call: adding jobs, declaring kinds and outcomes, asking how jobs stand."""
+
+from __future__ import annotations
+
+from homeroom.jobs.args import HIGH, LOW, NORMAL, JobArgs
+from homeroom.jobs.backoff import Backoff
+from homeroom.jobs.enqueue import (
+    UnknownDependency,
+    add,
+    add_high_priority,
+    add_low_priority,
+    enqueue,
+)
+from homeroom.jobs.handler import Handler, JobContext, LeaseLost, Registry, UnknownJobKind
+from homeroom.jobs.job import FINISHED, Job, JobState
+from homeroom.jobs.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
+from homeroom.jobs.store import Attempt, attempts, find, get, states
+
+__all__ = [
+    "FINISHED",
+    "HIGH",
+    "LOW",
+    "NORMAL",
+    "Attempt",
+    "Backoff",
+    "Cancel",
+    "Done",
+    "Fail",
+    "Handler",
+    "Job",
+    "JobArgs",
+    "JobContext",
+    "JobState",
+    "LeaseLost",
+    "Outcome",
+    "Registry",
+    "Retry",
+    "Snooze",
+    "UnknownDependency",
+    "UnknownJobKind",
+    "add",
+    "add_high_priority",
+    "add_low_priority",
+    "attempts",
+    "enqueue",
+    "find",
+    "get",
+    "states",
+]

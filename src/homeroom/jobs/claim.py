@@ -1,0 +1,153 @@
+"""Taking job rows for a worker, and keeping them: the lease. The same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeroom.db.tx import Tx
+from homeroom.jobs.job import Job
+from homeroom.jobs.store import COLUMNS, WIDTH, marks, to_job
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who claims: a worker, the kinds that it can run, and how long it holds without renewal."""
+
+    worker: str
+    kinds: tuple[str, ...]
+    lease: int
+    """Microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker holds until ``lease_until``; only ``token`` can settle it."""
+
+    job: Job
+    token: str
+    allowance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a queue lets through now."""
+
+    open: int
+    """How many may start."""
+    concurrency: int | None = None
+    """How many at once in each worker, where the queue says so itself."""
+    opens_in: int | None = None
+    """Microseconds until a queue with a rate limit opens its next window."""
+    limited: bool = False
+
+
+async def _gate(tx: Tx, queue: str, wanted: int) -> Gate:
+    row = await tx.fetch_one(
+        "SELECT paused, concurrency, rate_max, rate_window, window_start, window_count"
+        " FROM queue WHERE name = ?",
+        (queue,),
+    )
+    if row is None:
+        return Gate(wanted)
+    paused, concurrency, rate_max, rate_window, start, count = row
+    if paused:
+        return Gate(0, concurrency)
+    if rate_max is None or rate_window is None:
+        return Gate(wanted, concurrency)
+    end = start + rate_window
+    used = count if start <= tx.now < end else 0
+    return Gate(
+        max(min(wanted, rate_max - used), 0), concurrency, end - tx.now if used else None, True
+    )
+
+
+async def _count(tx: Tx, queue: str, started: int) -> None:
+    """Count starts against a queue's rate limit; a window begins with its first start."""
+    await tx.execute(
+        "UPDATE queue SET"
+        " window_count = CASE WHEN window_start <= ? AND ? < window_start + rate_window"
+        " THEN window_count + ? ELSE ? END,"
+        " window_start = CASE WHEN window_start <= ? AND ? < window_start + rate_window"
+        " THEN window_start ELSE ? END"
+        " WHERE name = ? AND rate_max IS NOT NULL AND rate_window IS NOT NULL",
+        (tx.now, tx.now, started, started, tx.now, tx.now, tx.now, queue),
+    )
+
+
+_TAKE = (
+    "UPDATE job SET state = 'active', attempts = attempts + 1, started_at = ?, worker = ?,"
+    " lease_token = ?, lease_until = ? WHERE seq IN (SELECT seq FROM job WHERE {where}"
+    " AND state = 'waiting' AND pruned_at IS NULL AND kind IN ({kinds})"
+    " ORDER BY priority DESC, seq LIMIT ?{lock})"
+    f" RETURNING {COLUMNS}, seq, allowance"
+)
+
+
+async def _take(
+    tx: Tx, holder: Holder, token: str, where: str, value: str, limit: int
+) -> list[Claim]:
+    sql = _TAKE.format(
+        where=where,
+        kinds=marks(len(holder.kinds)),
+        lock=" FOR UPDATE SKIP LOCKED" if tx.dialect == "postgresql" else "",
+    )
+    rows = await tx.fetch(
+        sql,
+        (tx.now, holder.worker, token, tx.now + holder.lease, value, *holder.kinds, limit),
+    )
+    claims = [(row[WIDTH], Claim(to_job(row), token, row[WIDTH + 1])) for row in rows]
+    claims.sort(key=lambda pair: (-pair[1].job.priority, pair[0]))
+    return [claim for _, claim in claims]
+
+
+async def claim_next(
+    tx: Tx, holder: Holder, queue: str, limit: int, token: str
+) -> tuple[list[Claim], Gate]:
+    """Take up to ``limit`` waiting jobs of a queue, the most urgent and then the oldest first."""
+    gate = await _gate(tx, queue, limit)
+    if not gate.open or not holder.kinds:
+        return [], gate
+    claims = await _take(tx, holder, token, "queue = ?", queue, gate.open)
+    if claims and gate.limited:
+        await _count(tx, queue, len(claims))
+    return claims, gate
+
+
+async def claim_one(
+    tx: Tx, holder: Holder, queue: str, job_id: str, token: str
+) -> tuple[list[Claim], Gate]:
+    """Take one waiting job by its id, for an engine that was told elsewhere whose turn it is."""
+    gate = await _gate(tx, queue, 1)
+    if not gate.open or not holder.kinds:
+        return [], gate
+    claims = await _take(tx, holder, token, "id = ?", job_id, 1)
+    if claims and gate.limited:
+        await _count(tx, queue, 1)
+    return claims, gate
+
+
+async def renew(tx: Tx, holder: Holder, held: Sequence[tuple[str, str]]) -> dict[str, bool]:
+    """Hold (id, token) pairs for another lease; say for each still held whether to cancel.
+
+    A pair that is missing from the answer is lost.
+    """
+    if not held:
+        return {}
+    tokens = dict(held)
+    rows = await tx.fetch(
+        "UPDATE job SET lease_until = ? WHERE state = 'active' AND worker = ?"
+        f" AND id IN ({marks(len(tokens))}) RETURNING id, lease_token, cancel_requested",
+        (tx.now + holder.lease, holder.worker, *tokens),
+    )
+    return {row[0]: bool(row[2]) for row in rows if row[1] == tokens[row[0]]}
+
+
+async def cancelled_among(tx: Tx, ids: Sequence[str]) -> list[str]:
+    """Return those of some active jobs whose cancellation was asked for."""
+    if not ids:
+        return []
+    rows = await tx.fetch(
+        f"SELECT id FROM job WHERE cancel_requested = 1 AND id IN ({marks(len(ids))})", tuple(ids)
+    )
+    return [row[0] for row in rows]

@@ -1,0 +1,1 @@
+"""Keep the engines: who runs which job row when."""
