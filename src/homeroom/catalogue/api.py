@@ -53,6 +53,7 @@ __all__ = [
     "MoveOn",
     "NOfM",
     "Prerequisite",
+    "Preview",
     "QuizPolicy",
     "Status",
     "Unit",
@@ -66,9 +67,11 @@ __all__ = [
     "enrolments_in",
     "enrolments_of",
     "evaluate",
+    "known_chapters",
     "mark_completed",
     "needs",
     "prerequisites",
+    "published_at",
     "update_enrolments",
 ]
 
@@ -124,6 +127,27 @@ async def courses_at(tx: Tx, wanted: Collection[tuple[str, int]]) -> dict[tuple[
         for course_id, version, body_hash in await store.hashes(tx, {each[0] for each in asked})
         if (course_id, version) in asked
     }
+
+
+async def known_chapters(tx: Tx, course_id: str) -> frozenset[str]:
+    """Return the ids of all chapters that any version of a course ever had."""
+    found: set[str] = set()
+    for _, version, body_hash in await store.hashes(tx, [course_id]):
+        found.update((await _parse(tx, course_id, version, body_hash)).chapters)
+    return frozenset(found)
+
+
+async def published_at(tx: Tx, course: Course) -> int:
+    """Return the instant at which a version was published."""
+    return await store.published_at(tx, course.id, course.version)
+
+
+async def listed(tx: Tx, after: str | None, count: int) -> list[tuple[Course, int]]:
+    """Return up to ``count`` current courses and when each was published, by id."""
+    return [
+        (await _parse(tx, course_id, version, body_hash), at)
+        for course_id, version, body_hash, at in await store.listed(tx, after, count)
+    ]
 
 
 async def dependents(tx: Tx, course_ids: Collection[str]) -> dict[str, frozenset[str]]:
@@ -240,6 +264,8 @@ class Draft:
     """False where the body says what the current version says: then it makes no new one."""
 
 
+Preview = Callable[[Tx, Course], Awaitable[EditPreview]]
+"""Count what a course that is not published yet would change; ``wiring`` has it from progress."""
 OnPublish = Callable[[Tx, Course, Course | None], Awaitable[None]]
 OnEnrolment = Callable[[Tx, Enrolment], Awaitable[None]]
 

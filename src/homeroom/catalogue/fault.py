@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
@@ -113,7 +112,7 @@ class Faults:
     def scaled(self, value: Any, at: Place, most: int) -> int:
         """Read a number from 0 to ``most`` with at most 4 decimals, in units of 1e-4."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 <= value <= most:
+        if not number or not 0 <= value <= most:  # NaN and the infinities fail here too
             self.add(at, f"must be a number from 0 to {most}")
             return 0
         units = Decimal(repr(value)) * SCALE

@@ -1,0 +1,108 @@
+"""The built-in directory over HTTP (API page, "Catalogue")."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import AfterValidator
+
+from homeroom.db.database import Database
+from homeroom.errors import Forbidden, Invalid, NotFound
+from homeroom.people import api, person
+from homeroom.people.api import Person, masked
+from homeroom.web.identity import Auth, Identity, Role
+from homeroom.web.model import Body, OutsideId, View
+
+UserId = Annotated[OutsideId, Path(alias="userId")]
+_Email = Annotated[str, AfterValidator(person.check_email)]
+_Name = Annotated[str, AfterValidator(person.check_name)]
+_Locale = Annotated[str, AfterValidator(person.check_locale)]
+_TimeZone = Annotated[str, AfterValidator(person.check_time_zone)]
+
+
+class PersonBody(Body):
+    """What the directory shall know of a person; it replaces what it knew."""
+
+    email: _Email | None = None
+    given_name: _Name
+    family_name: _Name
+    locale: _Locale | None = None
+    time_zone: _TimeZone | None = None
+    manager_id: OutsideId | None = None
+    roles: list[Role] | None = None
+
+
+class PersonView(View):
+    """A person. Operators and viewers see only the first letter of the e-mail address."""
+
+    user_id: str
+    email: str | None
+    given_name: str
+    family_name: str
+    locale: str | None
+    time_zone: str | None
+    manager_id: str | None
+    roles: list[str]
+
+
+def router(db: Database, auth: Auth) -> APIRouter:
+    """Return the routes of the directory."""
+    routes = APIRouter(prefix="/api/v1/people", tags=["People"])
+    writer = auth.require(Role.SERVICE)
+    reader = auth.require(*Role)
+
+    @routes.put(
+        "/{userId}",
+        response_model=PersonView,
+        responses={201: {"model": PersonView, "description": "A new person"}},
+    )
+    async def put_person(
+        user_id: UserId,
+        body: PersonBody,
+        identity: Annotated[Identity, Depends(writer)],
+        response: Response,
+    ) -> PersonView:
+        """Store a person. Without an e-mail address nothing can be sent or issued to them."""
+        if body.manager_id == user_id:
+            raise Invalid("Nobody is their own manager.")
+        roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
+        if Role.ADMIN in roles and not identity.has(Role.ADMIN):
+            raise Forbidden("Only an admin may call somebody an admin.")
+        new = Person(
+            id=user_id,
+            email=body.email,
+            given_name=body.given_name,
+            family_name=body.family_name,
+            locale=body.locale,
+            time_zone=body.time_zone,
+            manager_id=body.manager_id,
+            roles=roles,
+        )
+        async with db.write() as tx:
+            created = await api.put(tx, new)
+        response.status_code = 201 if created else 200
+        return _view(new, whole=True)
+
+    @routes.get("/{userId}")
+    async def get_person(
+        user_id: UserId,
+        identity: Annotated[Identity, Depends(reader)],
+    ) -> PersonView:
+        """Return a person: to themselves, to the platform's servers, and to staff."""
+        identity.check_reads(user_id)
+        async with db.read() as tx:
+            found = await api.get(tx, user_id)
+        if found is None:
+            raise NotFound("The directory does not know this person.")
+        whole = identity.is_person(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
+        return _view(found, whole=whole)
+
+    return routes
+
+
+def _view(found: Person, *, whole: bool) -> PersonView:
+    known = asdict(found)
+    email = found.email if whole or found.email is None else masked(found.email)
+    return PersonView(user_id=known.pop("id"), **{**known, "email": email})
