@@ -202,7 +202,7 @@ class Access:
             async with self._db.write() as tx:
                 await touch_key(tx, key_id)
         except HomeroomError as error:
-            log.warning("api_key_use_not_noted", key=key_id, error=error.message)
+            log.warning("api_key_use_not_noted", key_id=key_id, error=error.message)
 
     async def _check_session(self, token: str) -> Principal:
         async with self._db.read() as tx:

@@ -69,8 +69,8 @@ class RequestContext:
         except Exception as error:
             if status == 0:  # nothing was sent yet
                 await (await problem_response(error))(scope, receive, answer)
-            if status >= 500 or status < 400:
-                log.exception("request_failed", method=scope["method"], route=_route(scope))
+            elif status < 500:  # FastAPI raises once more what it has answered with 500
+                log.exception("answer_broken_off", method=scope["method"], route=_route(scope))
         self._finish(scope, status, time.perf_counter() - started)
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:

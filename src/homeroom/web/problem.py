@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +25,8 @@ from homeroom.errors import (
     UnsupportedMediaType,
 )
 from homeroom.web.request_id import request_id
+
+log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50
@@ -98,8 +101,13 @@ def problem_headers(error: HomeroomError, foreign: Exception | None = None) -> d
 
 
 async def problem_response(error: Exception) -> Response:
-    """Return the answer to any exception; also for ASGI apps that know no FastAPI."""
+    """Return the answer to any exception; also for ASGI apps that know no FastAPI.
+
+    What nobody expected is written to the log here, and only there.
+    """
     known = to_homeroom_error(error)
+    if known is not error and known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request_failed", exc_info=error)
     return Response(
         msgspec.json.encode(problem(known), enc_hook=str),
         known.status,

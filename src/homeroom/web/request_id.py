@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from typing import Any
+
+from structlog.typing import EventDict
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -16,7 +17,7 @@ def sane(value: bytes) -> str | None:
     return value.decode() if _SANE.fullmatch(value) else None
 
 
-def add_request_id(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def add_request_id(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Add the current request's id to a log line (a structlog processor)."""
     current = request_id.get()
     if current is not None:

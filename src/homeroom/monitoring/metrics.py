@@ -1,0 +1,212 @@
+"""Count what happens, for Prometheus and for the dashboard; one object, no global registry."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+if sys.platform != "win32":
+    import resource
+
+WINDOW_SECONDS = 60
+"""Rates are those of the last minute."""
+_COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
+FAULTY = frozenset({"rejected", "conflict", "refused"})
+"""Statuses of events that count as errors; ``refused`` is what a 4xx or 5xx turned away."""
+_STATM = Path("/proc/self/statm")
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process, in bytes; 0 where the system does not say."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return _peak_bytes()
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process ever had: the next best where there is no procfs."""
+    if sys.platform == "win32":
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Window:
+    """Sums per second over the last minute; adding costs an index and an addition."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = [0] * WINDOW_SECONDS
+        self._sum = [0.0] * WINDOW_SECONDS
+
+    def add(self, amount: float) -> None:
+        second = int(self._now())
+        index = second % WINDOW_SECONDS
+        if self._second[index] != second:
+            self._second[index], self._sum[index] = second, 0.0
+        self._sum[index] += amount
+
+    def total(self) -> float:
+        oldest = int(self._now()) - WINDOW_SECONDS
+        return sum(
+            amount
+            for second, amount in zip(self._second, self._sum, strict=True)
+            if second > oldest
+        )
+
+
+class Metrics:
+    """All metrics of one process. Every call is cheap enough for the hot path."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """Take what tells the seconds that rates are made of."""
+        self._now, self.started_at = now, now()
+        self.registry = registry = CollectorRegistry()
+        self._events = Counter(
+            "homeroom_ingest_events",
+            "Progress events by what became of them",
+            ["status"],
+            registry=registry,
+        )
+        self._commit = Histogram(
+            "homeroom_ingest_commit_seconds",
+            "Time of one ingest commit",
+            buckets=_COMMIT_SECONDS,
+            registry=registry,
+        )
+        self._batch = Histogram(
+            "homeroom_ingest_batch_events",
+            "Events in one ingest commit",
+            buckets=_BATCH_EVENTS,
+            registry=registry,
+        )
+        self._queue = Gauge(
+            "homeroom_ingest_queue_events", "Events that wait to be committed", registry=registry
+        )
+        self._requests = Counter(
+            "homeroom_http_requests",
+            "HTTP requests",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self._request = Histogram(
+            "homeroom_http_request_seconds",
+            "Time of one HTTP request",
+            ["route"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "homeroom_job_attempts",
+            "Ended attempts of jobs",
+            ["kind", "outcome"],
+            registry=registry,
+        )
+        self._attempt = Histogram(
+            "homeroom_job_attempt_seconds", "Time of one attempt", ["kind"], registry=registry
+        )
+        self._jobs = Gauge(
+            "homeroom_jobs", "Jobs by queue and state", ["queue", "state"], registry=registry
+        )
+        self._partner = Counter(
+            "homeroom_partner_requests",
+            "Requests to partner systems",
+            ["destination", "outcome"],
+            registry=registry,
+        )
+        Gauge(
+            "homeroom_process_resident_bytes", "Memory of this process", registry=registry
+        ).set_function(resident_bytes)
+        self._queue_size: Callable[[], int] = lambda: 0
+        self._event_counts: dict[str, Counter] = {}
+        self._request_counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._stored, self._faulty, self._seen = _Window(now), _Window(now), _Window(now)
+        self._commits, self._commit_time = _Window(now), _Window(now)
+
+    def watch_queue(self, size: Callable[[], int]) -> None:
+        """Take the function that says how many events wait."""
+        self._queue_size = size
+        self._queue.set_function(size)
+
+    def events(self, status: str, count: int = 1) -> None:
+        """Count events: accepted, duplicate, conflict, quarantined, rejected or refused."""
+        if not count:
+            return
+        counter = self._event_counts.get(status)
+        if counter is None:
+            counter = self._event_counts[status] = self._events.labels(status)
+        counter.inc(count)
+        self._seen.add(count)
+        if status in FAULTY:
+            self._faulty.add(count)
+        elif status == "accepted":
+            self._stored.add(count)
+
+    def commit(self, events: int, seconds: float) -> None:
+        """Count one ingest commit."""
+        self._commit.observe(seconds)
+        self._batch.observe(events)
+        self._commits.add(1)
+        self._commit_time.add(seconds)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one HTTP request; ``route`` is a template, so that there are few of them."""
+        key = (method, route, status)
+        found = self._request_counts.get(key)
+        if found is None:
+            method = method if method in _METHODS else "other"
+            found = (
+                self._requests.labels(method, route, str(status)),
+                self._request.labels(route),
+            )
+            if method != "other":
+                self._request_counts[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def attempt(self, kind: str, outcome: str, seconds: float) -> None:
+        """Count one ended attempt of a job."""
+        self._attempts.labels(kind, outcome).inc()
+        self._attempt.labels(kind).observe(seconds)
+
+    def partner(self, destination: str, outcome: str) -> None:
+        """Count one request to a partner: delivered, retried, failed."""
+        self._partner.labels(destination, outcome).inc()
+
+    def jobs(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Take the number of jobs by queue and state, as the database has them now."""
+        self._jobs.clear()
+        for queue, states in counts.items():
+            for state, count in states.items():
+                self._jobs.labels(queue, state).set(count)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def summary(self) -> dict[str, float]:
+        """Return what ``useProgressMetrics`` shows: rates of the last minute, and what is now."""
+        seen, commits = self._seen.total(), self._commits.total()
+        span = min(WINDOW_SECONDS, max(1.0, self._now() - self.started_at))
+        return {
+            "queueSize": self._queue_size(),
+            "eventsPerSecond": round(self._stored.total() / span, 3),
+            "errorRate": round(self._faulty.total() / seen, 6) if seen else 0.0,
+            "averageProcessingMs": (
+                round(self._commit_time.total() / commits * 1_000, 3) if commits else 0.0
+            ),
+            "memoryMb": round(resident_bytes() / 1_048_576, 1),
+            "uptimeSeconds": round(self._now() - self.started_at, 3),
+        }
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
