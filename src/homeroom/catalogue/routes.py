@@ -164,7 +164,7 @@ def _add_course_routes(
 def _add_enrolment_routes(
     routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue
 ) -> None:
-    writer = auth.require(*_WRITE)
+    writer: Identity = Depends(auth.require(*_WRITE))
     reader = Depends(auth.require(*_READ_ENROLMENTS))
 
     @routes.put(
@@ -175,9 +175,9 @@ def _add_enrolment_routes(
     async def put_enrolment(
         course_id: CourseId,
         user_id: UserId,
-        identity: Annotated[Identity, Depends(writer)],
         response: Response,
         body: EnrolmentBody | None = None,
+        identity: Identity = writer,
     ) -> EnrolmentView:
         """Enrol a learner in the current version; who is enrolled already stays as they are."""
         approved = None if body is None else body.approved

@@ -88,16 +88,16 @@ def router(db: Database, auth: Auth, completions: Completions) -> APIRouter:
 def _add_completion_routes(
     routes: APIRouter, db: Database, auth: Auth, completions: Completions
 ) -> None:
-    reader = auth.require(*_READ)
+    reader: Identity = Depends(auth.require(*_READ))
     operator = Depends(auth.require(Role.OPERATOR))
 
     @routes.get("/completions")
     async def list_completions(
-        identity: Annotated[Identity, Depends(reader)],
         paging: PagingQuery,
         user_id: Annotated[OutsideId | None, Query(alias="userId")] = None,
         course_id: Annotated[OutsideId | None, Query(alias="courseId")] = None,
         since: Annotated[AwareDatetime | None, Query(description="By recordedAt.")] = None,
+        identity: Identity = reader,
     ) -> Page[CompletionView]:
         """List completions, the last recorded first. A learner sees their own."""
         wanted = Filter(
@@ -116,7 +116,7 @@ def _add_completion_routes(
 
     @routes.get("/completions/{completionId}")
     async def get_completion(
-        completion_id: CompletionId, identity: Annotated[Identity, Depends(reader)]
+        completion_id: CompletionId, identity: Identity = reader
     ) -> CompletionDetail:
         """Return a completion with its steps, its chapters and its audit lines."""
         async with db.read() as tx:

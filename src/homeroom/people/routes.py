@@ -50,8 +50,8 @@ class PersonView(View):
 def router(db: Database, auth: Auth) -> APIRouter:
     """Return the routes of the directory."""
     routes = APIRouter(prefix="/api/v1/people", tags=["People"])
-    writer = auth.require(Role.SERVICE)
-    reader = auth.require(*Role)
+    writer: Identity = Depends(auth.require(Role.SERVICE))
+    reader: Identity = Depends(auth.require(*Role))
 
     @routes.put(
         "/{userId}",
@@ -61,8 +61,8 @@ def router(db: Database, auth: Auth) -> APIRouter:
     async def put_person(
         user_id: UserId,
         body: PersonBody,
-        identity: Annotated[Identity, Depends(writer)],
         response: Response,
+        identity: Identity = writer,
     ) -> PersonView:
         """Store a person. Without an e-mail address nothing can be sent or issued to them."""
         if body.manager_id == user_id:
@@ -88,7 +88,7 @@ def router(db: Database, auth: Auth) -> APIRouter:
     @routes.get("/{userId}")
     async def get_person(
         user_id: UserId,
-        identity: Annotated[Identity, Depends(reader)],
+        identity: Identity = reader,
     ) -> PersonView:
         """Return a person: to themselves, to the platform's servers, and to staff."""
         identity.check_reads(user_id)
