@@ -1,0 +1,219 @@
+"""Settings: their forms, what is said of wrong ones, and that no secret is shown."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from homeroom.errors import ConfigurationError
+from homeroom.settings import Settings, load, problems, view
+from homeroom.settings.model import parse_duration
+from homeroom.settings.page import markdown
+
+ROOT = Path(__file__).parents[3]
+GOOD_WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ENABLE_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in values.items():
+        bare = name.startswith(("REDIS_", "ENABLE_"))
+        monkeypatch.setenv(name if bare else f"HOMEROOM_{name}", value)
+    return load()
+
+
+def faulty(settings: Settings) -> dict[str, str]:
+    return {problem.setting: problem.severity for problem in problems(settings, {})}
+
+
+def test_the_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch)
+    assert (settings.host, settings.port, settings.concurrency) == ("127.0.0.1", 8420, 3)
+    assert settings.database_file == Path.cwd() / "var" / "homeroom.db"
+    assert settings.queue is None
+    assert settings.enable_credentials
+    assert problems(settings, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("30s", 30),
+        ("1.5s", 1.5),
+        ("500ms", 0.5),
+        ("5m", 300),
+        ("12h", 43_200),
+        ("90d", 7_776_000),
+        ("2w", 1_209_600),
+    ],
+)
+def test_a_duration_has_many_forms(text: str, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "-5", "5 minutes", "1h30m", "soon", "\u0661"])
+def test_what_is_no_duration_names_its_setting(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if text == "":
+        assert read(monkeypatch, INGEST_TASK_TIMEOUT=text).ingest_task_timeout.seconds == 30
+        return
+    with pytest.raises(ConfigurationError, match="HOMEROOM_INGEST_TASK_TIMEOUT") as raised:
+        read(monkeypatch, INGEST_TASK_TIMEOUT=text)
+    assert "90d" in raised.value.message
+
+
+def test_all_wrong_settings_are_named_at_once_without_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read(monkeypatch, PORT="80800", HR_URL="swordfish", ENABLE_CREDENTIALS="perhaps")
+    message = raised.value.message
+    for name in ("HOMEROOM_PORT", "HOMEROOM_HR_URL", "ENABLE_CREDENTIALS"):
+        assert name in message
+    assert "swordfish" not in message
+
+
+def test_events_are_kept_longer_than_clients_resend(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="EVENT_RETENTION"):
+        read(monkeypatch, EVENT_RETENTION="89d")
+    assert read(monkeypatch, EVENT_RETENTION="90d").event_retention == timedelta(days=90)
+
+
+def test_redis_may_be_named_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, REDIS_HOST="cache", REDIS_PORT="6380", REDIS_PASSWORD="p@ss/")
+    assert settings.queue == "redis://:p%40ss%2F@cache:6380"
+    assert faulty(settings) == {"REDIS_HOST": "warning"}
+    settings = read(monkeypatch, QUEUE_URL="redis://other:1")
+    assert settings.queue == "redis://other:1"
+    assert faulty(settings) == {"HOMEROOM_QUEUE_URL": "error"}
+
+
+def test_a_database_elsewhere_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, DATABASE_URL="postgresql://db/homeroom")
+    assert faulty(settings) == {"HOMEROOM_DATABASE_URL": "error"}
+    absolute = read(monkeypatch, DATABASE_URL="sqlite:////srv/h.db")
+    assert absolute.database_file == Path("/srv/h.db")
+
+
+def test_a_server_that_others_reach_needs_to_tell_people_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert faulty(read(monkeypatch, HOST="0.0.0.0")) == {"HOMEROOM_HOST": "error"}
+    assert faulty(read(monkeypatch, HOST="0.0.0.0", ADMIN_KEY="x" * 16)) == {}
+    for loopback in ("localhost", "127.0.0.5", "::1"):
+        monkeypatch.delenv("HOMEROOM_ADMIN_KEY", raising=False)
+        assert faulty(read(monkeypatch, HOST=loopback)) == {}
+
+
+def test_secrets_have_to_be_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+    weak = read(monkeypatch, ADMIN_KEY="short", JWT_SECRET="x" * 31, WEBHOOK_SECRET="whsec_abc")
+    assert faulty(weak) == {
+        "HOMEROOM_ADMIN_KEY": "error",
+        "HOMEROOM_JWT_SECRET": "error",
+        "HOMEROOM_WEBHOOK_SECRET": "error",
+    }
+    assert "short" not in repr(problems(weak, {}))
+    strong = read(
+        monkeypatch,
+        ADMIN_KEY="x" * 16,
+        JWT_SECRET="x" * 32,
+        WEBHOOK_SECRET=GOOD_WEBHOOK_SECRET,
+    )
+    assert faulty(strong) == {}
+
+
+@pytest.mark.parametrize(
+    "secret", ["C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_", "whsec_!!!!" + "A" * 40, "whsec_AA=="]
+)
+def test_a_webhook_secret_has_its_form(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, WEBHOOK_SECRET=secret)
+    assert faulty(settings) == {"HOMEROOM_WEBHOOK_SECRET": "error"}
+
+
+def test_a_partner_needs_all_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch,
+        CREDLY_URL="https://api.credly.example/v1/",
+        HR_URL="https://hr.example/hook",
+        DIRECTORY_TOKEN="t",
+    )
+    assert settings.credly_url == "https://api.credly.example/v1"
+    assert faulty(settings) == {
+        "HOMEROOM_CREDLY_ORGANIZATION": "error",
+        "HOMEROOM_CREDLY_TOKEN": "error",
+        "HOMEROOM_WEBHOOK_SECRET": "error",
+        "HOMEROOM_DIRECTORY_TOKEN": "warning",
+    }
+
+
+def test_a_folder_that_cannot_be_made_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings = read(monkeypatch, DATA_DIR=str(tmp_path / "file" / "var"))
+    assert faulty(settings) == {"HOMEROOM_DATA_DIR": "error"}
+    if os.geteuid() != 0:
+        tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        settings = read(monkeypatch, DATA_DIR=str(tmp_path / "var"))
+        assert faulty(settings) == {"HOMEROOM_DATA_DIR": "error"}
+
+
+def test_a_misspelt_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = problems(read(monkeypatch), {"HOMEROOM_INGEST_MAXQUEUE": "5", "PATH": "/bin"})
+    assert [(problem.setting, problem.severity) for problem in found] == [
+        ("HOMEROOM_INGEST_MAXQUEUE", "warning")
+    ]
+    assert "HOMEROOM_INGEST_MAX_QUEUE?" in found[0].mend
+
+
+def test_the_clock_may_be_moved_to_an_instant_or_by_a_span(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = datetime(2026, 11, 22, 9, tzinfo=UTC)
+    assert read(monkeypatch).clock_offset(now) == timedelta()
+    for text, offset in (
+        ("90d", timedelta(days=90)),
+        ("+2h", timedelta(hours=2)),
+        ("-2h", timedelta(hours=-2)),
+        ("2026-11-23T09:00:00Z", timedelta(days=1)),
+        ("2026-11-22T09:00:00+01:00", timedelta(hours=-1)),
+    ):
+        assert read(monkeypatch, TEST_CLOCK=text).clock_offset(now) == offset
+    for wrong in ("tomorrow", "2026-11-23T09:00:00"):
+        with pytest.raises(ConfigurationError, match="HOMEROOM_TEST_CLOCK"):
+            read(monkeypatch, TEST_CLOCK=wrong)
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch,
+        ADMIN_KEY="swordfish-admin",
+        REDIS_PASSWORD="swordfish-redis",
+        DATABASE_URL="sqlite:///swordfish.db",
+        HR_URL="https://user:swordfish@hr.example/hook",
+        CORS_ORIGINS="https://a.example/, https://b.example",
+    )
+    rows = {row.name: row for row in view(settings)}
+    assert "swordfish" not in repr(rows)
+    assert "swordfish" not in repr(settings.admin_key)
+    assert rows["HOMEROOM_ADMIN_KEY"].is_set
+    assert rows["HOMEROOM_ADMIN_KEY"].secret
+    assert not rows["HOMEROOM_JWT_SECRET"].is_set
+    assert rows["HOMEROOM_HR_URL"].value == "https://user:********@hr.example/hook"
+    assert rows["HOMEROOM_CORS_ORIGINS"].value == "https://a.example,https://b.example"
+
+
+def test_every_setting_is_described_on_the_page() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page == markdown(), "write it anew: python -m homeroom.settings > docs/settings.md"
