@@ -13,8 +13,11 @@ from homeroom.jobs.enqueue import (
 )
 from homeroom.jobs.handler import Handler, JobContext, LeaseLost, Registry, UnknownJobKind
 from homeroom.jobs.job import FINISHED, Job, JobState
+from homeroom.jobs.operate import cancel, clean, forget, promote, remove, retry
 from homeroom.jobs.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
-from homeroom.jobs.store import Attempt, attempts, find, get, states
+from homeroom.jobs.queue_store import pause, resume, workers
+from homeroom.jobs.schedule_store import declare_schedule
+from homeroom.jobs.store import Attempt, Filter, attempts, counts, find, get, logs, search, states
 
 __all__ = [
     "FINISHED",
@@ -26,6 +29,7 @@ __all__ = [
     "Cancel",
     "Done",
     "Fail",
+    "Filter",
     "Handler",
     "Job",
     "JobArgs",
@@ -42,8 +46,21 @@ __all__ = [
     "add_high_priority",
     "add_low_priority",
     "attempts",
+    "cancel",
+    "clean",
+    "counts",
+    "declare_schedule",
     "enqueue",
     "find",
+    "forget",
     "get",
+    "logs",
+    "pause",
+    "promote",
+    "remove",
+    "resume",
+    "retry",
+    "search",
     "states",
+    "workers",
 ]

@@ -9,9 +9,9 @@ What keeps that simple (bullmq 3.4 for Python has no call that puts an active jo
 after one stall, and cancels only within its process): **an engine may forget a dispatch as soon as
 it was looked at.** Waits are the row's alone: delays, backoff, dependencies, pauses and limits
 never enter the engine. A row that is waiting and that the engine does not know, for whatever
-reason, is given to ``dispatch`` again by upkeep; one that it knows twice is claimed once. So ``run``
-has no result, nothing has to be put back, a stall in the engine costs no attempt (the row's lease
-decides), and the engine's store may be lost whole.
+reason, is given to ``dispatch`` again by upkeep; one that it knows twice is claimed once. So
+``run`` has no result, nothing has to be put back, a stall in the engine costs no attempt (the row's
+lease decides), and the engine's store may be lost whole.
 """
 
 from __future__ import annotations

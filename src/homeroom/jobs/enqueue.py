@@ -18,6 +18,8 @@ from homeroom.jobs.job import FINISHED, JobState
 
 JOBS_TOPIC = "jobs"
 """``tx.notify(JOBS_TOPIC, queue)``: a queue has a job that may run."""
+DELAYED_TOPIC = "jobs-delayed"
+"""``tx.notify(DELAYED_TOPIC, queue)``: a queue has a job that may run later."""
 IfFails = Literal["fail", "run"]
 
 
@@ -86,7 +88,10 @@ async def enqueue(
             "INSERT INTO job_dependency (job, waits_for, if_fails, met) VALUES (?, ?, ?, ?)",
             [(job_id, name, if_fails, int(name not in unfinished)) for name in named],
         )
-        tx.notify(JOBS_TOPIC, kind.queue)
+        if state is JobState.DELAYED:
+            tx.notify(DELAYED_TOPIC, kind.queue)
+        elif state is JobState.WAITING:
+            tx.notify(JOBS_TOPIC, kind.queue)
     return job_id
 
 

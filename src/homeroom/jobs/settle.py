@@ -13,7 +13,7 @@ from homeroom.errors import Unavailable
 from homeroom.jobs import args as job_args
 from homeroom.jobs.backoff import Backoff
 from homeroom.jobs.ending import After, Ended, HandBack, decide
-from homeroom.jobs.enqueue import JOBS_TOPIC, dependency_failed
+from homeroom.jobs.enqueue import DELAYED_TOPIC, JOBS_TOPIC, dependency_failed
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.outcome import Snooze
@@ -123,6 +123,8 @@ async def _write(tx: Tx, registry: Registry | None, settled: Sequence[_Settled])
             await add_log(tx, one.job.id, f"handed back by {one.before.worker}, which stops")
         if one.job.state is JobState.WAITING:
             tx.notify(JOBS_TOPIC, one.job.queue)
+        if one.job.state is JobState.DELAYED:
+            tx.notify(DELAYED_TOPIC, one.job.queue)
     await announce(tx, registry, [one.job for one in settled if one.ending.announce])
     await release(tx, registry, [one.job for one in settled if one.after.finished])
 

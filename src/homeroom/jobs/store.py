@@ -16,7 +16,8 @@ from homeroom.jobs.job import Job, JobState
 
 COLUMNS = (
     "id, queue, kind, state, priority, payload, version, attempts, max_attempts, run_at,"
-    " created_at, started_at, finished_at, last_error, result, progress, cancel_requested, worker, lease_until"
+    " created_at, started_at, finished_at, last_error, result, progress, cancel_requested,"
+    " worker, lease_until"
 )
 """What makes a ``Job``, in the order of ``to_job``."""
 WIDTH = COLUMNS.count(",") + 1
