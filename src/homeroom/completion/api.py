@@ -97,24 +97,17 @@ class Completions:
             tx, [(new.user_id, new.course_id, new.attempt, new.completed_at) for new, _ in fresh]
         )
         rows: list[tuple[object, ...]] = []
-        for completion, course in fresh:
+        for new, course in fresh:
             for position, step in enumerate(self.steps.values()):
-                reason = step.skip(completion, course)
-                rows.append(
-                    (completion.id, step.name, position, "skipped", None, 0, reason, tx.now)
-                    if reason is not None
-                    else (
-                        completion.id,
-                        step.name,
-                        position,
-                        "waiting",
-                        await _add_job(tx, completion.id, step, 1),
-                        1,
-                        None,
-                        None,
+                reason = step.skip(new, course)
+                if reason is None:
+                    job_id = await _add_job(tx, new.id, step, run=1)
+                    rows.append((new.id, step.name, position, "waiting", job_id, 1, 0, None, None))
+                else:
+                    rows.append(
+                        (new.id, step.name, position, "skipped", None, 0, 0, reason, tx.now)
                     )
-                )
-            tx.notify(TOPIC, completion.id)
+            tx.notify(TOPIC, new.id)
         await store.add_steps(tx, rows)
         return [completion for completion, _ in fresh]
 
@@ -211,9 +204,14 @@ async def _revive(tx: Tx, step: StepState) -> bool:
     """Retry a step's failed job; False where it was pruned, so that a new one must take over."""
     if step.job_id is None:
         return False
+    state = (await jobs.states(tx, [step.job_id])).get(step.job_id)
+    if state is None:
+        return False
+    if state is not JobState.FAILED:
+        raise Conflict(f"The step's job is {state} already.")
     try:
-        await jobs.retry(tx, step.job_id)
-    except NotFound:
+        await jobs.retry(tx, None, step.job_id)
+    except Conflict:
         return False
     return True
 

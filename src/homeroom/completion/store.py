@@ -113,10 +113,10 @@ async def supersede(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
 
 
 async def add_steps(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
-    """Insert steps: (completion, name, position, status, job, runs, skip reason, finished at)."""
+    """Insert (completion, name, position, status, job, runs, attempts, skip reason, finished)."""
     await tx.executemany(
         "INSERT INTO completion_step (completion_id, name, position, status, job_id, runs,"
-        " attempts, skip_reason, finished_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        " attempts, skip_reason, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
 
