@@ -24,7 +24,7 @@ Who knows the progress queue that Homeroom takes the place of finds its knobs he
 
 | knob | here |
 |---|---|
-| `maxQueueSize` | `HOMEROOM_INGEST_MAX_QUEUE`: beyond it 429 and `Retry-After`; nothing is dropped |
+| `maxQueueSize` | `HOMEROOM_INGEST_MAX_QUEUE`; beyond it 429, nothing is dropped |
 | `batchSize` | `HOMEROOM_INGEST_MAX_BATCH` |
 | `flushInterval` | none: what waits is committed once the commit before it is done |
 | `maxRetries`, `retryLimit` | `HOMEROOM_INGEST_MAX_RETRIES`; jobs have their own number, by kind |

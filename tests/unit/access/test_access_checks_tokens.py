@@ -217,10 +217,14 @@ async def test_a_jwt_is_not_believed_past_its_end(access: Access) -> None:
     header = f"Bearer {token}"
     # PyJWT compares whole seconds, so the token may be over at once; it may never live longer.
     ends = time.monotonic() + 0.6
-    with pytest.raises(Unauthenticated):
+
+    async def use_until_late() -> None:
         while time.monotonic() < ends + 0.2:
             await access.identify(header, None)
             await asyncio.sleep(0.02)
+
+    with pytest.raises(Unauthenticated):
+        await use_until_late()
 
 
 async def test_issuer_and_audience_are_checked_where_they_are_set(db: SqliteDatabase) -> None:

@@ -116,13 +116,13 @@ def test_a_server_that_others_reach_needs_to_tell_people_apart(
 
 
 def test_secrets_have_to_be_strong(monkeypatch: pytest.MonkeyPatch) -> None:
-    weak = read(monkeypatch, ADMIN_KEY="short", JWT_SECRET="x" * 31, WEBHOOK_SECRET="whsec_abc")
+    weak = read(monkeypatch, ADMIN_KEY="tiny-key", JWT_SECRET="x" * 31, WEBHOOK_SECRET="whsec_abc")
     assert faulty(weak) == {
         "HOMEROOM_ADMIN_KEY": "error",
         "HOMEROOM_JWT_SECRET": "error",
         "HOMEROOM_WEBHOOK_SECRET": "error",
     }
-    assert "short" not in repr(problems(weak, {}))
+    assert "tiny-key" not in repr(problems(weak, {}))
     strong = read(
         monkeypatch,
         ADMIN_KEY="x" * 16,
