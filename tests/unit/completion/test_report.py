@@ -1,0 +1,36 @@
+"""The period of the report, and cells that a spreadsheet must not run."""
+
+from __future__ import annotations
+
+import pytest
+
+from homeroom.clock import to_rfc3339
+from homeroom.completion import report
+
+
+def test_a_period_of_dates_includes_its_last_day() -> None:
+    wanted = report.period("2026-11-01", "2026-11-30")
+    assert wanted.completed_from is not None
+    assert wanted.completed_before is not None
+    assert to_rfc3339(wanted.completed_from) == "2026-11-01T00:00:00.000Z"
+    assert to_rfc3339(wanted.completed_before) == "2026-12-01T00:00:00.000Z"
+
+
+def test_a_period_of_times_is_taken_to_the_instant() -> None:
+    wanted = report.period("2026-11-01T09:00:00+01:00", "2026-11-01T09:00:00 01:00")
+    assert wanted.completed_from == wanted.completed_before
+    assert wanted.completed_from is not None
+    assert to_rfc3339(wanted.completed_from) == "2026-11-01T08:00:00.000Z"
+    assert report.period(None, None) == report.Filter()
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", "2026-11-01T09:00:00", "9999-12-31"])
+def test_what_is_no_day_or_has_no_zone_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="to must be a date"):
+        report.period(None, wrong)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])  # noqa: RUF001  # a full-width sign is the point
+def test_text_that_starts_like_a_formula_is_made_harmless(text: str) -> None:
+    assert report.harmless(text) == f"'{text}"
+    assert report.harmless("Ada = 1") == "Ada = 1"
