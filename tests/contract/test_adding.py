@@ -1,0 +1,199 @@
+"""Adding jobs: in the cause's transaction, once per id, in the order that was promised."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from homeroom.clock import SECOND
+from homeroom.errors import Conflict, Invalid
+from homeroom.jobs import operate, queue_store
+from homeroom.jobs.enqueue import (
+    UnknownDependency,
+    add,
+    add_high_priority,
+    add_low_priority,
+    enqueue,
+)
+from homeroom.jobs.job import JobState
+from homeroom.jobs.outcome import Done, Fail
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_runs_and_keeps_its_result(kernel: Any, task: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done({"length": len(args.word)})
+
+    kernel.handle(run)
+    job_id = await kernel.add(task(word="chalk"))
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.result == {"length": 5}
+    assert job.attempts == 1
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert job.started_at <= job.finished_at
+    assert [one.outcome for one in await kernel.attempts(job_id)] == ["done"]
+
+
+async def test_a_job_of_a_transaction_that_failed_does_not_exist(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    with pytest.raises(ZeroDivisionError):
+        async with kernel.db.write() as tx:
+            await enqueue(tx, task(word="never"))
+            raise ZeroDivisionError
+    async with kernel.worker():
+        await kernel.reaches(await kernel.add(task(word="after")), JobState.COMPLETED)
+    assert kernel.ran == ["after"]
+
+
+async def test_a_job_cannot_run_before_its_cause_is_committed(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    async with kernel.worker(), kernel.db.write() as tx:
+        await enqueue(tx, task(word="early"), id="early")
+        async with kernel.db.read() as outside:
+            assert await outside.fetch("SELECT id FROM job") == []
+        assert kernel.ran == []
+
+
+async def test_an_id_that_is_added_twice_is_one_job(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    first = await kernel.add(task(word="one"), id="badge.7")
+    second = await kernel.add(task(word="two"), id="badge.7")
+    assert first == second == "badge.7"
+    async with kernel.worker():
+        await kernel.reaches("badge.7", JobState.COMPLETED)
+        await kernel.add(task(word="three"), id="badge.7")
+        await kernel.reaches(await kernel.add(task(word="last")), JobState.COMPLETED)
+    assert kernel.ran == ["one", "last"]
+
+
+async def test_urgent_jobs_go_first_and_equals_in_the_order_they_came(
+    kernel: Any, task: Any
+) -> None:
+    kernel.handle()
+    async with kernel.db.write() as tx:
+        await add_low_priority(tx, task(word="low"))
+        for word in ("a", "b", "c"):
+            await add(tx, task(word=word))
+        await add_high_priority(tx, task(word="high"))
+        await enqueue(tx, task(word="seven"), priority=7)
+    last = await kernel.add(task(word="lowest"), priority=1)
+    async with kernel.worker(concurrency=1):
+        await kernel.reaches(last, JobState.COMPLETED)
+    assert kernel.ran == ["high", "seven", "a", "b", "c", "low", "lowest"]
+
+
+async def test_a_delayed_job_waits_for_its_time(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    job_id = await kernel.add(task(word="later"), delay=timedelta(hours=2))
+    async with kernel.worker(), kernel.upkept():
+        await kernel.reaches(await kernel.add(task(word="now")), JobState.COMPLETED)
+        assert (await kernel.job(job_id)).state is JobState.DELAYED
+        kernel.clock.advance(timedelta(hours=2))
+        await kernel.reaches(job_id, JobState.COMPLETED)
+    assert kernel.ran == ["now", "later"]
+
+
+async def test_a_delayed_job_can_be_promoted(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    job_id = await kernel.add(task(), delay=timedelta(hours=2))
+    async with kernel.worker():
+        await kernel.does(operate.promote, kernel.registry, job_id)
+        await kernel.reaches(job_id, JobState.COMPLETED)
+    with pytest.raises(Conflict):
+        await kernel.does(operate.promote, kernel.registry, job_id)
+
+
+async def test_a_job_runs_once_all_that_it_waits_for_is_completed(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    first, second = await kernel.add_words(["first", "second"])
+    last = await kernel.add(task(word="last"), after=[first, second], priority=10)
+    assert (await kernel.job(last)).state is JobState.WAITING_CHILDREN
+    async with kernel.worker(concurrency=1):
+        await kernel.reaches(last, JobState.COMPLETED)
+    assert kernel.ran == ["first", "second", "last"]
+
+
+async def test_a_job_does_not_wait_for_what_is_completed(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    first = await kernel.add()
+    async with kernel.worker():
+        await kernel.reaches(first, JobState.COMPLETED)
+        await kernel.reaches(await kernel.add(task(), after=[first]), JobState.COMPLETED)
+
+
+async def test_a_delay_holds_after_the_dependency_too(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    first = await kernel.add()
+    second = await kernel.add(task(), after=[first], delay=timedelta(hours=1))
+    async with kernel.worker():
+        await kernel.reaches(first, JobState.COMPLETED)
+        job = await kernel.reaches(second, JobState.DELAYED)
+    assert job.run_at - job.created_at == 3_600 * SECOND
+
+
+async def test_a_failure_fails_all_that_waits_for_it_unless_told_otherwise(
+    kernel: Any, task: Any
+) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Fail("no chalk") if args.word == "first" else Done()
+
+    kernel.handle(run)
+    (first,) = await kernel.add_words(["first"])
+    child = await kernel.add(task(word="child"), after=[first])
+    grandchild = await kernel.add(task(word="grandchild"), after=[child])
+    stubborn = await kernel.add(task(word="stubborn"), after=[first], if_fails="run")
+    async with kernel.worker():
+        await kernel.reaches(stubborn, JobState.COMPLETED)
+        failed = await kernel.reaches(child, JobState.FAILED)
+        assert (await kernel.reaches(grandchild, JobState.FAILED)).attempts == 0
+    assert first in (failed.last_error or "")
+    assert kernel.ran == ["first", "stubborn"]
+    assert (child, JobState.FAILED) in kernel.changes
+    assert (grandchild, JobState.FAILED) in kernel.changes
+
+
+async def test_a_job_that_waits_for_a_failed_one_fails_at_once_and_its_feature_is_told(
+    kernel: Any, task: Any
+) -> None:
+    kernel.handle()
+    first = await kernel.add()
+    await kernel.does(operate.cancel, kernel.registry, first)
+    child = await kernel.add(task(), after=[first])
+    assert (await kernel.job(child)).state is JobState.FAILED
+    await kernel.upkeep.tick()
+    assert (child, JobState.FAILED) in kernel.changes
+    stubborn = await kernel.add(task(), after=[first], if_fails="run")
+    assert (await kernel.job(stubborn)).state is JobState.WAITING
+
+
+async def test_a_job_cannot_wait_for_one_that_does_not_exist(kernel: Any, task: Any) -> None:
+    with pytest.raises(UnknownDependency, match="nobody"):
+        await kernel.add(task(), after=["nobody"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 0}, {"priority": 11}, {"id": "a:b"}, {"id": ""}, {"id": "x" * 129}],
+    ids=str,
+)
+async def test_what_is_not_allowed_adds_nothing(kernel: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        await kernel.add(None, **options)
+    async with kernel.db.read() as tx:
+        assert await tx.fetch("SELECT id FROM job") == []
+
+
+async def test_a_paused_queue_starts_nothing_until_it_is_resumed(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    await kernel.does(queue_store.pause, task.queue)
+    (waiting,) = await kernel.add_words(["paused"])
+    async with kernel.worker(poll=timedelta(milliseconds=10)):
+        job = await kernel.job(waiting)
+        assert job.state is JobState.WAITING
+        await kernel.does(queue_store.resume, task.queue)
+        await kernel.reaches(waiting, JobState.COMPLETED)

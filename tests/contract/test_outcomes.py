@@ -1,0 +1,306 @@
+"""What becomes of a job when its handler returns, raises, overruns, or cannot be called."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from homeroom.jobs import operate, store
+from homeroom.jobs.args import JobArgs
+from homeroom.jobs.backoff import Backoff
+from homeroom.jobs.job import JobState
+from homeroom.jobs.outcome import Cancel, Done, Fail, Retry, Snooze
+
+pytestmark = pytest.mark.anyio
+
+
+class Quick(JobArgs, frozen=True, kw_only=True):
+    """A kind whose attempts follow each other at once."""
+
+    kind = "contract.quick"
+    queue = "contract"
+    backoff = Backoff(base=timedelta(0))
+    timeout = timedelta(milliseconds=50)
+
+
+async def test_an_exception_is_a_failed_attempt_with_its_traceback(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        raise LookupError("no such pupil")
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.FAILED)
+    attempts = await kernel.attempts(job_id)
+    assert job.last_error == "LookupError: no such pupil"
+    assert [one.number for one in attempts] == [1, 2, 3, 4]
+    assert all("raise LookupError" in (one.traceback or "") for one in attempts)
+
+
+async def test_a_job_that_fails_first_and_works_later_is_completed(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done() if ctx.job.attempts == 3 else Retry("not yet")
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.attempts == 3
+    assert job.last_error is None
+    assert [one.outcome for one in await kernel.attempts(job_id)] == ["retry", "retry", "done"]
+
+
+async def test_a_retry_waits_as_long_as_it_says(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done() if kernel.ran.count("") > 1 else Retry("busy", after=timedelta(minutes=5))
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker(), kernel.upkept():
+        job = await kernel.reaches(job_id, JobState.DELAYED)
+        assert 299e6 < job.run_at - kernel.clock.now() <= 300e6
+        kernel.clock.advance(timedelta(minutes=5))
+        await kernel.reaches(job_id, JobState.COMPLETED)
+
+
+async def test_a_snooze_spends_no_attempt(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        if len(kernel.ran) <= 6:
+            return Snooze(timedelta(microseconds=1), "the partner sleeps")
+        return Done()
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker(), kernel.upkept():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.attempts == 1
+    assert len(kernel.ran) == 7
+    async with kernel.db.read() as tx:
+        assert len(await store.logs(tx, job_id)) == 6
+
+
+async def test_a_fail_is_final_until_somebody_retries_it(kernel: Any) -> None:
+    mended = False
+
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done() if mended else Fail("no e-mail address")
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.FAILED)
+        assert (job.attempts, job.last_error) == (1, "no e-mail address")
+        mended = True
+        await kernel.does(operate.retry, kernel.registry, job_id)
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.attempts == 2
+    assert kernel.changes == [
+        (job_id, JobState.FAILED),
+        (job_id, JobState.WAITING),
+        (job_id, JobState.COMPLETED),
+    ]
+
+
+async def test_a_retry_by_hand_grants_all_attempts_again(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Retry("never")
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        await kernel.reaches(job_id, JobState.FAILED)
+        await kernel.does(operate.retry, kernel.registry, job_id)
+        await kernel.happens(lambda: len(kernel.ran) == 8)
+        assert (await kernel.reaches(job_id, JobState.FAILED)).attempts == 8
+
+
+async def test_a_handler_can_cancel_its_job(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Cancel()
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker():
+        assert (await kernel.reaches(job_id, JobState.FAILED)).last_error == "cancelled"
+
+
+async def test_a_handler_that_overruns_is_stopped_and_its_attempt_counted(kernel: Any) -> None:
+    stopped = []
+
+    async def run(ctx: Any, args: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(ctx.job.attempts)
+            raise
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.FAILED)
+    assert job.last_error == "timed out after 0.05 s"
+    assert stopped == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("returned", [None, {"error": "the partner refused"}, True])
+async def test_what_is_no_outcome_is_a_failed_attempt(kernel: Any, returned: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return returned
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.FAILED)
+    assert job.attempts == 4
+    assert "not one of Done, Retry, Snooze, Fail, Cancel" in (job.last_error or "")
+
+
+async def test_a_result_that_is_not_json_is_a_failed_attempt(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done(object())
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        assert "not JSON" in ((await kernel.reaches(job_id, JobState.FAILED)).last_error or "")
+
+
+async def _rewrite(tx: Any, job_id: str, payload: str, version: int) -> None:
+    await tx.execute(
+        "UPDATE job SET payload = ?, version = ? WHERE id = ?", (payload, version, job_id)
+    )
+
+
+@pytest.mark.parametrize("payload", ['{"word": 7}', "[1]", "{", '"x"'])
+async def test_a_payload_that_cannot_be_read_fails_without_a_retry(
+    kernel: Any, payload: str
+) -> None:
+    class Strict(JobArgs, frozen=True, kw_only=True):
+        kind = "contract.strict"
+        queue = "contract"
+        word: str
+
+    kernel.handle(None, Strict)
+    job_id = await kernel.add(Strict(word="fine"))
+    await kernel.does(_rewrite, job_id, payload, 1)
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.FAILED)
+    assert job.attempts == 1
+    assert "does not fit contract.strict" in (job.last_error or "")
+    assert kernel.ran == []
+
+
+async def test_a_payload_of_an_older_release_is_brought_up_to_date(kernel: Any) -> None:
+    class Grown(JobArgs, frozen=True, kw_only=True):
+        kind = "contract.grown"
+        queue = "contract"
+        version = 2
+        word: str
+
+        @classmethod
+        def upgrade(cls, payload: dict[str, object], version: int) -> dict[str, object]:
+            return {"word": payload["oldWord"]}
+
+    kernel.handle(None, Grown)
+    job_id = await kernel.add(Grown(word="x"))
+    await kernel.does(_rewrite, job_id, '{"oldWord": "slate"}', 1)
+    async with kernel.worker():
+        await kernel.reaches(job_id, JobState.COMPLETED)
+    assert kernel.ran == ["slate"]
+
+
+async def test_a_payload_of_a_newer_release_waits_for_one(kernel: Any, task: Any) -> None:
+    kernel.handle()
+    job_id = await kernel.add()
+    await kernel.does(_rewrite, job_id, "{}", 99)
+    async with kernel.worker():
+        assert (await kernel.reaches(job_id, JobState.DELAYED)).attempts == 0
+
+
+async def test_a_kind_that_nobody_knows_waits_for_a_worker_that_does(
+    kernel: Any, task: Any
+) -> None:
+    kernel.handle()
+    unknown = await kernel.add(Quick())
+    known = await kernel.add()
+    async with kernel.worker():
+        await kernel.reaches(known, JobState.COMPLETED)
+        assert (await kernel.job(unknown)).state is JobState.WAITING
+    kernel.handle(None, Quick)
+    async with kernel.worker():
+        await kernel.reaches(unknown, JobState.COMPLETED)
+
+
+async def test_a_handler_can_settle_in_the_transaction_of_its_effect(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        outcome = Done("stored")
+        async with kernel.db.write() as tx:
+            await store.add_log(tx, ctx.job.id, "the effect")
+            await ctx.settle(tx, outcome)
+        return outcome
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.result == "stored"
+    assert kernel.changes == [(job_id, JobState.COMPLETED)]
+    assert len(await kernel.attempts(job_id)) == 1
+
+
+async def test_a_settlement_that_was_rolled_back_does_not_count(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        if ctx.job.attempts == 1:
+            async with kernel.db.write() as tx:
+                await ctx.settle(tx, Done("lost"))
+                raise RuntimeError("the effect failed")
+        return Done("second")
+
+    kernel.handle(run, Quick)
+    job_id = await kernel.add(Quick())
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert (job.result, job.attempts) == ("second", 2)
+
+
+async def test_progress_and_log_are_kept_with_the_job(kernel: Any) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        await ctx.progress({"percent": 40})
+        await ctx.log("read the register")
+        return Done()
+
+    kernel.handle(run)
+    job_id = await kernel.add()
+    async with kernel.worker():
+        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    assert job.progress == {"percent": 40}
+    async with kernel.db.read() as tx:
+        assert [line for _, line in await store.logs(tx, job_id)] == ["read the register"]
+
+
+async def test_a_feature_that_cannot_save_what_changed_fails_the_job_and_not_its_neighbours(
+    kernel: Any, task: Any
+) -> None:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done()
+
+    refused: list[JobState] = []
+
+    async def changed(tx: Any, job: Any, args: Any) -> None:
+        if len(refused) < 2:
+            refused.append(job.state)
+            raise ValueError("the feature's row is gone")
+
+    kernel.registry.add(Quick, run, changed)
+    kernel.handle()
+    broken, *fine = [await kernel.add(Quick()), *await kernel.add_words(["a", "b"])]
+    async with kernel.worker():
+        for job_id in fine:
+            await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.reaches(broken, JobState.COMPLETED)
+    assert job.attempts >= 2
+    first = (await kernel.attempts(broken))[0]
+    assert "the feature's row is gone" in (first.error or "")
