@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -320,6 +321,38 @@ async def test_two_who_publish_at_once_make_two_versions(http: httpx.AsyncClient
         for chapter in "abcdef":
             tasks.start_soon(publish, chapter)
     assert sorted(versions) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_many_versions_of_many_courses_are_read_at_once(
+    http: httpx.AsyncClient, db: SqliteDatabase
+) -> None:
+    for id in ("x", "y"):
+        for chapter in "abc":
+            await http.put(f"/api/v1/courses/{id}", json=course(chapter), headers=AUTHOR)
+    async with db.read() as tx:
+        found = await api.courses_at(tx, [("x", 1), ("x", 3), ("y", 2), ("y", 9), ("z", 1)])
+        assert await api.courses_at(tx, []) == {}
+        with pytest.raises(NotFound):
+            await api.course_at(tx, "y", 9)
+    assert {key: list(each.chapters) for key, each in found.items()} == {
+        ("x", 1): ["a"],
+        ("x", 3): ["c"],
+        ("y", 2): ["b"],
+    }
+
+
+async def test_a_cursor_of_another_kind_is_refused(http: httpx.AsyncClient) -> None:
+    await http.put("/api/v1/courses/x", json=course("a"), headers=AUTHOR)
+    for key in (
+        b'["ada", true]',
+        b'["ada", 99999999999999999999999]',
+        b'["ada"]',
+        b"{}",
+        b"[[], 1]",
+    ):
+        params = {"cursor": base64.urlsafe_b64encode(key).decode()}
+        answer = await http.get("/api/v1/courses/x/enrolments", params=params, headers=AUTHOR)
+        assert answer.status_code == 422, key
 
 
 async def test_dependents_are_the_courses_that_ever_asked_for_one(

@@ -121,20 +121,10 @@ async def courses_at(tx: Tx, wanted: Collection[tuple[str, int]]) -> dict[tuple[
     """Return those of some (course id, version) that exist, in one statement when cached."""
     if not wanted:
         return {}
-    asked = set(wanted)
     return {
         (course_id, version): await _parse(tx, course_id, version, body_hash)
-        for course_id, version, body_hash in await store.hashes(tx, {each[0] for each in asked})
-        if (course_id, version) in asked
+        for course_id, version, body_hash in await store.hashes(tx, set(wanted))
     }
-
-
-async def known_chapters(tx: Tx, course_id: str) -> frozenset[str]:
-    """Return the ids of all chapters that any version of a course ever had."""
-    found: set[str] = set()
-    for _, version, body_hash in await store.hashes(tx, [course_id]):
-        found.update((await _parse(tx, course_id, version, body_hash)).chapters)
-    return frozenset(found)
 
 
 async def published_at(tx: Tx, course: Course) -> int:

@@ -91,13 +91,12 @@ async def current(tx: Tx, course_ids: Collection[str]) -> list[Row]:
     )
 
 
-async def hashes(tx: Tx, course_ids: Collection[str]) -> list[Row]:
-    """Return (course_id, version, body_hash) of all versions of some courses."""
-    return await tx.fetch(
-        "SELECT course_id, version, body_hash FROM course_version WHERE course_id IN @ids".replace(
-            "@ids", _IN[tx.dialect]
-        ),
-        (_json(course_ids),),
+async def hashes(tx: Tx, versions: Collection[tuple[str, int]]) -> list[Row]:
+    """Return (course_id, version, body_hash) of those versions that exist."""
+    return await tx.fetch_keyed(
+        "SELECT v.course_id, v.version, v.body_hash FROM {keys} AS k JOIN course_version AS v"
+        " ON v.course_id = k.column1 AND v.version = k.column2",
+        sorted(versions),
     )
 
 

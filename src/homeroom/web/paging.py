@@ -29,11 +29,14 @@ class Paging:
         """Return the key to start after, checked against its types; None for the first page."""
         if self.after is None:
             return None
-        if len(self.after) != len(types) or not all(
-            isinstance(part, kind) for part, kind in zip(self.after, types, strict=True)
-        ):
+        if len(self.after) != len(types) or not all(map(_fits, self.after, types)):
             raise Invalid("The cursor is not one of this list's; start again without it.")
         return self.after
+
+
+def _fits(part: Any, kind: type) -> bool:
+    """Say whether a part may be a key's: no true for 1, and no integer that no column holds."""
+    return type(part) is kind and (kind is not int or -(2**63) <= part < 2**63)
 
 
 def _paging(
