@@ -14,6 +14,7 @@ from tests.unit.web.serving import serving
 from homeroom.access import routes as access_routes
 from homeroom.access.api import Access, JwtVerifier, create_key
 from homeroom.db.database import Database
+from homeroom.db.migrate import head
 from homeroom.http.app import create_app
 from homeroom.monitoring import routes as monitoring_routes
 from homeroom.monitoring.api import Health, Hints, Metrics
@@ -46,7 +47,7 @@ class House:
 async def house(db: Database, hints: Hints | None = None) -> AsyncIterator[House]:
     access = Access(db, admin_key=ADMIN_KEY, jwt_verifier=JwtVerifier(secret=JWT_SECRET))
     auth = Auth(access_routes.identifier(access))
-    metrics, health, hints = Metrics(), Health(db), hints or Hints(db)
+    metrics, health, hints = Metrics(), Health(db, head()), hints or Hints(db)
 
     async def job_counts() -> Mapping[str, Mapping[str, int]]:
         return {"partners": {"waiting": 2}}

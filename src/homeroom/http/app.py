@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+import msgspec
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from homeroom import __version__
 from homeroom.errors import HomeroomError
 from homeroom.web.context import QUIET, ROUTE, Observe, RequestContext
+from homeroom.web.etag import answer
 from homeroom.web.identity import SESSION_COOKIE
 from homeroom.web.limits import MAX_BODY_BYTES, BodyLimit
 from homeroom.web.problem import MEDIA_TYPE, handle, problem_response
@@ -129,6 +131,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url=None,  # see _document
         docs_url=None,
         redoc_url=None,
         responses={
@@ -141,6 +144,7 @@ def create_app(
         api.add_exception_handler(kind, handle)
     for router in routers:
         api.include_router(router)
+    api.add_api_route("/openapi.json", _document(api), include_in_schema=False)
     api.add_api_route("/docs", _docs, include_in_schema=False)
     app: ASGIApp = BodyLimit(Front(api, ingest), max_body_bytes)
     if cors_origins:
@@ -157,6 +161,18 @@ def create_app(
 def _problem_answer(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _document(api: Api) -> Callable[[Request], Awaitable[Response]]:
+    """Return the route of the OpenAPI document: encoded once, and kept by who has it."""
+    encoded = b""
+
+    async def document(request: Request) -> Response:
+        nonlocal encoded
+        encoded = encoded or msgspec.json.encode(api.openapi())
+        return answer(request, encoded)
+
+    return document
 
 
 async def _docs() -> HTMLResponse:

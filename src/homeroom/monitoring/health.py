@@ -10,7 +10,6 @@ from typing import Literal
 import structlog
 
 from homeroom.db.database import Database
-from homeroom.db.migrate import head
 from homeroom.errors import HomeroomError
 
 log = structlog.get_logger(__name__)
@@ -48,10 +47,12 @@ class Readiness:
 class Health:
     """Ask every part how it is. Only the database and its schema are vital."""
 
-    def __init__(self, db: Database, probes: Mapping[str, Probe] | None = None) -> None:
-        """Take the database, and the parts that may be ill while the rest goes on."""
-        self._db, self._probes = db, dict(probes or {})
-        self._head = head()
+    def __init__(self, db: Database, head: str, probes: Mapping[str, Probe] | None = None) -> None:
+        """Take the database, the schema it has to be at, and parts that may be ill meanwhile.
+
+        ``head`` is what ``migrate.head()`` returns.
+        """
+        self._db, self._head, self._probes = db, head, dict(probes or {})
 
     def add(self, name: str, probe: Probe) -> None:
         """Ask one more part."""
@@ -60,19 +61,15 @@ class Health:
     async def ready(self) -> Readiness:
         """Ask all parts at once; one that does not answer in three seconds is ill."""
         vital: dict[str, Probe] = {"database": self._database, "migrations": self._migrations}
-        names = [*vital, *self._probes]
-        answers = await asyncio.gather(
-            *(_ask(name, probe) for name, probe in {**self._probes, **vital}.items())
-        )
-        found = dict(zip({**self._probes, **vital}, answers, strict=True))
-        return Readiness(
-            {
-                name: CheckResult("ok")
-                if (detail := found[name]) is None
-                else CheckResult("failed" if name in vital else "degraded", detail)
-                for name in names
-            }
-        )
+        probes = {**vital, **self._probes}
+        details = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
+        checks = {}
+        for name, detail in zip(probes, details, strict=True):
+            if detail is None:
+                checks[name] = CheckResult("ok")
+            else:
+                checks[name] = CheckResult("failed" if name in vital else "degraded", detail)
+        return Readiness(checks)
 
     async def _database(self) -> str | None:
         await self._db.ping()

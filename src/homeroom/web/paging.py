@@ -36,7 +36,9 @@ class Paging:
 
 def _fits(part: Any, kind: type) -> bool:
     """Say whether a part may be a key's: no true for 1, and no integer that no column holds."""
-    return type(part) is kind and (kind is not int or -(2**63) <= part < 2**63)
+    if isinstance(part, int):
+        return kind is int and type(part) is int and -(2**63) <= part < 2**63
+    return isinstance(part, kind)
 
 
 def _paging(

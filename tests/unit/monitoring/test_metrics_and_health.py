@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from homeroom.db.migrate import head
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import TooBusy
 from homeroom.monitoring import hints as hints_module
@@ -88,7 +89,7 @@ async def test_all_parts_well_is_ok(db: SqliteDatabase) -> None:
     async def well() -> None:
         return None
 
-    found = await Health(db, {"workers": well}).ready()
+    found = await Health(db, head(), {"workers": well}).ready()
     assert found.is_ready
     assert found.status == "ok"
     assert list(found.checks) == ["database", "migrations", "workers"]
@@ -97,7 +98,7 @@ async def test_all_parts_well_is_ok(db: SqliteDatabase) -> None:
 async def test_an_ill_part_degrades_and_says_why(
     db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("homeroom.monitoring.health.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("homeroom.monitoring.health.PROBE_SECONDS", 1.5)
 
     async def ill() -> str:
         return "No worker has been heard of."
@@ -109,7 +110,7 @@ async def test_an_ill_part_degrades_and_says_why(
         await asyncio.Event().wait()
         return ""
 
-    health = Health(db, {"workers": ill})
+    health = Health(db, head(), {"workers": ill})
     health.add("broken", broken)
     health.add("silent", silent)
     found = await health.ready()
@@ -117,11 +118,11 @@ async def test_an_ill_part_degrades_and_says_why(
     assert found.status == "degraded"
     assert found.checks["workers"].detail == "No worker has been heard of."
     assert "swordfish" not in str(found)
-    assert "0.05" in str(found.checks["silent"].detail)
+    assert "1.5 seconds" in str(found.checks["silent"].detail)
 
 
 async def test_an_old_schema_or_no_database_is_a_failure(db: SqliteDatabase) -> None:
-    health = Health(db)
+    health = Health(db, head())
     async with db.write() as tx:
         await tx.execute("UPDATE alembic_version SET version_num = '0001_jobs'")
     found = await health.ready()
