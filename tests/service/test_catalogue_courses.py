@@ -332,6 +332,8 @@ async def test_many_versions_of_many_courses_are_read_at_once(
     async with db.read() as tx:
         found = await api.courses_at(tx, [("x", 1), ("x", 3), ("y", 2), ("y", 9), ("z", 1)])
         assert await api.courses_at(tx, []) == {}
+        assert await api.known_chapters(tx, "x") == {"a", "b", "c"}
+        assert await api.known_chapters(tx, "z") == frozenset()
         with pytest.raises(NotFound):
             await api.course_at(tx, "y", 9)
     assert {key: list(each.chapters) for key, each in found.items()} == {

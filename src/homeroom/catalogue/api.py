@@ -127,6 +127,14 @@ async def courses_at(tx: Tx, wanted: Collection[tuple[str, int]]) -> dict[tuple[
     }
 
 
+async def known_chapters(tx: Tx, course_id: str) -> frozenset[str]:
+    """Return the ids of all chapters that any version of a course ever had."""
+    found: set[str] = set()
+    for version, body_hash in await store.versions_of(tx, course_id):
+        found.update((await _parse(tx, course_id, version, body_hash)).chapters)
+    return frozenset(found)
+
+
 async def published_at(tx: Tx, course: Course) -> int:
     """Return the instant at which a version was published."""
     return await store.published_at(tx, course.id, course.version)

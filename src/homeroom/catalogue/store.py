@@ -100,6 +100,13 @@ async def hashes(tx: Tx, versions: Collection[tuple[str, int]]) -> list[Row]:
     )
 
 
+async def versions_of(tx: Tx, course_id: str) -> list[Row]:
+    """Return (version, body_hash) of all versions of a course."""
+    return await tx.fetch(
+        "SELECT version, body_hash FROM course_version WHERE course_id = ?", (course_id,)
+    )
+
+
 async def hash_at(tx: Tx, course_id: str, version: int) -> str | None:
     """Return the hash of a version's body."""
     row = await tx.fetch_one(
