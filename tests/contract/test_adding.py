@@ -10,6 +10,7 @@ import pytest
 from homeroom.clock import SECOND
 from homeroom.errors import Conflict, Invalid
 from homeroom.jobs import operate, queue_store
+from homeroom.jobs.args import JobArgs
 from homeroom.jobs.enqueue import (
     UnknownDependency,
     add,
@@ -41,10 +42,13 @@ async def test_a_job_runs_and_keeps_its_result(kernel: Any, task: Any) -> None:
 
 async def test_a_job_of_a_transaction_that_failed_does_not_exist(kernel: Any, task: Any) -> None:
     kernel.handle()
+
+    async def fails(tx: Any) -> None:
+        await enqueue(tx, task(word="never"))
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with kernel.db.write() as tx:
-            await enqueue(tx, task(word="never"))
-            raise ZeroDivisionError
+        await kernel.does(fails)
     async with kernel.worker():
         await kernel.reaches(await kernel.add(task(word="after")), JobState.COMPLETED)
     assert kernel.ran == ["after"]
@@ -188,12 +192,21 @@ async def test_what_is_not_allowed_adds_nothing(kernel: Any, options: dict[str, 
         assert await tx.fetch("SELECT id FROM job") == []
 
 
+class Other(JobArgs, frozen=True, kw_only=True):
+    """A kind in a queue of its own."""
+
+    kind = "contract.other"
+    queue = "other"
+
+
 async def test_a_paused_queue_starts_nothing_until_it_is_resumed(kernel: Any, task: Any) -> None:
     kernel.handle()
+    kernel.handle(None, Other)
     await kernel.does(queue_store.pause, task.queue)
     (waiting,) = await kernel.add_words(["paused"])
     async with kernel.worker(poll=timedelta(milliseconds=10)):
-        job = await kernel.job(waiting)
-        assert job.state is JobState.WAITING
+        for _ in range(3):
+            await kernel.reaches(await kernel.add(Other()), JobState.COMPLETED)
+        assert (await kernel.job(waiting)).state is JobState.WAITING
         await kernel.does(queue_store.resume, task.queue)
         await kernel.reaches(waiting, JobState.COMPLETED)

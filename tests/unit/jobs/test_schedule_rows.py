@@ -1,0 +1,207 @@
+"""Schedules in the database: each slot once, late ones caught up or recorded as missed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeroom.clock import Clock, from_datetime
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.errors import Invalid
+from homeroom.jobs import schedule_store
+from homeroom.jobs.args import JobArgs
+from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.handler import Registry
+from homeroom.jobs.outcome import Done
+from homeroom.jobs.upkeep import Upkeep
+
+pytestmark = pytest.mark.anyio
+
+
+class Remind(JobArgs, frozen=True, kw_only=True):
+    """A job that a schedule adds."""
+
+    kind = "schedule.remind"
+    queue = "schedule"
+    week: str = ""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Begin on a Sunday evening."""
+    start = from_datetime(datetime(2026, 11, 22, 20, 0, tzinfo=UTC))
+    clock = Clock()
+    clock.advance(timedelta(microseconds=start - clock.now()))
+    return clock
+
+
+@pytest.fixture
+def registry() -> Registry:
+    found = Registry()
+
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done()
+
+    found.add(Remind, run)
+    return found
+
+
+async def _declare(db: SqliteDatabase, cron: str, **options: Any) -> None:
+    async with db.write() as tx:
+        await schedule_store.declare_schedule(
+            tx, "weekly", cron, "Europe/Berlin", Remind(week="w"), **options
+        )
+
+
+async def _slots(db: SqliteDatabase) -> list[tuple[str, str]]:
+    async with db.read() as tx:
+        rows = await schedule_store.fired_slots(tx, "weekly", limit=1_000)
+    return [(row.slot, row.state) for row in reversed(rows)]
+
+
+async def _jobs(db: SqliteDatabase) -> list[str]:
+    async with db.read() as tx:
+        return [row[0] for row in await tx.fetch("SELECT id FROM job ORDER BY seq")]
+
+
+async def test_a_slot_adds_its_job_once(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    await upkeep.tick()
+    assert await _jobs(db) == []
+    clock.advance(timedelta(hours=12, seconds=1))
+    await upkeep.tick()
+    await upkeep.tick()
+    assert await _slots(db) == [("2026-11-23T09:00[Europe/Berlin]", "fired")]
+    assert await _jobs(db) == ["schedule.weekly.2026-11-23T09%3A00[Europe%2FBerlin]"]
+
+
+async def test_twenty_schedulers_fire_one_slot_once(
+    db: SqliteDatabase, database_file: Path, clock: Clock, registry: Registry
+) -> None:
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(hours=12, seconds=1))
+    others = [SqliteDatabase(database_file, clock, readers=1) for _ in range(20)]
+    for other in others:
+        await other.open()
+    try:
+        fired = await asyncio.gather(
+            *(Upkeep(other, registry, SqlEngine(), clock).fire_schedules() for other in others)
+        )
+    finally:
+        for other in others:
+            await other.close()
+    assert sum(fired) == 1
+    assert len(await _jobs(db)) == 1
+
+
+async def test_even_a_scheduler_that_reads_an_old_row_cannot_fire_a_slot_again(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    async with db.read() as tx:
+        old = await schedule_store.get_schedule(tx, "weekly")
+    clock.advance(timedelta(hours=12, seconds=1))
+    assert await upkeep.fire_schedules() == 1
+    async with db.write() as tx:
+        await tx.execute(
+            "UPDATE schedule SET last_slot_at = ?, next_slot_at = ?",
+            (old.last_slot_at, old.next_slot_at),
+        )
+    assert await upkeep.fire_schedules() == 0
+    assert len(await _jobs(db)) == 1
+
+
+async def test_slots_of_a_downtime_are_caught_up_within_the_window_and_else_recorded(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    await _declare(db, "0 * * * *", catch_up=timedelta(hours=2))
+    clock.advance(timedelta(hours=5, minutes=30))
+    await Upkeep(db, registry, SqlEngine(), clock).tick()
+    assert await _slots(db) == [
+        ("2026-11-22T21:00Z", "missed"),
+        ("2026-11-22T22:00Z", "missed"),
+        ("2026-11-22T23:00Z", "missed"),
+        ("2026-11-23T00:00Z", "fired"),
+        ("2026-11-23T01:00Z", "fired"),
+    ]
+    assert len(await _jobs(db)) == 2
+
+
+async def test_a_long_downtime_is_worked_off_in_bounded_steps(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "* * * * *", catch_up=timedelta(minutes=1))
+    clock.advance(timedelta(minutes=700, seconds=30))
+    await upkeep.fire_schedules()
+    assert len(await _slots(db)) == 500
+    await upkeep.fire_schedules()
+    states = [state for _, state in await _slots(db)]
+    assert (len(states), states.count("fired")) == (700, 1)
+
+
+async def test_a_schedule_declared_again_goes_on_and_a_new_cron_begins_now(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(hours=12, seconds=1))
+    await _declare(db, "0 9 * * 1")
+    assert await upkeep.fire_schedules() == 1
+    await _declare(db, "0 7 * * 1")  # 07:00 of today has passed
+    assert await upkeep.fire_schedules() == 0
+
+
+async def test_a_paused_schedule_leaves_out_the_slots_of_its_pause(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    async with db.write() as tx:
+        await schedule_store.pause_schedule(tx, "weekly")
+    clock.advance(timedelta(hours=12, seconds=1))
+    await upkeep.tick()
+    async with db.write() as tx:
+        await schedule_store.resume_schedule(tx, "weekly")
+    await upkeep.tick()
+    assert await _slots(db) == []
+    clock.advance(timedelta(days=7))
+    assert await upkeep.fire_schedules() == 1
+
+
+async def test_a_schedule_of_a_kind_that_is_not_known_here_is_left_to_others(
+    db: SqliteDatabase, clock: Clock
+) -> None:
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(hours=12, seconds=1))
+    assert await Upkeep(db, Registry(), SqlEngine(), clock).fire_schedules() == 0
+    assert await _slots(db) == []
+
+
+async def test_a_cron_that_cannot_be_read_is_refused(db: SqliteDatabase) -> None:
+    with pytest.raises(Invalid, match="weekly"):
+        await _declare(db, "0 9 * *")
+
+
+async def test_old_slots_and_the_ids_of_their_jobs_are_forgotten(
+    db: SqliteDatabase, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(hours=12, seconds=1))
+    await upkeep.tick()
+    async with db.write() as tx:
+        await tx.execute("UPDATE job SET state = 'completed', finished_at = ?", (tx.now,))
+        await schedule_store.pause_schedule(tx, "weekly")
+    clock.advance(timedelta(days=91))
+    await upkeep.tick()
+    assert await _slots(db) == []
+    assert await _jobs(db) == []
