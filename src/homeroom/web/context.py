@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homeroom.db.id import new_id
+from homeroom.errors import Unavailable
 from homeroom.web.identity import IDENTITY
 from homeroom.web.problem import problem_response
 from homeroom.web.request_id import request_id, sane
@@ -68,6 +70,12 @@ class RequestContext:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             status = CLIENT_GONE
+        except asyncio.CancelledError:
+            if status != 0:
+                raise
+            # The server stops and has waited long enough: the caller is to ask again, elsewhere.
+            stopping = Unavailable("The server is stopping; ask again.", retry_after_seconds=5)
+            await (await problem_response(stopping))(scope, receive, answer)
         except Exception as error:
             if status == 0:  # nothing was sent yet
                 await (await problem_response(error))(scope, receive, answer)
