@@ -1,0 +1,277 @@
+"""The kernel over HTTP: what lists show, what actions do, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+from tests.unit.web.serving import serving
+
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.errors import Unauthenticated
+from homeroom.http.app import create_app
+from homeroom.jobs import schedule_store, store
+from homeroom.jobs.args import JobArgs
+from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.enqueue import enqueue
+from homeroom.jobs.handler import Registry
+from homeroom.jobs.job import FINISHED
+from homeroom.jobs.outcome import Done
+from homeroom.jobs.routes import router
+from homeroom.jobs.worker import Worker
+from homeroom.web.identity import Auth, Identity, Role
+
+pytestmark = pytest.mark.anyio
+
+
+class Letter(JobArgs, frozen=True, kw_only=True):
+    """A job with something to hide."""
+
+    kind = "routes.send"
+    queue = "routes"
+    max_retries = 0
+    address: str = "anna@school.example"
+    access_token: str = "hunter2"
+    fails: bool = False
+
+
+async def _identify(header: str | None, cookie: str | None) -> Identity:
+    """Take the token for the role: who may hold which token is another room's."""
+    if header is None:
+        raise Unauthenticated
+    role = Role(header.removeprefix("Bearer "))
+    return Identity(role.value, frozenset({role}), "key")
+
+
+async def _no_ingest(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("nothing is ingested here")
+
+
+def _as(role: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {role}"}
+
+
+OPERATOR, VIEWER = _as("operator"), _as("viewer")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    found = Registry()
+
+    async def run(ctx: Any, args: Letter) -> Any:
+        await ctx.log("wrote to anna@school.example")
+        if args.fails:
+            raise ConnectionError("refused: token=hunter2")
+        return Done({"sent": 1})
+
+    found.add(Letter, run)
+    return found
+
+
+@pytest.fixture
+async def client(db: SqliteDatabase, registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app([router(db, Auth(_identify), registry)], ingest=_no_ingest)
+    async with serving(app) as client:
+        yield client
+
+
+async def _add(db: SqliteDatabase, *jobs: Letter, **options: Any) -> list[str]:
+    async with db.write() as tx:
+        return [await enqueue(tx, job, **options) for job in jobs]
+
+
+@asynccontextmanager
+async def _worked(db: SqliteDatabase, registry: Registry, ids: list[str]) -> AsyncIterator[None]:
+    """Run jobs to their ends; the worker stays for the length of the block."""
+    worker = Worker(db, registry, SqlEngine(), worker_id="east")
+    running = asyncio.create_task(worker.run())
+    stirred = asyncio.Event()
+    forget = db.subscribe(lambda topics: stirred.set())
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                stirred.clear()
+                async with db.read() as tx:
+                    states = await store.states(tx, ids)
+                if all(state in FINISHED for state in states.values()):
+                    break
+                await stirred.wait()
+        yield
+    finally:
+        forget()
+        worker.stop()
+        await running
+
+
+async def test_queues_show_counts_and_the_statistics_of_old(
+    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+) -> None:
+    ids = await _add(db, Letter(), Letter(fails=True))
+    async with _worked(db, registry, ids):
+        await _add(db, Letter(), delay=timedelta(hours=1))
+        (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
+        (worker,) = (await client.get("/api/v1/workers", headers=VIEWER)).json()
+    assert queue["counts"] == {
+        "waiting": 0,
+        "delayed": 1,
+        "waitingChildren": 0,
+        "active": 0,
+        "completed": 1,
+        "failed": 1,
+    }
+    assert queue["stats"] == {
+        "queueLength": 0,
+        "activeJobs": 0,
+        "failedJobs": 1,
+        "processing": False,
+    }
+    assert (queue["name"], queue["paused"], queue["concurrency"]) == ("routes", False, 3)
+    assert (queue["workers"], queue["oldestWaitingSeconds"]) == (1, None)
+    assert (worker["id"], worker["queues"]) == ("east", {"routes": 3})
+
+
+async def test_a_job_is_shown_with_everything_but_its_secrets(
+    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+) -> None:
+    (job_id,) = await _add(db, Letter(fails=True))
+    async with _worked(db, registry, [job_id]):
+        answer = await client.get(f"/api/v1/jobs/{job_id}", headers=VIEWER)
+    job = answer.json()
+    assert "hunter2" not in answer.text
+    assert "anna@school.example" not in answer.text
+    assert job["data"] == {
+        "address": "a***@school.example",
+        "accessToken": "[hidden]",
+        "fails": True,
+    }
+    assert (job["name"], job["state"], job["attemptsMade"]) == ("routes.send", "failed", 1)
+    assert job["failedReason"].startswith("ConnectionError: refused")
+    assert "Traceback" in job["attempts"][0]["traceback"]
+    assert [line["line"] for line in job["logs"]] == ["wrote to a***@school.example"]
+    assert job["createdAt"].endswith("Z")
+
+
+async def test_jobs_are_listed_page_by_page_and_found_by_filter(
+    client: httpx.AsyncClient, db: SqliteDatabase
+) -> None:
+    ids = await _add(db, *(Letter() for _ in range(5)))
+    (special,) = await _add(db, Letter(), id="special.one", delay=timedelta(hours=1))
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        body = (await client.get("/api/v1/jobs", params=params, headers=VIEWER)).json()
+        seen += [job["id"] for job in body["items"]]
+        cursor = body["nextCursor"]
+        if cursor is None:
+            break
+    assert seen == [special, *reversed(ids)]
+    for params in ({"q": "special"}, {"state": "delayed"}, {"state": "delayed", "q": "cial.o"}):
+        body = (await client.get("/api/v1/jobs", params=params, headers=VIEWER)).json()
+        assert [job["id"] for job in body["items"]] == [special]
+    body = (await client.get("/api/v1/jobs", params={"name": "other"}, headers=VIEWER)).json()
+    assert body == {"items": [], "nextCursor": None}
+
+
+async def test_actions_on_one_job(client: httpx.AsyncClient, db: SqliteDatabase) -> None:
+    (job_id,) = await _add(db, Letter(), delay=timedelta(hours=1))
+    for action, status, state in (
+        ("promote", 200, "waiting"),
+        ("promote", 409, None),
+        ("cancel", 200, "failed"),
+        ("cancel", 409, None),
+        ("retry", 200, "waiting"),
+        ("retry", 409, None),
+    ):
+        answer = await client.post(f"/api/v1/jobs/{job_id}/{action}", headers=OPERATOR)
+        assert answer.status_code == status, (action, answer.text)
+        if state is None:
+            assert answer.headers["content-type"] == "application/problem+json"
+        else:
+            assert answer.json()["state"] == state
+    answer = await client.post("/api/v1/jobs/nobody/retry", headers=OPERATOR)
+    assert answer.status_code == 404
+
+
+async def test_an_action_on_many_needs_a_filter(
+    client: httpx.AsyncClient, db: SqliteDatabase
+) -> None:
+    await _add(db, *(Letter() for _ in range(3)))
+    body: dict[str, Any] = {"action": "cancel", "filter": {}}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert answer.status_code == 422
+    body["filter"] = {"queue": "routes"}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert answer.json() == {"count": 3}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert answer.json() == {"count": 0}
+
+
+async def test_a_queue_is_paused_resumed_and_cleaned(
+    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+) -> None:
+    ids = await _add(db, Letter(), Letter(fails=True))
+    async with _worked(db, registry, ids):
+        pass
+
+    async def paused() -> bool:
+        (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
+        return bool(queue["paused"])
+
+    for action, then in (("pause", True), ("resume", False)):
+        answer = await client.post(f"/api/v1/queues/routes/{action}", headers=OPERATOR)
+        assert answer.status_code == 204
+        assert await paused() is then
+    answer = await client.post("/api/v1/queues/routes/clean", headers=OPERATOR)
+    assert answer.json() == {"count": 1}
+    body = {"state": "failed", "olderThanSeconds": 3_600}
+    answer = await client.post("/api/v1/queues/routes/clean", json=body, headers=OPERATOR)
+    assert answer.json() == {"count": 0}
+    for action in ("pause", "resume", "clean"):
+        answer = await client.post(f"/api/v1/queues/nowhere/{action}", headers=OPERATOR)
+        assert answer.status_code == 404
+
+
+async def test_schedules_are_shown_with_their_next_slot(
+    client: httpx.AsyncClient, db: SqliteDatabase
+) -> None:
+    async with db.write() as tx:
+        await schedule_store.declare_schedule(tx, "weekly", "0 9 * * 1", "Europe/Berlin", Letter())
+    (schedule,) = (await client.get("/api/v1/schedules", headers=VIEWER)).json()
+    assert (schedule["name"], schedule["jobName"]) == ("weekly", "routes.send")
+    assert schedule["catchUpSeconds"] == 3_600
+    assert schedule["nextAt"] is not None
+
+
+READS = ["queues", "jobs", "jobs/x", "workers", "schedules"]
+WRITES = [
+    "jobs/x/retry",
+    "jobs/x/promote",
+    "jobs/x/cancel",
+    "jobs/bulk",
+    "queues/x/pause",
+    "queues/x/resume",
+    "queues/x/clean",
+]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_viewers_read_and_learners_do_not(client: httpx.AsyncClient, path: str) -> None:
+    url = f"/api/v1/{path}"
+    assert (await client.get(url)).status_code == 401
+    assert (await client.get(url, headers=_as("learner"))).status_code == 403
+    assert (await client.get(url, headers=VIEWER)).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("path", WRITES)
+async def test_viewers_change_nothing(client: httpx.AsyncClient, path: str) -> None:
+    url = f"/api/v1/{path}"
+    assert (await client.post(url)).status_code == 401
+    assert (await client.post(url, headers=VIEWER)).status_code == 403
+    assert (await client.post(url, headers=OPERATOR)).status_code in (404, 422)
