@@ -1,0 +1,257 @@
+"""Analytics and HR are told once, signed, and again only with the same id and the same body."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.service.partner_school import Sandbox, School, running_sandbox, school
+
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.sandbox.server import SandboxConfig
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+BOTH = ("analytics", "hr")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running_sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+async def here(db: SqliteDatabase, sandbox: Sandbox) -> AsyncIterator[School]:
+    async with school(db, sandbox, only=BOTH) as built:
+        yield built
+
+
+async def test_analytics_gets_what_the_contract_says(here: School) -> None:
+    id = await here.complete(await here.publish())
+    await here.work()
+    [told] = await here.sandbox.received("analytics")
+    dispatch = await here.dispatch_of("analytics")
+    assert told["outcome"] == "accepted"
+    assert told["facts"]["webhookId"] == dispatch.id == (await here.step(id, "analytics")).external_id
+    body = told["body"]
+    assert (body["specversion"], body["id"]) == ("1.0", dispatch.id)
+    assert body["type"] == "org.homeroom.course.completed"
+    assert body["source"] == "https://homeroom.example.org"
+    assert body["data"] == {
+        "userId": "ada",
+        "courseId": "data",
+        "courseVersion": 1,
+        "attempt": 1,
+        "completedAt": "2026-11-22T09:00:00.123456Z",
+        "score": 0.875,
+        "timeSpent": 5400,
+        "chapters": [{"chapterId": "c1", "progress": 100.0, "timeSpent": 5400, "completed": True}],
+    }
+    assert (dispatch.status, dispatch.attempts, dispatch.last_status) == ("delivered", 1, 202)
+    assert dispatch.delivered_at is not None
+
+
+async def test_hr_gets_what_the_contract_says(here: School) -> None:
+    person = {"id": "ada", "givenName": "Ada", "familyName": "Okafor"}
+    await here.sandbox.control("people", {"people": [person]})
+    await here.complete(await here.publish())
+    await here.work()
+    [told] = await here.sandbox.received("hr")
+    assert told["outcome"] == "accepted"
+    assert told["body"]["type"] == "org.homeroom.training.recorded"
+    assert told["body"]["data"] == {
+        "employeeId": "ada",
+        "givenName": "Ada",
+        "familyName": "Okafor",
+        "courseId": "data",
+        "courseTitle": "Data for everyone",
+        "completedAt": "2026-11-22T09:00:00.123456Z",
+        "score": 0.875,
+        "hours": 1.5,
+        "validUntil": "2027-11-22T09:00:00.123456Z",
+        "credentialUrl": None,
+    }
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"mode": "hang_after_work"},
+        {"mode": "status", "status": 500, "afterWork": True},
+        {"mode": "status", "status": 429},
+        {"mode": "status", "status": 408},
+        {"mode": "drop", "afterWork": True},
+        {"mode": "drop"},
+    ],
+    ids=lambda fault: "-".join(str(value) for value in fault.values()),
+)
+async def test_a_retry_sends_the_same_id_and_the_same_body(
+    here: School, name: str, fault: dict[str, Any]
+) -> None:
+    await here.sandbox.fault(name, times=2, **fault)
+    id = await here.complete(await here.publish())
+    await here.work()
+    received = await here.sandbox.received(name)
+    assert len(received) == 3
+    assert len({one["facts"]["webhookId"] for one in received}) == 1
+    assert all(one["body"] == received[0]["body"] for one in received)
+    summary = await here.sandbox.summary(name)
+    assert (summary["deliveries"], summary["changedOnRepeat"], summary["doubled"]) == (1, 0, {})
+    assert (await here.step(id, name)).status == "completed"
+    dispatch = await here.dispatch_of(name)
+    assert (dispatch.status, dispatch.attempts, dispatch.last_error) == ("delivered", 3, None)
+
+
+async def test_a_name_that_changes_between_attempts_changes_no_body(here: School) -> None:
+    await here.sandbox.control("people", {"people": [{"id": "ada", "givenName": "Ada"}]})
+    await here.sandbox.fault("hr", "status", status=500, afterWork=True, times=1)
+    await here.complete(await here.publish())
+    await here.work(skip_waits=False)
+    await here.sandbox.control("people", {"people": [{"id": "ada", "givenName": "Augusta"}]})
+    await here.work()
+    assert (await here.sandbox.summary("hr"))["changedOnRepeat"] == 0
+
+
+async def test_a_lasting_error_fails_the_step_and_a_refusal_does_so_at_once(here: School) -> None:
+    await here.sandbox.fault("analytics", "status", status=503)
+    await here.sandbox.fault("hr", "status", status=400)
+    id = await here.complete(await here.publish())
+    await here.work()
+    for name, attempts, status in (("analytics", 4, 503), ("hr", 1, 400)):
+        step, dispatch = await here.step(id, name), await here.dispatch_of(name)
+        assert (step.status, step.attempts) == ("failed", attempts)
+        assert (dispatch.status, dispatch.attempts) == ("failed", attempts)
+        assert dispatch.last_status == status
+        assert dispatch.last_error == step.last_error
+    await here.sandbox.client.delete(f"{here.sandbox.url}/control/faults")
+    await here.retry(id, "analytics")
+    await here.work()
+    assert (await here.step(id, "analytics")).status == "completed"
+    assert (await here.dispatch_of("analytics")).status == "delivered"
+
+
+async def test_hr_waits_for_a_directory_that_is_down_and_sends_no_nulls_for_it(
+    here: School,
+) -> None:
+    await here.sandbox.fault("directory", "status", status=500, times=2)
+    await here.complete(await here.publish())
+    await here.work()
+    [told] = await here.sandbox.received("hr")
+    assert told["body"]["data"]["givenName"]
+
+
+async def test_410_switches_the_destination_off_until_a_replay(here: School) -> None:
+    course = await here.publish()
+    await here.sandbox.fault("analytics", "status", status=410, times=1)
+    first = await here.complete(course)
+    await here.work()
+    step = await here.step(first, "analytics")
+    assert step.status == "failed"
+    assert "switched off (it answered 410)" in (step.last_error or "")
+    assert (await here.dispatch_of("analytics")).last_status == 410
+    second = await here.complete(course, "ben")
+    await here.work()
+    step = await here.step(second, "analytics")
+    assert (step.status, step.attempts) == ("failed", 1)
+    assert "/replay" in (step.last_error or "")
+    assert len(await here.sandbox.received("analytics")) == 1
+    assert (await here.step(second, "hr")).status == "completed"
+    async with here.db.read() as tx:
+        assert list(await here.dispatches.off(tx)) == ["analytics"]
+        waiting = await here.dispatches.newest(tx, "analytics", "failed", None, 10)
+    for dispatch in waiting:
+        await here.dispatches.replay(dispatch.id, "olga")
+    await here.work()
+    for id in (first, second):
+        assert (await here.step(id, "analytics")).status == "completed"
+    summary = await here.sandbox.summary("analytics")
+    assert (summary["deliveries"], summary["repeats"], summary["doubled"]) == (2, 0, {})
+    async with here.db.read() as tx:
+        assert await here.dispatches.off(tx) == {}
+
+
+async def test_a_replay_sends_what_was_sent_with_the_same_id(here: School) -> None:
+    id = await here.complete(await here.publish())
+    await here.work()
+    dispatch = await here.dispatch_of("hr")
+    after = await here.dispatches.replay(dispatch.id, "olga")
+    assert (after.status, after.replays) == ("waiting", 1)
+    await here.work()
+    summary = await here.sandbox.summary("hr")
+    assert (summary["deliveries"], summary["repeats"], summary["changedOnRepeat"]) == (1, 1, 0)
+    after = await here.dispatch_of("hr")
+    assert (after.status, after.attempts, after.delivered_at) == (
+        "delivered",
+        2,
+        dispatch.delivered_at,
+    )
+    assert (await here.step(id, "hr")).status == "completed"
+
+
+async def test_a_replay_since_a_time_is_of_one_destination_and_counted(here: School) -> None:
+    course = await here.publish()
+    for user in ("ada", "ben", "eve"):
+        await here.complete(course, user)
+    await here.work()
+    middle = here.db.clock.now()
+    await here.complete(course, "max")
+    assert await here.dispatches.replay_since("hr", middle, "olga") == (0, None)  # on its way
+    await here.work()
+    assert await here.dispatches.replay_since("hr", middle, "olga") == (1, None)
+    assert await here.dispatches.replay_since("hr", 0, "olga") == (3, None)
+    await here.work()
+    assert (await here.sandbox.summary("hr"))["repeats"] == 4
+    assert (await here.sandbox.summary("analytics"))["repeats"] == 0
+
+
+async def test_a_wrong_secret_is_a_failed_step_and_no_success(
+    db: SqliteDatabase, sandbox: Sandbox
+) -> None:
+    other = SandboxConfig(webhook_secret="whsec_b3RoZXIgc2VjcmV0IHRoYW4gdGhlIHNhbmRib3ggaGFz")
+    wrong = Sandbox(sandbox.url, other, sandbox.client)
+    async with school(db, wrong, only=["analytics"]) as here:
+        id = await here.complete(await here.publish())
+        await here.work()
+        step = await here.step(id, "analytics")
+    assert step.status == "failed"
+    assert "analytics answered 401" in (step.last_error or "")
+    assert (await sandbox.summary("analytics"))["deliveries"] == 0
+
+
+async def test_a_destination_without_a_url_is_skipped_with_its_reason(
+    db: SqliteDatabase, sandbox: Sandbox
+) -> None:
+    async with school(db, sandbox, with_dispatch=False) as here:
+        id = await here.complete(await here.publish())
+        await here.work()
+        for name in BOTH:
+            step = await here.step(id, name)
+            reason = f"HOMEROOM_{name.upper()}_URL is not set"
+            assert (step.status, step.skip_reason) == ("skipped", reason)
+        assert (await here.step(id, "credential")).status == "completed"
+        assert await sandbox.received("analytics") == []
+
+
+async def test_the_signature_is_of_real_time_though_the_clock_is_moved(here: School) -> None:
+    here.db.clock.advance(timedelta(days=365))
+    id = await here.complete(await here.publish())
+    await here.work()
+    assert (await here.step(id, "analytics")).status == "completed"
+
+
+async def test_a_job_that_dies_before_the_commit_sends_the_same_message_again(
+    here: School,
+) -> None:
+    id = await here.complete(await here.publish())
+    await here.work()
+    async with here.db.write() as tx:  # as a kill between the answer and the commit leaves it
+        await tx.execute("UPDATE dispatch SET status = 'waiting', attempts = 0, delivered_at = NULL")
+        await tx.execute("UPDATE job SET state = 'waiting'")
+    await here.work()
+    for name in BOTH:
+        summary = await here.sandbox.summary(name)
+        assert (summary["deliveries"], summary["repeats"], summary["doubled"]) == (1, 1, {})
+        assert (await here.step(id, name)).status == "completed"
