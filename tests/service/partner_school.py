@@ -200,7 +200,7 @@ async def school(
     issuer: type[CredlyIssuer] | None = CredlyIssuer,
     enabled: bool = True,
     with_dispatch: bool = True,
-    timeout: timedelta = TIMEOUT,
+    patience: timedelta = TIMEOUT,
     only: Sequence[str] = ("credential", "analytics", "hr"),
 ) -> AsyncIterator[School]:
     """Build Homeroom's side against a sandbox."""
@@ -213,7 +213,7 @@ async def school(
             "the directory",
             set_to["HOMEROOM_DIRECTORY_URL"],
             authorization=bearer(set_to.get("HOMEROOM_DIRECTORY_TOKEN")),
-            timeout=timeout,
+            timeout=patience,
         )
     )
     credentials = Credentials(
@@ -224,7 +224,7 @@ async def school(
             set_to["HOMEROOM_CREDLY_URL"],
             set_to["HOMEROOM_CREDLY_ORGANIZATION"],
             set_to["HOMEROOM_CREDLY_TOKEN"],
-            timeout=timeout,
+            timeout=patience,
         ),
         directory=people,
         assessment=assessment
@@ -234,7 +234,7 @@ async def school(
                 "the assessment service",
                 set_to["HOMEROOM_ASSESSMENT_URL"],
                 authorization=bearer(set_to.get("HOMEROOM_ASSESSMENT_TOKEN")),
-                timeout=timeout,
+                timeout=patience,
             )
         ),
         enabled=enabled,
@@ -244,7 +244,7 @@ async def school(
         if not with_dispatch:
             return None
         url = set_to[f"HOMEROOM_{name.upper()}_URL"]
-        return Destination(client, name, title, url, secret, timeout=timeout)
+        return Destination(client, name, title, url, secret, timeout=patience)
 
     dispatches = Dispatches(
         db,
@@ -260,9 +260,7 @@ async def school(
     credentials.register(registry, completions)
     dispatches.register(registry, completions)
     upkeep = Upkeep(db, registry, SqlEngine())
-    yield School(
-        db, sandbox, client, credentials, dispatches, completions, registry, upkeep
-    )
+    yield School(db, sandbox, client, credentials, dispatches, completions, registry, upkeep)
     await client.aclose()
 
 

@@ -119,7 +119,9 @@ class DiesAfterOrdering(CredlyIssuer):
 async def test_a_death_between_the_answer_and_the_commit_issues_no_second_badge(
     db: SqliteDatabase, sandbox: Sandbox
 ) -> None:
-    await sandbox.control("templates", {"templates": [{"id": "data-basics", "allowDuplicates": True}]})
+    await sandbox.control(
+        "templates", {"templates": [{"id": "data-basics", "allowDuplicates": True}]}
+    )
     async with school(db, sandbox, issuer=DiesAfterOrdering, only=["credential"]) as here:
         id = await here.complete(await here.publish())
         await here.work()
@@ -191,7 +193,10 @@ async def test_lasting_errors_fail_the_step_and_a_retry_mends_it(here: School) -
     await here.work()
     step = await here.step(id, "credential")
     assert (step.status, step.attempts) == ("failed", 4)
-    assert step.last_error == 'Credly answered 500: {"data":{"message":"the sandbox was told to fail"}}'
+    assert (
+        step.last_error
+        == 'Credly answered 500: {"data":{"message":"the sandbox was told to fail"}}'
+    )
     assert await here.sandbox.badges() == []
     await here.sandbox.client.delete(f"{here.sandbox.url}/control/faults")
     await here.retry(id, "credential")
@@ -210,7 +215,9 @@ async def test_a_refusal_is_final(here: School, status: int) -> None:
 
 
 async def test_an_archived_template_is_said_so(here: School) -> None:
-    await here.sandbox.control("templates", {"templates": [{"id": "data-basics", "archived": True}]})
+    await here.sandbox.control(
+        "templates", {"templates": [{"id": "data-basics", "archived": True}]}
+    )
     id = await here.complete(await here.publish())
     await here.work()
     step = await here.step(id, "credential")

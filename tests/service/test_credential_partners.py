@@ -178,6 +178,8 @@ async def test_no_address_and_no_key_gets_into_an_error_or_a_log(
     async with here.db.read() as tx:
         rows = await tx.fetch("SELECT payload, result, last_error FROM job")
         rows += await tx.fetch("SELECT error, traceback, job FROM job_attempt")
-    written = out + err + str(rows) + str([record.getMessage() for record in caplog.records])
+    # the sandbox runs in this process too, and what its server logs is not Homeroom's
+    ours = [one.getMessage() for one in caplog.records if not one.name.startswith("uvicorn")]
+    written = out + err + str(rows) + str(ours)
     for secret in ("ada@example.org", "ada%40", "sandbox-credly-token", "dir-token"):
         assert secret not in written

@@ -34,7 +34,9 @@ async def test_analytics_gets_what_the_contract_says(here: School) -> None:
     [told] = await here.sandbox.received("analytics")
     dispatch = await here.dispatch_of("analytics")
     assert told["outcome"] == "accepted"
-    assert told["facts"]["webhookId"] == dispatch.id == (await here.step(id, "analytics")).external_id
+    assert (
+        told["facts"]["webhookId"] == dispatch.id == (await here.step(id, "analytics")).external_id
+    )
     body = told["body"]
     assert (body["specversion"], body["id"]) == ("1.0", dispatch.id)
     assert body["type"] == "org.homeroom.course.completed"
@@ -248,7 +250,9 @@ async def test_a_job_that_dies_before_the_commit_sends_the_same_message_again(
     id = await here.complete(await here.publish())
     await here.work()
     async with here.db.write() as tx:  # as a kill between the answer and the commit leaves it
-        await tx.execute("UPDATE dispatch SET status = 'waiting', attempts = 0, delivered_at = NULL")
+        await tx.execute(
+            "UPDATE dispatch SET status = 'waiting', attempts = 0, delivered_at = NULL"
+        )
         await tx.execute("UPDATE job SET state = 'waiting'")
     await here.work()
     for name in BOTH:

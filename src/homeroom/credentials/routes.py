@@ -130,11 +130,12 @@ def router(
 ) -> APIRouter:
     """Return the routes of credentials and achievements."""
     routes = APIRouter(tags=["Completion"])
-    reader = auth.require(*_READERS)
+    reader: Identity = Depends(auth.require(*_READERS))
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.get("/api/v1/credentials")
     async def list_credentials(
-        identity: Annotated[Identity, Depends(reader)], paging: PagingQuery, user_id: UserId = None
+        paging: PagingQuery, user_id: UserId = None, identity: Identity = reader
     ) -> Page[CredentialView]:
         """Return credentials, newest first: a learner's own, or anybody's for staff."""
         whose, key = _whose(identity, user_id), paging.key(int, str)
@@ -146,7 +147,7 @@ def router(
 
     @routes.get("/api/v1/achievements")
     async def list_achievements(
-        identity: Annotated[Identity, Depends(reader)], paging: PagingQuery, user_id: UserId = None
+        paging: PagingQuery, user_id: UserId = None, identity: Identity = reader
     ) -> Page[AchievementView]:
         """Return finished courses with their credentials, newest first."""
         whose, key = _whose(identity, user_id), paging.key(int, str)
@@ -163,7 +164,7 @@ def router(
     async def revoke_credential(
         credential_id: CredentialId,
         body: RevokeBody,
-        identity: Annotated[Identity, Depends(auth.require(Role.OPERATOR))],
+        identity: Identity = operator,
     ) -> CredentialView:
         """Revoke a credential at its issuer and here; a second time changes nothing."""
         return _view(await credentials.revoke(credential_id, body.reason, identity.subject))

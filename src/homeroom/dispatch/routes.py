@@ -58,7 +58,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
     """Return the routes of dispatches."""
     routes = APIRouter(prefix="/api/v1/dispatches", tags=["Completion"])
     reader = auth.require(Role.OPERATOR, Role.VIEWER)
-    operator = auth.require(Role.OPERATOR)
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.get("", dependencies=[Depends(reader)])
     async def list_dispatches(
@@ -75,9 +75,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
         return Page(items=[_view(one) for one in kept], next_cursor=cursor)
 
     @routes.post("/replay", status_code=202)
-    async def replay_since(
-        body: ReplayBody, identity: Annotated[Identity, Depends(operator)]
-    ) -> ReplayView:
+    async def replay_since(body: ReplayBody, identity: Identity = operator) -> ReplayView:
         """Send a destination again what was made for it since a time."""
         since: datetime = body.since
         count, more = await dispatches.replay_since(
@@ -86,9 +84,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
         return ReplayView(count=count, next_since=more)
 
     @routes.post("/{dispatchId}/replay", status_code=202)
-    async def replay(
-        dispatch_id: DispatchId, identity: Annotated[Identity, Depends(operator)]
-    ) -> DispatchView:
+    async def replay(dispatch_id: DispatchId, identity: Identity = operator) -> DispatchView:
         """Send one message again with the same webhook-id and body; switch its destination on."""
         return _view(await dispatches.replay(dispatch_id, identity.subject))
 

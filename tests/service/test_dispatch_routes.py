@@ -1,0 +1,83 @@
+"""Dispatches over HTTP: the list, its filters, and replays."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from tests.service.partner_school import School, running_sandbox, school
+from tests.service.rooms_client import AUTH, as_, client
+
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.dispatch import routes
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+OPERATOR, VIEWER = as_("operator"), as_("viewer")
+LIST = "/api/v1/dispatches"
+
+
+@pytest.fixture
+async def here(db: SqliteDatabase) -> AsyncIterator[School]:
+    async with running_sandbox() as running, school(db, running, only=["analytics", "hr"]) as built:
+        yield built
+
+
+@pytest.fixture
+async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(routes.router(here.db, AUTH, here.dispatches)) as opened:
+        yield opened
+
+
+async def test_dispatches_are_listed_by_destination_and_status(
+    here: School, api: httpx.AsyncClient
+) -> None:
+    await here.sandbox.fault("hr", "status", status=400)
+    await here.complete(await here.publish())
+    await here.work()
+    everything = (await api.get(LIST, headers=VIEWER)).json()["items"]
+    assert {(one["destination"], one["status"]) for one in everything} == {
+        ("analytics", "delivered"),
+        ("hr", "failed"),
+    }
+    [failed] = (await api.get(f"{LIST}?status=failed", headers=VIEWER)).json()["items"]
+    assert (failed["destination"], failed["lastStatus"], failed["attempts"]) == ("hr", 400, 1)
+    assert "the HR system answered 400" in failed["lastError"]
+    assert (await api.get(f"{LIST}?destination=analytics&status=failed", headers=VIEWER)).json()[
+        "items"
+    ] == []
+    assert (await api.get(f"{LIST}?destination=mars", headers=VIEWER)).status_code == 422
+    assert (await api.get(LIST, headers=as_("learner:ada"))).status_code == 403
+    assert (await api.get(LIST)).status_code == 401
+
+
+async def test_a_failed_dispatch_is_replayed_and_its_step_is_done(
+    here: School, api: httpx.AsyncClient
+) -> None:
+    await here.sandbox.fault("hr", "status", status=400, times=1)
+    id = await here.complete(await here.publish())
+    await here.work()
+    [failed] = (await api.get(f"{LIST}?status=failed", headers=VIEWER)).json()["items"]
+    url = f"{LIST}/{failed['id']}/replay"
+    assert (await api.post(url, headers=VIEWER)).status_code == 403
+    answer = await api.post(url, headers=OPERATOR)
+    assert (answer.status_code, answer.json()["status"]) == (202, "waiting")
+    await here.work()
+    assert (await here.step(id, "hr")).status == "completed"
+    assert (await here.sandbox.summary("hr"))["deliveries"] == 1
+    assert (await api.post(f"{LIST}/none/replay", headers=OPERATOR)).status_code == 404
+
+
+async def test_a_replay_since_a_time_says_how_many(here: School, api: httpx.AsyncClient) -> None:
+    course = await here.publish()
+    for user in ("ada", "ben"):
+        await here.complete(course, user)
+    await here.work()
+    body = {"destination": "hr", "since": "2026-01-01T00:00:00Z"}
+    assert (await api.post(f"{LIST}/replay", headers=VIEWER, json=body)).status_code == 403
+    answer = await api.post(f"{LIST}/replay", headers=OPERATOR, json=body)
+    assert (answer.status_code, answer.json()) == (202, {"count": 2, "nextSince": None})
+    await here.work()
+    assert (await here.sandbox.summary("hr"))["repeats"] == 2
+    naive = {**body, "since": "2026-01-01T00:00:00"}
+    assert (await api.post(f"{LIST}/replay", headers=OPERATOR, json=naive)).status_code == 422
