@@ -152,7 +152,16 @@ async def test_faults_come_back_all_at_once_and_nothing_is_stored(http: httpx.As
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"{", 400), (b"[1]", 422), (b"", 422), (b'{"title": NaN, "units": []}', 422)],
+    [
+        (b"{", 400),
+        (b"[" * 100_000, 400),
+        (b"\xff\xfe{", 400),
+        (b"[1]", 422),
+        (b"", 422),
+        (b'{"title": NaN, "units": []}', 422),
+        (b'{"title": "x", "units": [], "\\ud800": 1}', 422),
+        (b'{"title": "\\ud800", "units": [{"id": "\\ud800", "chapters": []}]}', 422),
+    ],
 )
 async def test_a_body_that_is_no_course_is_a_problem_document(
     http: httpx.AsyncClient, content: bytes, status: int

@@ -22,8 +22,12 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def pointer(at: Place) -> str:
-    """Return a place as a JSON pointer in a URI fragment (RFC 6901), its steps kept short."""
-    return "#" + "".join("/" + str(part)[:100].replace("~", "~0").replace("/", "~1") for part in at)
+    """Return a place as a JSON pointer in a URI fragment (RFC 6901), its steps kept short.
+
+    A key may hold half of a surrogate pair, which no answer can carry; it is shown as ``?``.
+    """
+    steps = (str(part)[:100].replace("~", "~0").replace("/", "~1") for part in at)
+    return "#" + "".join(f"/{step}" for step in steps).encode(errors="replace").decode()
 
 
 class Faults:
