@@ -64,6 +64,8 @@ async def _gate(tx: Tx, queue: str, wanted: int) -> Gate:
 
 async def _count(tx: Tx, queue: str, started: int) -> None:
     """Count starts against a queue's rate limit; a window begins with its first start."""
+    if not started:
+        return
     await tx.execute(
         "UPDATE queue SET"
         " window_count = CASE WHEN window_start <= ? AND ? < window_start + rate_window"
@@ -78,38 +80,58 @@ async def _count(tx: Tx, queue: str, started: int) -> None:
 _TAKE = (
     "UPDATE job SET state = 'active', attempts = attempts + 1, started_at = ?, worker = ?,"
     " lease_token = ?, lease_until = ? WHERE seq IN (SELECT seq FROM job WHERE {where}"
-    " AND state = 'waiting' AND pruned_at IS NULL AND kind IN ({kinds})"
+    " AND state = 'waiting' AND pruned_at IS NULL AND kind IN ({kinds}){gate}"
     " ORDER BY priority DESC, seq LIMIT ?{lock})"
-    f" RETURNING {COLUMNS}, seq, allowance"
+    f" RETURNING {COLUMNS}, seq, allowance,"
+    " (SELECT q.concurrency FROM queue AS q WHERE q.name = job.queue)"
 )
+_UNGATED = (
+    " AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.name = ?"
+    " AND (q.paused = 1 OR q.rate_max IS NOT NULL))"
+)
+"""The queue is neither paused nor limited, as most are: one statement claims then."""
 
 
 async def _take(
-    tx: Tx, holder: Holder, token: str, where: str, value: str, limit: int
-) -> list[Claim]:
+    tx: Tx,
+    holder: Holder,
+    token: str,
+    where: tuple[str, str],
+    limit: int,
+    ungated: str | None = None,
+) -> tuple[list[Claim], int | None]:
+    """Take rows in order; with ``ungated``, only if that queue lets everything through."""
+    column, value = where
     sql = _TAKE.format(
-        where=where,
+        where=f"{column} = ?",
         kinds=marks(len(holder.kinds)),
+        gate="" if ungated is None else _UNGATED,
         lock=" FOR UPDATE SKIP LOCKED" if tx.dialect == "postgresql" else "",
     )
+    gate = () if ungated is None else (ungated,)
+    lease_until = tx.now + holder.lease
     rows = await tx.fetch(
         sql,
-        (tx.now, holder.worker, token, tx.now + holder.lease, value, *holder.kinds, limit),
+        (tx.now, holder.worker, token, lease_until, value, *holder.kinds, *gate, limit),
     )
     claims = [(row[WIDTH], Claim(to_job(row), token, row[WIDTH + 1])) for row in rows]
     claims.sort(key=lambda pair: (-pair[1].job.priority, pair[0]))
-    return [claim for _, claim in claims]
+    return [claim for _, claim in claims], rows[0][WIDTH + 2] if rows else None
 
 
 async def claim_next(
     tx: Tx, holder: Holder, queue: str, limit: int, token: str
 ) -> tuple[list[Claim], Gate]:
     """Take up to ``limit`` waiting jobs of a queue, the most urgent and then the oldest first."""
+    if not holder.kinds:
+        return [], Gate(0)
+    where = ("queue", queue)
+    claims, concurrency = await _take(tx, holder, token, where, limit, ungated=queue)
+    if len(claims) == limit:
+        return claims, Gate(limit, concurrency)
     gate = await _gate(tx, queue, limit)
-    if not gate.open or not holder.kinds:
-        return [], gate
-    claims = await _take(tx, holder, token, "queue = ?", queue, gate.open)
-    if claims and gate.limited:
+    if gate.limited and gate.open:
+        claims, _ = await _take(tx, holder, token, where, gate.open)
         await _count(tx, queue, len(claims))
     return claims, gate
 
@@ -121,9 +143,9 @@ async def claim_one(
     gate = await _gate(tx, queue, 1)
     if not gate.open or not holder.kinds:
         return [], gate
-    claims = await _take(tx, holder, token, "id = ?", job_id, 1)
-    if claims and gate.limited:
-        await _count(tx, queue, 1)
+    claims, _ = await _take(tx, holder, token, ("id", job_id), 1)
+    if gate.limited:
+        await _count(tx, queue, len(claims))
     return claims, gate
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from homeroom.db.tx import Tx
+from homeroom.db.tx import Row, Tx
 from homeroom.errors import Unavailable
 from homeroom.jobs import args as job_args
 from homeroom.jobs.backoff import Backoff
@@ -46,6 +46,7 @@ _SETTLE = (
     " finished_at = ?, unannounced = ?, worker = NULL, lease_token = NULL, lease_until = NULL"
     " WHERE id = ? AND lease_token = ? AND state = 'active'"
 )
+_IS_AWAITED = "EXISTS (SELECT 1 FROM job_dependency AS d WHERE d.waits_for = job.id AND d.met = 0)"
 _ATTEMPT = (
     "INSERT INTO job_attempt"
     " (job, number, started_at, finished_at, outcome, error, traceback, worker)"
@@ -59,6 +60,8 @@ class _Settled:
     before: Job
     after: After
     job: Job
+    awaited: bool
+    """Another job waits for it."""
 
 
 async def settle(tx: Tx, registry: Registry | None, endings: Sequence[Ending]) -> list[Job | None]:
@@ -68,7 +71,7 @@ async def settle(tx: Tx, registry: Registry | None, endings: Sequence[Ending]) -
     """
     lock = " FOR UPDATE" if tx.dialect == "postgresql" else ""
     rows = await tx.fetch(
-        f"SELECT {COLUMNS}, lease_token, allowance FROM job"
+        f"SELECT {COLUMNS}, lease_token, allowance, {_IS_AWAITED} FROM job"
         f" WHERE id IN ({marks(len(endings))}){lock}",
         [ending.job_id for ending in endings],
     )
@@ -77,14 +80,13 @@ async def settle(tx: Tx, registry: Registry | None, endings: Sequence[Ending]) -
     for index, ending in enumerate(endings):
         row = held.pop((ending.job_id, ending.token), None)  # popped: one token settles once
         if row is not None:
-            settled[index] = _settled(tx, registry, ending, to_job(row), row[WIDTH + 1])
+            settled[index] = _settled(tx, registry, ending, row)
     await _write(tx, registry, list(settled.values()))
     return [settled[index].job if index in settled else None for index in range(len(endings))]
 
 
-def _settled(
-    tx: Tx, registry: Registry | None, ending: Ending, before: Job, allowance: int
-) -> _Settled:
+def _settled(tx: Tx, registry: Registry | None, ending: Ending, row: Row) -> _Settled:
+    before, allowance, awaited = to_job(row), row[WIDTH + 1], bool(row[WIDTH + 2])
     backoff = Backoff()
     if registry is not None and registry.knows(before.kind):
         backoff = registry.get(before.kind).args.backoff
@@ -103,7 +105,7 @@ def _settled(
         worker=None,
         lease_until=None,
     )
-    return _Settled(ending, before, after, job)
+    return _Settled(ending, before, after, job, awaited)
 
 
 async def _write(tx: Tx, registry: Registry | None, settled: Sequence[_Settled]) -> None:
@@ -126,7 +128,7 @@ async def _write(tx: Tx, registry: Registry | None, settled: Sequence[_Settled])
         if one.job.state is JobState.DELAYED:
             tx.notify(DELAYED_TOPIC, one.job.queue)
     await announce(tx, registry, [one.job for one in settled if one.ending.announce])
-    await release(tx, registry, [one.job for one in settled if one.after.finished])
+    await release(tx, registry, [one.job for one in settled if one.awaited and one.after.finished])
 
 
 def _settle_values(one: _Settled, registry: Registry | None) -> tuple[object, ...]:
