@@ -213,11 +213,12 @@ async def add_enrolments(tx: Tx, new: Sequence[Enrolment]) -> int:
 
 
 async def update_enrolments(tx: Tx, changed: Sequence[Enrolment]) -> int:
-    """Write version, status, ``completed_at`` (only where none is set, B9) and approval."""
+    """Write version, status, opening, ``completed_at`` (only where none is set, B9), approval."""
     rows = [
         (
             each.version,
             each.status,
+            each.opened_at,
             each.completed_at,
             int(each.approved),
             each.user_id,

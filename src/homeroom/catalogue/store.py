@@ -229,12 +229,13 @@ async def add_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
 
 
 async def update_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Set (version, status, completed_at, approved) by (user, course, attempt).
+    """Set (version, status, opened_at, completed_at, approved) by (user, course, attempt).
 
     A ``completed_at`` that is set stays (B9).
     """
     return await tx.executemany(
-        "UPDATE enrolment SET version = ?, status = ?, completed_at = COALESCE(completed_at, ?),"
+        "UPDATE enrolment SET version = ?, status = ?, opened_at = ?,"
+        " completed_at = COALESCE(completed_at, ?),"
         " approved = ? WHERE user_id = ? AND course_id = ? AND attempt = ?",
         rows,
     )

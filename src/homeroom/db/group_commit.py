@@ -116,7 +116,9 @@ class GroupCommit(Generic[Item, Result]):
                 break
             self._waiting.popleft()
             weight += first.weight
-            if not first.answer.done():  # the caller may have gone; then nobody is promised anything
+            if (
+                not first.answer.done()
+            ):  # the caller may have gone; then nobody is promised anything
                 batch.append(first)
         self.waiting_weight -= weight
         return batch
@@ -131,7 +133,9 @@ class GroupCommit(Generic[Item, Result]):
             _refuse(batch, error)
         except Exception as error:
             if len(batch) > 1:  # one poisonous item must not fail its neighbours
-                log.warning("group_commit_split", writer=self.name, items=len(batch), error=repr(error))
+                log.warning(
+                    "group_commit_split", writer=self.name, items=len(batch), error=repr(error)
+                )
                 for waiting in batch:
                     await self._commit([waiting])
                 return
@@ -169,7 +173,9 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting.clear()
             if self._on_stuck is not None:
                 self._on_stuck(self.name)
-            raise Unavailable("The database does not answer; send it again later.", retry_after_seconds=5)
+            raise Unavailable(
+                "The database does not answer; send it again later.", retry_after_seconds=5
+            )
         return running.result()
 
     async def _once(self, items: list[Item]) -> Sequence[Result]:

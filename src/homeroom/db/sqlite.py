@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from homeroom.clock import Clock
+from homeroom.db.chunk import keyed, multi_row
 from homeroom.db.database import Database, Lane
 from homeroom.db.lane import LaneLock
 from homeroom.db.statement import render
 from homeroom.db.tx import Row, Statement, Tx
 from homeroom.errors import Unavailable
 
+Result = TypeVar("Result")
 BUSY_TIMEOUT_MS = 10_000
 READ_LIMIT_SECONDS = 5.0
 AUTOCHECKPOINT_PAGES = 16_000
@@ -58,6 +60,38 @@ def _mapped() -> Iterator[None]:
         raise
 
 
+def _execute_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Send rows in chunks, each one statement that runs without Python's lock.
+
+    ``executemany`` of the driver takes that lock back for every row: beside a busy event loop a row
+    took 1,397 us instead of 6.2; in chunks of 64 it takes 29 and 5.0 (decision 0003).
+    """
+    changed = 0
+    for statement, values in multi_row(sql, rows):
+        changed += connection.execute(statement, values).rowcount
+    return changed
+
+
+def _fetch_keyed(
+    connection: sqlite3.Connection, sql: str, keys: Sequence[Sequence[Any]]
+) -> list[Row]:
+    found: list[Row] = []
+    for statement, values in keyed(sql, keys):
+        found += connection.execute(statement, values).fetchall()
+    return found
+
+
+async def _in_thread(
+    connection: aiosqlite.Connection, call: Callable[..., Result], *args: Any
+) -> Result:
+    """Run several statements in one visit to the connection's thread.
+
+    aiosqlite keeps the method for it to itself; each visit costs 0.1-0.2 ms on a busy loop.
+    """
+    result: Result = await connection._execute(call, connection._conn, *args)
+    return result
+
+
 class SqliteTx(Tx):
     """A transaction on one of the SQLite connections."""
 
@@ -76,12 +110,18 @@ class SqliteTx(Tx):
         return cursor.rowcount
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement once for every row of values and return how many rows changed."""
+        """Run a statement for every row of values and return how many rows changed."""
         if not rows:
             return 0
         with _mapped():
-            cursor = await self._connection.executemany(sql, rows)
-        return cursor.rowcount
+            return await _in_thread(self._connection, _execute_rows, sql, rows)
+
+    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run a SELECT for any number of keys at once."""
+        if not keys:
+            return []
+        with _mapped():
+            return await _in_thread(self._connection, _fetch_keyed, sql, keys)
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""

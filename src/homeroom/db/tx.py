@@ -33,7 +33,19 @@ class Tx(ABC):
 
     @abstractmethod
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement once for every row of values and return how many rows changed."""
+        """Run a statement for every row of values and return how many rows changed.
+
+        An ``INSERT ... VALUES (?, ...)`` may be sent with many rows at a time, so no two rows of one
+        call may name the same key in an ``ON CONFLICT DO UPDATE``.
+        """
+
+    @abstractmethod
+    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run a SELECT for any number of keys at once; ``{keys}`` in it stands for their rows.
+
+        The key columns are ``column1``, ``column2``, ...: ``FROM {keys} AS k JOIN t ON t.a =
+        k.column1``.
+        """
 
     @abstractmethod
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:

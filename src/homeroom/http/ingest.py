@@ -1,0 +1,117 @@
+"""The raw route of the hot path: ``POST /api/progress/enhanced-update`` without FastAPI.
+
+Measured on two cores: a bare handler reads 270k-410k events/s, a Starlette route 257k, FastAPI with
+pydantic models 83k (architecture page). What is saved is spent on storing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeroom.clock import Clock
+from homeroom.errors import (
+    BadRequest,
+    Forbidden,
+    HomeroomError,
+    Invalid,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from homeroom.progress.api import BodyFault, Ingest, Result, Sender, read_body, take
+from homeroom.web.identity import SESSION_COOKIE, Auth, Identity, Role
+from homeroom.web.problem import problem_response
+
+_FAULTS: Mapping[int, type[HomeroomError]] = {400: BadRequest, 413: TooLarge, 422: Invalid}
+_encode = msgspec.json.Encoder().encode
+
+
+def sender_of(identity: Identity) -> Sender:
+    """Return what an identity may send: anybody's progress, or its own only.
+
+    Raises ``Forbidden`` for roles that send no progress at all.
+    """
+    if identity.has(Role.SERVICE):
+        return Sender(person=None, trusted=True, may_reset=True)
+    if identity.via == "jwt" and identity.has(Role.LEARNER, Role.FACILITATOR, Role.MANAGER):
+        person = None if identity.has(Role.MANAGER) else identity.subject
+        return Sender(person=person, trusted=False, may_reset=identity.has(Role.MANAGER))
+    raise Forbidden("Your role may not send progress; it needs learner or service.")
+
+
+def ingest_app(ingest: Ingest, auth: Auth, clock: Clock) -> ASGIApp:
+    """Return the ASGI application of the ingest route (only POST requests reach it)."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await _answer(scope, receive)
+        except Exception as error:
+            await (await problem_response(error))(scope, receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(answer)),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(scope: Scope, receive: Receive) -> bytes:
+        authorization, cookie = _credentials(scope["headers"])
+        sender = sender_of(await auth.identify(authorization, cookie))
+        body = await _body(receive)
+        try:
+            judged = read_body(body, sender, clock.now())
+        except BodyFault as fault:
+            raise _FAULTS[fault.status](fault.message) from fault
+        counts, results = await take(ingest, judged)
+        return _encode({**counts, "results": [_line(result) for result in results]})
+
+    return app
+
+
+def _line(result: Result) -> dict[str, str | None]:
+    line: dict[str, str | None] = {"id": result.id, "status": result.status}
+    if result.code is not None:
+        line["code"] = result.code
+        line["message"] = result.message
+    return line
+
+
+def _credentials(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
+    """Return the Authorization header and the session cookie; raise for a body that is not JSON."""
+    authorization = cookie = content_type = None
+    for name, value in headers:
+        if name == b"authorization":
+            authorization = value.decode("latin-1")
+        elif name == b"content-type":
+            content_type = value
+        elif name == b"cookie":
+            for part in value.decode("latin-1").split(";"):
+                key, _, text = part.strip().partition("=")
+                if key == SESSION_COOKIE:
+                    cookie = text
+    if content_type is None or not content_type.lower().startswith(b"application/json"):
+        raise UnsupportedMediaType("Send the events with Content-Type: application/json.")
+    return authorization, cookie
+
+
+async def _body(receive: Receive) -> bytes:
+    """Read the whole body; ``web.limits`` has bounded it already."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body
+    parts = bytearray(message.get("body", b""))
+    while message.get("more_body"):
+        message = await receive()
+        parts += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise BadRequest("The connection ended before the body did.")
+    return bytes(parts)

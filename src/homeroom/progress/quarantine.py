@@ -1,0 +1,92 @@
+"""Events set aside: those the catalogue does not know yet, and those that conflict with another.
+
+The former are replayed once the course or chapter exists, the latter are kept for inspection only.
+Both are pruned after ``HOMEROOM_QUARANTINE_TTL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from homeroom.db.tx import Tx
+from homeroom.progress.event import Event
+
+CONFLICT = "conflict"
+
+_INSERT = (
+    "INSERT INTO progress_quarantine (id, body_hash, reason, user_id, course_id, chapter_id, event,"
+    " received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, body_hash) DO NOTHING"
+)
+_COLUMNS = "seq, id, reason, user_id, course_id, chapter_id, event, received_at"
+_event = msgspec.json.Decoder(Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event that is set aside. ``seq`` grows with every one."""
+
+    seq: int
+    id: str
+    reason: str
+    """``unknown_course``, ``unknown_chapter`` or ``conflict``."""
+    user_id: str
+    course_id: str
+    chapter_id: str | None
+    event: Event
+    received_at: int
+
+
+async def keep(tx: Tx, held: Sequence[tuple[Event, str]]) -> None:
+    """Set events aside, each with its reason; one that is there already stays as it is."""
+    await tx.executemany(
+        _INSERT,
+        [
+            (event.id, event.body_hash, reason, event.user_id, event.course_id, event.chapter_id,
+             msgspec.json.encode(event).decode(), event.received_at)
+            for event, reason in held
+        ],
+    )  # fmt: skip
+
+
+async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
+    """Return held events in the order in which they came, after a ``seq``."""
+    where, values = "seq > ?", [after]
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM progress_quarantine WHERE {where}"  # noqa: S608  # constants only
+        " AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
+        (*values, course_id, course_id, limit),
+    )
+    return [Held(*row[:6], _event.decode(row[6]), row[7]) for row in rows]
+
+
+async def replayable(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
+    """Return held events that a replay may bring in: all but conflicts."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM progress_quarantine"  # noqa: S608  # constants only
+        " WHERE seq > ? AND reason <> ? AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
+        (after, CONFLICT, course_id, course_id, limit),
+    )
+    return [Held(*row[:6], _event.decode(row[6]), row[7]) for row in rows]
+
+
+async def release(tx: Tx, seqs: Sequence[int]) -> None:
+    """Forget held events that were settled."""
+    await tx.executemany(
+        "DELETE FROM progress_quarantine WHERE seq = ?", [(seq,) for seq in sorted(seqs)]
+    )
+
+
+async def prune(tx: Tx, received_before: int) -> int:
+    """Drop what was set aside before an instant; return how many."""
+    return await tx.execute(
+        "DELETE FROM progress_quarantine WHERE received_at < ?", (received_before,)
+    )
+
+
+async def count(tx: Tx) -> int:
+    """Return how many events are set aside."""
+    [[number]] = await tx.fetch("SELECT count(*) FROM progress_quarantine")
+    return int(number)

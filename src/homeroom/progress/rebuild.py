@@ -1,0 +1,93 @@
+"""Open attempts, and build one learner's course again from the ledger in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from homeroom.catalogue import api as catalogue
+from homeroom.catalogue.api import Course, Enrolment
+from homeroom.db.tx import Tx
+from homeroom.progress import store
+from homeroom.progress.crossing import Touched
+from homeroom.progress.event import EventType
+from homeroom.progress.replay import Projection, event_of, replay
+
+
+async def open_attempts(
+    tx: Tx, windows: Sequence[Enrolment], course: Course, count: int
+) -> list[Enrolment]:
+    """Open ``count`` more attempts and return all, each from the time of its reset on.
+
+    Resets may arrive in any order: attempt n + 1 opens at the n-th reset by time, so that every
+    order of arrival gives the same windows. The ledger holds the resets already.
+    """
+    first = windows[0]
+    rows = await store.ledger_of(tx, (first.user_id, first.course_id))
+    resets = sorted(
+        event.at for event, _ in map(event_of, rows) if event.type is EventType.PROGRESS_RESET
+    )
+    newest = windows[-1].attempt
+    new = [
+        Enrolment(
+            first.user_id, first.course_id, newest + more, course.version, "registered", tx.now, 0
+        )
+        for more in range(1, count + 1)
+    ]
+    await catalogue.add_enrolments(tx, new)
+    openings = [0, *resets]
+    opened = [
+        replace(enrolment, opened_at=openings[enrolment.attempt - 1])
+        for enrolment in (*windows, *new)
+    ]
+    await catalogue.update_enrolments(tx, opened)
+    return opened
+
+
+async def project(
+    tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]
+) -> tuple[dict[int, Projection], dict[int, Course]]:
+    """Return what the ledger says of a learner's course by attempt, and the course by version."""
+    rows = await store.ledger_of(tx, pair)
+    versions = {event_of(row)[1] for row in rows} | {each.version for each in windows}
+    found = await catalogue.courses_at(tx, {(pair[1], version) for version in versions})
+    courses = {version: course for (_, version), course in found.items()}
+    return replay(rows, windows, courses.__getitem__), courses
+
+
+async def rebuild(tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]) -> list[Touched]:
+    """Replace a learner's rolled-up rows by what the ledger says; return what may be finished."""
+    projections, courses = await project(tx, pair, windows)
+    await store.forget_projection(tx, pair)
+    touched, changed = [], []
+    for enrolment in windows:
+        projection = projections[enrolment.attempt]
+        course = courses[enrolment.version]
+        state = projection.course_state(course)
+        key = (*pair, enrolment.attempt)
+        await store.save_chapters(
+            tx, {(*key, id): chapter for id, chapter in projection.chapters.items()}
+        )
+        await store.save_quizzes(
+            tx,
+            [
+                (
+                    *key,
+                    quiz.chapter_id,
+                    quiz.attempt_id,
+                    quiz.scaled,
+                    quiz.threshold,
+                    quiz.at,
+                    event_id,
+                )
+                for quiz, event_id in projection.quizzes.values()
+            ],
+        )
+        await store.save_courses(tx, {key: state})
+        if projection.events and enrolment.status == "registered":
+            enrolment = replace(enrolment, status="in_progress")
+            changed.append(enrolment)
+        touched.append(Touched(enrolment, course, state, state.last_at))
+    await catalogue.update_enrolments(tx, changed)
+    return touched
