@@ -115,11 +115,8 @@ class Storage(BaseModel):
     )
     jobs_keep_completed: int = Field(100, ge=0, description="Completed jobs kept, per queue.")
     jobs_keep_failed: int = Field(200, ge=0, description="Failed jobs kept, per queue.")
-    jobs_keep_completed_for: Duration | None = Field(
-        None, description="Age at which completed jobs go. Unset: only their number counts."
-    )
-    jobs_keep_failed_for: Duration | None = Field(
-        None, description="Age at which failed jobs go. Unset: only their number counts."
+    jobs_keep_for: Duration | None = Field(
+        None, description="Age at which finished jobs go. Unset: only their number counts."
     )
     audit_retention: Duration | None = Field(
         None, description="Age at which audit lines go. Unset: kept for good."
@@ -284,10 +281,13 @@ def env_name(field: str, info: FieldInfo) -> str:
     return alias if isinstance(alias, str) else PREFIX + field.upper()
 
 
-def load() -> Settings:
-    """Read the environment; raise ``ConfigurationError`` that names each wrong setting."""
+def load(**given: object) -> Settings:
+    """Read the environment; raise ``ConfigurationError`` that names each wrong setting.
+
+    ``given`` values (options of a command) go before the environment's.
+    """
     try:
-        return Settings()
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         lines = []
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
