@@ -39,6 +39,7 @@ from homeroom.credentials.api import (
 )
 from homeroom.db import migrate
 from homeroom.db.group_commit import Limits
+from homeroom.db.migrate import SchemaState
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.dispatch import routes as dispatch_routes
 from homeroom.dispatch.api import Destination, Dispatches
@@ -66,6 +67,7 @@ from homeroom.web.identity import Auth
 __all__ = [
     "House",
     "Problem",
+    "SchemaState",
     "Settings",
     "database_state",
     "load_settings",
@@ -87,12 +89,12 @@ def load_settings(**given: object) -> Settings:
     return load(**given)
 
 
-def database_state(settings: Settings) -> migrate.SchemaState:
+def database_state(settings: Settings) -> SchemaState:
     """Compare the configured database with this release's schema."""
     return migrate.state(settings.database_file)
 
 
-def upgrade_database(settings: Settings) -> migrate.SchemaState:
+def upgrade_database(settings: Settings) -> SchemaState:
     """Bring the configured database to this release's schema; make it if it is not there."""
     migrate.upgrade(settings.database_file)
     return database_state(settings)
