@@ -1,0 +1,90 @@
+"""How much memory the server takes idle, and how much it keeps after a lot of work.
+
+The work is far more than an hour of the demo's class: batches from 64 connections at full speed,
+and hundreds of finished courses whose jobs go to the sandbox.
+"""
+
+import concurrent.futures
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.finish import COURSE, _event, _send
+from bench.house import House, running, sandbox
+from bench.load import Plan, load
+
+MIB = 1024 * 1024
+
+
+def _resident(house: House) -> float:
+    return round(float(psutil.Process(house.process.pid).memory_info().rss) / MIB, 1)
+
+
+def _settled(house: House, seconds: float) -> float:
+    """Return the memory once it stopped falling: the least of some seconds."""
+    least, limit = _resident(house), time.monotonic() + seconds
+    while time.monotonic() < limit:
+        time.sleep(0.5)
+        least = min(least, _resident(house))
+    return least
+
+
+def measure(seconds: float = 60.0, finished: int = 300) -> dict[str, Any]:
+    """Return megabytes resident: idle, at the end of the load, and settled after it."""
+    course = {
+        "title": "Load",
+        "units": [
+            {
+                "id": "u",
+                "title": "Unit",
+                "chapters": [{"id": f"chapter-{n:03}", "title": f"{n}"} for n in range(50)],
+            }
+        ],
+    }
+    with (
+        sandbox() as (_, environment),
+        tempfile.TemporaryDirectory() as folder,
+        running(
+            Path(folder), environment={**environment, "HOMEROOM_HEALTH_CHECK_INTERVAL": "5s"}
+        ) as house,
+    ):
+        house.call("PUT", "/api/v1/courses/course-000", course)
+        house.call("PUT", "/api/v1/courses/latency", COURSE)
+        house.call("GET", "/api/v1/queues")
+        idle = _settled(house, 5)
+        report = load_in_process(
+            Plan(port=house.port, key=house.key, seconds=seconds, learners=5_000)
+        )
+        for number in range(finished):
+            _send(house, *(_event(f"learner-{number:04}", f"c{n}", 100) for n in range(4)))
+        peak = _resident(house)
+        limit = time.monotonic() + 180
+        while time.monotonic() < limit:
+            queues = house.call("GET", "/api/v1/queues")
+            if all(not q["counts"]["waiting"] and not q["counts"]["active"] for q in queues):
+                break
+            time.sleep(0.5)
+        after = _settled(house, 12)
+    return {
+        "idleMiB": idle,
+        "endOfLoadMiB": peak,
+        "afterMiB": after,
+        "growth": round(after / idle, 3),
+        "events": report["events"]["accepted"],
+        "coursesFinished": finished,
+    }
+
+
+def load_in_process(plan: Plan) -> dict[str, Any]:
+    """Run the load generator in a process of its own, as it wants to be."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(load, plan).result()
+
+
+if __name__ == "__main__":
+    print(measure())
