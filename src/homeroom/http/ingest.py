@@ -6,7 +6,7 @@ pydantic models 83k (architecture page). What is saved is spent on storing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,40 +14,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from homeroom.clock import Clock
 from homeroom.errors import (
     BadRequest,
-    Forbidden,
     HomeroomError,
     Invalid,
     TooLarge,
     UnsupportedMediaType,
 )
-from homeroom.progress.api import BodyFault, Ingest, Result, Sender, read_body, take
-from homeroom.web.identity import SESSION_COOKIE, Auth, Identity, Role
+from homeroom.progress.api import BodyFault, Ingest, Result, read_body, take
+from homeroom.progress.routes import sender_of
+from homeroom.web.identity import IDENTITY, SESSION_COOKIE, Auth
 from homeroom.web.problem import problem_response
 
 _FAULTS: Mapping[int, type[HomeroomError]] = {400: BadRequest, 413: TooLarge, 422: Invalid}
+ObserveStatus = Callable[[str, int], None]
+"""Told a status and how many events got it: ``accepted`` ... ``rejected``, or ``refused``."""
 _encode = msgspec.json.Encoder().encode
 
 
-def sender_of(identity: Identity) -> Sender:
-    """Return what an identity may send: anybody's progress, or its own only.
+def _unobserved(status: str, count: int) -> None:
+    """Count nothing."""
 
-    Raises ``Forbidden`` for roles that send no progress at all.
+
+def ingest_app(
+    ingest: Ingest, auth: Auth, clock: Clock, observe_status: ObserveStatus = _unobserved
+) -> ASGIApp:
+    """Return the ASGI application of the ingest route (only POST requests reach it).
+
+    ``observe_status`` is told how many events got each status. A request that is answered with a
+    problem document counts as one ``refused``: nobody may have read how many events it held.
     """
-    if identity.has(Role.SERVICE):
-        return Sender(person=None, trusted=True, may_reset=True)
-    if identity.via == "jwt" and identity.has(Role.LEARNER, Role.FACILITATOR, Role.MANAGER):
-        person = None if identity.has(Role.MANAGER) else identity.subject
-        return Sender(person=person, trusted=False, may_reset=identity.has(Role.MANAGER))
-    raise Forbidden("Your role may not send progress; it needs learner or service.")
-
-
-def ingest_app(ingest: Ingest, auth: Auth, clock: Clock) -> ASGIApp:
-    """Return the ASGI application of the ingest route (only POST requests reach it)."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await _answer(scope, receive)
         except Exception as error:
+            observe_status("refused", 1)
             await (await problem_response(error))(scope, receive, send)
             return
         await send(
@@ -64,13 +64,18 @@ def ingest_app(ingest: Ingest, auth: Auth, clock: Clock) -> ASGIApp:
 
     async def _answer(scope: Scope, receive: Receive) -> bytes:
         authorization, cookie = _credentials(scope["headers"])
-        sender = sender_of(await auth.identify(authorization, cookie))
+        identity = await auth.identify(authorization, cookie)
+        scope[IDENTITY] = identity.subject
+        sender = sender_of(identity)
         body = await _body(receive)
         try:
             judged = read_body(body, sender, clock.now())
         except BodyFault as fault:
             raise _FAULTS[fault.status](fault.message) from fault
         counts, results = await take(ingest, judged)
+        for status, count in counts.items():
+            if count:
+                observe_status(status, count)
         return _encode({**counts, "results": [_line(result) for result in results]})
 
     return app

@@ -28,6 +28,8 @@ OLDEST_PLAUSIBLE = 946_684_800 * 1_000_000
 FULL = 10_000
 """100 percent in basis points; also a score of 1 in units of 1e-4."""
 
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
+_AGES = 10**18
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -268,12 +270,14 @@ def _fault(sent: SentEvent, kind: EventType) -> Rejected | None:
 
 
 def _instant(sent: datetime | int | float) -> int | None:
-    """Return RFC 3339 or epoch milliseconds as microseconds; None beyond the year 9999."""
+    """Return RFC 3339 or epoch milliseconds as microseconds; None outside the years 1 to 9999."""
     if isinstance(sent, datetime):
-        return (sent - _EPOCH) // _MICROSECOND
-    if not -62_135_596_800_000 <= sent <= 253_402_300_799_999:
+        at = (sent - _EPOCH) // _MICROSECOND
+    elif -_AGES <= sent * 1_000 <= _AGES:
+        at = sent * 1_000 if isinstance(sent, int) else round(sent * 1_000)
+    else:
         return None
-    return int(sent) * 1_000 if isinstance(sent, int) else round(sent * 1_000)
+    return at if _YEAR_1 <= at <= _YEAR_9999 else None
 
 
 def _basis_points(percent: float | None) -> int | None:
@@ -285,7 +289,7 @@ def _basis_points(percent: float | None) -> int | None:
 
 
 def _canonical(metadata: Raw | UnsetType) -> str | None:
-    """Return metadata with sorted keys and no spaces, so that a re-serialised repeat is a repeat."""
+    """Return metadata with sorted keys and no spaces: a re-serialised repeat is a repeat."""
     if isinstance(metadata, UnsetType) or bytes(metadata) in (b"null", b"{}"):
         return None
     return msgspec.json.encode(_any.decode(metadata), order="sorted").decode()

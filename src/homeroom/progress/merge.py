@@ -54,9 +54,10 @@ def merge(state: ChapterState, event: Event, chapter: Chapter | None) -> None:
             state.progress = progress
         if progress == FULL and (state.completed_at is None or at < state.completed_at):
             state.completed_at = at
-    if event.quiz is not None and event.trusted and passes_quiz(event, chapter):
-        if state.passed_at is None or at < state.passed_at:
-            state.passed_at = at
+    if event.quiz is None or not event.trusted or not passes_quiz(event, chapter):
+        return
+    if state.passed_at is None or at < state.passed_at:
+        state.passed_at = at
 
 
 def scaled_score(event: Event) -> int | None:
@@ -68,7 +69,7 @@ def scaled_score(event: Event) -> int | None:
 
 
 def passes_quiz(event: Event, chapter: Chapter | None) -> bool:
-    """Say whether a quiz attempt reaches the chapter's threshold (``scaled >= threshold``, cmi5)."""
+    """Say whether an attempt reaches the chapter's threshold (``scaled >= threshold``, cmi5)."""
     score = scaled_score(event)
     if score is None or chapter is None or chapter.pass_threshold is None:
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from homeroom.db.tx import Tx
+from homeroom.db.tx import Row, Tx
 from homeroom.progress.event import Event
 
 CONFLICT = "conflict"
@@ -31,7 +31,7 @@ class Held:
     seq: int
     id: str
     reason: str
-    """``unknown_course``, ``unknown_chapter`` or ``conflict``."""
+    """``unknown_course``, ``unknown_chapter``, ``conflict``, or what a replay found instead."""
     user_id: str
     course_id: str
     chapter_id: str | None
@@ -59,7 +59,7 @@ async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -
         " AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
         (*values, course_id, course_id, limit),
     )
-    return [Held(*row[:6], _event.decode(row[6]), row[7]) for row in rows]
+    return [_held(row) for row in rows]
 
 
 async def replayable(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
@@ -69,7 +69,12 @@ async def replayable(tx: Tx, after: int, limit: int, course_id: str | None = Non
         " WHERE seq > ? AND reason <> ? AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
         (after, CONFLICT, course_id, course_id, limit),
     )
-    return [Held(*row[:6], _event.decode(row[6]), row[7]) for row in rows]
+    return [_held(row) for row in rows]
+
+
+def _held(row: Row) -> Held:
+    seq, id, reason, user_id, course_id, chapter_id, event, received_at = row
+    return Held(seq, id, reason, user_id, course_id, chapter_id, _event.decode(event), received_at)
 
 
 async def release(tx: Tx, seqs: Sequence[int]) -> None:
@@ -77,6 +82,24 @@ async def release(tx: Tx, seqs: Sequence[int]) -> None:
     await tx.executemany(
         "DELETE FROM progress_quarantine WHERE seq = ?", [(seq,) for seq in sorted(seqs)]
     )
+
+
+async def set_reasons(tx: Tx, reasons: Sequence[tuple[int, str]]) -> None:
+    """Say by ``seq`` why events are still held, where a replay found another reason."""
+    await tx.executemany(
+        "UPDATE progress_quarantine SET reason = ? WHERE seq = ?",
+        [(reason, seq) for seq, reason in sorted(reasons)],
+    )
+
+
+async def has_replayable(tx: Tx, course_id: str, user_id: str | None = None) -> bool:
+    """Say whether a replay has anything to bring in for a course, or for one of its learners."""
+    rows = await tx.fetch(
+        "SELECT 1 FROM progress_quarantine WHERE course_id = ? AND reason <> ?"
+        " AND (? IS NULL OR user_id = ?) LIMIT 1",
+        (course_id, CONFLICT, user_id, user_id),
+    )
+    return bool(rows)
 
 
 async def prune(tx: Tx, received_before: int) -> int:

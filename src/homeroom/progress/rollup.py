@@ -1,7 +1,8 @@
 """From a learner's chapters to course progress (pure). Rules B6 and B7.
 
-Percent is the weighted mean over the measured (required) chapters of the learner's own course version. What a
-version does not contain is not counted, so no removed lesson can push anybody above 100 %.
+Percent is the weighted mean over the measured (required) chapters of the learner's own course
+version. What a version does not contain is not counted, so no removed lesson can push anybody above
+100 %.
 """
 
 from __future__ import annotations
