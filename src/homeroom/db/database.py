@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -14,6 +14,7 @@ from homeroom.clock import Clock
 from homeroom.db.tx import Tx
 
 log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
 Listener = Callable[[Sequence[tuple[str, str]]], None]
 
 
@@ -49,6 +50,18 @@ class Database(ABC):
 
         Raises ``Unavailable`` if the database is locked or away for longer than its time-out.
         """
+
+    async def transact(
+        self, work: Callable[[Tx], Coroutine[Any, Any, Result]], lane: Lane = Lane.REQUEST
+    ) -> Result:
+        """Run ``work`` in a write transaction that is committed when this returns.
+
+        ``work`` may await its transaction and nothing else, and may run on another thread than the
+        event loop's: whatever touches the loop goes into ``Tx.after_commit``. On SQLite it is
+        several times faster than ``write``, whose every statement waits for two threads.
+        """
+        async with self.write(lane) as tx:
+            return await work(tx)
 
     @abstractmethod
     def read(self) -> AbstractAsyncContextManager[Tx]:

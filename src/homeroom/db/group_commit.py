@@ -22,6 +22,12 @@ from homeroom.errors import HomeroomError, TooBusy, Unavailable
 log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_ROUNDS = 2
+"""Turns of the event loop until a commit that was started is with the database's own thread.
+
+The answers of the one before it are given after that: thirty answers keep the loop busy for some
+milliseconds, in which that thread would have had nothing to do.
+"""
 Apply = Callable[[Tx, Sequence[Item]], Awaitable[Sequence[Result]]]
 
 
@@ -70,6 +76,7 @@ class GroupCommit(Generic[Item, Result]):
         self._on_stuck = on_stuck
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
+        self._answers: list[tuple[asyncio.Future[Result], Result]] = []
         self._closing = False
         self.stuck = False
         self.waiting_weight = 0
@@ -95,12 +102,19 @@ class GroupCommit(Generic[Item, Result]):
         """Commit what comes in until ``close`` is called and nothing waits."""
         while True:
             if not self._waiting:
+                self._answer()
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._commit(self._take())
+            batch = self._take()
+            if batch:
+                commit = asyncio.ensure_future(self._commit(batch))
+                for _ in range(_ROUNDS):
+                    await asyncio.sleep(0)
+                self._answer()
+                await commit
 
     def close(self) -> None:
         """Take no more items; ``run`` returns once what waits is committed."""
@@ -144,8 +158,14 @@ class GroupCommit(Generic[Item, Result]):
         else:
             self.last_commit_at = self._db.clock.now()
             for waiting, result in zip(batch, results, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(result)
+                self._answers.append((waiting.answer, result))
+
+    def _answer(self) -> None:
+        """Answer what is committed."""
+        answers, self._answers = self._answers, []
+        for answer, result in answers:
+            if not answer.done():
+                answer.set_result(result)
 
     async def _attempt(self, items: list[Item]) -> Sequence[Result]:
         """Try a commit up to ``1 + max_retries`` times; only an unavailable database is retried."""
@@ -179,8 +199,10 @@ class GroupCommit(Generic[Item, Result]):
         return running.result()
 
     async def _once(self, items: list[Item]) -> Sequence[Result]:
-        async with self._db.write(self._lane) as tx:
+        async def work(tx: Tx) -> Sequence[Result]:
             return await self._apply(tx, items)
+
+        return await self._db.transact(work, self._lane)
 
 
 def _refuse(batch: Sequence[_Waiting[Item, Result]], error: Exception) -> None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
 
 from homeroom.clock import Clock
-from homeroom.db.chunk import keyed, multi_row
 from homeroom.db.database import Database, Lane
 from homeroom.db.lane import LaneLock
-from homeroom.db.statement import render
-from homeroom.db.tx import Row, Statement, Tx
+from homeroom.db.sqlite_tx import DrivenTx, SqliteTx, in_thread, mapped
+from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
+
+__all__ = ["SqliteDatabase", "SqliteTx"]
 
 Result = TypeVar("Result")
 BUSY_TIMEOUT_MS = 10_000
@@ -29,105 +30,6 @@ READ_LIMIT_SECONDS = 5.0
 AUTOCHECKPOINT_PAGES = 16_000
 JOURNAL_SIZE_LIMIT = 256 * 1024 * 1024
 PAGE_CACHE_KIB = 32 * 1024
-
-_AWAY = frozenset(
-    {
-        "SQLITE_BUSY",
-        "SQLITE_LOCKED",
-        "SQLITE_FULL",
-        "SQLITE_CANTOPEN",
-        "SQLITE_INTERRUPT",
-        "SQLITE_READONLY",
-        "SQLITE_IOERR",
-        "SQLITE_NOMEM",
-        "SQLITE_CORRUPT",
-        "SQLITE_NOTADB",
-    }
-)
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """Turn the errors of a database that is locked, full or away into ``Unavailable``."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        if any(name == away or name.startswith(away + "_") for away in _AWAY):
-            raise Unavailable(
-                f"The database cannot do this right now: {error}.", retry_after_seconds=1
-            ) from error
-        raise
-
-
-def _execute_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Send rows in chunks, each one statement that runs without Python's lock.
-
-    ``executemany`` of the driver takes that lock back for every row: beside a busy event loop a row
-    took 1,397 us instead of 6.2; in chunks of 64 it takes 29 and 5.0 (decision 0003).
-    """
-    changed = 0
-    for statement, values in multi_row(sql, rows):
-        changed += connection.execute(statement, values).rowcount
-    return changed
-
-
-def _fetch_keyed(
-    connection: sqlite3.Connection, sql: str, keys: Sequence[Sequence[Any]]
-) -> list[Row]:
-    found: list[Row] = []
-    for statement, values in keyed(sql, keys):
-        found += connection.execute(statement, values).fetchall()
-    return found
-
-
-async def _in_thread(
-    connection: aiosqlite.Connection, call: Callable[..., Result], *args: Any
-) -> Result:
-    """Run several statements in one visit to the connection's thread.
-
-    aiosqlite keeps the method for it to itself; each visit costs 0.1-0.2 ms on a busy loop.
-    """
-    result: Result = await connection._execute(call, connection._conn, *args)
-    return result
-
-
-class SqliteTx(Tx):
-    """A transaction on one of the SQLite connections."""
-
-    dialect = "sqlite"
-
-    def __init__(self, connection: aiosqlite.Connection, now: int) -> None:
-        """Take the connection on which BEGIN was run."""
-        super().__init__(now)
-        self._connection = connection
-
-    async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
-        sql, bound = render(statement, values, "sqlite")
-        with _mapped():
-            cursor = await self._connection.execute(sql, bound)
-        return cursor.rowcount
-
-    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement for every row of values and return how many rows changed."""
-        if not rows:
-            return 0
-        with _mapped():
-            return await _in_thread(self._connection, _execute_rows, sql, rows)
-
-    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
-        """Run a SELECT for any number of keys at once."""
-        if not keys:
-            return []
-        with _mapped():
-            return await _in_thread(self._connection, _fetch_keyed, sql, keys)
-
-    async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
-        """Run a statement and return all its rows."""
-        sql, bound = render(statement, values, "sqlite")
-        with _mapped():
-            return list(await self._connection.execute_fetchall(sql, bound))  # type: ignore[arg-type]  # rows are tuples: no row factory is set
 
 
 class SqliteDatabase(Database):
@@ -141,6 +43,7 @@ class SqliteDatabase(Database):
         self.path = path
         self._lock = LaneLock()
         self._writer: aiosqlite.Connection | None = None
+        self._driven: DrivenTx | None = None
         self._readers: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()
         for _ in range(readers):
             self._readers.put_nowait(None)  # opened when first needed
@@ -164,7 +67,7 @@ class SqliteDatabase(Database):
             self._writer = None
 
     async def _connect(self, pragmas: str) -> aiosqlite.Connection:
-        with _mapped():
+        with mapped():
             connection = await aiosqlite.connect(
                 self.path, isolation_level=None, cached_statements=256
             )
@@ -197,6 +100,31 @@ class SqliteDatabase(Database):
             self._lock.release()
         self._committed(tx)
 
+    async def transact(
+        self, work: Callable[[Tx], Coroutine[Any, Any, Result]], lane: Lane = Lane.REQUEST
+    ) -> Result:
+        """Run ``work`` in a write transaction, from BEGIN to COMMIT in one visit to the thread.
+
+        A caller who is cancelled waits until it was undone, or was committed already.
+        """
+        await self._lock.acquire(lane)
+        try:
+            if self._writer is None:
+                raise Unavailable("The database is closed.")
+            tx = self._driven = DrivenTx(self._writer._conn, self.clock.now())
+            running: asyncio.Future[Result] = in_thread(self._writer, tx.drive, work)
+            cancelled = await _until_done(running, tx.stop)
+        finally:
+            self._driven = None
+            self._lock.release()
+        if cancelled is not None:
+            if running.exception() is None:
+                self._committed(tx)
+            raise cancelled
+        result = running.result()
+        self._committed(tx)
+        return result
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """Open a snapshot that cannot write; ``Unavailable`` after 5 seconds (a reader that stays
@@ -223,7 +151,9 @@ class SqliteDatabase(Database):
 
     async def interrupt(self) -> None:
         """Make the statement that the writer is running fail, if one runs."""
-        if self._writer is not None:
+        if self._driven is not None:
+            self._driven.stop()
+        elif self._writer is not None:
             await self._writer.interrupt()
 
     async def checkpoint(self) -> None:
@@ -238,7 +168,7 @@ class SqliteDatabase(Database):
         try:
             if self._writer is None:
                 raise Unavailable("The database is closed.")
-            with _mapped():
+            with mapped():
                 yield self._writer
         finally:
             self._lock.release()
@@ -257,15 +187,8 @@ async def _run(
     is in a known state: ``undo`` takes back a statement that succeeded for a caller who is gone.
     """
     running = asyncio.ensure_future(connection.execute(sql))
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except sqlite3.Error:
-            break
-    with _mapped():
+    cancelled = await _until_done(running)
+    with mapped():
         try:
             running.result()
         except sqlite3.Error:
@@ -276,3 +199,18 @@ async def _run(
         if undo is not None:
             await connection.execute(undo)
         raise cancelled
+
+
+async def _until_done(
+    running: asyncio.Future[Any], on_cancel: Callable[[], None] | None = None
+) -> asyncio.CancelledError | None:
+    """Wait for something that goes on whatever happens; return the cancellation that came."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    return cancelled
