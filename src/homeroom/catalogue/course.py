@@ -14,7 +14,7 @@ from homeroom.catalogue.validity import Validity
 
 QuizPolicy = Literal["best", "latest", "first", "average"]
 """Which of a quiz's attempts gives its score (B5)."""
-LearnerPolicy = Literal["at_next_visit", "now", "never", "require_new"]
+LearnerPolicy = Literal["at_next_visit", "now", "never"]
 """When open learners move to a new version (B11)."""
 
 

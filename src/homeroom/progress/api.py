@@ -1,9 +1,10 @@
-"""What other rooms and ``wiring`` may use of progress."""
+"""What other rooms and ``wiring`` may use of progress; its HTTP is in ``routes``."""
 
 from __future__ import annotations
 
 from homeroom.progress.event import BodyFault, Event, EventType, Rejected, Sender, judge, read_body
 from homeroom.progress.ingest import CommitStats, Ingest, Result, take
+from homeroom.progress.jobs import MoveLearners, ProgressJobs, PruneQuarantine, ReplayQuarantine
 
 __all__ = [
     "BodyFault",
@@ -11,7 +12,11 @@ __all__ = [
     "Event",
     "EventType",
     "Ingest",
+    "MoveLearners",
+    "ProgressJobs",
+    "PruneQuarantine",
     "Rejected",
+    "ReplayQuarantine",
     "Result",
     "Sender",
     "judge",

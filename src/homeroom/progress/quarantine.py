@@ -62,12 +62,15 @@ async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -
     return [_held(row) for row in rows]
 
 
-async def replayable(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
+async def replayable(
+    tx: Tx, after: int, limit: int, course_id: str | None = None, user_id: str | None = None
+) -> list[Held]:
     """Return held events that a replay may bring in: all but conflicts."""
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM progress_quarantine"  # noqa: S608  # constants only
-        " WHERE seq > ? AND reason <> ? AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
-        (after, CONFLICT, course_id, course_id, limit),
+        " WHERE seq > ? AND reason <> ? AND (? IS NULL OR course_id = ?)"
+        " AND (? IS NULL OR user_id = ?) ORDER BY seq LIMIT ?",
+        (after, CONFLICT, course_id, course_id, user_id, user_id, limit),
     )
     return [_held(row) for row in rows]
 
@@ -102,10 +105,12 @@ async def has_replayable(tx: Tx, course_id: str, user_id: str | None = None) -> 
     return bool(rows)
 
 
-async def prune(tx: Tx, received_before: int) -> int:
-    """Drop what was set aside before an instant; return how many."""
+async def prune(tx: Tx, received_before: int, limit: int) -> int:
+    """Drop up to ``limit`` events that came before an instant; return how many."""
     return await tx.execute(
-        "DELETE FROM progress_quarantine WHERE received_at < ?", (received_before,)
+        "DELETE FROM progress_quarantine WHERE seq IN (SELECT seq FROM progress_quarantine"
+        " WHERE received_at < ? ORDER BY seq LIMIT ?)",
+        (received_before, limit),
     )
 
 

@@ -28,7 +28,13 @@ class Readmitted:
 
 
 async def readmit(
-    db: Database, ingest: Ingest, *, course_id: str | None = None, after: int = 0, limit: int = PAGE
+    db: Database,
+    ingest: Ingest,
+    *,
+    course_id: str | None = None,
+    user_id: str | None = None,
+    after: int = 0,
+    limit: int = PAGE,
 ) -> Readmitted:
     """Put up to ``limit`` held events through ingest, in the order in which they came.
 
@@ -36,7 +42,7 @@ async def readmit(
     duplicate, so each is counted once.
     """
     async with db.read() as tx:
-        found = await quarantine.replayable(tx, after, limit, course_id)
+        found = await quarantine.replayable(tx, after, limit, course_id, user_id)
     verdicts = await ingest.put([held.event for held in found])
     settled: list[int] = []
     reasons: list[tuple[int, str]] = []

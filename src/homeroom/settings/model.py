@@ -146,7 +146,7 @@ class Ingest(BaseModel):
         timedelta(days=30), description="Age at which events of unknown courses go (`ttl`)."
     )
     event_retention: Duration | None = Field(
-        None, description="Age at which events go, at least 90d. Unset: kept for good."
+        None, description="Reserved: leave it unset. Events are kept for good."
     )
 
 
@@ -216,11 +216,11 @@ class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _retention_covers_resends(self) -> Self:
-        if self.event_retention is not None and self.event_retention < timedelta(days=90):
+    def _events_are_kept_for_good(self) -> Self:
+        if self.event_retention is not None:
             raise ValueError(
-                "HOMEROOM_EVENT_RETENTION is too short: clients resend for 30 days, "
-                "so write 90d or more"
+                "HOMEROOM_EVENT_RETENTION cannot be kept by this release: events are kept for "
+                "good, so leave it unset"
             )
         return self
 

@@ -1,0 +1,91 @@
+"""What an edit of a course means for its learners: their rows in the new version (rule B11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from msgspec.structs import replace
+
+from homeroom.catalogue import api as catalogue
+from homeroom.catalogue.api import Course, EditPreview, Enrolment
+from homeroom.completion.api import Completions
+from homeroom.db.tx import Tx
+from homeroom.errors import Unavailable
+from homeroom.progress.crossing import Touched, find_crossing, maybe_complete
+from homeroom.progress.read import chapter_states, course_states, latest_enrolments
+from homeroom.progress.rollup import fresh, percent, recompute
+
+PAGE = 200
+"""Small enough that no page keeps the event loop for long."""
+MAX_SECONDS = 4.0
+"""A read may last 5 seconds in all."""
+
+
+async def rolled_up(tx: Tx, enrolments: Sequence[Enrolment], course: Course) -> list[Touched]:
+    """Return what learners' chapters make of their course in a version; writes nothing.
+
+    The enrolments name that version already. A learner without a row has done nothing.
+    """
+    keys = [(each.user_id, each.course_id, each.attempt) for each in enrolments]
+    states = await course_states(tx, keys)
+    chapters = await chapter_states(tx, keys)
+    touched = []
+    for enrolment, key in zip(enrolments, keys, strict=True):
+        old = states.get(key)
+        state = fresh(course)
+        if old is not None:
+            state = recompute(course, chapters[key], old.unattributed, old.last_at)
+        touched.append(Touched(enrolment, course, state, state.last_at))
+    return touched
+
+
+async def preview(tx: Tx, course: Course, completions: Completions) -> EditPreview:
+    """Count what publishing ``course``, which is not published yet, would change for learners.
+
+    ``newly_complete`` are those who fulfil the new version as they stand, at once or at their next
+    visit; ``dropping`` those whose percentage falls when they move; ``moved`` those who move at
+    once. Who has completed the course keeps that and is unaffected.
+    Raises ``Unavailable`` if there are more learners than can be counted in four seconds.
+    """
+    started = perf_counter()
+    newly_complete = dropping = unaffected = moved = 0
+    after: str | None = None
+    while True:
+        page = await latest_enrolments(tx, course.id, after, PAGE)
+        stay = course.learner_policy == "never"
+        movers = [each for each in page if each.completed_at is None and not stay]
+        unaffected += len(page) - len(movers)
+        moved += len(movers) if course.learner_policy == "now" else 0
+        for finishes, drops in await _compare(tx, movers, course, completions):
+            newly_complete += finishes
+            dropping += drops and not finishes
+            unaffected += not finishes and not drops
+        if len(page) < PAGE:
+            return EditPreview(newly_complete, dropping, unaffected, moved)
+        if perf_counter() - started > MAX_SECONDS:
+            raise Unavailable("The course has more learners than can be counted at once.")
+        after = page[-1].user_id
+
+
+async def _compare(
+    tx: Tx, movers: Sequence[Enrolment], course: Course, completions: Completions
+) -> list[tuple[bool, bool]]:
+    """Say of each learner whether the new version finishes it, and whether it drops."""
+    old_courses = await catalogue.courses_at(
+        tx, {(each.course_id, each.version) for each in movers}
+    )
+    old_states = await course_states(
+        tx, [(each.user_id, each.course_id, each.attempt) for each in movers]
+    )
+    moved = [replace(each, version=course.version) for each in movers]
+    compared = []
+    for before, touched in zip(movers, await rolled_up(tx, moved, course), strict=True):
+        old_course = old_courses[before.course_id, before.version]
+        old = percent(old_course, old_states.get(touched.key) or fresh(old_course))
+        new = percent(course, touched.state)
+        finishes = (
+            maybe_complete(touched) and await find_crossing(tx, touched, completions) is not None
+        )
+        compared.append((finishes, (new or 0) < (old or 0)))
+    return compared

@@ -1,0 +1,181 @@
+"""What progress does in the background, and what the catalogue tells it of.
+
+``ProgressJobs`` is built in ``wiring``; the ingest it is given must be running in the same process.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from homeroom.catalogue import api as catalogue
+from homeroom.catalogue.api import Course, EditPreview, Enrolment
+from homeroom.clock import microseconds
+from homeroom.completion.api import Completions
+from homeroom.db.database import Database
+from homeroom.db.id import natural_id
+from homeroom.db.tx import Tx
+from homeroom.jobs.api import LOW, Done, JobArgs, JobContext, Outcome, Registry, enqueue
+from homeroom.progress import edit, quarantine, store
+from homeroom.progress.crossing import Touched, complete
+from homeroom.progress.ingest import Ingest
+from homeroom.progress.read import course_states, latest_enrolments
+from homeroom.progress.readmit import readmit
+from homeroom.progress.rollup import fresh
+
+MOVE_PAGE = 200
+PRUNE_PAGE = 5_000
+QUARANTINE_TTL = timedelta(days=30)
+_BY_ENROLMENT = frozenset({"manual", "prerequisite"})
+"""What may be true of a learner without any event of theirs in the course (``Course.needs``)."""
+
+
+class ReplayQuarantine(JobArgs, frozen=True, kw_only=True):
+    """Bring in again what was set aside for a course. Result: counts by what became of it."""
+
+    kind: ClassVar[str] = "progress.replay_quarantine"
+    queue: ClassVar[str] = "progress"
+    timeout: ClassVar[timedelta] = timedelta(minutes=10)
+
+    course_id: str | None = None
+    """None: of every course."""
+    user_id: str | None = None
+    """None: of every learner."""
+
+
+class MoveLearners(JobArgs, frozen=True, kw_only=True):
+    """Move a course's open learners to its current version. Result: ``{"moved", "finished"}``."""
+
+    kind: ClassVar[str] = "progress.move_learners"
+    queue: ClassVar[str] = "progress"
+    timeout: ClassVar[timedelta] = timedelta(minutes=30)
+
+    course_id: str
+
+
+class PruneQuarantine(JobArgs, frozen=True, kw_only=True):
+    """Drop what was set aside longer ago than its time to live. Result: ``{"pruned"}``."""
+
+    kind: ClassVar[str] = "progress.prune"
+    queue: ClassVar[str] = "progress"
+    priority: ClassVar[int] = LOW
+
+
+class ProgressJobs:
+    """The jobs of progress, and the hooks that add them."""
+
+    def __init__(
+        self,
+        db: Database,
+        ingest: Ingest,
+        completions: Completions,
+        *,
+        quarantine_ttl: timedelta = QUARANTINE_TTL,
+    ) -> None:
+        """Take what the jobs need; held events go after ``quarantine_ttl``."""
+        self._db, self._ingest, self._completions = db, ingest, completions
+        self._ttl = quarantine_ttl
+
+    def register(self, registry: Registry) -> None:
+        """Register the handlers."""
+        registry.add(ReplayQuarantine, self.replay_quarantine)
+        registry.add(MoveLearners, self.move_learners)
+        registry.add(PruneQuarantine, self.prune)
+
+    async def on_publish(self, tx: Tx, course: Course, previous: Course | None) -> None:
+        """Add the jobs that a new version asks for (``Catalogue.on_publish``)."""
+        version = str(course.version)
+        if await quarantine.has_replayable(tx, course.id):
+            job_id = natural_id("progress", "replay", course.id, version)
+            await enqueue(tx, ReplayQuarantine(course_id=course.id), id=job_id)
+        if previous is not None and course.learner_policy == "now":
+            job_id = natural_id("progress", "move", course.id, version)
+            await enqueue(tx, MoveLearners(course_id=course.id), id=job_id)
+
+    async def on_enrolment(self, tx: Tx, enrolment: Enrolment) -> None:
+        """See what an enrolment or its approval finishes, and what was held for want of it.
+
+        For ``Catalogue.on_enrolment``. What an approval finishes is completed now (rule B9).
+        """
+        course_id = enrolment.course_id
+        if await quarantine.has_replayable(tx, course_id, enrolment.user_id):
+            args = ReplayQuarantine(course_id=course_id, user_id=enrolment.user_id)
+            attempt = str(enrolment.attempt)
+            job_id = natural_id("progress", "replay", course_id, enrolment.user_id, attempt)
+            await enqueue(tx, args, id=job_id)
+        course = await catalogue.course_at(tx, course_id, enrolment.version)
+        if enrolment.completed_at is not None or course.needs.isdisjoint(_BY_ENROLMENT):
+            return
+        key = (enrolment.user_id, course_id, enrolment.attempt)
+        state = (await course_states(tx, [key])).get(key) or fresh(course)
+        await complete(tx, [Touched(enrolment, course, state, tx.now)], self._completions)
+
+    async def preview(self, tx: Tx, course: Course) -> EditPreview:
+        """Count what a course that is not published yet would change (the catalogue's dry run)."""
+        return await edit.preview(tx, course, self._completions)
+
+    async def replay_quarantine(self, ctx: JobContext, args: ReplayQuarantine) -> Outcome:
+        """Replay page by page; what is still unknown stays."""
+        after: int | None = 0
+        totals = {"accepted": 0, "duplicate": 0, "conflict": 0, "held": 0}
+        while after is not None:
+            done = await readmit(
+                self._db,
+                self._ingest,
+                course_id=args.course_id,
+                user_id=args.user_id,
+                after=after,
+            )
+            for name in totals:
+                totals[name] += getattr(done, name)
+            after = done.next_after
+        return Done(totals)
+
+    async def move_learners(self, ctx: JobContext, args: MoveLearners) -> Outcome:
+        """Move learners a page and a commit at a time; who was moved before is passed over."""
+        after: str | None = None
+        moved = finished = 0
+        while True:
+            async with self._db.write() as tx:
+                page = await latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
+                counts = await self._move(tx, args.course_id, page)
+            moved, finished = moved + counts[0], finished + counts[1]
+            if len(page) < MOVE_PAGE:
+                return Done({"moved": moved, "finished": finished})
+            after = page[-1].user_id
+            await ctx.progress({"moved": moved, "finished": finished})
+
+    async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> tuple[int, int]:
+        """Move those of a page who are open and behind; return how many, and how many finished.
+
+        The policy of the version that is current by now decides: it may have changed since.
+        """
+        course = (await catalogue.current_courses(tx, [course_id])).get(course_id)
+        if course is None or course.learner_policy != "now":
+            return 0, 0
+        behind = [
+            replace(each, version=course.version)
+            for each in page
+            if each.completed_at is None and each.version < course.version
+        ]
+        await catalogue.update_enrolments(tx, behind)
+        touched = await edit.rolled_up(tx, behind, course)
+        await store.save_courses(tx, {each.key: each.state for each in touched})
+        for each in touched:
+            tx.notify("progress", "/".join(each.key[:2]))
+        finished = 0
+        if course.complete_on_edit:
+            finished = await complete(tx, touched, self._completions)
+        return len(behind), finished
+
+    async def prune(self, ctx: JobContext, args: PruneQuarantine) -> Outcome:
+        """Drop held events, some thousand a commit."""
+        pruned = 0
+        while True:
+            async with self._db.write() as tx:
+                count = await quarantine.prune(tx, tx.now - microseconds(self._ttl), PRUNE_PAGE)
+            pruned += count
+            if count < PRUNE_PAGE:
+                return Done({"pruned": pruned})
