@@ -1,0 +1,121 @@
+"""``homeroom check``: what is wrong with the configuration, and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from homeroom.cli.group import Json, epilog
+from homeroom.cli.house import need_database
+from homeroom.cli.output import counted, print_json, say
+from homeroom.cli.reach import reach
+from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
+from homeroom.wiring import Settings, load_settings, problems
+
+EPILOG = epilog(
+    "homeroom check",
+    "homeroom check --connect",
+    "homeroom check --json | jq '.items[] | select(.status != \"ok\")'",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, and how it is."""
+
+    status: Literal["ok", "warning", "error"]
+    subject: str
+    """A setting, or a part of the house."""
+    what: str
+    mend: str | None = None
+    exit_code: int = 0
+
+
+def check(
+    connect: Annotated[
+        bool,
+        typer.Option("--connect", help="Ask the partners too whether they are there."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with the configuration, and how to mend it. Nothing is changed.
+
+    It looks at the settings, at the database and its schema, and with --connect at the partners:
+    directory and assessment are asked for somebody whom nobody knows, Credly for that person's
+    badges, webhooks for an answer to HEAD. Warnings leave the exit code at 0.
+    """
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        findings = [_error("settings", error)]
+    else:
+        findings = [*_settings(settings), *_database(settings)]
+        if connect:
+            findings += _partners(settings)
+    findings.sort(key=lambda found: ("error", "warning", "ok").index(found.status))
+    _report(findings, as_json)
+
+
+def _error(subject: str, error: HomeroomError) -> Finding:
+    return Finding("error", subject, error.message, error.hint, error.exit_code)
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    found = [
+        Finding(
+            each.severity,
+            each.setting,
+            each.what,
+            each.mend,
+            ConfigurationError.exit_code if each.severity == "error" else 0,
+        )
+        for each in problems(settings)
+    ]
+    if any(each.status == "error" for each in found):
+        return found
+    return [Finding("ok", "settings", "A server can run with these."), *found]
+
+
+def _database(settings: Settings) -> list[Finding]:
+    try:
+        path = settings.database_file
+    except ConfigurationError:
+        return []  # said by problems already
+    try:
+        state = need_database(settings)
+    except HomeroomError as error:
+        return [_error("database", error)]
+    return [Finding("ok", "database", f"{path} is at revision {state.current}.")]
+
+
+def _partners(settings: Settings) -> list[Finding]:
+    found = [
+        Finding("ok", each.setting, f"{each.name} answers.")
+        if each.fault is None
+        else Finding("error", each.setting, each.fault, each.mend, Unavailable.exit_code)
+        for each in asyncio.run(reach(settings))
+    ]
+    return found or [Finding("ok", "partners", "None is configured, so nobody was asked.")]
+
+
+def _report(findings: list[Finding], as_json: bool) -> None:
+    """Print what was found; end with 78 for a faulty configuration, else 3 for what is away."""
+    if as_json:
+        items = [asdict(found) for found in findings]
+        for item in items:
+            del item["exit_code"]
+        print_json({"ok": all(found.status != "error" for found in findings), "items": items})
+    else:
+        for found in findings:
+            say(f"{found.status:<8} {found.subject}: {found.what}")
+            if found.mend:
+                say(f"{'':<8} To mend it: {found.mend}")
+        errors = sum(found.status == "error" for found in findings)
+        if errors:
+            say(f"\n{counted(errors, 'error')} to mend.")
+    code = max((found.exit_code for found in findings), default=0)
+    if code:
+        raise typer.Exit(code)

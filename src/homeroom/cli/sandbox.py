@@ -1,0 +1,98 @@
+"""``homeroom sandbox``: partner systems to develop and test against."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from homeroom.cli.group import Json, epilog
+from homeroom.cli.output import note, print_json, say
+from homeroom.errors import BadRequest, Unavailable
+from homeroom.sandbox.config import SandboxConfig
+from homeroom.sandbox.server import environment, serve
+
+_DEFAULT = SandboxConfig()
+PORT = 8430
+EPILOG = epilog(
+    "homeroom sandbox",
+    "homeroom sandbox > partners.env &   # then: . ./partners.env && homeroom serve",
+    "homeroom sandbox --port 0 --json | jq .environment",
+    'curl -X POST localhost:8430/control/faults -d \'{"server": "hr", "mode": "error"}\'',
+)
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = PORT,
+    webhook_secret: Annotated[
+        str, typer.Option(metavar="whsec_...", help="What webhooks must be signed with.")
+    ] = _DEFAULT.webhook_secret,
+    credly_token: Annotated[
+        str, typer.Option(help="What the Credly-like server wants.")
+    ] = _DEFAULT.credly_token,
+    organization: Annotated[
+        str, typer.Option(help="The organization there.")
+    ] = _DEFAULT.organization,
+    directory_token: Annotated[
+        str | None, typer.Option(help="What the directory wants; unset: nothing.")
+    ] = None,
+    assessment_token: Annotated[
+        str | None, typer.Option(help="What the assessment service wants; unset: nothing.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Decides the people, scores and dice it makes up.")
+    ] = _DEFAULT.seed,
+    as_json: Json = False,
+) -> None:
+    """Run directory, assessment, Credly-like, analytics and HR servers until Ctrl-C.
+
+    They check what they are sent, and can be told to fail, be slow, or time out after having done
+    the work. Standard output gets the settings that point Homeroom at them, to be read by a shell.
+    """
+    try:
+        config = SandboxConfig(
+            webhook_secret=webhook_secret,
+            credly_token=credly_token,
+            organization=organization,
+            directory_token=directory_token,
+            assessment_token=assessment_token,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise BadRequest(str(error), hint="Leave it out to take the sandbox's own.") from error
+
+    def announce(bound: int) -> None:
+        url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        settings = environment(url, config)
+        if as_json:
+            print_json({"url": url, "environment": settings})
+        else:
+            note(f"The partner systems answer at {url}; Ctrl-C ends them.")
+            note(f"What they got: {url}/control/summary. Homeroom finds them by:")
+            say("\n".join(f"export {name}={shlex.quote(settings[name])}" for name in settings))
+        sys.stdout.flush()
+
+    try:
+        asyncio.run(_until_told(config, host, port, announce))
+    except OSError as error:
+        raise Unavailable(
+            f"The sandbox cannot listen on {host}:{port}: {error.strerror or error}.",
+            hint="Take another port with --port, or any free one with --port 0.",
+        ) from error
+
+
+async def _until_told(
+    config: SandboxConfig, host: str, port: int, announce: Callable[[int], None]
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # not loop.add_signal_handler: Windows has none
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    await serve(config, host=host, port=port, started=announce, stop=stop)
