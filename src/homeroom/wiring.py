@@ -60,7 +60,7 @@ from homeroom.monitoring.api import Health, Hints, Metrics
 from homeroom.partner import Partner, bearer, open_client
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
-from homeroom.progress.api import CommitStats, Ingest, ProgressJobs, PruneProgress
+from homeroom.progress.api import CommitStats, Ingest, ProgressJobs, PruneQuarantine
 from homeroom.settings import Problem, Settings, load, problems, view
 from homeroom.web.identity import Auth
 
@@ -186,7 +186,6 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
         ingest,
         completions,
         quarantine_ttl=settings.quarantine_ttl,
-        event_retention=settings.event_retention,
     )
     catalogue.on_publish.append(progress_jobs.on_publish)
     catalogue.on_enrolment.append(progress_jobs.on_enrolment)
@@ -340,7 +339,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
     )
     return create_app(
         routers,
-        ingest=ingest_app(house.ingest, auth, db.clock, observe=metrics.events),
+        ingest=ingest_app(house.ingest, auth, db.clock, observe_status=metrics.events),
         ingest_paths=INGEST_PATHS,
         ingest_schemas=INGEST_SCHEMAS,
         observe=metrics.request,
@@ -379,7 +378,7 @@ async def _working_parts(house: House) -> list[_Part]:
     """Return worker and scheduler, with the schedules and queues that they look after."""
     settings = house.settings
     async with house.db.write() as tx:
-        await declare_schedule(tx, "progress.prune", "17 * * * *", "UTC", PruneProgress())
+        await declare_schedule(tx, "progress.prune", "17 * * * *", "UTC", PruneQuarantine())
         await declare_schedule(tx, "access.prune", "47 * * * *", "UTC", PruneAccess())
         for queue in house.registry.queues():
             await queue_store.keep(

@@ -9,25 +9,24 @@ import typer
 from rich.console import Console
 
 from homeroom import __version__
-from homeroom.cli import serve
+from homeroom.cli import check, courses, db, jobs, keys, sandbox, serve
 from homeroom.errors import HomeroomError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,  # locals may hold secrets and addresses
+    rich_markup_mode=None,  # plain help: the same on a terminal, in a pipe and in docs/cli.md
+    pretty_exceptions_enable=False,  # theirs show locals, which may hold secrets and addresses
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback(
-    epilog="[bold]Start here[/bold]\n\n"
-    "  homeroom demo                  a class of 200 learners, played before your eyes\n\n"
-    "  homeroom check                 what is wrong with the configuration, and how to mend it\n\n"
-    "Exit codes: 0 done, 1 failed, 2 bad input, 3 unavailable, 4 not found, 5 conflict,"
-    " 75 hung, 78 configuration."
+    epilog="\b\nStart here:\n"
+    "  homeroom demo     a class of 200 learners, played before your eyes\n"
+    "  homeroom check    what is wrong with the configuration, and how to mend it\n\n"
+    "Every command's --help has examples and its exit codes; docs/cli.md has all of them."
 )
 def homeroom(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -40,6 +39,18 @@ def homeroom(
 
 app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("worker", epilog=serve.WORKER_EXAMPLES)(serve.worker)
+app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
+app.add_typer(keys.app, name="keys")
+app.add_typer(courses.app, name="courses")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(db.app, name="db")
+app.command("check", epilog=check.EPILOG)(check.check)
+app.command("check", epilog=check.EPILOG)(check.check)
+app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
+app.add_typer(keys.app, name="keys")
+app.add_typer(courses.app, name="courses")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:
