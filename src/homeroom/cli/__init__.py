@@ -39,12 +39,6 @@ def homeroom(
 
 app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("worker", epilog=serve.WORKER_EXAMPLES)(serve.worker)
-app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
-app.add_typer(keys.app, name="keys")
-app.add_typer(courses.app, name="courses")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(db.app, name="db")
-app.command("check", epilog=check.EPILOG)(check.check)
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
 app.add_typer(keys.app, name="keys")

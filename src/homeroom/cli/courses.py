@@ -61,7 +61,7 @@ class Reading:
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="JSON files, or folders of them."),
+        typer.Argument(metavar="FILE", help="JSON files, or folders of them."),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would change for learners.")

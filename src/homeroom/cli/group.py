@@ -22,7 +22,8 @@ EXIT_CODES: dict[int, str] = {
     Unavailable.exit_code: "the database or a partner is not available",
     NotFound.exit_code: "no such record",
     Conflict.exit_code: "the record's state does not allow it",
-    ConfigurationError.exit_code: "the configuration is not usable",
+    75: "the database's writer hung; start it again",
+    ConfigurationError.exit_code: "the configuration, or the database's schema, is not usable",
 }
 """What the exit codes of all commands mean."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -30,7 +30,7 @@ Part = Annotated[
     str | None, typer.Option("--text", help="Only jobs with this in their id, data or last error.")
 ]
 Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="As `homeroom jobs list` shows them.")
+    list[str] | None, typer.Argument(metavar="ID", help="As `homeroom jobs list` shows them.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All jobs that the options describe; asks first.")]
 
@@ -70,7 +70,11 @@ def list_(
     wanted = store.Filter(queue=queue, state=_state(state), kind=name, text=text)
 
     async def work(house: House) -> tuple[list[Job], bool]:
-        found = await _search(house, wanted, limit + 1)
+        found: list[Job] = []
+        async for page in _pages(house, wanted):
+            found += page
+            if len(found) > limit:
+                break
         return found[:limit], len(found) > limit
 
     jobs, more = in_house(work)
@@ -82,21 +86,20 @@ def list_(
         note(f"There are more than these {limit:,}; --limit shows more of them.")
 
 
-async def _search(
-    house: House, wanted: store.Filter, limit: int, before: int | None = None
-) -> list[Job]:
-    """Return jobs, newest first, each some hundred in a read of their own."""
-    found: list[Job] = []
-    while len(found) < limit:
+async def _pages(house: House, wanted: store.Filter) -> AsyncIterator[list[Job]]:
+    """Yield all jobs of a filter, newest first, some hundred in a read of their own."""
+    before: int | None = None
+    while True:
         async with house.db.read() as tx:
-            rows = await store.search(
-                tx, wanted, limit=min(_PAGE, limit - len(found)), before=before
-            )
-        found += [job for _, job in rows]
+            rows = await store.search(tx, wanted, limit=_PAGE, before=before)
+        yield [job for _, job in rows]
         if len(rows) < _PAGE:
-            break
+            return
         before = rows[-1][0]
-    return found
+
+
+async def _count(house: House, wanted: store.Filter, applies: Callable[[Job], bool]) -> int:
+    return sum([sum(map(applies, page)) async for page in _pages(house, wanted)])
 
 
 @app.command(
@@ -229,8 +232,11 @@ def clean(
     async def count(house: House) -> int:
         before = house.db.clock.now() - age
         await queues(house)
-        jobs = await _search(house, store.Filter(queue=queue, state=chosen), 1 << 62)
-        return sum(job.finished_at is not None and job.finished_at <= before for job in jobs)
+        return await _count(
+            house,
+            store.Filter(queue=queue, state=chosen),
+            lambda job: job.finished_at is not None and job.finished_at <= before,
+        )
 
     async def work(house: House) -> int:
         before = house.db.clock.now() - age
@@ -285,8 +291,9 @@ def _bulk(
     """Ask with the number of jobs, then act on some hundred in each transaction."""
 
     async def count(house: House) -> int:
-        jobs = await _search(house, wanted, 1 << 62)
-        return sum(action == "retry" or job.state not in FINISHED for job in jobs)
+        return await _count(
+            house, wanted, lambda job: action == "retry" or job.state not in FINISHED
+        )
 
     async def work(house: House) -> int:
         total, before = 0, None

@@ -23,7 +23,7 @@ EPILOG = epilog(
     "homeroom sandbox",
     "homeroom sandbox > partners.env &   # then: . ./partners.env && homeroom serve",
     "homeroom sandbox --port 0 --json | jq .environment",
-    'curl -X POST localhost:8430/control/faults -d \'{"server": "hr", "mode": "error"}\'',
+    'curl -X POST localhost:8430/control/faults -d \'{"server": "hr", "mode": "status"}\'',
 )
 
 

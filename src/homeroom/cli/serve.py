@@ -12,19 +12,20 @@ from homeroom.http.server import run_loop
 
 out = Console(highlight=False, soft_wrap=True)
 
-SERVE_EXAMPLES = """[bold]Examples[/bold]
-
+SERVE_EXAMPLES = """\b
+Examples:
   homeroom serve                       API, worker and scheduler on 127.0.0.1:8420
   homeroom serve --port 9000           on another port
   homeroom serve --no-worker           the API alone; run `homeroom worker` beside it
 
+\b
 Settings come from the environment (docs/settings.md); `homeroom check` judges them.
 SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE.
 
 Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 78 configuration."""
 
-WORKER_EXAMPLES = """[bold]Examples[/bold]
-
+WORKER_EXAMPLES = """\b
+Examples:
   homeroom worker                      run jobs and schedules beside a `homeroom serve --no-worker`
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
