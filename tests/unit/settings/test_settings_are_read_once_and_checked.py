@@ -86,9 +86,9 @@ def test_all_wrong_settings_are_named_at_once_without_their_values(
 def test_a_retention_of_events_that_nothing_would_keep_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert read(monkeypatch).event_retention is None
     with pytest.raises(ConfigurationError, match="events are kept for good"):
         read(monkeypatch, EVENT_RETENTION="90d")
-    assert read(monkeypatch).event_retention is None
 
 
 def test_redis_may_be_named_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
