@@ -139,7 +139,7 @@ class School:
             stop()
         worker.stop()
         await running
-        failed = "SELECT kind, error FROM job WHERE queue = 'progress' AND state = 'failed'"
+        failed = "SELECT id, kind FROM job WHERE queue = 'progress' AND state = 'failed'"
         assert await self.rows(failed) == []
 
 
