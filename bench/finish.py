@@ -14,6 +14,7 @@ from typing import Any
 from bench.house import House, running, sandbox
 from bench.load import event_id
 
+PAUSE_SECONDS = 0.1
 COURSE = {
     "title": "Latency",
     "badgeTemplateId": "0b4ff0a5-6f9b-4b3f-9a58-0d8f2f6f7c11",
@@ -62,7 +63,11 @@ def measure(learners: int = 300) -> dict[str, Any]:
             user = f"learner-{number:04}"
             _send(house, *(_event(user, f"c{chapter}", 100) for chapter in range(3)))
         for number in range(learners):
+            # Each request finds the server at rest, so that neither kind stands in the shadow of
+            # the jobs that the one before it left.
+            time.sleep(PAUSE_SECONDS)
             finishing.append(_send(house, _event(f"learner-{number:04}", "c3", 100)))
+            time.sleep(PAUSE_SECONDS)
             other.append(_send(house, _event(f"learner-{learners + number:04}", "c3", 50)))
         limit = time.monotonic() + 120
         done = 0

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import Dialect
 
 from homeroom.db.tx import Statement
@@ -15,8 +16,8 @@ from homeroom.db.tx import Statement
 @lru_cache
 def _dialect(name: Literal["sqlite", "postgresql"]) -> Dialect:
     if name == "sqlite":
-        return sqlite.dialect(paramstyle="qmark")
-    return postgresql.dialect(paramstyle="numeric_dollar")
+        return SQLiteDialect(paramstyle="qmark")
+    return PGDialect(paramstyle="numeric_dollar")
 
 
 def render(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -88,7 +89,7 @@ def upgrade() -> None:
     op.create_index("ix_progress_quarantine_course_id", "progress_quarantine", ["course_id"])
 
 
-def _key(*names: str) -> list[sa.Column[str] | sa.Column[int]]:
+def _key(*names: str) -> list[sa.Column[Any]]:
     return [
         sa.Column(name, sa.Integer if name == "attempt" else sa.Text, primary_key=True)
         for name in names
