@@ -78,6 +78,7 @@ async def _run(
         f"{len(plan.learners)} learners take {len(made.courses)} courses: {plan.events:,} events in"
         f" {plan.deliveries:,} requests, with repeats, late and faulty ones and cut connections.",
         markup=False,
+        soft_wrap=True,
     )
     await unless_a_child_dies(made, made.load)
     await made.break_partners()
@@ -138,6 +139,7 @@ def _say_result(
         f" ({answers.count('duplicate'):,} of them repeats, {answers.cuts} connections cut): "
         + ("all agree." if not off else f"{off} of them OFF."),
         markup=False,
+        soft_wrap=True,
     )
 
 

@@ -56,7 +56,7 @@ class View:
             while True:
                 await asyncio.sleep(PLAIN_SECONDS)
                 await self._look()
-                self._console.print(self.line(), markup=False)
+                self._console.print(self.line(), markup=False, soft_wrap=True)
         with Live(self._render(), console=self._console, auto_refresh=False) as live:
             try:
                 while True:
