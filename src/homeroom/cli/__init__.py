@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from homeroom import __version__
-from homeroom.cli import check, courses, db, jobs, keys, sandbox, serve
+from homeroom.cli import check, courses, db, demo, jobs, keys, sandbox, serve
 from homeroom.errors import HomeroomError
 
 __all__ = ["app", "main"]
@@ -22,6 +22,12 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback(
     epilog="\b\nStart here:\n"
     "  homeroom demo     a class of 200 learners, played before your eyes\n"
@@ -29,16 +35,17 @@ app = typer.Typer(
     "Every command's --help has examples and its exit codes; docs/cli.md has all of them."
 )
 def homeroom(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Run the back office of a learning platform."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("worker", epilog=serve.WORKER_EXAMPLES)(serve.worker)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
 app.add_typer(keys.app, name="keys")
