@@ -1,0 +1,56 @@
+"""Nothing is shown to a reader that does not work."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+from tests.docs.blocks import ROOT, Shell, blocks, pages, same, steps
+
+pytestmark = pytest.mark.service
+_TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if any(True for _ in steps(page))], ids=named
+)
+def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    try:
+        for block, shown in steps(page):
+            printed = shell.run(block)
+            if shown is not None:
+                where = f"{shown.page}:{shown.line}"
+                told = f"{where} shows\n{shown.text}\nbut this was printed\n{printed}"
+                assert same(shown.text, printed, shown.language), told
+    finally:
+        shell.close()
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
+def test_every_block_is_of_a_kind_that_is_tried(page: Path) -> None:
+    for block in blocks(page):
+        is_output = block.language in {"json", "text"} and any(
+            after == block for _, after in steps(page)
+        )
+        known = block.language in {"bash", "ini"} or is_output
+        assert known, f"{block.page}:{block.line}: nothing tries a block of {block.language!r}"
+
+
+def test_make_has_the_targets_that_are_shown() -> None:
+    known = set(_TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8")))
+    shown = {target for page in pages() for block in blocks(page) for target in block.targets}
+    assert {"run", "test"} <= shown <= known
+
+
+def test_the_unit_of_systemd_can_be_read_and_starts_what_exists() -> None:
+    [text] = [block.text for page in pages() for block in blocks(page) if block.language == "ini"]
+    unit = configparser.ConfigParser(interpolation=None, strict=True)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
+    unit.read_string(text)
+    assert unit["Service"]["ExecStart"].endswith("/homeroom serve")
+    assert unit["Service"]["RestartPreventExitStatus"] == "78"

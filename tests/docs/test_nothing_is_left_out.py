@@ -1,0 +1,139 @@
+"""Every setting, command, job kind, table and exit code has its place in the docs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from homeroom import errors, wiring
+from homeroom.cli import app
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.jobs.api import Registry
+from homeroom.jobs.backoff import Backoff
+from homeroom.settings import load, view
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#([^)\s]*))?\)")
+_NO_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all table rows of a page."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> Registry:
+    settings = load(data_dir=tmp_path)
+    async with wiring.open_house(settings, migrated=True) as house:
+        return house.registry
+
+
+def test_every_setting_is_on_its_page() -> None:
+    text = page("settings.md")
+    missing = [row.name for row in view(load()) if f"| `{row.name}` |" not in text]
+    assert missing == []
+
+
+def test_settings_that_other_pages_speak_of_exist() -> None:
+    known = {row.name for row in view(load())}
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        spoken_of = set(re.findall(r"\bHOMEROOM_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
+        assert spoken_of <= known, path.name
+
+
+def test_every_command_is_on_its_page() -> None:
+    text = page("cli.md")
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    names = []
+    for name, command in root.commands.items():
+        inner = list(command.commands) if isinstance(command, TyperGroup) else []
+        names += [f"homeroom {name} {each}" for each in inner] or [f"homeroom {name}"]
+    assert [name for name in names if name not in text] == []
+
+
+@pytest.mark.anyio
+async def test_every_job_kind_is_described_as_it_is(registry: Registry) -> None:
+    described = {row[0]: row[1:] for row in rows(page("jobs.md")) if len(row) == 7}
+    for kind in registry.kinds():
+        args = registry.get(kind).args
+        queue, priority, _, attempts, timeout, _ = described[f"`{kind}`"]
+        seconds = f"{args.timeout.total_seconds():g} s"
+        told = (queue, priority, attempts, timeout)
+        assert told == (f"`{args.queue}`", str(args.priority), str(1 + args.max_retries), seconds)
+        fields = [
+            field
+            for field in args.__struct_encode_fields__
+            if f'"{field}"' not in described[f"`{kind}`"][2]
+        ]
+        assert fields == [], kind
+        assert args.backoff == Backoff(), "the page says that all kinds wait alike"
+
+
+@pytest.mark.anyio
+async def test_kinds_that_the_page_describes_exist(registry: Registry) -> None:
+    described = {row[0].strip("`") for row in rows(page("jobs.md")) if len(row) == 7}
+    assert described - {"kind", "---"} == set(registry.kinds())
+
+
+@pytest.mark.anyio
+async def test_every_table_says_how_long_it_is_kept(db: SqliteDatabase) -> None:
+    async with db.read() as tx:
+        found = await tx.fetch(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
+    described = {row[0].strip("`") for row in rows(page("records.md"))} - {"table", "---"}
+    assert described == {name for (name,) in found}
+
+
+def test_every_exit_code_is_on_the_page_for_the_night() -> None:
+    text = page("operating.md")
+    codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    for code in {*codes, wiring.EXIT_STUCK}:
+        assert re.search(rf"\b{code}\b", text), code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = _NO_CODE.sub("", path.read_text(encoding="utf-8"))
+    for target, anchor in _LINK.findall(text):
+        if "://" in target:
+            continue
+        there = (path.parent / target).resolve()
+        assert there.exists(), f"{path.name} links to {target}"
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            names = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+            assert anchor in names, f"{path.name} links to {target}#{anchor}"
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    source = ROOT / "src" / "homeroom"
+    named = re.findall(r"`([a-z_/]+\.py)`", page("architecture.md") + page("rules.md"))
+    assert len(named) > 20
+    missing = [name for name in named if "/" in name and not (source / name).exists()]
+    assert missing == []
+
+
+def test_docstrings_cite_rules_that_are_written_down() -> None:
+    written = set(re.findall(r"\*\*(B\d+)\.", page("rules.md")))
+    assert written == {f"B{number}" for number in range(1, 15)}
+    cited = {
+        rule
+        for path in (ROOT / "src").rglob("*.py")
+        for rule in re.findall(r"\bB\d{1,2}\b", path.read_text(encoding="utf-8"))
+    }
+    assert cited <= written
