@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -38,11 +38,11 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database_file(migrated_file: Path, tmp_path: Path) -> Iterator[Path]:
+def database_file(migrated_file: Path, tmp_path: Path) -> Path:
     """Return a fresh, migrated SQLite file of the test's own."""
     path = tmp_path / "homeroom.db"
     shutil.copy(migrated_file, path)
-    yield path
+    return path
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ class Tx(ABC):
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for every row of values and return how many rows changed.
 
-        An ``INSERT ... VALUES (?, ...)`` may be sent with many rows at a time, so no two rows of one
-        call may name the same key in an ``ON CONFLICT DO UPDATE``.
+        An ``INSERT ... VALUES (?, ...)`` may be sent with many rows at a time, so no two rows of
+        one call may name the same key in an ``ON CONFLICT DO UPDATE``.
         """
 
     @abstractmethod
