@@ -1,4 +1,4 @@
-"""A lock whose waiters stand in lanes: the urgent lane first, but nobody is passed over for ever."""
+"""A lock whose waiters stand in lanes: the urgent lane first, nobody passed over for ever."""
 
 from __future__ import annotations
 

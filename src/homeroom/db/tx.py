@@ -1,4 +1,4 @@
-"""One transaction, the same class for SQLite and PostgreSQL: ``execute``, ``executemany``, ``fetch``.
+"""One transaction, the same for SQLite and PostgreSQL: ``execute``, ``executemany``, ``fetch``.
 
 Every store takes a ``Tx``, so that one commit can span rooms. A statement is either SQL text with
 ``?`` placeholders that both databases understand, or a SQLAlchemy Core construct. Rows are tuples.

@@ -297,8 +297,8 @@ def event_row(event: Event, course_version: int, attempt: int) -> tuple[object, 
     quiz = None if event.quiz is None else _json(event.quiz)
     return (
         event.id, event.user_id, event.course_id, event.chapter_id, event.type.value,
-        event.progress, event.time_spent, quiz, event.occurred_at, event.received_at, course_version, attempt,
-        event.body_hash, event.metadata, event.flags,
+        event.progress, event.time_spent, quiz, event.occurred_at, event.received_at,
+        course_version, attempt, event.body_hash, event.metadata, event.flags,
     )  # fmt: skip
 
 
