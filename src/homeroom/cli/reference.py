@@ -38,7 +38,11 @@ def _helps(command: typer.core.TyperGroup, path: str) -> Iterator[tuple[str, str
             yield from _helps(each, full)
             continue
         context = typer.Context(
-            each, info_name=full, terminal_width=_WIDTH, max_content_width=_WIDTH
+            each,
+            info_name=full,
+            terminal_width=_WIDTH,
+            max_content_width=_WIDTH,
+            help_option_names=["-h", "--help"],  # as the app says of all its commands
         )
         yield full, each.get_help(context)
 

@@ -26,7 +26,7 @@ Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 
 
 WORKER_EXAMPLES = """\b
 Examples:
-  homeroom worker                      run jobs and schedules beside a `homeroom serve --no-worker`
+  homeroom worker          run jobs and schedules beside `homeroom serve --no-worker`
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
 Exit codes: 0 stopped as asked, 78 configuration."""

@@ -1,0 +1,130 @@
+"""The commands that judge the database and the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def elsewhere(terminal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the commands at a file that is not there."""
+    file = tmp_path / "deep" / "new.db"
+    monkeypatch.setenv("HOMEROOM_DATABASE_URL", f"sqlite:///{file}")
+    return file
+
+
+def test_a_database_is_made_once(terminal: Any, elsewhere: Path) -> None:
+    missing = terminal("db", "check", "--json")
+    assert (missing.code, missing.json["ok"], missing.json["exists"]) == (78, False, False)
+    assert not elsewhere.exists()
+    made = terminal.ok("db", "upgrade", "--json").json
+    assert made["before"] is None
+    assert made["after"] == missing.json["head"]
+    again = terminal.ok("db", "upgrade", "--json").json
+    assert again["before"] == again["after"] == made["after"]
+    assert terminal.ok("db", "check", "--json").json["ok"] is True
+    assert "already" in terminal.ok("db", "upgrade").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "list"),
+        ("jobs", "stats"),
+        ("jobs", "watch", "--once"),
+        ("jobs", "retry", "x"),
+        ("keys", "list"),
+        ("keys", "create", "ci", "--role", "viewer"),
+        ("db", "check"),
+        ("check",),
+    ],
+)
+def test_a_missing_database_is_said_with_what_mends_it(
+    terminal: Any, elsewhere: Path, words: tuple[str, ...]
+) -> None:
+    ended = terminal(*words)
+    assert ended.code == 78
+    assert "homeroom db upgrade" in ended.err + ended.out
+    assert str(elsewhere) in ended.err + ended.out
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("db", "check"), ("check",)])
+def test_an_old_database_is_said_with_what_mends_it(terminal: Any, words: tuple[str, ...]) -> None:
+    terminal.rows("UPDATE alembic_version SET version_num = '0001_jobs' RETURNING 1")
+    ended = terminal(*words)
+    assert ended.code == 78
+    assert "0001_jobs" in ended.err + ended.out
+    assert "homeroom db upgrade" in ended.err + ended.out
+
+
+def test_tables_that_somebody_changed_are_found(terminal: Any) -> None:
+    terminal.rows("ALTER TABLE person ADD COLUMN shoe_size INTEGER")
+    ended = terminal("db", "check")
+    assert ended.code == 78
+    assert "shoe_size" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [("jobs", "list"), ("keys", "list"), ("db", "check"), ("db", "upgrade"), ("check",)]
+)
+def test_a_file_that_is_no_database_is_said_so(terminal: Any, words: tuple[str, ...]) -> None:
+    terminal.file.write_text("not a database, but long enough to be read as one" * 100)
+    ended = terminal(*words)
+    assert ended.code == 3
+    assert "file is not a database" in ended.err + ended.out
+
+
+def test_a_configuration_without_faults_is_ok(terminal: Any) -> None:
+    found = terminal.ok("check", "--json").json
+    assert found["ok"] is True
+    assert {item["subject"]: item["status"] for item in found["items"]} == {
+        "settings": "ok",
+        "database": "ok",
+    }
+    assert "partners: None is configured" in terminal.ok("check", "--connect").out
+
+
+def test_faults_come_first_each_with_how_to_mend_it(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_HR_URL", "https://hr.example/hook")
+    monkeypatch.setenv("HOMEROOM_INGEST_MAXQUEUE", "5")
+    ended = terminal("check", "--json")
+    assert (ended.code, ended.json["ok"]) == (78, False)
+    items = ended.json["items"]
+    assert [(item["status"], item["subject"]) for item in items] == [
+        ("error", "HOMEROOM_WEBHOOK_SECRET"),
+        ("warning", "HOMEROOM_INGEST_MAXQUEUE"),
+        ("ok", "database"),
+    ]
+    assert all(item["mend"] for item in items[:2])
+    out = terminal("check").out
+    assert out.startswith("error    HOMEROOM_WEBHOOK_SECRET: HOMEROOM_HR_URL is set")
+    assert "To mend it: Make one with" in out
+
+
+def test_a_warning_alone_leaves_the_exit_code_at_0(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_DIRECTORY_TOKEN", "unused-token")
+    ended = terminal.ok("check")
+    assert "warning  HOMEROOM_DIRECTORY_TOKEN" in ended.out
+    assert "unused-token" not in ended.out
+
+
+def test_settings_that_cannot_be_read_are_all_named(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_PORT", "eighty")
+    monkeypatch.setenv("HOMEROOM_HR_URL", "swordfish")
+    ended = terminal("check", "--json")
+    assert ended.code == 78
+    (item,) = ended.json["items"]
+    assert "HOMEROOM_PORT" in item["what"]
+    assert "HOMEROOM_HR_URL" in item["what"]
+    assert "swordfish" not in ended.out
+    assert terminal("jobs", "list").code == 78
