@@ -153,7 +153,7 @@ def _add(chapter: ChapterSum, sender: Sender, event: Event, threshold: int | Non
     chapter.time_spent += event.get("timeSpent", 0)
     kind = event["eventType"]
     if kind in {"chapter_progress", "chapter_complete"}:
-        percent = FULL if kind == "chapter_complete" else float(event["progress"])
+        percent = FULL if kind == "chapter_complete" else float(event.get("progress", 0))
         chapter.progress = max(chapter.progress, percent)
         if percent == FULL:
             chapter.completed_at = _earlier(chapter.completed_at, event)

@@ -102,11 +102,14 @@ class Players:
                 raise failed.exceptions[0] from None
 
     async def _track(self, client: httpx.AsyncClient, learner: Learner) -> None:
-        loop = asyncio.get_running_loop()
+        loop, held_up = asyncio.get_running_loop(), 0.0
         for delivery in learner.track:
-            # The pace is the play's own: learners do not send all at once.
-            await asyncio.sleep(self._began + delivery.at * self._seconds - loop.time())
+            # The pace is the play's own. Who was held up, by a server that was away, goes on at
+            # that pace: a class does not learn faster afterwards to catch up.
+            due = self._began + delivery.at * self._seconds + held_up
+            await asyncio.sleep(due - loop.time())
             await self._deliver(client, delivery)
+            held_up += loop.time() - due
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         loop = asyncio.get_running_loop()
