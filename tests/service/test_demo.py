@@ -1,0 +1,233 @@
+"""The demo as a user runs it, and a check that is worth something: it notices what is off."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from homeroom.demo import found
+from homeroom.demo.check import Line, all_agree, compare
+from homeroom.demo.child import ChildFailed
+from homeroom.demo.run import run
+from homeroom.demo.school import Options, School, SetUpFailed, school, unless_a_child_dies
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service, pytest.mark.xdist_group("demo")]
+
+PATIENCE_SECONDS = 110.0
+
+
+async def demo(*options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "homeroom",
+        "demo",
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # A setting of the developer's must not reach the demo's server.
+        env={**os.environ, "HOMEROOM_MAX_BODY_BYTES": "not a number"},
+    )
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_the_demo_plays_a_class_and_every_number_agrees(tmp_path: Path) -> None:
+    child = await demo("--exit", "--json", "--learners", "25", "--data-dir", str(tmp_path))
+    output, errors = await asyncio.wait_for(child.communicate(), PATIENCE_SECONDS)
+    assert child.returncode == 0, errors.decode()
+    summary: dict[str, Any] = json.loads(output)
+    assert summary["ok"]
+    assert [line for line in summary["lines"] if not line["ok"]] == []
+    assert summary["learners"] == 25
+    assert summary["finishedCourses"] > 10
+    assert summary["events"] > 1_000
+    assert summary["cutConnections"] > 0
+    compared = {line["what"]: line for line in summary["lines"]}
+    assert compared["one completion a finished course"]["expected"] == str(
+        summary["finishedCourses"]
+    )
+    assert (tmp_path / "homeroom.db").exists()
+    assert "sign-in#" in (tmp_path / "server.log").read_text()
+
+
+async def test_an_existing_database_is_left_alone(tmp_path: Path) -> None:
+    database = tmp_path / "homeroom.db"
+    database.write_bytes(b"somebody's")
+    with pytest.raises(SetUpFailed, match="There is a database"):
+        async with school(Options(tmp_path)):
+            pytest.fail("it must not start")
+    assert os.listdir(tmp_path) == ["homeroom.db"]
+    assert database.read_bytes() == b"somebody's"
+
+
+async def test_a_number_that_is_off_ends_the_demo_with_1(tmp_path: Path) -> None:
+    async def lose_a_second(made: School) -> None:
+        doctor(made, "UPDATE course_progress SET time_spent = time_spent - 1 WHERE rowid_first")
+
+    output = io.StringIO()
+    code = await run(
+        Options(tmp_path, learners=6, port=0, seconds=1.0),
+        Console(file=output, width=200),
+        keep_serving=False,
+        live=False,
+        before_check=lose_a_second,
+    )
+    assert code == 1
+    assert "OFF" in output.getvalue()
+
+
+FIRST = "(user_id, course_id) = (SELECT user_id, course_id FROM completion ORDER BY id LIMIT 1)"
+
+
+def doctor(made: School, statement: str) -> None:
+    """Change what is stored, behind the server's back; exactly one row."""
+    with closing(sqlite3.connect(made.database, timeout=10)) as connection, connection:
+        changed = connection.execute(statement.replace("rowid_first", FIRST)).rowcount
+    assert changed == 1, statement
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[School]:
+    """Return a small class that was played, and whose numbers agree."""
+    folder = tmp_path_factory.mktemp("school")
+    async with school(Options(folder, learners=8, port=0, seconds=2.0)) as made:
+        await made.load()
+        await made.play()
+        assert await made.settle()
+        assert [line for line in await checked(made) if not line.ok] == []
+        yield made
+
+
+async def checked(made: School) -> list[Line]:
+    read = await found.read(made.api, made.sandbox.url, made.expected)
+    return compare(made.expected, made.answers, read)
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "noticed"),
+    [
+        (
+            "UPDATE course_progress SET time_spent = time_spent - 1 WHERE rowid_first",
+            "UPDATE course_progress SET time_spent = time_spent + 1 WHERE rowid_first",
+            "seconds acknowledged, in the list",
+        ),
+        (
+            "UPDATE chapter_progress SET time_spent = time_spent + 1 WHERE rowid_first"
+            " AND chapter_id = 'w2-lab'",
+            "UPDATE chapter_progress SET time_spent = time_spent - 1 WHERE rowid_first"
+            " AND chapter_id = 'w2-lab'",
+            "time spent in a chapter",
+        ),
+        (
+            "UPDATE course_progress SET satisfied = satisfied - 1 WHERE rowid_first",
+            "UPDATE course_progress SET satisfied = satisfied + 1 WHERE rowid_first",
+            "chapters done",
+        ),
+        (
+            "UPDATE course_progress SET weighted_sum = weighted_sum - 100000000 WHERE rowid_first",
+            "UPDATE course_progress SET weighted_sum = weighted_sum + 100000000 WHERE rowid_first",
+            "progress, in the list",
+        ),
+        (
+            "UPDATE enrolment SET status = 'in_progress' WHERE rowid_first",
+            "UPDATE enrolment SET status = 'completed' WHERE rowid_first",
+            "status of every attempt",
+        ),
+        (
+            "UPDATE completion SET completed_at = completed_at + 1000 WHERE rowid_first",
+            "UPDATE completion SET completed_at = completed_at - 1000 WHERE rowid_first",
+            "date of every completion",
+        ),
+        (
+            "UPDATE completion SET user_id = 'x' || user_id WHERE rowid_first",
+            "UPDATE completion SET user_id = substr(user_id, 2) WHERE user_id LIKE 'x%'",
+            "one completion a finished course",
+        ),
+        (
+            "UPDATE completion_step SET status = 'skipped' WHERE name = 'hr' AND completion_id ="
+            " (SELECT id FROM completion WHERE rowid_first)",
+            "UPDATE completion_step SET status = 'completed' WHERE status = 'skipped'",
+            "steps done: hr",
+        ),
+        (
+            "UPDATE dispatch SET status = 'waiting' WHERE destination = 'analytics' AND"
+            " completion_id = (SELECT id FROM completion WHERE rowid_first)",
+            "UPDATE dispatch SET status = 'delivered' WHERE status = 'waiting'",
+            "analytics: dispatches delivered",
+        ),
+        (
+            "UPDATE quiz_attempt SET scaled = 0 WHERE (user_id, course_id, chapter_id, attempt_id)"
+            " = (SELECT user_id, course_id, chapter_id, attempt_id FROM quiz_attempt"
+            " ORDER BY scaled DESC, 1, 2, 3, 4 LIMIT 1) AND scaled = 10000",
+            "UPDATE quiz_attempt SET scaled = 10000 WHERE scaled = 0",
+            "best score of every quiz",
+        ),
+    ],
+    ids=lambda value: value if not value.startswith("UPDATE") else "",
+)
+async def test_the_check_notices_what_was_doctored(
+    played: School, change: str, undo: str, noticed: str
+) -> None:
+    doctor(played, change)
+    try:
+        off = {line.what for line in await checked(played) if not line.ok}
+    finally:
+        doctor(played, undo)
+    assert noticed in off
+    assert all_agree(await checked(played))
+
+
+async def test_a_server_that_dies_ends_the_demo_with_its_last_lines(tmp_path: Path) -> None:
+    async with school(Options(tmp_path, learners=2, port=0)) as made:
+        pid = made.server.pid
+        assert pid is not None
+
+        async def play() -> None:
+            os.kill(pid, signal.SIGKILL)
+            await made.play()
+
+        with pytest.raises(ChildFailed, match=r"The server ended with -9(.|\n)*Homeroom serves on"):
+            await unless_a_child_dies(made, play)
+        sandbox = made.sandbox.pid
+    assert sandbox is not None
+    assert not is_running(sandbox)
+
+
+async def test_ctrl_c_while_it_serves_ends_it_and_its_children(tmp_path: Path) -> None:
+    child = await demo("--plain", "--learners", "2", "--port", "0", "--data-dir", str(tmp_path))
+    assert child.stdout is not None
+    said = ""
+    while "curl" not in said:
+        line = await asyncio.wait_for(child.stdout.readline(), PATIENCE_SECONDS)
+        assert line, said
+        said += line.decode()
+    assert "all agree" in said
+    assert "/sign-in#once_" in said
+    child.send_signal(signal.SIGINT)
+    output, errors = await asyncio.wait_for(child.communicate(), PATIENCE_SECONDS)
+    assert child.returncode == 0, (said, output, errors)
+    assert "Stopped." in output.decode()
