@@ -1,0 +1,30 @@
+"""Build the whole house from the settings: the only room that knows everyone.
+
+Nothing here runs at import time. ``open_house`` makes the parts that every command needs,
+``serve`` and ``work`` add what runs for ever.
+"""
+
+from homeroom.db.migrate import SchemaState
+from homeroom.settings import Problem, Settings, problems
+from homeroom.wiring.house import (
+    House,
+    database_state,
+    load_settings,
+    open_house,
+    upgrade_database,
+)
+from homeroom.wiring.serving import serve, work
+
+__all__ = [
+    "House",
+    "Problem",
+    "SchemaState",
+    "Settings",
+    "database_state",
+    "load_settings",
+    "open_house",
+    "problems",
+    "serve",
+    "upgrade_database",
+    "work",
+]

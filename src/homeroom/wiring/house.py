@@ -1,0 +1,205 @@
+"""Build the rooms from the settings, on an open database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import structlog
+
+from homeroom.access.api import Access, Jwks, JwtVerifier
+from homeroom.access.jobs import Pruning
+from homeroom.catalogue.api import Catalogue
+from homeroom.clock import Clock, to_datetime
+from homeroom.completion.api import Completions
+from homeroom.credentials.api import (
+    Credentials,
+)
+from homeroom.db import migrate
+from homeroom.db.group_commit import Limits
+from homeroom.db.migrate import SchemaState
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.dispatch.api import Dispatches
+from homeroom.errors import ConfigurationError
+from homeroom.jobs.api import Registry
+from homeroom.monitoring.api import Metrics
+from homeroom.partner import open_client
+from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
+from homeroom.settings import Settings, load
+from homeroom.wiring.partners import (
+    assessment,
+    credly_unset,
+    destination,
+    directory,
+    issuer,
+    public_url,
+    secret,
+    webhook_unset,
+)
+
+log = structlog.get_logger(__name__)
+EXIT_STUCK = 75
+"""The exit code of a process whose writer can neither finish nor be interrupted (EX_TEMPFAIL)."""
+_LAST_ANSWERS_SECONDS = 1.0
+
+
+def load_settings(**given: object) -> Settings:
+    """Read the settings; raise ``ConfigurationError``. ``given`` goes before the environment."""
+    return load(**given)
+
+
+def database_state(settings: Settings) -> SchemaState:
+    """Compare the configured database with this release's schema."""
+    return migrate.state(settings.database_file)
+
+
+def upgrade_database(settings: Settings) -> SchemaState:
+    """Bring the configured database to this release's schema; make it if it is not there."""
+    migrate.upgrade(settings.database_file)
+    return database_state(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts that every command may need, on an open database."""
+
+    settings: Settings
+    db: SqliteDatabase
+    registry: Registry
+    access: Access
+    catalogue: Catalogue
+    credentials: Credentials
+    dispatches: Dispatches
+    completions: Completions
+    metrics: Metrics
+    ingest: Ingest
+    progress_jobs: ProgressJobs
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIterator[House]:
+    """Open the database and build the rooms on it; ``migrated`` brings its schema up first.
+
+    Raises ``ConfigurationError`` for a database that is not there or not at this release's schema.
+    """
+    path = settings.database_file
+    if migrated:
+        await asyncio.to_thread(migrate.upgrade, path)
+    else:
+        await asyncio.to_thread(_check_schema, path)
+    clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
+    async with AsyncExitStack() as stack:
+        db = SqliteDatabase(path, clock)
+        await db.open()
+        stack.push_async_callback(db.close)
+        client = open_client()
+        stack.push_async_callback(client.aclose)
+        house = _furnish(settings, db, client)
+        stack.push_async_callback(house.access.close)
+        yield house
+
+
+def _check_schema(path: Path) -> None:
+    found = migrate.state(path)
+    if found.current is None:
+        raise ConfigurationError(
+            f"There is no database at {path}.", hint="Make it with: homeroom db upgrade"
+        )
+    if found.current != found.head:
+        raise ConfigurationError(
+            f"The database is at {found.current}, this release needs {found.head}.",
+            hint="Bring it there with: homeroom db upgrade",
+        )
+
+
+def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> House:
+    """Build the rooms, from the ones that know nobody to the ones that know many."""
+    registry, metrics, catalogue = Registry(), Metrics(), Catalogue()
+    people = directory(settings, db, client)
+    credentials = Credentials(
+        db,
+        issuer=issuer(settings, client),
+        directory=people,
+        assessment=assessment(settings, client),
+        enabled=settings.enable_credentials,
+        unset=credly_unset(settings),
+    )
+    dispatches = Dispatches(
+        db,
+        source=public_url(settings),
+        analytics=destination(client, settings, "analytics", "analytics", settings.analytics_url),
+        hr=destination(client, settings, "hr", "the HR system", settings.hr_url),
+        directory=people,
+        credential_url=credentials.url_of,
+        unset=webhook_unset(settings),
+    )
+    completions = Completions([credentials.step(), *dispatches.steps()])
+
+    def observe(stats: CommitStats) -> None:
+        metrics.commit(stats.events, stats.seconds)
+
+    ingest = Ingest(db, completions, limits=_limits(settings), on_stuck=give_up, observe=observe)
+    metrics.watch_queue(lambda: ingest.writer.waiting_weight)
+    progress_jobs = ProgressJobs(
+        db,
+        ingest,
+        completions,
+        quarantine_ttl=settings.quarantine_ttl,
+    )
+    catalogue.on_publish.append(progress_jobs.on_publish)
+    catalogue.on_enrolment.append(progress_jobs.on_enrolment)
+    credentials.register(registry, completions)
+    dispatches.register(registry, completions)
+    progress_jobs.register(registry)
+    Pruning(db, settings.audit_retention).register(registry)
+    return House(
+        settings=settings,
+        db=db,
+        registry=registry,
+        access=_access(settings, db),
+        catalogue=catalogue,
+        credentials=credentials,
+        dispatches=dispatches,
+        completions=completions,
+        metrics=metrics,
+        ingest=ingest,
+        progress_jobs=progress_jobs,
+    )
+
+
+def _access(settings: Settings, db: SqliteDatabase) -> Access:
+    shared, jwks = secret(settings.jwt_secret), settings.jwt_jwks_url
+    verifier = None
+    if shared is not None or jwks is not None:
+        verifier = JwtVerifier(
+            secret=shared,
+            jwks=None if jwks is None else Jwks(jwks),
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        )
+    return Access(db, admin_key=secret(settings.admin_key), jwt_verifier=verifier)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_waiting=settings.ingest_max_queue,
+        max_batch=settings.ingest_max_batch,
+        timeout_seconds=settings.ingest_task_timeout.total_seconds(),
+        max_retries=settings.ingest_max_retries,
+        retry_delay_seconds=settings.ingest_retry_delay.total_seconds(),
+    )
+
+
+def give_up(writer: str) -> None:
+    """End the process a moment from now, for its supervisor to start it again.
+
+    Its database thread cannot be stopped, so no orderly end is possible; what waits is answered
+    with 503 first. Nothing that is not stored was acknowledged.
+    """
+    log.critical("writer_stuck", writer=writer, exit_code=EXIT_STUCK)
+    asyncio.get_running_loop().call_later(_LAST_ANSWERS_SECONDS, os._exit, EXIT_STUCK)

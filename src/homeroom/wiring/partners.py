@@ -1,0 +1,84 @@
+"""Build the partner systems that the settings name; an unset one is None, with its reason."""
+
+from __future__ import annotations
+
+import httpx
+from pydantic import SecretStr
+
+from homeroom.credentials.api import (
+    BuiltInDirectory,
+    CourseScores,
+    CredlyIssuer,
+    Directory,
+    HttpAssessment,
+    HttpDirectory,
+)
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.dispatch.api import Destination
+from homeroom.partner import Partner, bearer
+from homeroom.settings import Settings
+
+
+def secret(value: SecretStr | None) -> str | None:
+    """Return a secret's text, or None where it is unset."""
+    return None if value is None else value.get_secret_value()
+
+
+def public_url(settings: Settings) -> str:
+    """Return how others reach this server."""
+    return settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+def directory(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> Directory:
+    """Return the directory that the settings name, else the built-in one."""
+    if settings.directory_url is None:
+        return BuiltInDirectory(db)
+    token = bearer(secret(settings.directory_token))
+    return HttpDirectory(
+        Partner(client, "the directory", settings.directory_url, authorization=token)
+    )
+
+
+def assessment(settings: Settings, client: httpx.AsyncClient) -> HttpAssessment | CourseScores:
+    """Return the assessment service that the settings name, else the course's own scores."""
+    if settings.assessment_url is None:
+        return CourseScores()
+    token = bearer(secret(settings.assessment_token))
+    return HttpAssessment(
+        Partner(client, "the assessment service", settings.assessment_url, authorization=token)
+    )
+
+
+def issuer(settings: Settings, client: httpx.AsyncClient) -> CredlyIssuer | None:
+    """Return Credly, or None where one of its settings is missing."""
+    url, organization = settings.credly_url, settings.credly_organization
+    token = secret(settings.credly_token)
+    if url is None or organization is None or token is None:
+        return None
+    return CredlyIssuer(client, url, organization, token)
+
+
+def credly_unset(settings: Settings) -> str:
+    """Say which of Credly's settings is missing."""
+    for name in ("credly_url", "credly_organization", "credly_token"):
+        if getattr(settings, name) is None:
+            return f"HOMEROOM_{name.upper()} is not set"
+    return "HOMEROOM_CREDLY_URL is not set"
+
+
+def destination(
+    client: httpx.AsyncClient, settings: Settings, name: str, title: str, url: str | None
+) -> Destination | None:
+    """Return a webhook's destination, or None without its URL or the secret that signs."""
+    key = secret(settings.webhook_secret)
+    if url is None or key is None:
+        return None
+    return Destination(client, name, title, url, key)
+
+
+def webhook_unset(settings: Settings) -> dict[str, str]:
+    """Say which setting a destination lacks: its URL, or the secret that signs."""
+    if settings.webhook_secret is not None:
+        return {}
+    urls = {"analytics": settings.analytics_url, "hr": settings.hr_url}
+    return {name: "HOMEROOM_WEBHOOK_SECRET is not set" for name, url in urls.items() if url}

@@ -1,0 +1,253 @@
+"""Run the house: the server, the worker, the scheduler, and what stops them in good order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from fastapi import APIRouter
+from starlette.types import ASGIApp
+
+from homeroom.access import routes as access_routes
+from homeroom.access.api import first_sign_in
+from homeroom.access.jobs import PruneAccess
+from homeroom.catalogue import routes as catalogue_routes
+from homeroom.completion import routes as completion_routes
+from homeroom.credentials import routes as credential_routes
+from homeroom.db import migrate
+from homeroom.dispatch import routes as dispatch_routes
+from homeroom.errors import ConfigurationError
+from homeroom.http import log as http_log
+from homeroom.http import server
+from homeroom.http.app import create_app
+from homeroom.http.ingest import ingest_app
+from homeroom.http.ingest_openapi import INGEST_PATHS, INGEST_SCHEMAS
+from homeroom.jobs import queue_store
+from homeroom.jobs import routes as job_routes
+from homeroom.jobs.api import counts, declare_schedule, workers
+from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.upkeep import Upkeep
+from homeroom.jobs.worker import Worker
+from homeroom.monitoring import routes as monitoring_routes
+from homeroom.monitoring.api import Health, Hints
+from homeroom.people import routes as people_routes
+from homeroom.progress import routes as progress_routes
+from homeroom.progress.api import PruneQuarantine
+from homeroom.settings import Settings, problems, view
+from homeroom.web.identity import Auth
+from homeroom.wiring.house import House, give_up, open_house
+from homeroom.wiring.partners import public_url
+
+log = structlog.get_logger(__name__)
+
+
+def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
+    settings, db, metrics = house.settings, house.db, house.metrics
+    auth = Auth(access_routes.identifier(house.access))
+
+    async def job_counts() -> dict[str, dict[str, int]]:
+        async with db.read() as tx:
+            found = await counts(tx)
+        return {name: {state.value: n for state, n in each.items()} for name, each in found.items()}
+
+    async def worker_count() -> int:
+        async with db.read() as tx:
+            return len(await workers(tx))
+
+    routers: Sequence[APIRouter] = (
+        catalogue_routes.router(db, auth, house.catalogue, house.progress_jobs.preview),
+        people_routes.router(db, auth),
+        progress_routes.router(db, auth, house.ingest),
+        completion_routes.router(db, auth, house.completions),
+        credential_routes.router(db, auth, house.credentials, house.completions),
+        dispatch_routes.router(db, auth, house.dispatches),
+        job_routes.router(db, auth, house.registry),
+        access_routes.router(
+            db,
+            auth,
+            house.access,
+            session_lifetime=settings.session_lifetime,
+            secure_cookie=public_url(settings).startswith("https:"),
+        ),
+        monitoring_routes.router(
+            auth,
+            metrics=metrics,
+            health=health,
+            hints=hints,
+            job_counts=job_counts,
+            worker_count=worker_count,
+            settings=view(settings),
+        ),
+    )
+    return create_app(
+        routers,
+        ingest=ingest_app(house.ingest, auth, db.clock, observe_status=metrics.events),
+        ingest_paths=INGEST_PATHS,
+        ingest_schemas=INGEST_SCHEMAS,
+        observe=metrics.request,
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=settings.cors_origins,
+    )
+
+
+def _health(house: House) -> Health:
+    async def worker() -> str | None:
+        async with house.db.read() as tx:
+            return None if await workers(tx) else "no worker is running: jobs wait"
+
+    async def ingest() -> str | None:
+        return "the ingest writer is stuck" if house.ingest.writer.stuck else None
+
+    async def destinations() -> str | None:
+        async with house.db.read() as tx:
+            off = await house.dispatches.off(tx)
+        return None if not off else "switched off: " + ", ".join(sorted(off))
+
+    probes = {"worker": worker, "ingest": ingest, "destinations": destinations}
+    return Health(house.db, migrate.head(), probes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something that runs until it is asked to stop."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    stop: Callable[[], None]
+
+
+async def _working_parts(house: House) -> list[_Part]:
+    """Return worker and scheduler, with the schedules and queues that they look after."""
+    settings = house.settings
+    async with house.db.write() as tx:
+        await declare_schedule(tx, "progress.prune", "17 * * * *", "UTC", PruneQuarantine())
+        await declare_schedule(tx, "access.prune", "47 * * * *", "UTC", PruneAccess())
+        for queue in house.registry.queues():
+            await queue_store.keep(
+                tx,
+                queue,
+                completed=settings.jobs_keep_completed,
+                failed=settings.jobs_keep_failed,
+                age=settings.jobs_keep_for,
+            )
+    engine = SqlEngine()
+    await engine.open()
+    worker = Worker(
+        house.db,
+        house.registry,
+        engine,
+        concurrency=settings.concurrency,
+        lease=settings.job_lease,
+        grace=settings.shutdown_grace,
+        on_stuck=give_up,
+    )
+    upkeep = Upkeep(house.db, house.registry, engine)
+    return [
+        _Part("worker", worker.run, worker.stop),
+        _Part("scheduler", upkeep.run, upkeep.stop),
+    ]
+
+
+def _caretaker(house: House) -> _Part:
+    """Return the part that checkpoints the database and gives memory back now and then."""
+    stopped = asyncio.Event()
+    seconds = house.settings.health_check_interval.total_seconds()
+
+    async def run() -> None:
+        while not stopped.is_set():
+            try:
+                await asyncio.wait_for(stopped.wait(), seconds)
+            except TimeoutError:
+                await house.db.checkpoint()
+
+    return _Part("caretaker", run, stopped.set)
+
+
+async def _run(parts: Sequence[_Part], main: _Part) -> None:
+    """Run ``main`` and its parts; when one ends, stop them all, ``main`` before the others.
+
+    Raises what the first one raised, so that a part that died is never missed.
+    """
+    first = asyncio.create_task(_awaited(main.run), name=main.name)
+    others = {asyncio.create_task(_awaited(part.run), name=part.name): part for part in parts}
+    done, _ = await asyncio.wait([first, *others], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if task is not first and not task.cancelled():
+            log.error("part_ended", part=task.get_name(), error=repr(task.exception()))
+    main.stop()
+    await asyncio.wait([first])
+    for part in others.values():
+        part.stop()
+    results = await asyncio.gather(first, *others, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+
+
+def _refuse_problems(settings: Settings) -> None:
+    wrong = [problem for problem in problems(settings) if problem.severity == "error"]
+    if wrong:
+        raise ConfigurationError(
+            " ".join(f"{each.setting}: {each.what}" for each in wrong),
+            hint=" ".join(each.mend for each in wrong),
+        )
+
+
+async def serve(
+    settings: Settings, *, worker: bool = True, started: Callable[[str, str | None], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; with ``worker``, run the jobs and the schedules too.
+
+    ``started`` is given the URL and, at the very first start, a one-time sign-in link.
+    """
+    http_log.configure(settings.log_level, settings.log_format)
+    _refuse_problems(settings)
+    stop = asyncio.Event()
+    server.stop_on_signals(stop)
+    async with open_house(settings, migrated=True) as house:
+        async with house.db.write() as tx:
+            token = await first_sign_in(tx)
+        health, hints = _health(house), Hints(house.db)
+        app = _app(house, health, hints)
+
+        def on_started(url: str) -> None:
+            public = settings.public_url or url
+            started(url, None if token is None else access_routes.sign_in_link(public, token))
+
+        async def answer() -> None:
+            await server.serve(
+                app,
+                settings.host,
+                settings.port,
+                stop=stop,
+                started=on_started,
+                stopping=hints.close,
+                grace_seconds=settings.shutdown_grace.total_seconds(),
+            )
+
+        parts = [_Part("ingest", house.ingest.run, house.ingest.close), _caretaker(house)]
+        if worker:
+            parts += await _working_parts(house)
+        await _run(parts, _Part("server", answer, stop.set))
+
+
+async def work(settings: Settings, *, started: Callable[[], None]) -> None:
+    """Run worker and scheduler alone until SIGTERM or SIGINT."""
+    http_log.configure(settings.log_level, settings.log_format)
+    stop = asyncio.Event()
+    server.stop_on_signals(stop)
+    async with open_house(settings) as house:
+        ingest = _Part("ingest", house.ingest.run, house.ingest.close)
+        parts = [ingest, *await _working_parts(house)]
+
+        async def wait() -> None:
+            started()
+            await stop.wait()
+
+        await _run(parts, _Part("signals", wait, stop.set))
