@@ -23,7 +23,7 @@ for _feature in ("progress", "credentials", "dispatch"):
 DOWNHILL["monitoring"] = DOWNHILL["people"] | {"people"}
 
 KERNEL = frozenset({"db", "jobs", "settings", "web"})
-EDGE = frozenset({"cli", "demo", "http", "sandbox"})
+EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
 
 # Files that decide. They are told everything they need, the time included.
 PURE_NAMES = frozenset(
