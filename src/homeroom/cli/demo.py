@@ -15,14 +15,15 @@ from rich.console import Console
 from homeroom.demo.run import run
 from homeroom.demo.school import Options
 
-EXAMPLES = """[bold]Examples[/bold]
-
+EXAMPLES = """\b
+Examples:
   homeroom demo                        play a class of 200 learners, check, and go on serving
   homeroom demo --exit                 end after the summary
   homeroom demo --learners 25 --seed 7 a smaller class that does other things
   homeroom demo --data-dir play        keep database and logs in the folder play
   homeroom demo --exit --json          the summary as JSON, for programs
 
+\b
 It starts a server, a worker, a scheduler and the partner systems of `homeroom sandbox`, in a
 temporary folder and with keys of their own. Your settings and your data are not touched.
 
