@@ -1,0 +1,283 @@
+"""Whatever the order, the repeats and the batches: the same events give the same progress.
+
+Through the real ingest on a real SQLite file; and the ledger replayed gives the stored rows again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from homeroom.catalogue import api as catalogue
+from homeroom.catalogue.api import Catalogue
+from homeroom.clock import Clock
+from homeroom.completion.api import Completions
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.progress import store
+from homeroom.progress.batch import Batch, Status
+from homeroom.progress.event import Event, EventType, Sender, SentEvent, SentQuiz, judge
+from homeroom.progress.rebuild import project
+from homeroom.progress.rollup import percent
+
+NOW = 1_795_000_000_000_000
+SENDER = Sender(person=None, trusted=True, may_reset=True)
+UNTRUSTED = Sender(person=None, trusted=False, may_reset=False)
+COURSES: dict[str, dict[str, Any]] = {
+    "plain": {"quizPolicy": "average"},
+    "timed": {"criteria": {"any": [{"type": "min_time", "seconds": 5_000}, {"type": "all_items"}]}},
+}
+CHAPTERS = [
+    {"id": "a", "title": "A"},
+    {"id": "b", "title": "B", "weight": 2.5, "moveOn": "Passed", "quiz": {"passThreshold": 0.7}},
+    {
+        "id": "c",
+        "title": "C",
+        "moveOn": "CompletedAndPassed",
+        "quiz": {"passThreshold": 0.5},
+    },
+    {"id": "d", "title": "D", "required": False},
+]
+PAIRS = [(user, course) for user in ("ada", "bob") for course in COURSES]
+
+
+def _event(
+    number: int, person: str, course: str, kind: EventType, at: int, part: Any, trusted: bool
+) -> Event:
+    chapter, progress, time_spent, (attempt, score) = part
+    no_chapter = kind is EventType.PROGRESS_RESET
+    sent = SentEvent(
+        id=f"event-{number}",
+        user_id=person,
+        course_id=course,
+        event_type=kind,
+        timestamp=(NOW + at * 1_000_000) / 1_000,
+        chapter_id=None if no_chapter else chapter,
+        progress=progress if kind is EventType.CHAPTER_PROGRESS else None,
+        time_spent=None if no_chapter else time_spent,
+        quiz=SentQuiz(attempt, score, 10) if kind is EventType.QUIZ_ATTEMPT else None,
+    )
+    event = judge(sent, SENDER if trusted else UNTRUSTED, NOW)
+    assert isinstance(event, Event)
+    return event
+
+
+def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[Event]]:
+    part = st.tuples(
+        st.sampled_from(["a", "b", "c", "d"]),
+        st.sampled_from([0, 10, 33.33, 99.999, 100]),
+        st.integers(0, 3_000),
+        st.tuples(st.sampled_from(["t1", "t2", "t3"]), st.integers(0, 10)),
+    )
+    one = st.tuples(
+        st.sampled_from(PAIRS),
+        st.sampled_from(list(kinds)),
+        st.integers(-50, 0),
+        part,
+        st.integers(0, 4).map(bool),
+    )
+    return st.lists(one, min_size=1, max_size=most).map(
+        lambda drawn: [
+            _event(number, *pair, kind, at, part, trusted or kind is EventType.PROGRESS_RESET)
+            for number, (pair, kind, at, part, trusted) in enumerate(drawn)
+        ]
+    )
+
+
+@dataclass
+class Rows:
+    """All that events decide, but for dates of completion (rule B9) and odd-time flags."""
+
+    chapters: list[tuple[Any, ...]]
+    courses: list[tuple[Any, ...]]
+    quizzes: list[tuple[Any, ...]]
+    enrolments: list[tuple[Any, ...]]
+    completions: list[tuple[Any, ...]]
+
+
+async def _prepare(path: Path) -> None:
+    db = SqliteDatabase(path, Clock())
+    await db.open()
+    async with db.write() as tx:
+        for id, more in COURSES.items():
+            body = {"title": id, "units": [{"id": "u", "title": "U", "chapters": CHAPTERS}], **more}
+            await Catalogue().publish(tx, id, body)
+    await db.close()
+
+
+@pytest.fixture(scope="module")
+def published(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("order") / "homeroom.db"
+    shutil.copy(migrated_file, path)
+    asyncio.run(_prepare(path))
+    return path
+
+
+async def _ingest(path: Path, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
+    """Put batches through on a file of its own; return the rows and how many events counted."""
+    db = SqliteDatabase(path, Clock())
+    await db.open()
+    completions, accepted = Completions([]), 0
+    try:
+        for batch in batches:
+            async with db.write() as tx:
+                verdicts = await Batch(tx, list(batch), completions).run()
+            found = [verdict.status for verdict in verdicts]
+            assert set(found) <= {Status.ACCEPTED, Status.DUPLICATE}
+            accepted += found.count(Status.ACCEPTED)
+        await _check_replay(db)
+        async with db.read() as tx:
+            rows = Rows(
+                await tx.fetch("SELECT * FROM chapter_progress ORDER BY 1, 2, 3, 4"),
+                await tx.fetch("SELECT * FROM course_progress ORDER BY 1, 2, 3"),
+                await tx.fetch("SELECT * FROM quiz_attempt ORDER BY 1, 2, 3, 4, 5"),
+                await tx.fetch(
+                    "SELECT user_id, course_id, attempt, version, status, opened_at FROM enrolment"
+                    " ORDER BY 1, 2, 3"
+                ),
+                await tx.fetch("SELECT user_id, course_id, attempt FROM completion ORDER BY 1, 2"),
+            )
+    finally:
+        await db.close()
+    return rows, accepted
+
+
+async def _check_replay(db: SqliteDatabase) -> None:
+    """Hold every stored row against what the ledger says (rule B14)."""
+    async with db.read() as tx:
+        for pair in PAIRS:
+            windows = (await catalogue.enrolments(tx, [pair])).get(pair)
+            if windows is None:
+                continue
+            projections, courses = await project(tx, pair, windows)
+            states = await store.courses(tx, [pair[0]])
+            for enrolment in windows:
+                key = (*pair, enrolment.attempt)
+                projection = projections[enrolment.attempt]
+                course = courses[enrolment.version]
+                assert await store.chapters_of(tx, key) == projection.chapters
+                state = projection.course_state(course)
+                assert states.get(key, state) == state
+                assert key in states or not projection.events
+                quizzes = {(row[0], row[1]): row[2:] for row in await store.quizzes_of(tx, key)}
+                assert quizzes == {
+                    each: (quiz.scaled, quiz.threshold, quiz.at)
+                    for each, (quiz, _) in projection.quizzes.items()
+                }
+                points = percent(course, state)
+                assert points is not None
+                assert 0 <= points <= 10_000
+                satisfied = state.required_satisfied == len(course.required)
+                assert (points == 10_000) == satisfied
+
+
+def _in_file(published: Path, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(published, Path(folder) / "homeroom.db"))
+        return asyncio.run(_ingest(path, batches))
+
+
+def _split(events: Sequence[Event], cuts: Sequence[int]) -> list[Sequence[Event]]:
+    places = sorted({0, len(events), *(cut % (len(events) + 1) for cut in cuts)})
+    return [events[start:end] for start, end in pairwise(places)]
+
+
+KINDS = [
+    EventType.CHAPTER_PROGRESS,
+    EventType.CHAPTER_COMPLETE,
+    EventType.QUIZ_ATTEMPT,
+    EventType.HEARTBEAT,
+]
+FEW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@FEW
+@given(events=_lists(KINDS, 24), data=st.data())
+def test_any_order_repetition_and_splitting_gives_the_same_progress(
+    published: Path, events: list[Event], data: st.DataObject
+) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(events), max_size=8))
+    shuffled = data.draw(st.permutations([*events, *repeated]))
+    cuts = data.draw(st.lists(st.integers(0, 40), max_size=6))
+    plain, counted = _in_file(published, [events])
+    mixed, counted_too = _in_file(published, _split(shuffled, cuts))
+    assert mixed == plain
+    assert counted == counted_too == len(events)
+
+
+@FEW
+@given(events=_lists([*KINDS, EventType.PROGRESS_RESET], 16), data=st.data())
+def test_resets_in_any_order_give_the_attempts_that_the_ledger_says(
+    published: Path, events: list[Event], data: st.DataObject
+) -> None:
+    cuts = data.draw(st.lists(st.integers(0, 40), max_size=4))
+    shuffled = data.draw(st.permutations(events))
+    plain, _ = _in_file(published, [[event] for event in events])
+    mixed, _ = _in_file(published, _split(shuffled, cuts))
+    assert mixed.chapters == plain.chapters
+    assert mixed.quizzes == plain.quizzes
+    resets = sum(event.type is EventType.PROGRESS_RESET for event in events)
+    learners = {(event.user_id, event.course_id) for event in events}
+    assert len(plain.enrolments) == len(mixed.enrolments) == len(learners) + resets
+
+
+@FEW
+@given(
+    times=st.lists(st.integers(-50, 0), min_size=3, max_size=3),
+    noise=st.lists(st.tuples(st.integers(-50, 0), st.sampled_from("abcd")), max_size=5),
+    data=st.data(),
+)
+def test_the_date_of_completion_is_the_same_in_any_order(
+    published: Path, times: list[int], noise: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    """Hold rule B9 where each item has one event that satisfies it."""
+    kinds = [
+        ("a", EventType.CHAPTER_COMPLETE, 0),
+        ("b", EventType.QUIZ_ATTEMPT, 9),
+        ("c", EventType.QUIZ_ATTEMPT, 5),
+    ]
+    deciding = [
+        _event(number, "ada", "plain", kind, at, (id, 0, 0, ("t", score)), True)
+        for number, (at, (id, kind, score)) in enumerate(zip(times, kinds, strict=True))
+    ]
+    finished = _event(
+        3, "ada", "plain", EventType.CHAPTER_COMPLETE, -25, ("c", 0, 0, ("t", 0)), True
+    )
+    others = [
+        _event(
+            10 + n, "ada", "plain", EventType.CHAPTER_PROGRESS, at, (id, 33.33, 1, ("t", 0)), True
+        )
+        for n, (at, id) in enumerate(noise)
+    ]
+    events = [*deciding, finished, *others]
+    shuffled = data.draw(st.permutations(events))
+    latest = max(event.at for event in [*deciding, finished])
+    cuts = data.draw(st.lists(st.integers(0, 40), max_size=4))
+    assert _completed_at(published, _split(events, [])) == [(latest,)]
+    assert _completed_at(published, _split(shuffled, cuts)) == [(latest,)]
+
+
+def _completed_at(published: Path, batches: Sequence[Sequence[Event]]) -> list[tuple[Any, ...]]:
+    async def run(path: Path) -> list[tuple[Any, ...]]:
+        await _ingest(path, batches)
+        db = SqliteDatabase(path, Clock())
+        await db.open()
+        try:
+            async with db.read() as tx:
+                return await tx.fetch("SELECT completed_at FROM completion")
+        finally:
+            await db.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(run(Path(shutil.copy(published, Path(folder) / "homeroom.db"))))
