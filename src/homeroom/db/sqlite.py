@@ -18,6 +18,7 @@ import aiosqlite
 from homeroom.clock import Clock
 from homeroom.db.database import Database, Lane
 from homeroom.db.lane import LaneLock
+from homeroom.db.sqlite_log import LogKeeper, copy
 from homeroom.db.sqlite_tx import DrivenTx, SqliteTx, in_thread, mapped
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
@@ -27,7 +28,8 @@ __all__ = ["SqliteDatabase", "SqliteTx"]
 Result = TypeVar("Result")
 BUSY_TIMEOUT_MS = 10_000
 READ_LIMIT_SECONDS = 5.0
-AUTOCHECKPOINT_PAGES = 16_000
+AUTOCHECKPOINT_PAGES = 60_000
+"""The writer's own limit, should ``LogKeeper`` not keep up (235 MiB)."""
 JOURNAL_SIZE_LIMIT = 256 * 1024 * 1024
 PAGE_CACHE_KIB = 32 * 1024
 
@@ -44,6 +46,8 @@ class SqliteDatabase(Database):
         self._lock = LaneLock()
         self._writer: aiosqlite.Connection | None = None
         self._driven: DrivenTx | None = None
+        self._log = LogKeeper(self._connect_log, self._exclusive)
+        self._log_task: asyncio.Task[None] | None = None
         self._readers: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()
         for _ in range(readers):
             self._readers.put_nowait(None)  # opened when first needed
@@ -54,9 +58,14 @@ class SqliteDatabase(Database):
             f"PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={AUTOCHECKPOINT_PAGES};"
             f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}; PRAGMA cache_size=-{PAGE_CACHE_KIB};"
         )
+        self._log_task = asyncio.create_task(self._log.run())
 
     async def close(self) -> None:
         """Finish what runs and disconnect."""
+        if self._log_task is not None:
+            self._log_task.cancel()
+            await asyncio.wait([self._log_task])
+            self._log_task = None
         while not self._readers.empty():
             reader = self._readers.get_nowait()
             if reader is not None:
@@ -76,6 +85,21 @@ class SqliteDatabase(Database):
                 f"PRAGMA temp_store=MEMORY; {pragmas}"
             )
         return connection
+
+    @asynccontextmanager
+    async def _connect_log(self) -> AsyncIterator[aiosqlite.Connection]:
+        connection = await self._connect("PRAGMA synchronous=FULL; PRAGMA cache_size=-64;")
+        try:
+            with mapped():
+                yield connection
+        finally:
+            await connection.close()
+
+    def _done(self, tx: Tx) -> None:
+        """Pass on that a transaction was committed."""
+        if self._writer is not None:
+            self._log.changed(self._writer.total_changes)
+        self._committed(tx)
 
     @asynccontextmanager
     async def write(self, lane: Lane = Lane.REQUEST) -> AsyncIterator[Tx]:
@@ -98,7 +122,7 @@ class SqliteDatabase(Database):
             await _run(writer, "COMMIT", undo_on_error="ROLLBACK")
         finally:
             self._lock.release()
-        self._committed(tx)
+        self._done(tx)
 
     async def transact(
         self, work: Callable[[Tx], Coroutine[Any, Any, Result]], lane: Lane = Lane.REQUEST
@@ -119,16 +143,17 @@ class SqliteDatabase(Database):
             self._lock.release()
         if cancelled is not None:
             if running.exception() is None:
-                self._committed(tx)
+                self._done(tx)
             raise cancelled
         result = running.result()
-        self._committed(tx)
+        self._done(tx)
         return result
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
-        """Open a snapshot that cannot write; ``Unavailable`` after 5 seconds (a reader that stays
-        open keeps the write-ahead log from being reset).
+        """Open a snapshot that cannot write; ``Unavailable`` after 5 seconds.
+
+        A reader that stays open keeps the write-ahead log from beginning again.
         """
         reader = await self._readers.get()
         try:
@@ -159,7 +184,7 @@ class SqliteDatabase(Database):
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the file as far as readers allow, and free page memory."""
         async with self._exclusive() as writer:
-            await writer.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+            await copy(writer)
             await writer.execute_fetchall("PRAGMA shrink_memory")
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -24,7 +25,7 @@ from homeroom.progress.event import Event, EventType, Flag
 from homeroom.progress.merge import ChapterState, merge, scaled_score
 from homeroom.progress.rebuild import open_attempts, rebuild
 from homeroom.progress.replay import attempt_at
-from homeroom.progress.rollup import CourseState, add_change, fresh, recompute, share
+from homeroom.progress.rollup import CourseState, add_merged, fresh, recompute
 
 SECOND = 1_000_000
 _UNTRUSTED = int(Flag.UNTRUSTED_SCORE)
@@ -322,17 +323,21 @@ class Batch:
         for attempt in attempts:
             state = course_states[attempt.key] = await self._course_state(attempt)
             for chapter_id, events in attempt.by_chapter.items():
-                spent = sum([event.time_spent for event in events])
-                state.time_spent += spent
+                for event in events:
+                    state.time_spent += event.time_spent
                 if chapter_id is None:
-                    state.unattributed += spent
+                    state.unattributed += sum([event.time_spent for event in events])
                     continue
                 key = (*attempt.key, chapter_id)
                 chapter_state = states.get(key)
                 if chapter_state is None:
                     chapter_state = states[key] = ChapterState()
-                await self._merge(attempt, state, chapter_id, chapter_state)
-                quizzes += _quiz_rows(key, attempt.course, events)
+                if _merge(attempt, state, chapter_id, chapter_state):
+                    await self._note_earlier(attempt, chapter_id)
+                for event in events:
+                    if event.quiz is not None:
+                        quizzes += _quiz_rows(key, attempt.course, events)
+                        break
             if attempt.last_event_at > state.last_at:
                 state.last_at = attempt.last_event_at
         await store.save_chapters(self.tx, states)
@@ -354,31 +359,15 @@ class Batch:
             return recompute(course, chapters, state.unattributed, state.last_at)
         return state
 
-    async def _merge(
-        self, attempt: Attempt, course_state: CourseState, chapter_id: str, state: ChapterState
-    ) -> None:
-        """Merge a chapter's events, and add to the course what the chapter gained.
+    async def _note_earlier(self, attempt: Attempt, chapter_id: str) -> None:
+        """Add an audit line for a late event that proves an earlier completion (rule B9).
 
-        A chapter that the course no longer has is kept, and adds nothing (rule B11).
+        The completion and its date stay as they are, and no job runs again.
         """
-        events = attempt.by_chapter[chapter_id]
-        chapter = attempt.course.chapters.get(chapter_id)
-        if chapter is None:
-            for event in events:
-                merge(state, event, None)
-            return
-        before, was = share(chapter, state), (state.completed_at, state.passed_at)
-        for event in events:
-            merge(state, event, chapter)
-        add_change(course_state, chapter, before, share(chapter, state))
-        if attempt.enrolment.completed_at is not None and before.satisfied:
-            if was != (state.completed_at, state.passed_at):
-                # Rule B9: a late event that proves an earlier completion adds an audit line; the
-                # completion and its date stay as they are, and no job runs again.
-                line = f"A late event shows the chapter {chapter_id} done earlier than was known."
-                completion = await self.completions.find(self.tx, *attempt.key)
-                if completion is not None:
-                    await self.completions.note(self.tx, completion.id, line)
+        completion = await self.completions.find(self.tx, *attempt.key)
+        if completion is not None:
+            line = f"A late event shows the chapter {chapter_id} done earlier than was known."
+            await self.completions.note(self.tx, completion.id, line)
 
     async def _reset(self, pair: store.Pair, resets: Sequence[Event]) -> list[Touched]:
         """Open new attempts and build the learner's course again from the ledger (rule B14)."""
@@ -396,6 +385,28 @@ class Batch:
         ]
         if aside:
             await quarantine.keep(self.tx, aside)
+
+
+def _merge(
+    attempt: Attempt, course_state: CourseState, chapter_id: str, state: ChapterState
+) -> bool:
+    """Merge a chapter's events, and add to the course what the chapter gained.
+
+    Return whether that moved the time at which a chapter of a completed course was done. A chapter
+    that the course no longer has is kept, and adds nothing (rule B11).
+    """
+    chapter = attempt.course.chapters.get(chapter_id)
+    before = copy(state)
+    for event in attempt.by_chapter[chapter_id]:
+        merge(state, event, chapter)
+    if chapter is None:
+        return False
+    was_satisfied = add_merged(course_state, chapter, before, state)
+    return (
+        was_satisfied
+        and attempt.enrolment.completed_at is not None
+        and (before.completed_at, before.passed_at) != (state.completed_at, state.passed_at)
+    )
 
 
 def _quiz_rows(

@@ -61,6 +61,24 @@ def add_change(course: CourseState, chapter: Chapter, before: Share, after: Shar
         course.required_satisfied += chapter.measured
 
 
+def add_merged(
+    course: CourseState, chapter: Chapter, before: ChapterState, after: ChapterState
+) -> bool:
+    """Add to the course what merging events gave a chapter; say if it was satisfied before.
+
+    The same as ``add_change`` of both shares. Most events only raise the progress of a chapter that
+    is not done, and those take a third of the time here.
+    """
+    if before.completed_at == after.completed_at and before.passed_at == after.passed_at:
+        satisfied = is_satisfied(chapter, after)
+        if not satisfied and chapter.measured:
+            course.weighted_sum += chapter.weight * (after.progress - before.progress)
+        return satisfied
+    was = share(chapter, before)
+    add_change(course, chapter, was, share(chapter, after))
+    return was.satisfied
+
+
 def recompute(
     course: Course, chapters: Mapping[str, ChapterState], unattributed: int, last_at: int
 ) -> CourseState:

@@ -36,8 +36,13 @@ def upgrade() -> None:
         sa.Column("flags", sa.Integer, nullable=False),
         sa.UniqueConstraint("id", name="uq_progress_event_id"),
     )
-    op.create_index(
-        "ix_progress_event_user_id_course_id", "progress_event", ["user_id", "course_id"]
+    op.create_table(
+        "ledger_part",
+        sa.Column("user_id", sa.Text, primary_key=True),
+        sa.Column("course_id", sa.Text, primary_key=True),
+        sa.Column("first_seq", sa.Integer, primary_key=True),
+        sa.Column("last_seq", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "chapter_progress",
@@ -103,6 +108,7 @@ def downgrade() -> None:
         "quiz_attempt",
         "course_progress",
         "chapter_progress",
+        "ledger_part",
         "progress_event",
     ):
         op.drop_table(table)
