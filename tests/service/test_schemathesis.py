@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -16,20 +22,34 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.docs.serving import ADMIN, server
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.xdist_group("schemathesis")]
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
 ]
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "20"))
 ENDLESS = "/api/v1/events"
 """Server-sent events never end; test_operations_over_http reads them."""
+COURSE = {
+    "title": "Known",
+    "units": [{"id": "u", "title": "U", "chapters": [{"id": "c", "title": "C"}]}],
+}
+EVENT = {
+    "id": "known-event",
+    "userId": "ada",
+    "courseId": "known",
+    "chapterId": "c",
+    "eventType": "chapter_complete",
+    "timestamp": "2026-11-22T09:00:00Z",
+}
 
 # The kept document is the server's own: tests/docs/test_the_openapi_document.py compares them.
 schema = schemathesis.openapi.from_path(
     Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 ).exclude(path=ENDLESS)
+OPERATIONS = [found.ok() for found in schema.get_all_operations()]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +58,45 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running
 
 
-@schema.parametrize()
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,  # the same requests on every machine: a failure can be looked into
-    suppress_health_check=list(HealthCheck),
-)
-def test_no_request_makes_the_server_fail(case: schemathesis.Case, url: str) -> None:
-    case.call_and_validate(base_url=url, headers=ADMIN, checks=CHECKS, timeout=30)
+@pytest.fixture(scope="module")
+def known(url: str) -> dict[str, str]:
+    """Make a finished course, and return ids that exist by the names of parameters."""
+    with httpx.Client(base_url=url, headers=ADMIN, trust_env=False) as client:
+        client.put("/api/v1/courses/known", json=COURSE).raise_for_status()
+        person = {"email": "ada@example.org", "givenName": "Ada", "familyName": "Okafor"}
+        client.put("/api/v1/people/ada", json=person).raise_for_status()
+        client.post("/api/progress/enhanced-update", json=[EVENT]).raise_for_status()
+        [completion] = client.get("/api/v1/completions").raise_for_status().json()["items"]
+    return {"courseId": "known", "userId": "ada", "id": completion["id"], "name": "credential"}
+
+
+def aim(case: Case, known: dict[str, str]) -> None:
+    """Let about every second request be about something that exists."""
+    for part in (case.path_parameters, case.query):
+        values: dict[str, Any] = part if isinstance(part, dict) else {}
+        for name in values.keys() & known.keys():
+            if len(str(values[name])) % 2:
+                values[name] = known[name]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.label))
+def test_no_request_makes_the_server_fail(
+    operation: APIOperation[Any, Any, Any, Any], url: str, known: dict[str, str]
+) -> None:
+    cases = st.one_of(
+        operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
+        operation.as_strategy(generation_mode=GenerationMode.NEGATIVE),
+    )
+
+    @given(case=cases)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,  # the same requests on every machine: a failure can be looked into
+        suppress_health_check=list(HealthCheck),
+    )
+    def send(case: Case) -> None:
+        aim(case, known)
+        case.call_and_validate(base_url=url, headers=ADMIN, checks=CHECKS, timeout=30)
+
+    send()
