@@ -14,7 +14,8 @@ from homeroom.db.group_commit import Limits
 from homeroom.db.sqlite import SqliteDatabase
 
 pytestmark = pytest.mark.anyio
-QUICK = Limits(max_waiting=20, timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
+QUICK = Limits(timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
+FEW = Limits(max_waiting=20)
 # Triggers may hold no WITH of their own, so the endless one is a view.
 ENDLESS = (
     "CREATE VIEW endless AS WITH RECURSIVE c(n) AS"

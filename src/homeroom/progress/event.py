@@ -183,7 +183,9 @@ def _read_one_by_one(body: bytes) -> list[SentEvent | Rejected]:
             raw = _raw_list.decode(body)
         else:
             raw = _raw_batch.decode(body).events
-    except (msgspec.ValidationError, RecursionError) as error:
+    except RecursionError as error:
+        raise BodyFault(422, "The body is nested too deeply to be read.") from error
+    except msgspec.ValidationError as error:
         raise BodyFault(
             422, f'The body must be {{"events": [event, ...]}} or an array of events: {error}.'
         ) from error
@@ -230,7 +232,10 @@ def judge(sent: SentEvent | Rejected, sender: Sender, now: int) -> Event | Rejec
     occurred_at = _instant(sent.timestamp)
     if occurred_at is None:
         return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
-    metadata = _canonical(sent.metadata)
+    try:
+        metadata = _canonical(sent.metadata)
+    except RecursionError:
+        return Rejected(sent.id, "invalid_event", "The metadata is nested too deeply.")
     if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
         return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
     flags, at = 0, occurred_at
