@@ -234,8 +234,8 @@ def judge(sent: SentEvent | Rejected, sender: Sender, now: int) -> Event | Rejec
         return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
     try:
         metadata = _canonical(sent.metadata)
-    except RecursionError:
-        return Rejected(sent.id, "invalid_event", "The metadata is nested too deeply.")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejected(sent.id, "invalid_event", f"The metadata cannot be read: {error}.")
     if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
         return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
     flags, at = 0, occurred_at

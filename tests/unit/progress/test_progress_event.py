@@ -214,6 +214,16 @@ def test_deep_metadata_is_kept() -> None:
     assert found.metadata == "[" * 100 + "]" * 100
 
 
+@pytest.mark.parametrize("metadata", [b'{"n": 1e400}', b'"\xff"', b'{"\xff": 1}'])
+def test_metadata_that_is_no_json_after_all_is_rejected_alone(metadata: bytes) -> None:
+    bad = json.dumps(sent(id="bad"))[:-1].encode() + b', "metadata": ' + metadata + b"}"
+    body = b"[" + bad + b"," + json.dumps(sent(id="fine")).encode() + b"]"
+    found, fine = read_body(body, ANYBODY, NOW)
+    assert isinstance(found, Rejected)
+    assert (found.id, found.code) == ("bad", "invalid_event")
+    assert isinstance(fine, Event)
+
+
 def test_a_body_too_deep_to_be_read_is_a_fault_and_never_a_crash() -> None:
     with pytest.raises(BodyFault, match="nested too deeply") as fault:
         read_body(deep(100_000), ANYBODY, NOW)
