@@ -39,11 +39,13 @@ class Plan:
     key: str = ""
     connections: int = 64
     events: int = 10
-    """Events in one body, all of one learner."""
+    """Events in one body, all of one learner unless `relay`."""
     learners: int = 10_000
     courses: int = 1
     chapters: int = 50
     """Chapters of each course; ids are `learner-000000`, `course-000` and `chapter-000`."""
+    relay: bool = False
+    """Whether each event of a body is another learner's, as where a server passes events on."""
     ids: str = "v7"
     """`v4` (random) or `v7` (time-ordered), new in every run whatever the seed."""
     id_spread_ms: int = 0
@@ -106,6 +108,8 @@ class Cargo:
         learner = f"learner-{draw.randrange(plan.learners):06d}"
         course = f"course-{draw.randrange(plan.courses):03d}"
         for _ in range(plan.events):
+            if plan.relay:
+                learner = f"learner-{draw.randrange(plan.learners):06d}"
             happened = at
             if plan.id_spread_ms:
                 happened -= timedelta(milliseconds=draw.randrange(plan.id_spread_ms))

@@ -196,18 +196,16 @@ def roll_up(session: Session, user_id: str, course_id: str) -> None:
     course.progress, course.time_spent, course.last_activity_at = int(mean), spent, last
 
 
-def open_engine(path: Path) -> Engine:
-    """Open the file so that writers wait in line for one connection instead of failing.
+def open_engine(path: Path, pool: str = "one") -> Engine:
+    """Open the file with SQLAlchemy's ``default`` pool, or so that writers wait for ``one``.
 
-    With a pool of several, each with a busy time-out, SQLite lets writers sleep and starve; one
-    connection was the faster of the two here.
+    With a pool of several, each with a busy time-out, SQLite lets writers sleep and starve.
     """
+    limits: dict[str, Any] = {}
+    if pool == "one":
+        limits = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
     engine = create_engine(
-        f"sqlite:///{path}",
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=60,
-        connect_args={"check_same_thread": False, "timeout": 30},
+        f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 30}, **limits
     )
 
     @event.listens_for(engine, "connect")
@@ -307,13 +305,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--port", type=int, default=8431)
     parser.add_argument("--database", type=Path, required=True)
+    parser.add_argument("--pool", choices=("default", "one"), default="one")
     parser.add_argument("--key", default="hr_bench")
     parser.add_argument("--learners", type=int, default=10_000)
     parser.add_argument("--chapters", type=int, default=50)
     parser.add_argument("--events", type=int, default=1_000_000)
     options = parser.parse_args()
     fresh = not options.database.exists()
-    engine = open_engine(options.database)
+    engine = open_engine(options.database, options.pool)
     if fresh:
         Base.metadata.create_all(engine)
         with Session(engine) as session, session.begin():
