@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from homeroom.errors import ConfigurationError, HomeroomError
+from homeroom.http.runtime import tune_runtime
 
 if sys.platform != "win32":
     import uvloop
@@ -96,6 +97,7 @@ async def serve(
     running = asyncio.ensure_future(_until_done(server, opened))
     try:
         await _until_started(server, running)
+        tune_runtime()
         url = f"http://{f'[{host}]' if ':' in host else host}:{real_port}"
         log.info("serving", url=url)
         if started is not None:
