@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from homeroom.cli.output import note
@@ -15,13 +17,16 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
+    # not typer.confirm: where it asks on standard error it still writes a space to standard output
+    sys.stdout.flush()
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
         note("")
         raise BadRequest(
             "Nobody answered, so nothing was changed.", hint="Add --yes to go ahead unasked."
-        ) from None
-    if not agreed:
+        )
+    if line.strip().lower() not in {"y", "yes"}:
         note("Nothing was changed.")
         raise typer.Exit(1)

@@ -1,0 +1,262 @@
+"""Every command as people run it: a process of its own, with its streams and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.service
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 60.0
+
+
+class Shell:
+    """Runs ``python -m homeroom`` with the settings of one test; kills what is left of it."""
+
+    def __init__(self, folder: Path) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HOMEROOM_", "REDIS_", "ENABLE_"))
+        }
+        self.environment = {**inherited, "HOMEROOM_DATA_DIR": str(folder), "COLUMNS": "200"}
+        self.children: list[subprocess.Popen[str]] = []
+
+    def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "homeroom", *words],
+            input=answer,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    def ok(self, *words: str, answer: str = "") -> str:
+        ended = self(*words, answer=answer)
+        assert ended.returncode == 0, ended
+        return ended.stdout
+
+    def start(self, *words: str, **streams: Any) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "homeroom", *words],
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=self.environment,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+        )
+        self.children.append(child)
+        return child
+
+    def close(self) -> None:
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path / "var")
+    yield opened
+    opened.close()
+
+
+def until(true: Callable[[], Any]) -> Any:
+    """Ask again and again until something is true, and return it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it never came true"
+        select.select([], [], [], 0.05)
+    return found
+
+
+def test_a_new_machine_gets_from_check_to_courses(shell: Shell) -> None:
+    missing = shell("check")
+    assert missing.returncode == 78
+    assert "homeroom db upgrade" in missing.stdout
+    refused = shell("jobs", "list", "--json")
+    assert (refused.returncode, refused.stdout) == (78, "")
+    assert refused.stderr.splitlines()[1] == "To mend it: Make it with: homeroom db upgrade"
+    assert shell("db", "check").returncode == 78
+    assert "nothing ->" in shell.ok("db", "upgrade")
+    assert "as this release needs" in shell.ok("db", "check")
+    assert json.loads(shell.ok("check", "--json"))["ok"] is True
+    imported = json.loads(
+        shell.ok("courses", "import", str(ROOT / "examples" / "courses"), "--json")
+    )
+    assert [item["outcome"] for item in imported["items"]] == ["created", "created"]
+    assert json.loads(shell.ok("jobs", "stats", "--json")) == {"items": []}
+    assert shell.ok("jobs", "clean", "--yes") == "Removed 0 jobs.\n"
+
+
+def test_errors_are_two_sentences_and_an_exit_code(shell: Shell) -> None:
+    shell.ok("db", "upgrade")
+    for words, code in (
+        (("jobs", "show", "nothing"), 4),
+        (("jobs", "list", "--state", "asleep"), 2),
+        (("courses", "import", "nowhere.json"), 2),
+        (("sandbox", "--webhook-secret", "plain"), 2),
+    ):
+        ended = shell(*words)
+        assert (ended.returncode, ended.stdout) == (code, ""), ended
+        assert "Traceback" not in ended.stderr
+        assert "Error: " in ended.stderr
+
+
+def test_a_key_from_the_command_line_opens_a_running_server_until_it_is_revoked(
+    shell: Shell,
+) -> None:
+    shell.environment["HOMEROOM_PORT"] = "0"
+    server = shell.start("serve")
+    assert server.stdout is not None
+    url = server.stdout.readline().split()[3]
+    token = shell.ok("keys", "create", "ci", "--role", "viewer").strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
+        assert client.get("/api/v1/queues").status_code == 200
+        (key,) = json.loads(shell.ok("keys", "list", "--json"))["items"]
+        assert "Revoked" in shell.ok("keys", "revoke", key["id"])
+        until(lambda: client.get("/api/v1/queues").status_code == 401)
+    stats = json.loads(shell.ok("jobs", "stats", "--json"))["items"]
+    assert {each["workers"] for each in stats} == {1}
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(PATIENCE_SECONDS) == 0
+
+
+def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
+    shell: Shell,
+) -> None:
+    sandbox = shell.start("sandbox", "--port", "0", "--directory-token", "let me in")
+    assert sandbox.stdout is not None
+    lines = [sandbox.stdout.readline() for _ in range(9)]
+    script = "".join(lines) + "env\n"
+    found = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
+    settings = dict(
+        line.split("=", 1) for line in found.stdout.splitlines() if line.startswith("HOMEROOM_")
+    )
+    assert settings["HOMEROOM_DIRECTORY_TOKEN"] == "let me in"
+    shell.ok("db", "upgrade")
+    shell.environment.update(settings)
+    reached = json.loads(shell.ok("check", "--connect", "--json"))["items"]
+    answering = {item["subject"] for item in reached if item["what"].endswith("answers.")}
+    assert answering == {
+        f"HOMEROOM_{name}_URL" for name in ("DIRECTORY", "ASSESSMENT", "CREDLY", "ANALYTICS", "HR")
+    }
+
+    shell.environment |= {"HOMEROOM_DIRECTORY_TOKEN": "wrong", "HOMEROOM_CREDLY_TOKEN": "swordfish"}
+    refused = shell("check", "--connect")
+    assert refused.returncode == 3
+    assert "To mend it: See that HOMEROOM_DIRECTORY_TOKEN is right." in refused.stdout
+    assert "Credly answered 401" in refused.stdout
+    assert "swordfish" not in refused.stdout + refused.stderr
+
+    sandbox.send_signal(signal.SIGINT)
+    assert sandbox.wait(PATIENCE_SECONDS) == 0
+    away = shell("check", "--connect", "--json")
+    assert away.returncode == 3
+    faults = [item for item in json.loads(away.stdout)["items"] if item["status"] == "error"]
+    assert len(faults) == 5
+    assert all("cannot be reached" in item["what"] for item in faults)
+
+
+def test_the_sandbox_says_that_its_port_is_taken(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = shell("sandbox", "--json", "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 3
+    assert "--port 0" in ended.stderr
+
+
+def test_a_failed_job_is_found_and_retried_until_it_is_done(shell: Shell) -> None:
+    shell.environment["HOMEROOM_PORT"] = "0"
+    shell.ok("db", "upgrade")
+    course = shell.environment["HOMEROOM_DATA_DIR"] + "/fire.json"
+    Path(course).write_text(
+        json.dumps(
+            {
+                "title": "Fire",
+                "learnerPolicy": "now",
+                "units": [{"id": "u", "title": "U", "chapters": [{"id": "c", "title": "C"}]}],
+            }
+        )
+    )
+    shell.ok("courses", "import", course)
+    Path(course).write_text(Path(course).read_text().replace("Fire", "Fire 2"))
+    shell.ok("courses", "import", course)
+    (job,) = json.loads(shell.ok("jobs", "list", "--json"))["items"]
+    assert (job["name"], job["state"]) == ("progress.move_learners", "waiting")
+    assert shell.ok("jobs", "cancel", job["id"]) == f"{job['id']}: failed\n"
+    shown = json.loads(shell.ok("jobs", "show", job["id"], "--json"))
+    assert shown["failedReason"] == "cancelled"
+    assert job["id"] in shell.ok("jobs", "list", "--state", "failed")
+    asked = shell("jobs", "retry", "--all", "--queue", job["queue"], answer="y\n")
+    assert (asked.returncode, asked.stdout) == (0, "Retried 1 job.\n")
+
+    worker = shell.start("worker")
+    until(lambda: "completed" in shell.ok("jobs", "show", job["id"]))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert shell.ok("jobs", "clean", "--queue", job["queue"], "--yes") == "Removed 1 job.\n"
+    assert shell.ok("jobs", "list", "--queue", job["queue"]) == "There are no such jobs.\n"
+
+
+def test_watching_in_a_pipe_ends_with_ctrl_c_and_0(shell: Shell) -> None:
+    shell.ok("db", "upgrade")
+    watching = shell.start("jobs", "watch", "--interval", "0.1")
+    assert watching.stdout is not None
+    for _ in range(6):  # two looks
+        assert "\x1b" not in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert watching.stderr is not None
+    assert watching.stderr.read() == ""
+
+
+def test_watching_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(shell: Shell) -> None:
+    shell.ok("db", "upgrade")
+    ours, theirs = pty.openpty()
+    shell.environment["TERM"] = "xterm"
+    watching = shell.start("jobs", "watch", "--interval", "0.1", stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+
+    def drawn_twice() -> bool:
+        nonlocal seen
+        seen += os.read(ours, 4096)
+        return seen.count(b"Ctrl-C ends this") >= 2
+
+    until(drawn_twice)
+    assert b"\x1b[" in seen
+    watching.send_signal(signal.SIGINT)
+    while select.select([ours], [], [], 0.1)[0] or watching.poll() is None:
+        try:
+            if not os.read(ours, 4096):
+                break
+        except OSError:  # Linux says EIO once the other side has closed
+            break
+    assert watching.wait(PATIENCE_SECONDS) == 0
+    os.close(ours)
+
+
+def test_help_is_plain_in_a_pipe(shell: Shell) -> None:
+    for words in (("jobs",), ("courses", "import")):
+        out = shell.ok(*words, "--help")
+        assert out.isascii()
+        assert "\x1b" not in out
