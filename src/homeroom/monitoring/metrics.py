@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-if sys.platform != "win32":
-    import resource
+from homeroom.monitoring.memory import resident_bytes
 
 WINDOW_SECONDS = 60
 """Rates are those of the last minute."""
@@ -21,23 +17,6 @@ _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
 FAULTY = frozenset({"rejected", "conflict", "refused"})
 """Statuses of events that count as errors; ``refused`` is what a 4xx or 5xx turned away."""
-_STATM = Path("/proc/self/statm")
-
-
-def resident_bytes() -> int:
-    """Return the memory of this process, in bytes; 0 where the system does not say."""
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """Return the most memory that this process ever had: the next best where there is no procfs."""
-    if sys.platform == "win32":
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _Window:

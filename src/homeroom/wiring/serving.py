@@ -31,7 +31,7 @@ from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 from homeroom.monitoring import routes as monitoring_routes
-from homeroom.monitoring.api import Health, Hints
+from homeroom.monitoring.api import Health, Hints, return_memory
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress.api import PruneQuarantine
@@ -161,6 +161,7 @@ def _caretaker(house: House) -> _Part:
                 await asyncio.wait_for(stopped.wait(), seconds)
             except TimeoutError:
                 await house.db.checkpoint()
+                return_memory()
 
     return _Part("caretaker", run, stopped.set)
 

@@ -13,7 +13,8 @@ from homeroom.errors import TooBusy
 from homeroom.monitoring import hints as hints_module
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.hints import MISSED, Hint, Hints, is_about
-from homeroom.monitoring.metrics import Metrics, resident_bytes
+from homeroom.monitoring.memory import resident_bytes
+from homeroom.monitoring.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
