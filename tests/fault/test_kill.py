@@ -34,10 +34,11 @@ LEARNERS = 40
 SEED = 20261122
 PATIENCE_SECONDS = 330
 # Partners that take their time, before the work or after it: kills then fall between what a partner
-# has done and our commit.
+# has done and our commit. Not so many of them that one job meets four kills: a job whose worker
+# died four times is taken for what kills it, and fails.
 SLOW_PARTNERS: Sequence[Mapping[str, Any]] = (
-    {"server": "*", "mode": "slow", "delayMs": 300, "probability": 0.3},
-    {"server": "*", "mode": "hang_after_work", "delayMs": 600, "probability": 0.5},
+    {"server": "*", "mode": "slow", "delayMs": 300, "probability": 0.08},
+    {"server": "*", "mode": "hang_after_work", "delayMs": 500, "probability": 0.12},
 )
 
 
@@ -49,7 +50,9 @@ async def kill_at_random_moments(made: School, dice: random.Random) -> list[int]
         while made.answers.events < threshold:
             made.server.check()
             await asyncio.sleep(0.002)
-        await asyncio.sleep(dice.random() * 0.3)  # anywhere within what the server does
+        # Anywhere within what the server does, be it still rescuing what the last kill left behind;
+        # but not always there, for a crash loop is the business of the kernel's own tests.
+        await asyncio.sleep(dice.uniform(0.0, 1.6))
         killed.append(made.server.pid or 0)
         await made.server.kill()
         await made.server.open()
@@ -62,7 +65,7 @@ async def test_twenty_kills_under_load_lose_nothing_and_double_nothing(tmp_path:
         learners=LEARNERS,
         seed=SEED,
         port=0,
-        seconds=15.0,
+        seconds=36.0,
         settings={"HOMEROOM_JOB_LEASE": "2s"},
     )
     async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
