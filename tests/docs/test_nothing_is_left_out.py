@@ -13,6 +13,7 @@ from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs.api import Registry
 from homeroom.jobs.backoff import Backoff
 from homeroom.settings import load, view
+from homeroom.wiring.house import EXIT_STUCK
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -98,7 +99,7 @@ async def test_every_table_says_how_long_it_is_kept(db: SqliteDatabase) -> None:
 def test_every_exit_code_is_on_the_page_for_the_night() -> None:
     text = page("operating.md")
     codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
-    for code in {*codes, wiring.EXIT_STUCK}:
+    for code in {*codes, EXIT_STUCK}:
         assert re.search(rf"\b{code}\b", text), code
 
 

@@ -1,0 +1,14 @@
+"""The school that all of these tests play in."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.basics.school import School
+
+from homeroom.db.sqlite import SqliteDatabase
+
+
+@pytest.fixture
+async def school(db: SqliteDatabase) -> AsyncIterator[School]:
+    async with School(db).open() as opened:
+        yield opened

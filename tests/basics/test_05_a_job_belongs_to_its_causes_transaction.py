@@ -1,0 +1,30 @@
+"""5. A job is a row, added in the transaction of what causes it: both are there, or neither."""
+
+import pytest
+from tests.basics.school import Applaud
+
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.jobs.api import counts, enqueue, get, states
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_cause_that_is_rolled_back_leaves_no_job(db: SqliteDatabase) -> None:
+    async def cause() -> None:
+        async with db.write() as tx:
+            await enqueue(tx, Applaud(completion_id="c1"), id="completion.c1.applause")
+            raise RuntimeError("the cause fails after all")
+
+    with pytest.raises(RuntimeError):
+        await cause()
+    async with db.read() as tx:
+        assert await states(tx, ["completion.c1.applause"]) == {}
+
+
+async def test_a_natural_id_makes_adding_it_twice_one_job(db: SqliteDatabase) -> None:
+    async with db.write() as tx:
+        for _ in range(2):
+            job_id = await enqueue(tx, Applaud(completion_id="c1"), id="completion.c1.applause")
+    async with db.read() as tx:
+        assert (await get(tx, job_id)).kind == "basics.applaud"
+        assert sum((await counts(tx))["basics"].values()) == 1

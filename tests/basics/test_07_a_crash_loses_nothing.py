@@ -1,0 +1,42 @@
+"""7. A running job is held by a lease. When its worker dies, the lease ends and it runs again."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.basics.school import Applaud, School
+
+from homeroom.jobs.api import JobState, enqueue, get
+from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.upkeep import Upkeep
+
+pytestmark = pytest.mark.anyio
+DIES = Path(__file__).with_name("dies.py")
+
+
+async def test_a_killed_workers_job_runs_elsewhere(school: School) -> None:
+    async with school.db.write() as tx:
+        job_id = await enqueue(tx, Applaud(completion_id="c1"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(DIES), str(school.db.path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    while (line := await process.stdout.readline()) != b"the handler runs\n":
+        assert line, "the worker ended before it ran anything"
+    os.kill(process.pid, signal.SIGKILL)
+    await process.communicate()
+
+    async with school.db.read() as tx:
+        assert (await get(tx, job_id)).state is JobState.ACTIVE  # nobody knows yet
+    school.db.clock.advance(timedelta(seconds=31))
+    await Upkeep(school.db, school.registry, SqlEngine()).tick()
+    await school.work()
+
+    async with school.db.read() as tx:
+        job = await get(tx, job_id)
+    assert (job.state, job.attempts) == (JobState.COMPLETED, 2)  # a death spends an attempt
+    assert school.heard == ["c1"]
