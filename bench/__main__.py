@@ -1,0 +1,70 @@
+"""Run every benchmark and write ``bench/results.md``: figures, ratios, versions and caveats.
+
+    make bench                       all of it, five interleaved rounds (about 15 minutes)
+    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory
+    make bench ARGS="--quick"        a smoke run that writes nothing
+
+What is claimed in README and docs is taken from the file that this writes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import finish, ingest, jobs, memory, report
+
+HERE = Path(__file__).parent
+FIGURES = HERE / "results.json"
+PAGE = HERE / "results.md"
+PACKAGES = ("homeroom", "uvicorn", "msgspec", "aiosqlite", "fastapi", "sqlalchemy", "huey")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": os.cpu_count(),
+        "sqlite": sqlite3.sqlite_version,
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def main() -> None:
+    """Run what is asked for, keep the other figures of the last run, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=("ingest", "jobs", "finish", "memory"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    quick, rounds = options.quick, 1 if options.quick else options.rounds
+    runs: dict[str, Callable[[], Any]] = {
+        "ingest": lambda: ingest.measure(rounds=rounds, seconds=2.0 if quick else 8.0),
+        "jobs": lambda: jobs.measure(jobs=300 if quick else 2_000, rounds=rounds),
+        "finish": lambda: finish.measure(learners=30 if quick else 300),
+        "memory": lambda: memory.measure(
+            seconds=3.0 if quick else 60.0, finished=20 if quick else 300
+        ),
+    }
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() and not quick else {}
+    for name, run in runs.items():
+        if options.only in (None, name):
+            sys.stderr.write(f"{name} ...\n")
+            figures[name] = {"machine": machine(), "measured": run()}
+            sys.stderr.write(json.dumps(figures[name]["measured"], indent=2) + "\n")
+    if not quick:
+        FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
+        PAGE.write_text(report.page(figures))
+
+
+if __name__ == "__main__":
+    main()
