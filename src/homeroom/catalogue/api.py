@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,8 @@ Pair = tuple[str, str]
 """(user id, course id)."""
 
 CACHED = 4_096
+_evicting = threading.Lock()
+"""Ingest parses in the writer's thread, requests in the loop's."""
 _parsed: dict[tuple[str, int, str], Course] = {}
 """Parsed versions by (id, version, hash of the body).
 
@@ -93,9 +96,10 @@ async def _parse(tx: Tx, course_id: str, version: int, body_hash: str) -> Course
     if course is None:
         text = await store.body(tx, course_id, version)
         course = document.parse(course_id, version, msgspec.json.decode(text))
-        while len(_parsed) >= CACHED:
-            del _parsed[next(iter(_parsed))]
-        _parsed[key] = course
+        with _evicting:
+            while len(_parsed) >= CACHED:
+                del _parsed[next(iter(_parsed))]
+            _parsed[key] = course
     return course
 
 
