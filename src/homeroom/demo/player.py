@@ -86,6 +86,16 @@ class Players:
         self._seconds = seconds
         self._dice = random.Random(seed)
         self._began = 0.0
+        self._until, self._let_on = 1.0, asyncio.Event()
+
+    def hold_at(self, share: float) -> None:
+        """Let no learner go beyond a share of the play; 1, the beginning, lets all go to its end.
+
+        For tests that do something at certain moments of it, however fast the machine is.
+        """
+        self._until = share
+        self._let_on.set()
+        self._let_on = asyncio.Event()
 
     async def play(self, plan: Plan) -> None:
         """Send everything; return once all of it is acknowledged. Raises ``PlayFailed``."""
@@ -104,6 +114,8 @@ class Players:
     async def _track(self, client: httpx.AsyncClient, learner: Learner) -> None:
         loop, held_up = asyncio.get_running_loop(), 0.0
         for delivery in learner.track:
+            while delivery.at > self._until:
+                await self._let_on.wait()
             # The pace is the play's own. Who was held up, by a server that was away, goes on at
             # that pace: a class does not learn faster afterwards to catch up.
             due = self._began + delivery.at * self._seconds + held_up
