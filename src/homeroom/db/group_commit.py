@@ -100,21 +100,27 @@ class GroupCommit(Generic[Item, Result]):
 
     async def run(self) -> None:
         """Commit what comes in until ``close`` is called and nothing waits."""
-        while True:
-            if not self._waiting:
+        try:
+            while self._waiting or not self._closing:
+                if self._waiting:
+                    await self._step()
+                    continue
                 self._answer()
-                if self._closing:
-                    return
                 self._wake.clear()
                 await self._wake.wait()
-                continue
-            batch = self._take()
-            if batch:
-                commit = asyncio.ensure_future(self._commit(batch))
-                for _ in range(_ROUNDS):
-                    await asyncio.sleep(0)
-                self._answer()
-                await commit
+        finally:
+            self._answer()
+
+    async def _step(self) -> None:
+        """Start the next commit, answer the one before it, and wait for the next."""
+        batch = self._take()
+        if not batch:
+            return
+        commit = asyncio.ensure_future(self._commit(batch))
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+        self._answer()
+        await commit
 
     def close(self) -> None:
         """Take no more items; ``run`` returns once what waits is committed."""

@@ -72,8 +72,11 @@ class SqliteDatabase(Database):
                 await reader.close()
         if self._writer is not None:
             await self._lock.acquire(Lane.JOBS)
-            await self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            try:
+                await writer.close()
+            finally:
+                self._lock.release()  # who still waits is told that it is closed
 
     async def _connect(self, pragmas: str) -> aiosqlite.Connection:
         with mapped():

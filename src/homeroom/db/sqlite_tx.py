@@ -18,6 +18,9 @@ from homeroom.errors import Unavailable
 
 Result = TypeVar("Result")
 
+STEPS_BETWEEN_LOOKS = 5_000_000
+"""Steps of SQLite's machine, about a tenth of a second, after which a stop cannot be overlooked."""
+
 _AWAY = frozenset(
     {
         "SQLITE_BUSY",
@@ -177,6 +180,9 @@ class DrivenTx(Tx):
         with mapped():
             return self._live().execute(sql, bound).fetchall()
 
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
     def drive(self, work: Callable[[Tx], Coroutine[Any, Any, Result]]) -> Result:
         """Run a transaction from BEGIN to COMMIT; called on the connection's thread.
 
@@ -184,15 +190,17 @@ class DrivenTx(Tx):
         transaction: there is no event loop here to wait with.
         """
         with mapped():
-            self._live().execute("BEGIN IMMEDIATE")
+            # An interrupt that comes just before a statement begins is forgotten by SQLite.
+            self._connection.set_progress_handler(self._is_stopped, STEPS_BETWEEN_LOOKS)
             try:
+                self._live().execute("BEGIN IMMEDIATE")
                 result = _run_through(work(self))
                 self._live().execute("COMMIT")
-            except BaseException:
-                # A full disk or an interrupt may have rolled it back already.
+            finally:
+                self._connection.set_progress_handler(None, 0)
+                # After an error; a full disk or an interrupt may have rolled it back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                raise
         return result
 
 

@@ -1,0 +1,234 @@
+"""Group commit: who is answered is stored, who is refused is not, and a hang is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+
+import pytest
+
+from homeroom.db.database import Lane
+from homeroom.db.group_commit import GroupCommit, Limits
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.tx import Tx
+from homeroom.errors import Forbidden, TooBusy, Unavailable
+
+pytestmark = pytest.mark.anyio
+ENDLESS = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+Commits = GroupCommit[int, int]
+Apply = Callable[[Tx, Sequence[int]], Awaitable[Sequence[int]]]
+
+
+@pytest.fixture
+async def counter(db: SqliteDatabase) -> SqliteDatabase:
+    async with db.write() as tx:
+        await tx.execute("CREATE TABLE item (id INTEGER PRIMARY KEY)")
+    return db
+
+
+async def store(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+    await tx.executemany("INSERT INTO item (id) VALUES (?)", [(item,) for item in items])
+    return [item * 2 for item in items]
+
+
+def _stored(db: SqliteDatabase) -> set[int]:
+    with closing(sqlite3.connect(db.path)) as other:
+        return {row[0] for row in other.execute("SELECT id FROM item")}
+
+
+@asynccontextmanager
+async def _running(
+    db: SqliteDatabase,
+    apply: Apply = store,
+    limits: Limits | None = None,
+    on_stuck: Callable[[str], None] | None = None,
+) -> AsyncIterator[Commits]:
+    commits = Commits(db, Lane.INGEST, apply, name="items", limits=limits, on_stuck=on_stuck)
+    task = asyncio.create_task(commits.run())
+    yield commits
+    commits.close()
+    async with asyncio.timeout(20):
+        await task
+
+
+async def test_whoever_is_answered_is_stored_already(counter: SqliteDatabase) -> None:
+    async def put(commits: Commits, item: int) -> None:
+        assert await commits.put(item) == item * 2
+        assert item in _stored(counter)
+
+    async with _running(counter) as commits:
+        await asyncio.gather(*(put(commits, item) for item in range(40)))
+
+
+async def test_what_waits_together_is_committed_together(counter: SqliteDatabase) -> None:
+    sizes = []
+
+    async def counted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        return await store(tx, items)
+
+    async with _running(counter, counted) as commits:
+        await asyncio.gather(*(commits.put(item) for item in range(300)))
+    assert sum(sizes) == 300
+    assert max(sizes) >= 100
+
+
+async def test_one_commit_takes_no_more_than_its_limit(counter: SqliteDatabase) -> None:
+    sizes = []
+
+    async def counted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        return await store(tx, items)
+
+    async with _running(counter, counted, Limits(max_batch=30)) as commits:
+        await asyncio.gather(*(commits.put(item, weight=10) for item in range(20)))
+        await commits.put(99, weight=1_000)  # heavier than a batch may be: it goes alone
+    assert max(sizes) == 3
+    assert sum(sizes) == 21
+
+
+async def test_more_than_may_wait_is_refused_and_what_waits_is_kept(
+    counter: SqliteDatabase,
+) -> None:
+    commits = Commits(counter, Lane.INGEST, store, name="items", limits=Limits(max_waiting=3))
+    waiting = [asyncio.create_task(commits.put(item)) for item in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooBusy) as refused:
+        await commits.put(3)
+    assert refused.value.retry_after_seconds == 1
+    task = asyncio.create_task(commits.run())
+    assert await asyncio.gather(*waiting) == [0, 2, 4]
+    assert commits.waiting_weight == 0
+    commits.close()
+    await task
+    assert _stored(counter) == {0, 1, 2}
+
+
+async def test_one_poisonous_item_fails_alone(counter: SqliteDatabase) -> None:
+    async def picky(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        results = await store(tx, items)
+        if 7 in items:
+            raise LookupError("seven")
+        return results
+
+    async with _running(counter, picky) as commits:
+        answers = await asyncio.gather(
+            *(commits.put(item) for item in range(10)), return_exceptions=True
+        )
+    assert isinstance(answers[7], LookupError)
+    assert answers[:7] + answers[8:] == [item * 2 for item in range(10) if item != 7]
+    assert _stored(counter) == set(range(10)) - {7}
+
+
+async def test_a_refusal_with_a_reason_reaches_whom_it_concerns(counter: SqliteDatabase) -> None:
+    async def refuse(_tx: Tx, _items: Sequence[int]) -> Sequence[int]:
+        raise Forbidden("Not here.")
+
+    async with _running(counter, refuse) as commits:
+        with pytest.raises(Forbidden):
+            await commits.put(1)
+
+
+async def test_a_database_that_is_away_for_a_moment_is_tried_again(
+    counter: SqliteDatabase,
+) -> None:
+    attempts = 0
+
+    async def away_twice(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        nonlocal attempts
+        attempts += 1
+        results = await store(tx, items)
+        if attempts < 3:
+            raise Unavailable
+        return results
+
+    async with _running(counter, away_twice, Limits(retry_delay_seconds=0.001)) as commits:
+        assert await commits.put(5) == 10
+    assert attempts == 3
+    assert _stored(counter) == {5}
+
+
+async def test_a_database_that_stays_away_is_told_to_whoever_waits(
+    counter: SqliteDatabase,
+) -> None:
+    async def away(_tx: Tx, _items: Sequence[int]) -> Sequence[int]:
+        raise Unavailable
+
+    limits = Limits(retry_delay_seconds=0.001, max_retries=2)
+    async with _running(counter, away, limits) as commits:
+        with pytest.raises(Unavailable):
+            await commits.put(5)
+    assert _stored(counter) == set()
+
+
+async def test_a_commit_that_hangs_is_interrupted_and_tried_again(
+    counter: SqliteDatabase,
+) -> None:
+    hung = False
+
+    async def hang_once(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        nonlocal hung
+        results = await store(tx, items)
+        if not hung:
+            hung = True
+            await tx.fetch(ENDLESS)
+        return results
+
+    limits = Limits(timeout_seconds=0.2, retry_delay_seconds=0.001)
+    async with _running(counter, hang_once, limits) as commits:
+        assert await commits.put(4) == 8
+    assert hung
+    assert _stored(counter) == {4}
+
+
+async def test_a_commit_that_cannot_be_interrupted_gives_the_process_up(
+    counter: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck: list[str] = []
+    interrupt = counter.interrupt
+
+    async def deaf() -> None:
+        """Stand for a disk that does not answer: nothing gets through to the statement."""
+
+    async def hang(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        await tx.fetch(ENDLESS)
+        return items
+
+    monkeypatch.setattr(counter, "interrupt", deaf)
+    limits = Limits(timeout_seconds=0.05, interrupt_seconds=0.05)
+    async with _running(counter, hang, limits, stuck.append) as commits:
+        first = asyncio.create_task(commits.put(1))
+        await asyncio.sleep(0)
+        later = asyncio.create_task(commits.put(2))
+        answers = await asyncio.gather(first, later, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+        assert stuck == ["items"]
+        with pytest.raises(Unavailable):
+            await commits.put(3)
+        await interrupt()
+    assert _stored(counter) == set()
+
+
+async def test_closing_commits_what_waits_and_takes_nothing_more(counter: SqliteDatabase) -> None:
+    commits = Commits(counter, Lane.INGEST, store, name="items")
+    waiting = [asyncio.create_task(commits.put(item)) for item in range(3)]
+    await asyncio.sleep(0)
+    commits.close()
+    with pytest.raises(Unavailable):
+        await commits.put(3)
+    await commits.run()
+    assert await asyncio.gather(*waiting) == [0, 2, 4]
+
+
+async def test_the_work_of_a_caller_who_is_gone_is_left_out(counter: SqliteDatabase) -> None:
+    commits = Commits(counter, Lane.INGEST, store, name="items")
+    gone, stays = (asyncio.create_task(commits.put(item)) for item in (1, 2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    commits.close()
+    await commits.run()
+    assert await stays == 4
+    assert _stored(counter) == {2}
