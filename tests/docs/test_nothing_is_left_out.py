@@ -1,5 +1,6 @@
 """Every setting, command, job kind, table and exit code has its place in the docs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from homeroom.cli import app
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs.api import Registry
 from homeroom.jobs.backoff import Backoff
+from homeroom.monitoring.api import Metrics
 from homeroom.settings import load, view
 from homeroom.wiring.house import EXIT_STUCK
 
@@ -138,3 +140,24 @@ def test_docstrings_cite_rules_that_are_written_down() -> None:
         for rule in re.findall(r"\bB\d{1,2}\b", path.read_text(encoding="utf-8"))
     }
     assert cited <= written
+
+
+def test_routes_that_pages_speak_of_exist() -> None:
+    paths = json.loads(page("openapi.json"))["paths"]
+    known = {("GET", "/docs"), ("GET", "/openapi.json")}
+    for path, item in paths.items():
+        known |= {(method.upper(), re.sub(r"\{\w+\}", "{}", path)) for method in item}
+    spoken_of = set()
+    for file in [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]:
+        text = file.read_text(encoding="utf-8")
+        for method, route in re.findall(r"\b(GET|PUT|POST|PATCH|DELETE) (/[\w/{}.-]+)", text):
+            spoken_of.add((method, re.sub(r"\{\w+\}", "{}", route.rstrip("."))))
+    assert len(spoken_of) > 10
+    assert spoken_of <= known
+
+
+def test_metrics_that_pages_speak_of_exist() -> None:
+    found = set(re.findall(r"^# TYPE (\w+)", Metrics().text().decode(), re.MULTILINE))
+    spoken_of = set(re.findall(r"`(homeroom_[a-z_]+)`", page("operating.md")))
+    assert spoken_of
+    assert spoken_of <= found
