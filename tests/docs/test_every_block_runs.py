@@ -2,10 +2,13 @@
 
 import configparser
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.docs.blocks import ROOT, Shell, blocks, pages, same, steps
+from tests.docs.serving import clean_environment
 
 pytestmark = pytest.mark.service
 _TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
@@ -45,6 +48,36 @@ def test_make_has_the_targets_that_are_shown() -> None:
     known = set(_TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8")))
     shown = {target for page in pages() for block in blocks(page) for target in block.targets}
     assert {"run", "test"} <= shown <= known
+
+
+def recipe(target: str, **values: str) -> list[str]:
+    """Return the last command that a target would run, without its set-up."""
+    given = [f"{name}={value}" for name, value in values.items()]
+    shown = subprocess.run(
+        ["make", "-n", target, *given], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return shlex.split(shown.stdout.splitlines()[-1])
+
+
+def test_make_run_plays_a_class_whose_numbers_agree() -> None:
+    command = recipe("run", ARGS="--exit --learners 5 --port 0 --plain")
+    played = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=clean_environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert "all agree" in played.stdout
+
+
+def test_make_test_runs_all_tests_but_slow_ones() -> None:
+    command = recipe("test")
+    assert "pytest" in command
+    assert "not slow" in command
 
 
 def test_the_unit_of_systemd_can_be_read_and_starts_what_exists() -> None:
