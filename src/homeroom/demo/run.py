@@ -105,9 +105,11 @@ async def _run(
 
 @asynccontextmanager
 async def _watched(made: School, console: Console, *, live: bool) -> AsyncIterator[None]:
-    watching = asyncio.create_task(View(made, console, live=live).run())
+    view = View(made, console, live=live)
+    watching = asyncio.create_task(view.run())
     try:
         yield
+        await view.look()  # what stays on the terminal is how it ended
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -55,19 +55,20 @@ class View:
         if not self._live:
             while True:
                 await asyncio.sleep(PLAIN_SECONDS)
-                await self._look()
+                await self.look()
                 self._console.print(self.line(), markup=False, soft_wrap=True)
         with Live(self._render(), console=self._console, auto_refresh=False) as live:
             try:
                 while True:
-                    await self._look()
+                    await self.look()
                     live.update(self._render(), refresh=True)
                     await asyncio.sleep(LIVE_SECONDS)
             except asyncio.CancelledError:
                 live.update(self._render(), refresh=True)
                 raise
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Read what is going on."""
         now, events = time.monotonic(), self._school.answers.events
         sight = Sight(rate=(events - self._seen_events) / max(now - self._seen_at, 0.001))
         self._seen_events, self._seen_at = events, now
