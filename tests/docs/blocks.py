@@ -1,8 +1,8 @@
 """Find the code blocks of a page, and run those of bash in order, in one shell.
 
 The shell stands in a copy of the project's root, made of links, so that what a block writes harms
-nothing. ``homeroom serve`` is started in the background and waited for; the default port becomes a
-free one. A block of ``json`` or ``text`` after a block of bash is what the latter prints, where
+nothing. ``homeroom serve`` is started in the background and waited for; the default ports become
+free ones. A block of ``json`` or ``text`` after a block of bash is what the latter prints, where
 ``...`` stands for anything.
 """
 
@@ -24,9 +24,9 @@ from typing import Any
 from tests.docs.serving import STOP_SECONDS, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-PORT = "8420"
+PORT, SANDBOX_PORT = "8420", "8430"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SERVE = re.compile(r"^(\S*homeroom (?:serve|sandbox)\b.*)$", re.MULTILINE)
+_SERVE = re.compile(r"^(\S*homeroom serve\b.*)$", re.MULTILINE)
 _END = "the-end-of-block"
 _BLOCK_SECONDS = 90
 
@@ -76,7 +76,7 @@ class Shell:
             (folder / name).symlink_to(ROOT / name)
         (folder / "docs").mkdir()
         self.folder = folder
-        self.port = str(_free_port())
+        self.port, self.sandbox_port = str(_free_port()), str(_free_port())
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=folder,
@@ -91,6 +91,8 @@ class Shell:
     def run(self, block: Block) -> str:
         """Run a block and return what it printed; fail where a command of it fails."""
         text = block.text.replace(f":{PORT}", f":{self.port}")
+        text = text.replace(f":{SANDBOX_PORT}", f":{self.sandbox_port}")
+        text = text.replace("homeroom sandbox", f"homeroom sandbox --port {self.sandbox_port}")
         text = _SERVE.sub(self._in_background, text)
         assert self._process.stdin is not None
         assert self._process.stdout is not None

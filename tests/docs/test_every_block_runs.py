@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.docs.blocks import ROOT, Shell, blocks, pages, same, steps
+from tests.docs.blocks import ROOT, Block, Shell, blocks, pages, same, steps
 from tests.docs.serving import clean_environment
 
 pytestmark = pytest.mark.service
@@ -87,3 +87,29 @@ def test_the_unit_of_systemd_can_be_read_and_starts_what_exists() -> None:
     unit.read_string(text)
     assert unit["Service"]["ExecStart"].endswith("/homeroom serve")
     assert unit["Service"]["RestartPreventExitStatus"] == "78"
+
+
+def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    try:
+        with pytest.raises(AssertionError, match=r"README\.md:7: false \(1\)"):
+            shell.run(Block("README.md", 7, "bash", "false\necho goes on\n"))
+        assert shell.run(Block("README.md", 9, "bash", "echo still here\n")) == "still here\n"
+    finally:
+        shell.close()
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "language", "agree"),
+    [
+        ('{"a": 1, "b": "..."}', '{"b": 7, "a": 1}', "json", True),
+        ('{"a": 1}', '{"a": 2}', "json", False),
+        ('{"a": 1}', '{"a": 1, "b": 2}', "json", False),
+        ("done in ... s", "done in 12 s", "text", True),
+        ("done", "done\nand more", "text", False),
+    ],
+)
+def test_what_is_shown_is_compared_with_what_was_printed(
+    shown: str, printed: str, language: str, agree: bool
+) -> None:
+    assert same(shown, printed, language) is agree

@@ -11,10 +11,13 @@ from typer.core import TyperGroup
 from homeroom import errors, wiring
 from homeroom.cli import app
 from homeroom.db.sqlite import SqliteDatabase
-from homeroom.jobs.api import Registry
+from homeroom.jobs.api import JobState, Registry
 from homeroom.jobs.backoff import Backoff
 from homeroom.monitoring.api import Metrics
+from homeroom.progress.api import EventType
+from homeroom.progress.batch import Status
 from homeroom.settings import load, view
+from homeroom.web.identity import Role
 from homeroom.wiring.house import EXIT_STUCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,3 +164,10 @@ def test_metrics_that_pages_speak_of_exist() -> None:
     spoken_of = set(re.findall(r"`(homeroom_[a-z_]+)`", page("operating.md")))
     assert spoken_of
     assert spoken_of <= found
+
+
+def test_every_role_and_every_status_of_an_event_is_described() -> None:
+    assert {row[0] for row in rows(page("security.md"))} >= {f"`{role}`" for role in Role}
+    assert {row[0] for row in rows(page("http.md"))} >= {f"`{status}`" for status in Status}
+    assert all(f"`{kind}`" in page("http.md") for kind in EventType)
+    assert {row[0] for row in rows(page("jobs.md"))} >= {f"`{state}`" for state in JobState}
