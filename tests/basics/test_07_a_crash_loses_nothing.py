@@ -38,5 +38,5 @@ async def test_a_killed_workers_job_runs_elsewhere(school: School) -> None:
 
     async with school.db.read() as tx:
         job = await get(tx, job_id)
-    assert (job.state, job.attempts) == (JobState.COMPLETED, 2)  # a death spends an attempt
+    assert (job.state, job.attempts) == (JobState.COMPLETED, 2)  # started twice (decision 0006)
     assert school.heard == ["c1"]
