@@ -25,9 +25,11 @@ async def test_a_killed_workers_job_runs_elsewhere(school: School) -> None:
         sys.executable, str(DIES), str(school.db.path), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    while (line := await process.stdout.readline()) != b"the handler runs\n":
-        assert line, "the worker ended before it ran anything"
-    os.kill(process.pid, signal.SIGKILL)
+    try:
+        while (line := await process.stdout.readline()) != b"the handler runs\n":
+            assert line, "the worker ended before it ran anything"
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
     await process.communicate()
 
     async with school.db.read() as tx:
