@@ -17,7 +17,7 @@ from homeroom.errors import Conflict
 from homeroom.jobs import operate, queue_store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.claim import Claim, Holder, claim_next
-from homeroom.jobs.ending import Lost
+from homeroom.jobs.ending import MAX_DEATHS, Lost
 from homeroom.jobs.handler import LeaseLost
 from homeroom.jobs.job import JobState
 from homeroom.jobs.outcome import Done
@@ -61,12 +61,12 @@ async def test_a_job_of_a_lost_worker_runs_elsewhere_once_its_lease_ends(kernel:
 async def test_a_job_that_kills_its_workers_is_not_run_for_ever(kernel: Any) -> None:
     kernel.handle()
     job_id = await kernel.add()
-    for _ in range(4):
+    for _ in range(MAX_DEATHS):
         assert len(await _ghost(kernel)) == 1
         kernel.clock.advance(LEASE + timedelta(seconds=1))
         await kernel.upkeep.rescue()
     job = await kernel.job(job_id)
-    assert (job.state, job.last_error) == (JobState.FAILED, "the worker died 4 times")
+    assert (job.state, job.last_error) == (JobState.FAILED, f"the worker died {MAX_DEATHS} times")
     assert await _ghost(kernel) == []
     assert kernel.changes[-1] == (job_id, JobState.FAILED)
 

@@ -22,7 +22,7 @@ from homeroom.errors import Conflict
 from homeroom.jobs import operate, store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.claim import Holder, claim_next
-from homeroom.jobs.ending import HandBack
+from homeroom.jobs.ending import MAX_DEATHS, HandBack
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
@@ -64,6 +64,7 @@ class Modelled:
     lease_until: int = 0
     run_at: int = 0
     cancel: bool = False
+    deaths: int = 0
     effects: int = 0
     """Settlements as done that were accepted."""
 
@@ -165,8 +166,10 @@ class JobRows(RuleBasedStateMachine):
         for row in self.model.values():
             if row.state == "active" and row.lease_until < now:
                 row.token = None
-                spent = row.cancel or row.attempts >= row.allowed
-                row.state = "failed" if spent else "waiting"
+                row.deaths += 1
+                gives_up = row.cancel or row.deaths % MAX_DEATHS == 0
+                row.state = "failed" if gives_up else "waiting"
+                row.allowed += not gives_up
             if row.state == "delayed" and row.run_at <= now:
                 row.state = "waiting"
 

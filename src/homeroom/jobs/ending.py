@@ -12,6 +12,11 @@ from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.outcome import Cancel, Done, Fail, Outcome, Snooze
 
 CANCELLED = "cancelled"
+MAX_DEATHS = 20
+"""How many workers may die over a job before it is taken for what kills them, and fails.
+
+Deploys and crashes of other causes must not use up the attempts of an innocent job (decision 0006).
+"""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -22,7 +27,7 @@ class HandBack:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The lease ended: whoever ran the job is taken for dead. The attempt is spent."""
+    """The lease ended: whoever ran the job is taken for dead. That spends none of its attempts."""
 
     deaths: int
     """How often that has happened to the job, this time included."""
@@ -41,6 +46,8 @@ class After:
     error: str | None
     attempt: Literal["done", "retry", "fail", "cancel", "lost"] | None
     result: Any = None
+    forgiven: bool = False
+    """The attempt counts, but one more is allowed for it."""
 
     @property
     def finished(self) -> bool:
@@ -67,13 +74,12 @@ def decide(
         return After(JobState.WAITING, job.run_at, job.attempts - 1, job.last_error, None)
     if isinstance(ended, Snooze):
         return _later(job, ended.after, now, job.attempts - 1, job.last_error, None)
-    spent = job.attempts >= job.max_attempts
     if isinstance(ended, Lost):
-        if spent:
-            times = "once" if ended.deaths == 1 else f"{ended.deaths} times"
-            return _failed(job, f"the worker died {times}", "lost")
-        return After(JobState.WAITING, job.run_at, job.attempts, "the worker died", "lost")
-    if spent:
+        if ended.deaths % MAX_DEATHS == 0:  # a retry by hand allows as many deaths again
+            return _failed(job, f"the worker died {ended.deaths} times", "lost")
+        why = "the worker died"
+        return After(JobState.WAITING, job.run_at, job.attempts, why, "lost", forgiven=True)
+    if job.attempts >= job.max_attempts:
         return _failed(job, ended.error, "retry")
     in_this_go = job.attempts - (job.max_attempts - allowance)
     wait = backoff.delay(in_this_go, chance) if ended.after is None else ended.after

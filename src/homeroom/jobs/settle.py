@@ -42,8 +42,8 @@ class Ending:
 
 
 _SETTLE = (
-    "UPDATE job SET state = ?, run_at = ?, attempts = ?, last_error = ?, result = ?,"
-    " finished_at = ?, unannounced = ?, worker = NULL, lease_token = NULL, lease_until = NULL"
+    "UPDATE job SET state = ?, run_at = ?, attempts = ?, max_attempts = ?, last_error = ?,"
+    " result = ?, finished_at = ?, unannounced = ?, worker = NULL, lease_token = NULL, lease_until = NULL"
     " WHERE id = ? AND lease_token = ? AND state = 'active'"
 )
 _IS_AWAITED = "EXISTS (SELECT 1 FROM job_dependency AS d WHERE d.waits_for = job.id AND d.met = 0)"
@@ -99,6 +99,7 @@ def _settled(tx: Tx, registry: Registry | None, ending: Ending, row: Row) -> _Se
         state=after.state,
         run_at=after.run_at,
         attempts=after.attempts,
+        max_attempts=before.max_attempts + after.forgiven,
         last_error=error,
         result=after.result,
         finished_at=tx.now if after.finished else None,
@@ -139,6 +140,7 @@ def _settle_values(one: _Settled, registry: Registry | None) -> tuple[object, ..
         job.state.value,
         job.run_at,
         job.attempts,
+        job.max_attempts,
         job.last_error,
         result,
         job.finished_at,
