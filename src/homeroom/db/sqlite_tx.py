@@ -101,7 +101,7 @@ class SqliteTx(Tx):
 
     async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
         """Run a statement and return how many rows it changed."""
-        sql, bound = render(statement, values, "sqlite")
+        sql, bound = render(statement, values)
         with mapped():
             cursor = await self._connection.execute(sql, bound)
         return cursor.rowcount
@@ -124,7 +124,7 @@ class SqliteTx(Tx):
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
-        sql, bound = render(statement, values, "sqlite")
+        sql, bound = render(statement, values)
         with mapped():
             return list(await self._connection.execute_fetchall(sql, bound))  # type: ignore[arg-type]  # rows are tuples: no row factory is set
 
@@ -156,7 +156,7 @@ class DrivenTx(Tx):
 
     async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
         """Run a statement and return how many rows it changed."""
-        sql, bound = render(statement, values, "sqlite")
+        sql, bound = render(statement, values)
         with mapped():
             return self._live().execute(sql, bound).rowcount
 
@@ -176,7 +176,7 @@ class DrivenTx(Tx):
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
-        sql, bound = render(statement, values, "sqlite")
+        sql, bound = render(statement, values)
         with mapped():
             return self._live().execute(sql, bound).fetchall()
 
