@@ -43,7 +43,8 @@ class Ending:
 
 _SETTLE = (
     "UPDATE job SET state = ?, run_at = ?, attempts = ?, max_attempts = ?, last_error = ?,"
-    " result = ?, finished_at = ?, unannounced = ?, worker = NULL, lease_token = NULL, lease_until = NULL"
+    " result = ?, finished_at = ?, unannounced = ?, worker = NULL, lease_token = NULL,"
+    " lease_until = NULL"
     " WHERE id = ? AND lease_token = ? AND state = 'active'"
 )
 _IS_AWAITED = "EXISTS (SELECT 1 FROM job_dependency AS d WHERE d.waits_for = job.id AND d.met = 0)"
