@@ -136,9 +136,7 @@ class GroupCommit(Generic[Item, Result]):
                 break
             self._waiting.popleft()
             weight += first.weight
-            if (
-                not first.answer.done()
-            ):  # the caller may have gone; then nobody is promised anything
+            if not first.answer.done():  # a caller who has gone is promised nothing
                 batch.append(first)
         self.waiting_weight -= weight
         return batch
