@@ -48,6 +48,7 @@ class SqliteDatabase(Database):
         self._driven: DrivenTx | None = None
         self._log = LogKeeper(self._connect_log, self._exclusive)
         self._log_task: asyncio.Task[None] | None = None
+        self._reader_count = readers
         self._readers: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()
         for _ in range(readers):
             self._readers.put_nowait(None)  # opened when first needed
@@ -66,10 +67,6 @@ class SqliteDatabase(Database):
             self._log_task.cancel()
             await asyncio.wait([self._log_task])
             self._log_task = None
-        while not self._readers.empty():
-            reader = self._readers.get_nowait()
-            if reader is not None:
-                await reader.close()
         if self._writer is not None:
             await self._lock.acquire(Lane.JOBS)
             writer, self._writer = self._writer, None
@@ -77,16 +74,25 @@ class SqliteDatabase(Database):
                 await writer.close()
             finally:
                 self._lock.release()  # who still waits is told that it is closed
+        for _ in range(self._reader_count):  # those that still read have 5 seconds at most
+            reader = await self._readers.get()
+            if reader is not None:
+                await reader.close()
+        for _ in range(self._reader_count):
+            self._readers.put_nowait(None)
 
     async def _connect(self, pragmas: str) -> aiosqlite.Connection:
         with mapped():
-            connection = await aiosqlite.connect(
-                self.path, isolation_level=None, cached_statements=256
-            )
-            await connection.executescript(
-                f"PRAGMA journal_mode=WAL; PRAGMA busy_timeout={BUSY_TIMEOUT_MS};"
-                f"PRAGMA temp_store=MEMORY; {pragmas}"
-            )
+            connection = aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
+            try:
+                await connection
+                await connection.executescript(
+                    f"PRAGMA journal_mode=WAL; PRAGMA busy_timeout={BUSY_TIMEOUT_MS};"
+                    f"PRAGMA temp_store=MEMORY; {pragmas}"
+                )
+            except BaseException:
+                connection.stop()  # its thread closes what it has opened by then
+                raise
         return connection
 
     @asynccontextmanager
@@ -160,6 +166,8 @@ class SqliteDatabase(Database):
         """
         reader = await self._readers.get()
         try:
+            if self._writer is None:
+                raise Unavailable("The database is closed.")
             if reader is None:
                 reader = await self._connect("PRAGMA query_only=ON; PRAGMA cache_size=-4096;")
             try:

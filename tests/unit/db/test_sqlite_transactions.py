@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -261,3 +262,31 @@ async def test_closing_waits_for_what_is_being_written(database_file: Path, cloc
     go_on.set()
     await asyncio.gather(running, closed)
     assert _stored(db) == [1]
+
+
+async def test_closing_waits_for_who_still_reads(database_file: Path, clock: Clock) -> None:
+    database = SqliteDatabase(database_file, clock)
+    await database.open()
+    async with database.read() as tx:
+        closing = asyncio.create_task(database.close())
+        await asyncio.sleep(0)
+        assert await tx.fetch("SELECT 1") == [(1,)]
+        assert not closing.done()
+    await closing
+    with pytest.raises(Unavailable, match="closed"):
+        async with database.read():
+            pass
+
+
+async def test_a_connection_whose_opening_is_cancelled_is_closed(
+    database_file: Path, clock: Clock
+) -> None:
+    database = SqliteDatabase(database_file, clock)
+    for turns in range(4):  # before, while and after its thread opens the file
+        opening = asyncio.create_task(database._connect("PRAGMA cache_size=-64;"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    gc.collect()  # an open one would warn here, and warnings are errors
