@@ -149,16 +149,16 @@ class ProgressBody(Body):
 
 
 def sender_of(identity: Identity) -> Sender:
-    """Return what an identity may send: anybody's progress, or its own only.
-
-    Raises ``Forbidden`` for roles that send no progress at all.
-    """
+    """Return whose progress an identity may send, or raise ``Forbidden``."""
     if identity.has(Role.SERVICE):
         return Sender(person=None, trusted=True, may_reset=True)
     if identity.via == "jwt" and identity.has(Role.LEARNER, Role.FACILITATOR, Role.MANAGER):
         person = None if identity.has(Role.MANAGER) else identity.subject
         return Sender(person=person, trusted=False, may_reset=identity.has(Role.MANAGER))
-    raise Forbidden("Your role may not send progress; it needs learner or service.")
+    raise Forbidden(
+        "Progress is sent with the role service, or by a learner, facilitator or manager with a JWT"
+        " of their own, whose sub is their user id."
+    )
 
 
 def router(db: Database, auth: Auth, ingest: Ingest) -> APIRouter:
