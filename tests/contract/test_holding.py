@@ -22,6 +22,7 @@ from homeroom.jobs.handler import LeaseLost
 from homeroom.jobs.job import JobState
 from homeroom.jobs.outcome import Done
 from homeroom.jobs.settle import Ending, settle
+from homeroom.jobs.worker import Worker
 
 pytestmark = pytest.mark.anyio
 LEASE = timedelta(seconds=30)
@@ -119,6 +120,22 @@ async def test_a_running_handler_is_stopped_when_its_lease_is_lost(kernel: Any) 
     job = await kernel.job(job_id)
     assert (job.state, job.worker) == (JobState.ACTIVE, "thief")
     assert kernel.changes == []
+
+
+async def test_a_fault_of_the_watch_does_not_end_it(
+    kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.handle()
+    looks: list[bool] = []
+
+    async def check(worker: Worker) -> None:
+        looks.append(True)
+        if len(looks) == 1:
+            raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(Worker, "check", check)
+    async with kernel.worker(lease=timedelta(milliseconds=60)):
+        await kernel.happens(lambda: len(looks) > 2)
 
 
 async def test_a_worker_renews_the_lease_of_what_runs_long(kernel: Any) -> None:

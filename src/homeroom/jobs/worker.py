@@ -225,6 +225,11 @@ class Worker:
             except HomeroomError as error:
                 log.warning("worker_watch_failed", worker=self.id, error=error.message)
                 self._give_up_ended_leases()
+            except (
+                Exception
+            ):  # nobody else renews: a watch that ended would have all jobs run twice
+                log.exception("worker_watch_failed", worker=self.id)
+                self._give_up_ended_leases()
 
     async def check(self) -> None:
         """Renew leases if it is time, and stop runs that were cancelled or lost."""
