@@ -237,6 +237,26 @@ async def test_a_destination_without_a_url_is_skipped_with_its_reason(
         assert await sandbox.received("analytics") == []
 
 
+async def test_a_replay_of_what_was_skipped_does_its_step(
+    db: SqliteDatabase, sandbox: Sandbox
+) -> None:
+    await sandbox.fault("analytics", "status", status=503, times=1)
+    async with school(db, sandbox, only=["analytics"]) as here:
+        id = await here.complete(await here.publish())
+        await here.work(skip_waits=False)
+    async with school(db, sandbox, only=["analytics"], with_dispatch=False) as here:
+        await here.work()
+        assert (await here.step(id, "analytics")).status == "skipped"
+        dispatch = await here.dispatch_of("analytics")
+        assert dispatch.status == "skipped"
+    async with school(db, sandbox, only=["analytics"]) as here:
+        await here.dispatches.replay(dispatch.id, "olga")
+        await here.work()
+        step = await here.step(id, "analytics")
+        assert (step.status, step.external_id) == ("completed", dispatch.id)
+    assert (await sandbox.summary("analytics"))["deliveries"] == 1
+
+
 async def test_the_signature_is_of_real_time_though_the_clock_is_moved(here: School) -> None:
     here.db.clock.advance(timedelta(days=365))
     id = await here.complete(await here.publish())

@@ -270,10 +270,10 @@ class Replaying:
             await self._complete_step(tx, known)
 
     async def _complete_step(self, tx: Tx, delivered: Dispatch) -> None:
-        """Retry a failed step: its job finds the message delivered and sends nothing."""
+        """Retry a failed or skipped step: its job finds the message delivered, sends nothing."""
         steps = await self.completions.steps_of(tx, [delivered.completion_id])
         for step in steps[delivered.completion_id]:
-            if step.name == delivered.destination and step.status == "failed":
+            if step.name == delivered.destination and step.status in {"failed", "skipped"}:
                 try:
                     await self.completions.retry_step(tx, delivered.completion_id, step.name)
                 except (Conflict, NotFound) as error:
