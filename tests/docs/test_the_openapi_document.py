@@ -1,6 +1,7 @@
 """The contract with clients changes only where somebody meant it to."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,10 @@ def test_the_openapi_document_is_the_one_that_is_kept() -> None:
     for name, schema in found["components"]["schemas"].items():
         assert schema == kept["components"]["schemas"].get(name), f"{name} changed; {told}"
     assert found == kept, told
+
+
+def test_the_parts_of_every_path_are_in_camel_case() -> None:
+    parts = {
+        part for path in json.loads(document())["paths"] for part in re.findall(r"{(.*?)}", path)
+    }
+    assert {part for part in parts if not re.fullmatch(r"[a-z][a-zA-Z0-9]*", part)} == set()

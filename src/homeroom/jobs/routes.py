@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable, Mapping
+from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
 from homeroom.clock import SECOND
 from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import Invalid, NotFound
 from homeroom.jobs import operate, queue_store, schedule_store, store
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import JobState
+from homeroom.jobs.redact import redact
 from homeroom.jobs.show import attempt_fields, job_fields, log_fields, queue_fields, schedule_fields
-from homeroom.web.identity import Auth, Role
+from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import Body, Instant, OutsideId, PathId, View
 from homeroom.web.paging import Page, PagingQuery, page
 
 OptionalText = Annotated[str | None, Query(min_length=1, max_length=200)]
+JobId = Annotated[OutsideId, Path(alias="jobId")]
+_DONE = {"retry": "retried", "promote": "promoted", "cancel": "cancelled", "remove": "removed"}
+
+
+class Record(Protocol):
+    """Writes an audit line in a transaction; ``access`` lies above this room and lends its own."""
+
+    def __call__(
+        self,
+        tx: Tx,
+        actor: str,
+        action: str,
+        subject: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> Awaitable[None]:
+        """Take who did what to what."""
 
 
 class JobView(View):
@@ -167,12 +186,14 @@ class CleanOptions(Body):
     older_than_seconds: Annotated[float, Field(ge=0, le=10**9)] = 0
 
 
-def router(db: Database, auth: Auth, registry: Registry) -> APIRouter:
-    """Return the routes of the kernel."""
+def router(db: Database, auth: Auth, registry: Registry, record: Record) -> APIRouter:
+    """Return the routes of the kernel; ``record`` notes what operators did."""
     routes = APIRouter(prefix="/api/v1", tags=["Operations"])
     _add_job_reads(routes, db, auth)
-    _add_job_actions(routes, db, auth, registry)
-    _add_queues(routes, db, auth)
+    _add_job_actions(routes, db, auth, registry, record)
+    _add_bulk_action(routes, db, auth, registry, record)
+    _add_queue_list(routes, db, auth)
+    _add_queue_actions(routes, db, auth, record)
     _add_reads(routes, db, auth)
     return routes
 
@@ -200,8 +221,8 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         kept, cursor = page(rows, paging, lambda row: (row[0],))
         return Page(items=[JobView(**job_fields(job)) for _, job in kept], next_cursor=cursor)
 
-    @routes.get("/jobs/{job_id}", dependencies=reads)
-    async def show_job(job_id: PathId) -> JobDetail:
+    @routes.get("/jobs/{jobId}", dependencies=reads)
+    async def show_job(job_id: JobId) -> JobDetail:
         """Show a job: its data with secrets hidden, attempts with tracebacks, log, progress."""
         async with db.read() as tx:
             job = await store.get(tx, job_id)
@@ -216,14 +237,50 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         )
 
 
-def _add_job_actions(routes: APIRouter, db: Database, auth: Auth, registry: Registry) -> None:
-    writes = [Depends(auth.require(Role.OPERATOR))]
+def _add_job_actions(
+    routes: APIRouter, db: Database, auth: Auth, registry: Registry, record: Record
+) -> None:
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
-    @routes.post("/jobs/bulk", dependencies=writes)
-    async def act_on_jobs(body: BulkAction) -> CountView:
-        """Do something to all jobs of a filter that it applies to; answer how many those were."""
+    @routes.post("/jobs/{jobId}/retry")
+    async def retry_job(job_id: JobId, identity: Identity = operator) -> JobView:
+        """Let a failed job run again, with a fresh set of attempts."""
+        async with db.write() as tx:
+            job = await operate.retry(tx, registry, job_id)
+            await record(tx, identity.subject, "job.retried", job_id)
+        return JobView(**job_fields(job))
+
+    @routes.post("/jobs/{jobId}/promote")
+    async def promote_job(job_id: JobId, identity: Identity = operator) -> JobView:
+        """Let a delayed job run now."""
+        async with db.write() as tx:
+            job = await operate.promote(tx, registry, job_id)
+            await record(tx, identity.subject, "job.promoted", job_id)
+        return JobView(**job_fields(job))
+
+    @routes.post("/jobs/{jobId}/cancel")
+    async def cancel_job(job_id: JobId, identity: Identity = operator) -> JobView:
+        """Cancel a job; an active one ends as soon as its worker has seen it."""
+        async with db.write() as tx:
+            job = await operate.cancel(tx, registry, job_id)
+            await record(tx, identity.subject, "job.cancelled", job_id)
+        return JobView(**job_fields(job))
+
+
+def _add_bulk_action(
+    routes: APIRouter, db: Database, auth: Auth, registry: Registry, record: Record
+) -> None:
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
+
+    @routes.post("/jobs/bulk")
+    async def act_on_jobs(body: BulkAction, identity: Identity = operator) -> CountView:
+        """Do something to all jobs of a filter that it applies to; answer how many those were.
+
+        Each of its transactions leaves an audit line with how many jobs it changed.
+        """
         wanted = body.filter
-        if not wanted.model_fields_set:
+        given = wanted.model_dump(mode="json", exclude_none=True)
+        if not given:
             raise Invalid("A bulk action needs a filter with at least one member.")
         chosen = store.Filter(
             queue=wanted.queue, state=wanted.state, kind=wanted.name, text=wanted.q
@@ -232,35 +289,17 @@ def _add_job_actions(routes: APIRouter, db: Database, auth: Auth, registry: Regi
         while True:
             async with db.write() as tx:
                 step = await operate.act(tx, registry, body.action, chosen, before)
+                if step.count:
+                    details = {"filter": redact(given), "count": step.count}
+                    action = f"jobs.{_DONE[body.action]}"
+                    await record(tx, identity.subject, action, wanted.queue or "jobs", details)
             count, before = count + step.count, step.before
             if before is None:
                 return CountView(count=count)
 
-    @routes.post("/jobs/{job_id}/retry", dependencies=writes)
-    async def retry_job(job_id: PathId) -> JobView:
-        """Let a failed job run again, with a fresh set of attempts."""
-        async with db.write() as tx:
-            job = await operate.retry(tx, registry, job_id)
-        return JobView(**job_fields(job))
 
-    @routes.post("/jobs/{job_id}/promote", dependencies=writes)
-    async def promote_job(job_id: PathId) -> JobView:
-        """Let a delayed job run now."""
-        async with db.write() as tx:
-            job = await operate.promote(tx, registry, job_id)
-        return JobView(**job_fields(job))
-
-    @routes.post("/jobs/{job_id}/cancel", dependencies=writes)
-    async def cancel_job(job_id: PathId) -> JobView:
-        """Cancel a job; an active one ends as soon as its worker has seen it."""
-        async with db.write() as tx:
-            job = await operate.cancel(tx, registry, job_id)
-        return JobView(**job_fields(job))
-
-
-def _add_queues(routes: APIRouter, db: Database, auth: Auth) -> None:
+def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
     reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
-    writes = [Depends(auth.require(Role.OPERATOR))]
 
     @routes.get("/queues", dependencies=reads)
     async def list_queues() -> list[QueueView]:
@@ -279,27 +318,35 @@ def _add_queues(routes: APIRouter, db: Database, auth: Auth) -> None:
             for queue in queues
         ]
 
+
+def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: Record) -> None:
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
+
     async def known(name: str) -> None:
         async with db.read() as tx:
             if name not in {queue.name for queue in await queue_store.queues(tx)}:
                 raise NotFound(f"There is no queue {name!r}.")
 
-    @routes.post("/queues/{name}/pause", dependencies=writes, status_code=204)
-    async def pause_queue(name: PathId) -> None:
+    @routes.post("/queues/{name}/pause", status_code=204)
+    async def pause_queue(name: PathId, identity: Identity = operator) -> None:
         """Let no job of a queue start, in any process; what runs goes on."""
         await known(name)
         async with db.write() as tx:
             await queue_store.pause(tx, name)
+            await record(tx, identity.subject, "queue.paused", name)
 
-    @routes.post("/queues/{name}/resume", dependencies=writes, status_code=204)
-    async def resume_queue(name: PathId) -> None:
+    @routes.post("/queues/{name}/resume", status_code=204)
+    async def resume_queue(name: PathId, identity: Identity = operator) -> None:
         """Let jobs of a paused queue start again."""
         await known(name)
         async with db.write() as tx:
             await queue_store.resume(tx, name)
+            await record(tx, identity.subject, "queue.resumed", name)
 
-    @routes.post("/queues/{name}/clean", dependencies=writes)
-    async def clean_queue(name: PathId, body: CleanOptions | None = None) -> CountView:
+    @routes.post("/queues/{name}/clean")
+    async def clean_queue(
+        name: PathId, body: CleanOptions | None = None, identity: Identity = operator
+    ) -> CountView:
         """Remove finished jobs of a queue; answer how many."""
         await known(name)
         options = body or CleanOptions()
@@ -308,6 +355,9 @@ def _add_queues(routes: APIRouter, db: Database, auth: Auth) -> None:
         while True:
             async with db.write() as tx:
                 step = await operate.clean(tx, name, options.state, before=tx.now - age)
+                if step:
+                    details = {**options.model_dump(mode="json", by_alias=True), "count": step}
+                    await record(tx, identity.subject, "queue.cleaned", name, details)
             count += step
             if not step:
                 return CountView(count=count)

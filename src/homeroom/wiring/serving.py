@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from homeroom.access import routes as access_routes
-from homeroom.access.api import first_sign_in
+from homeroom.access.api import first_sign_in, record
 from homeroom.access.jobs import PruneAccess
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.completion import routes as completion_routes
@@ -63,7 +63,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
         completion_routes.router(db, auth, house.completions),
         credential_routes.router(db, auth, house.credentials, house.completions),
         dispatch_routes.router(db, auth, house.dispatches),
-        job_routes.router(db, auth, house.registry),
+        job_routes.router(db, auth, house.registry, record),
         access_routes.router(
             db,
             auth,

@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.unit.web.serving import serving
 
+from homeroom.access import store as audit
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import Unauthenticated
 from homeroom.http.app import create_app
@@ -76,7 +77,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 async def client(db: SqliteDatabase, registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app([router(db, Auth(_identify), registry)], ingest=_no_ingest)
+    app = create_app([router(db, Auth(_identify), registry, audit.record)], ingest=_no_ingest)
     async with serving(app) as client:
         yield client
 
@@ -84,6 +85,13 @@ async def client(db: SqliteDatabase, registry: Registry) -> AsyncIterator[httpx.
 async def _add(db: SqliteDatabase, *jobs: Letter, **options: Any) -> list[str]:
     async with db.write() as tx:
         return [await enqueue(tx, job, **options) for job in jobs]
+
+
+async def _audited(db: SqliteDatabase) -> list[tuple[str, str, str, Any]]:
+    """Return who did what to what, the oldest first."""
+    async with db.read() as tx:
+        lines = await audit.list_audit(tx, 100)
+    return [(line.actor, line.action, line.subject, line.details) for line in reversed(lines)]
 
 
 @asynccontextmanager
@@ -197,20 +205,29 @@ async def test_actions_on_one_job(client: httpx.AsyncClient, db: SqliteDatabase)
             assert answer.json()["state"] == state
     answer = await client.post("/api/v1/jobs/nobody/retry", headers=OPERATOR)
     assert answer.status_code == 404
+    assert await _audited(db) == [
+        ("operator", "job.promoted", job_id, {}),
+        ("operator", "job.cancelled", job_id, {}),
+        ("operator", "job.retried", job_id, {}),
+    ]
 
 
 async def test_an_action_on_many_needs_a_filter(
     client: httpx.AsyncClient, db: SqliteDatabase
 ) -> None:
     await _add(db, *(Letter() for _ in range(3)))
-    body: dict[str, Any] = {"action": "cancel", "filter": {}}
-    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
-    assert answer.status_code == 422
-    body["filter"] = {"queue": "routes"}
+    body: dict[str, Any] = {"action": "cancel"}
+    for empty in ({}, {"queue": None}, {"state": None, "name": None, "q": None}):
+        body["filter"] = empty
+        answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+        assert answer.status_code == 422, empty
+    body["filter"] = {"queue": "routes", "q": "anna@school.example"}
     answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
     assert answer.json() == {"count": 3}
     answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
     assert answer.json() == {"count": 0}
+    details = {"filter": {"queue": "routes", "q": "a***@school.example"}, "count": 3}
+    assert await _audited(db) == [("operator", "jobs.cancelled", "routes", details)]
 
 
 async def test_a_queue_is_paused_resumed_and_cleaned(
@@ -233,6 +250,12 @@ async def test_a_queue_is_paused_resumed_and_cleaned(
     body = {"state": "failed", "olderThanSeconds": 3_600}
     answer = await client.post("/api/v1/queues/routes/clean", json=body, headers=OPERATOR)
     assert answer.json() == {"count": 0}
+    details = {"state": "completed", "olderThanSeconds": 0, "count": 1}
+    assert await _audited(db) == [
+        ("operator", "queue.paused", "routes", {}),
+        ("operator", "queue.resumed", "routes", {}),
+        ("operator", "queue.cleaned", "routes", details),
+    ]
     for action in ("pause", "resume", "clean"):
         answer = await client.post(f"/api/v1/queues/nowhere/{action}", headers=OPERATOR)
         assert answer.status_code == 404
