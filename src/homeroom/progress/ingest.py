@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from homeroom.completion.api import Completions
@@ -78,7 +79,9 @@ class Ingest:
             start += len(request)
         if self._observe is not None:
             seconds = perf_counter() - started
-            self._observe(CommitStats(len(requests), len(events), batch.finished, seconds))
+            stats = CommitStats(len(requests), len(events), batch.finished, seconds)
+            # Only then: a commit that fails is tried again and would be counted twice.
+            tx.after_commit(partial(self._observe, stats))
         return answers
 
 
