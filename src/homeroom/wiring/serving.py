@@ -18,7 +18,7 @@ from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
 from homeroom.db import migrate
 from homeroom.dispatch import routes as dispatch_routes
-from homeroom.errors import ConfigurationError
+from homeroom.errors import ConfigurationError, HomeroomError
 from homeroom.http import log as http_log
 from homeroom.http import server
 from homeroom.http.app import create_app
@@ -160,7 +160,12 @@ def _caretaker(house: House) -> _Part:
             try:
                 await asyncio.wait_for(stopped.wait(), seconds)
             except TimeoutError:
-                await house.db.checkpoint()
+                try:
+                    await house.db.checkpoint()
+                except (
+                    HomeroomError
+                ) as error:  # a full disk: requests get 503, and may again succeed
+                    log.warning("checkpoint_failed", error=error.message)
                 return_memory()
 
     return _Part("caretaker", run, stopped.set)

@@ -1,0 +1,33 @@
+"""The part that looks after the database outlives a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from anyio.lowlevel import checkpoint
+from structlog.testing import capture_logs
+
+from homeroom.db.sqlite import SqliteDatabase
+from homeroom.wiring.house import House
+from homeroom.wiring.serving import _caretaker
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+
+
+async def test_a_checkpoint_that_fails_does_not_stop_the_server(db: SqliteDatabase) -> None:
+    settings = SimpleNamespace(health_check_interval=timedelta(milliseconds=1))
+    part = _caretaker(cast(House, SimpleNamespace(settings=settings, db=db)))
+    await db.close()
+    with capture_logs() as lines:
+        running = asyncio.ensure_future(part.run())
+        async with asyncio.timeout(10):
+            while len(lines) < 2 and not running.done():
+                await checkpoint()
+        assert not running.done()
+        part.stop()
+        await running
+    assert {line["event"] for line in lines} == {"checkpoint_failed"}
