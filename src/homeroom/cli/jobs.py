@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from homeroom.access.api import record
 from homeroom.cli import job_watch
+from homeroom.cli.actor import actor
 from homeroom.cli.age import read_age
 from homeroom.cli.ask import confirm
 from homeroom.cli.group import Json, Yes, epilog, group
@@ -18,6 +20,7 @@ from homeroom.db.tx import Tx
 from homeroom.errors import BadRequest, HomeroomError, NotFound
 from homeroom.jobs import operate, queue_store, store
 from homeroom.jobs.job import FINISHED, Job, JobState
+from homeroom.jobs.redact import redact_text
 from homeroom.jobs.show import attempt_fields, job_fields, log_fields
 from homeroom.wiring import House
 
@@ -163,7 +166,7 @@ def retry(
     async def one(house: House, tx: Tx, job_id: str) -> Job:
         return await operate.retry(tx, house.registry, job_id)
 
-    _each(ids or (), one, as_json)
+    _each(ids or (), one, "job.retried", as_json)
 
 
 @app.command(
@@ -196,7 +199,7 @@ def cancel(
     async def one(house: House, tx: Tx, job_id: str) -> Job:
         return await operate.cancel(tx, house.registry, job_id)
 
-    _each(ids or (), one, as_json)
+    _each(ids or (), one, "job.cancelled", as_json)
 
 
 @app.command(
@@ -245,6 +248,9 @@ def clean(
             while True:
                 async with house.db.write() as tx:
                     step = await operate.clean(tx, name, chosen, before=before)
+                    if step:
+                        details = {"state": state, "olderThan": older_than, "count": step}
+                        await record(tx, actor(), "queue.cleaned", name, details)
                 total += step
                 if not step:
                     break
@@ -289,6 +295,7 @@ def _bulk(
     as_json: bool,
 ) -> None:
     """Ask with the number of jobs, then act on some hundred in each transaction."""
+    done = {"retry": "Retried", "cancel": "Cancelled"}[action]
 
     async def count(house: House) -> int:
         return await _count(
@@ -300,6 +307,10 @@ def _bulk(
         while True:
             async with house.db.write() as tx:
                 step = await operate.act(tx, house.registry, action, wanted, before)
+                if step.count:
+                    details = {"filter": _told(wanted), "count": step.count}
+                    subject = wanted.queue or "jobs"
+                    await record(tx, actor(), f"jobs.{done.lower()}", subject, details)
             total, before = total + step.count, step.before
             if before is None:
                 return total
@@ -307,8 +318,18 @@ def _bulk(
     found = in_house(count)
     if found:
         confirm(question.format(jobs=counted(found, "job")), yes=yes)
-    done = {"retry": "Retried", "cancel": "Cancelled"}[action]
     _counted(in_house(work) if found else 0, done, as_json)
+
+
+def _told(wanted: store.Filter) -> dict[str, str]:
+    """Return a filter for the audit trail, without what it leaves open and without addresses."""
+    members = {
+        "queue": wanted.queue,
+        "state": wanted.state,
+        "name": wanted.kind,
+        "q": None if wanted.text is None else redact_text(wanted.text),
+    }
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _counted(number: int, done: str, as_json: bool) -> None:
@@ -319,7 +340,10 @@ def _counted(number: int, done: str, as_json: bool) -> None:
 
 
 def _each(
-    ids: Sequence[str], act: Callable[[House, Tx, str], Awaitable[Job]], as_json: bool
+    ids: Sequence[str],
+    act: Callable[[House, Tx, str], Awaitable[Job]],
+    audited_as: str,
+    as_json: bool,
 ) -> None:
     """Act on each job in a transaction of its own; raise the first error at the end."""
 
@@ -329,7 +353,9 @@ def _each(
         for job_id in dict.fromkeys(ids):
             try:
                 async with house.db.write() as tx:
-                    jobs.append(await act(house, tx, job_id))
+                    job = await act(house, tx, job_id)
+                    await record(tx, actor(), audited_as, job_id)
+                jobs.append(job)
             except HomeroomError as error:
                 errors.append(error)
         return jobs, errors

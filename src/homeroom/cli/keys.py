@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from homeroom.access.api import ROLES, ApiKey, create_key, list_keys, record, revoke_key
 from homeroom.catalogue.fault import Faults
+from homeroom.cli.actor import actor
 from homeroom.cli.group import Json, epilog, group
 from homeroom.cli.house import in_house
 from homeroom.cli.output import moment, note, print_json, print_table, say, wire
@@ -19,14 +19,6 @@ from homeroom.wiring import House
 _PAGE = 500
 
 app = group("Make, list and revoke API keys. Each command leaves a line in the audit trail.")
-
-
-def actor() -> str:
-    """Return who the audit trail says did it: the user of this machine."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError, ImportError):  # an id without a name, as in a container
-        return "cli"
 
 
 @app.command(

@@ -206,3 +206,25 @@ def test_json_is_one_line_of_ascii_in_a_pipe(terminal: Any, rows: Any) -> None:
     assert out.isascii()
     assert out.count("\n") == 1
     assert json.loads(out)["items"][0]["id"] == "wäsche"
+
+
+def test_what_is_done_to_jobs_leaves_audit_lines(terminal: Any, rows: Any) -> None:
+    rows.ended("f1", "f2")
+    rows.waiting("w1")
+    terminal("jobs", "retry", "f1", "nothing")
+    terminal.ok("jobs", "cancel", "w1")
+    many = ("--all", "--queue", "chores", "--state", "failed", "--text", "ada@school.example")
+    terminal.ok("jobs", "retry", *many, "--yes")
+    terminal.ok("jobs", "cancel", "--all", "--yes")
+    rows.ended("c1", state="completed")
+    terminal.ok("jobs", "clean", "--yes")
+    lines = terminal.rows("SELECT actor, action, subject, details FROM audit ORDER BY at, id")
+    assert all(line[0].startswith("cli") for line in lines)
+    wanted = {"queue": "chores", "state": "failed", "q": "a***@school.example"}
+    assert [(line[1], line[2], json.loads(line[3])) for line in lines] == [
+        ("job.retried", "f1", {}),
+        ("job.cancelled", "w1", {}),
+        ("jobs.retried", "chores", {"filter": wanted, "count": 2}),
+        ("jobs.cancelled", "jobs", {"filter": {}, "count": 3}),
+        ("queue.cleaned", "chores", {"state": "completed", "olderThan": "0s", "count": 1}),
+    ]
