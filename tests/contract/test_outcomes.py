@@ -304,3 +304,26 @@ async def test_a_feature_that_cannot_save_what_changed_fails_the_job_and_not_its
     assert job.attempts >= 2
     first = (await kernel.attempts(broken))[0]
     assert "the feature's row is gone" in (first.error or "")
+
+
+async def test_who_watches_a_worker_is_told_how_every_run_ended(kernel: Any) -> None:
+    seen: list[tuple[str, str]] = []
+    outcomes: list[Any] = [Retry("again", timedelta()), Done(), Fail("no")]
+
+    async def run(ctx: Any, args: Any) -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Done):
+            async with kernel.db.write() as tx:
+                await ctx.settle(tx, outcome)
+        return outcome
+
+    def observe(kind: str, how: str, seconds: float) -> None:
+        assert seconds > 0
+        seen.append((kind, how))
+
+    kernel.handle(run)
+    async with kernel.worker(observe=observe):
+        for state in (JobState.COMPLETED, JobState.FAILED):
+            await kernel.reaches(await kernel.add(), state)
+    assert [how for _, how in seen] == ["retry", "done", "fail"]
+    assert len({kind for kind, _ in seen}) == 1

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from time import perf_counter
 
 import structlog
 
@@ -44,6 +45,8 @@ WATCH_SECONDS = 1.0
 _SAVE_RETRY_SECONDS = 1.0
 """How long to wait before an outcome is saved again when the database is away."""
 
+Observe = Callable[[str, str, float], None]
+"""Told of each run that ended here: its kind, how (``done``, ``retry`` ...), and its seconds."""
 Item = ClaimNext | ClaimOne | Ending
 Answer = tuple[list[Claim], Gate] | Job | None
 
@@ -64,6 +67,7 @@ class Worker:
         worker_id: str | None = None,
         poll: timedelta = timedelta(seconds=1),
         on_stuck: Callable[[str], None] | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Take how many jobs of a queue run at once (a number for all, or by queue).
 
@@ -74,7 +78,7 @@ class Worker:
         self._clock = clock or db.clock
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
         self._holder = Holder(self.id, tuple(registry.kinds()), microseconds(lease))
-        self._lease, self._grace = lease, grace
+        self._lease, self._grace, self._observe = lease, grace, observe
         self._runs: dict[str, Run] = {}
         self._renewed_at = self._clock.now()
         self._commits: GroupCommit[Item, Answer] = GroupCommit(
@@ -169,12 +173,17 @@ class Worker:
         """Run a claimed row and save how it ended."""
         run = Run(self._db, self._registry, claim)
         self._runs[claim.job.id] = run
+        started = perf_counter()
         try:
             ending = run.hand_back() if stopping else await run.handle()
         finally:
             handled()
             if self._runs.get(claim.job.id) is run:
                 del self._runs[claim.job.id]
+        if self._observe is not None:
+            ended = ending.ended if ending is not None else run.settled
+            how = "lost" if ended is None else type(ended).__name__.lower()
+            self._observe(claim.job.kind, how, perf_counter() - started)
         if ending is not None:
             await self._save(ending)
 

@@ -96,12 +96,6 @@ class Metrics:
         self._jobs = Gauge(
             "homeroom_jobs", "Jobs by queue and state", ["queue", "state"], registry=registry
         )
-        self._partner = Counter(
-            "homeroom_partner_requests",
-            "Requests to partner systems",
-            ["destination", "outcome"],
-            registry=registry,
-        )
         Gauge(
             "homeroom_process_resident_bytes", "Memory of this process", registry=registry
         ).set_function(resident_bytes)
@@ -156,10 +150,6 @@ class Metrics:
         """Count one ended attempt of a job."""
         self._attempts.labels(kind, outcome).inc()
         self._attempt.labels(kind).observe(seconds)
-
-    def partner(self, destination: str, outcome: str) -> None:
-        """Count one request to a partner: delivered, retried, failed."""
-        self._partner.labels(destination, outcome).inc()
 
     def jobs(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Take the number of jobs by queue and state, as the database has them now."""

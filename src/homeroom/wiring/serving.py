@@ -142,6 +142,7 @@ async def _working_parts(house: House) -> list[_Part]:
         lease=settings.job_lease,
         grace=settings.shutdown_grace,
         on_stuck=give_up,
+        observe=house.metrics.attempt,
     )
     upkeep = Upkeep(house.db, house.registry, engine)
     return [

@@ -61,7 +61,6 @@ def test_prometheus_gets_what_was_counted() -> None:
     metrics.request("BREW", "unmatched", 404, 0.01)
     metrics.request("MELT", "unmatched", 404, 0.01)
     metrics.attempt("credential.issue", "done", 0.2)
-    metrics.partner("hr", "delivered")
     metrics.jobs({"partners": {"waiting": 4, "failed": 1}})
     text = metrics.text().decode()
     for line in (
@@ -71,7 +70,6 @@ def test_prometheus_gets_what_was_counted() -> None:
         " 1.0",
         'homeroom_http_requests_total{method="other",route="unmatched",status="404"} 2.0',
         'homeroom_job_attempts_total{kind="credential.issue",outcome="done"} 1.0',
-        'homeroom_partner_requests_total{destination="hr",outcome="delivered"} 1.0',
         'homeroom_jobs{queue="partners",state="waiting"} 4.0',
     ):
         assert line in text
