@@ -217,10 +217,16 @@ async def open_session(tx: Tx, principal: Principal, lifetime: int) -> str:
 
 
 async def find_session(tx: Tx, token: str) -> Principal | None:
-    """Return who a session belongs to while it lasts."""
+    """Return who a session belongs to while it lasts, and while its API key was not revoked.
+
+    A key that another process has revoked is believed for two seconds, in which it may open one.
+    """
+    revoked = select(api_key.c.id).where(
+        api_key.c.id == session.c.key_id, api_key.c.revoked_at.is_not(None)
+    )
     row = await tx.fetch_one(
         select(session.c.name, session.c.roles, session.c.key_id).where(
-            session.c.hash == digest(token), session.c.expires_at > tx.now
+            session.c.hash == digest(token), session.c.expires_at > tx.now, ~revoked.exists()
         )
     )
     return None if row is None else Principal(row[0], frozenset(_split(row[1])), "session", row[2])
