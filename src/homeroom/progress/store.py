@@ -308,13 +308,3 @@ async def ledger_of(tx: Tx, pair: Pair, after: int = 0, limit: int = 1_000_000) 
         _LEDGER,
         (*pair, after, after, limit),
     )
-
-
-async def pairs_in_ledger(tx: Tx, after: Pair, limit: int) -> list[Pair]:
-    """Return learners' courses that have events, in key order after ``after``."""
-    rows = await tx.fetch(
-        "SELECT DISTINCT user_id, course_id FROM ledger_part"
-        " WHERE (user_id, course_id) > (?, ?) ORDER BY user_id, course_id LIMIT ?",
-        (*after, limit),
-    )
-    return [(user, course) for user, course in rows]
