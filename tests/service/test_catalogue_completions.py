@@ -195,6 +195,8 @@ async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
     assert again.json()["steps"][0]["status"] == "waiting"
     assert again.json()["steps"][0]["jobId"] == f"{made.id}.credential"
     assert await rows(db, "SELECT COUNT(*) FROM job") == [(3,)]
+    noted = await rows(db, "SELECT action, subject, details FROM audit")
+    assert noted == [("step.retried", made.id, '{"step": "credential"}')]  # the refused one is not
 
 
 async def test_a_later_attempt_supersedes_the_earlier_completion(

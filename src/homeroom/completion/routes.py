@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
+from homeroom.access import api as access
 from homeroom.clock import from_datetime
 from homeroom.completion import report
 from homeroom.completion.api import Completion, Completions, Filter, StepState, StepStatus
@@ -89,7 +90,7 @@ def _add_completion_routes(
     routes: APIRouter, db: Database, auth: Auth, completions: Completions
 ) -> None:
     reader: Identity = Depends(auth.require(*_READ))
-    operator = Depends(auth.require(Role.OPERATOR))
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.get("/completions")
     async def list_completions(
@@ -125,13 +126,17 @@ def _add_completion_routes(
                 raise NotFound(f"There is no completion {completion_id!r}.")
             return await _detail(tx, completions, found)
 
-    @routes.post("/completions/{completionId}/steps/{name}/retry", dependencies=[operator])
+    @routes.post("/completions/{completionId}/steps/{name}/retry")
     async def retry_step(
-        completion_id: CompletionId, name: Annotated[str, Path(max_length=64)]
+        completion_id: CompletionId,
+        name: Annotated[str, Path(max_length=64)],
+        identity: Identity = operator,
     ) -> CompletionDetail:
         """Do a step again that failed, or whose reason to be skipped is gone; 409 otherwise."""
         async with db.write() as tx:
             await completions.retry_step(tx, completion_id, name)
+            details = {"step": name}
+            await access.record(tx, identity.subject, "step.retried", completion_id, details)
         async with db.read() as tx:
             return await _detail(tx, completions, await completions.get(tx, completion_id))
 
