@@ -235,6 +235,17 @@ async def test_a_finished_prerequisite_finishes_what_waited_for_it_in_the_same_c
     assert (await house.http.put(url, headers=SERVICE)).json()["status"] == "completed"
 
 
+async def test_a_prerequisite_finishes_a_course_that_its_learner_has_only_enrolled_in(
+    house: School,
+) -> None:
+    await house.publish("fire", chapter("a"))
+    await house.publish("bundle", criteria={"type": "prerequisite", "courseId": "fire"})
+    url = "/api/v1/courses/bundle/enrolments/ada"
+    assert (await house.http.put(url, headers=SERVICE)).json()["status"] == "registered"
+    await house.send(event("1", "chapter_complete"))
+    assert (await house.progress(course="bundle"))["status"] == "completed"
+
+
 async def test_time_completes_a_course_that_asks_for_time(house: School) -> None:
     await house.publish("fire", chapter("a"), criteria={"type": "min_time", "seconds": 60})
     await house.send(event("1", "heartbeat", chapterId=None, timeSpent=59))

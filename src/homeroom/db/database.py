@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,8 @@ from homeroom.db.tx import Tx
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
+HINT_DELAY_SECONDS = 0.001
+"""Hints go out a moment after the commit, so that the request that made it is answered first."""
 Listener = Callable[[Sequence[tuple[str, str]]], None]
 
 
@@ -86,5 +89,8 @@ class Database(ABC):
         for call in tx.committed():
             call()
         if tx.topics:
-            for listener in list(self._listeners):
-                listener(tx.topics)
+            asyncio.get_running_loop().call_later(HINT_DELAY_SECONDS, self._tell, tx.topics)
+
+    def _tell(self, topics: Sequence[tuple[str, str]]) -> None:
+        for listener in list(self._listeners):
+            listener(topics)

@@ -59,6 +59,8 @@ class LogKeeper:
                         self._grown.clear()
             except HomeroomError as error:  # the writer still shortens a log that grows too far
                 log.warning("log_not_shortened", error=str(error))
+            except Exception:
+                log.exception("log_not_shortened")
 
     async def shorten(self, connection: aiosqlite.Connection) -> None:
         """Copy what there is; where the log is long, go on until it can begin again."""

@@ -12,7 +12,7 @@ from homeroom.db.tx import Tx
 from homeroom.progress import store
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.quiz import QuizAttempt, grade
-from homeroom.progress.rollup import CourseState, is_satisfied, satisfied_at
+from homeroom.progress.rollup import CourseState, fresh, is_satisfied, satisfied_at
 
 
 @dataclass(slots=True)
@@ -49,7 +49,9 @@ async def find_crossing(tx: Tx, touched: Touched, completions: Completions) -> C
     """
     course = touched.course
     states = await store.chapters_of(tx, touched.key)
-    attempts = [QuizAttempt(*row) for row in await store.quizzes_of(tx, touched.key)]
+    attempts = []
+    if any(chapter.pass_threshold is not None for chapter in course.chapters.values()):
+        attempts = [QuizAttempt(*row) for row in await store.quizzes_of(tx, touched.key)]
     satisfied = {
         id: chapter
         for id, chapter in course.chapters.items()
@@ -126,8 +128,11 @@ async def _waiting_for(tx: Tx, crossing: Crossing) -> list[Touched]:
     waiting = []
     for windows in (await catalogue.enrolments(tx, pairs)).values():
         enrolment = windows[-1]
-        state = states.get((enrolment.user_id, enrolment.course_id, enrolment.attempt))
-        if enrolment.completed_at is None and state is not None:
+        if enrolment.completed_at is None:
             course = await catalogue.course_at(tx, enrolment.course_id, enrolment.version)
-            waiting.append(Touched(enrolment, course, state, crossing.completed_at))
+            state = states.get((enrolment.user_id, enrolment.course_id, enrolment.attempt))
+            # Who was enrolled by hand may have done nothing in it yet.
+            waiting.append(
+                Touched(enrolment, course, state or fresh(course), crossing.completed_at)
+            )
     return waiting

@@ -136,7 +136,7 @@ class Sender:
     """Who sends: a learner may send for itself only, and its scores do not count by themselves."""
 
     person: str | None
-    """The user id that events must carry, or None where anybody's may be sent."""
+    """The user id that events must carry (but for resets), or None where anybody's may be sent."""
     trusted: bool
     may_reset: bool
 
@@ -221,13 +221,14 @@ def judge(sent: SentEvent | Rejected, sender: Sender, now: int) -> Event | Rejec
     """Judge one event by everything that needs no database; ``now`` is when it was received."""
     if isinstance(sent, Rejected):
         return sent
-    if sender.person is not None and sent.user_id != sender.person:
-        return Rejected(sent.id, "forbidden", "This event belongs to another person.")
     kind = sent.event_type
+    is_reset = kind is EventType.PROGRESS_RESET
+    if sender.person not in (None, sent.user_id) and not (is_reset and sender.may_reset):
+        return Rejected(sent.id, "forbidden", "This event belongs to another person.")
     fault = _fault(sent, kind)
     if fault is not None:
         return fault
-    if kind is EventType.PROGRESS_RESET and not sender.may_reset:
+    if is_reset and not sender.may_reset:
         return Rejected(sent.id, "forbidden", "A reset needs the role service or manager.")
     occurred_at = _instant(sent.timestamp)
     if occurred_at is None:

@@ -153,8 +153,9 @@ def sender_of(identity: Identity) -> Sender:
     if identity.has(Role.SERVICE):
         return Sender(person=None, trusted=True, may_reset=True)
     if identity.via == "jwt" and identity.has(Role.LEARNER, Role.FACILITATOR, Role.MANAGER):
-        person = None if identity.has(Role.MANAGER) else identity.subject
-        return Sender(person=person, trusted=False, may_reset=identity.has(Role.MANAGER))
+        # A manager resets anybody's progress, and sends its own only.
+        may_reset = identity.has(Role.MANAGER)
+        return Sender(person=identity.subject, trusted=False, may_reset=may_reset)
     raise Forbidden(
         "Progress is sent with the role service, or by a learner, facilitator or manager with a JWT"
         " of their own, whose sub is their user id."

@@ -85,7 +85,9 @@ async def test_calls_and_hints_come_after_the_commit_on_the_loops_thread(
     school: SqliteDatabase,
 ) -> None:
     heard: list[object] = []
+    told = asyncio.Event()
     school.subscribe(heard.extend)
+    school.subscribe(lambda _: told.set())
 
     async def add(tx: Tx) -> None:
         await tx.execute(INSERT, (1, "x"))
@@ -93,6 +95,8 @@ async def test_calls_and_hints_come_after_the_commit_on_the_loops_thread(
         tx.after_commit(lambda: heard.append((threading.current_thread(), _stored(school))))
 
     await school.transact(add)
+    assert heard == [(threading.current_thread(), [1])]  # the request is answered before hints go
+    await asyncio.wait_for(told.wait(), 5)
     assert heard == [(threading.current_thread(), [1]), ("pupils", "1")]
 
 
