@@ -48,7 +48,9 @@ def main() -> None:
     options = parser.parse_args()
     quick, rounds = options.quick, 1 if options.quick else options.rounds
     runs: dict[str, Callable[[], Any]] = {
-        "ingest": lambda: ingest.measure(rounds=rounds, seconds=2.0 if quick else 5.0),
+        "ingest": lambda: ingest.measure(
+            rounds, 2.0 if quick else 5.0, ingest.SMALL if quick else None
+        ),
         "jobs": lambda: jobs.measure(jobs=300 if quick else 2_000, rounds=rounds),
         "finish": lambda: finish.measure(learners=30 if quick else 300),
         "memory": lambda: memory.measure(

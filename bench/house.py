@@ -101,9 +101,12 @@ def sandbox() -> Iterator[tuple[str, dict[str, str]]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         ready = json.loads(process.stdout.readline())
         yield ready["url"], ready["environment"]
     finally:
         end(process)
+        process.stdin.close()
+        process.stdout.close()

@@ -1,0 +1,43 @@
+"""The benchmarks run, in their smallest size; what they measure is never asserted here."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import finish, ingest, jobs, memory, report
+
+pytestmark = [pytest.mark.xdist_group("bench")]
+
+
+def test_ingest_is_measured_with_exact_sums_against_every_reference() -> None:
+    found = ingest.measure(rounds=1, seconds=1.0, size=ingest.SMALL)
+    assert found["sums"] == "exact in every run"
+    assert all(one["events_per_second"] > 0 for one in found["medians"].values())
+    assert {"bare", "homeroom, v7 ids", "homeroom, v4 ids"} <= found["medians"].keys()
+
+
+def test_jobs_are_measured_against_another_queue() -> None:
+    found = jobs.measure(jobs=60, picks=3, rounds=1)
+    assert any(name.startswith("huey") for name in found["medians"])
+    assert all(one["drained_per_second"] > 0 for one in found["medians"].values())
+
+
+def test_a_finishing_request_is_measured_with_all_its_steps_done() -> None:
+    found = finish.measure(learners=5)
+    assert found["finishingMs"]["p50"] > 0
+    assert found["otherMs"]["p50"] > 0
+
+
+def test_memory_is_measured_before_and_after_a_load() -> None:
+    found = memory.measure(seconds=1.0, finished=3)
+    assert found["events"] > 0
+    assert found["idleMiB"] > 0
+    assert found["afterMiB"] > 0
+
+
+def test_the_page_shows_every_figure() -> None:
+    measured = {"idleMiB": 98.7, "medians": {"ours": {"rate": 12_345.0}}}
+    page = report.page({"memory": {"machine": {"cores": 2}, "measured": measured}})
+    assert "| idleMiB | 98.7 |" in page
+    assert "| ours | 12,345 |" in page
+    assert "cores 2" in page
