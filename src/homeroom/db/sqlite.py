@@ -82,17 +82,27 @@ class SqliteDatabase(Database):
             self._readers.put_nowait(None)
 
     async def _connect(self, pragmas: str) -> aiosqlite.Connection:
-        with mapped():
-            connection = aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
-            try:
-                await connection
-                await connection.executescript(
-                    f"PRAGMA journal_mode=WAL; PRAGMA busy_timeout={BUSY_TIMEOUT_MS};"
-                    f"PRAGMA temp_store=MEMORY; {pragmas}"
-                )
-            except BaseException:
-                connection.stop()  # its thread closes what it has opened by then
-                raise
+        """Open a connection; for a caller who is cancelled meanwhile, open it whole and close it."""
+        opening = asyncio.ensure_future(self._opened(pragmas))
+        try:
+            with mapped():
+                return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await opening.result().close()
+            raise
+
+    async def _opened(self, pragmas: str) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
+        try:
+            await connection.executescript(
+                f"PRAGMA journal_mode=WAL; PRAGMA busy_timeout={BUSY_TIMEOUT_MS};"
+                f"PRAGMA temp_store=MEMORY; {pragmas}"
+            )
+        except Exception:
+            await connection.close()
+            raise
         return connection
 
     @asynccontextmanager
