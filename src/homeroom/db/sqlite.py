@@ -82,7 +82,7 @@ class SqliteDatabase(Database):
             self._readers.put_nowait(None)
 
     async def _connect(self, pragmas: str) -> aiosqlite.Connection:
-        """Open a connection; for a caller who is cancelled meanwhile, open it whole and close it."""
+        """Open a connection; for a caller who is cancelled meanwhile, open and close it."""
         opening = asyncio.ensure_future(self._opened(pragmas))
         try:
             with mapped():
