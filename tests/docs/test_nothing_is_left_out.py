@@ -15,7 +15,7 @@ from homeroom.jobs.api import JobState, Registry
 from homeroom.jobs.backoff import Backoff
 from homeroom.monitoring.api import Metrics
 from homeroom.progress.api import EventType
-from homeroom.progress.batch import Status
+from homeroom.progress.verdict import Status
 from homeroom.settings import load, view
 from homeroom.web.identity import Role
 from homeroom.wiring.house import EXIT_STUCK

@@ -136,12 +136,12 @@ async def check_replay(made: School) -> None:
             windows = await catalogue.enrolments(tx, pairs)
             compared = 0
             for pair in pairs:
-                projections, courses = await project(tx, pair, windows[pair])
-                kept = await store.courses(tx, {pair[0]})
+                last_seq = await store.last_seq(tx, pair)
+                projections, courses = await project(tx, windows[pair], last_seq)
+                kept, _ = await store.courses(tx, [pair])
                 for enrolment in windows[pair]:
                     key = (*pair, enrolment.attempt)
                     replayed = projections[enrolment.attempt]
-                    assert replayed.chapters == await store.chapters_of(tx, key)
                     if key in kept:
                         compared += 1
                         assert kept[key] == replayed.course_state(courses[enrolment.version])

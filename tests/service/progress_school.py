@@ -29,7 +29,6 @@ from homeroom.progress.api import Ingest, ProgressJobs
 SERVICE, ADA, OPERATOR = as_("service"), as_("learner:ada"), as_("operator")
 WORK_TABLES = (
     "progress_event",
-    "chapter_progress",
     "course_progress",
     "quiz_attempt",
     "progress_quarantine",

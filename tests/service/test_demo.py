@@ -142,10 +142,10 @@ async def checked(made: School) -> list[Line]:
             "seconds acknowledged, in the list",
         ),
         (
-            "UPDATE chapter_progress SET time_spent = time_spent + 1 WHERE rowid_first"
-            " AND chapter_id = 'w2-lab'",
-            "UPDATE chapter_progress SET time_spent = time_spent - 1 WHERE rowid_first"
-            " AND chapter_id = 'w2-lab'",
+            "UPDATE course_progress SET chapters = json_replace(chapters, '$.w2-lab[1]',"
+            " chapters ->> '$.w2-lab[1]' + 1) WHERE rowid_first",
+            "UPDATE course_progress SET chapters = json_replace(chapters, '$.w2-lab[1]',"
+            " chapters ->> '$.w2-lab[1]' - 1) WHERE rowid_first",
             "time spent in a chapter",
         ),
         (

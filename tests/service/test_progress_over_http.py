@@ -78,7 +78,7 @@ async def test_an_id_of_somebody_elses_event_is_a_conflict_that_tells_nothing(
     assert set(line) == {"id", "status", "code", "message"}
     for secret in ("ada", "33", "77"):
         assert secret not in line["message"]
-    assert await house.rows("SELECT user_id FROM chapter_progress") == [("ada",)]
+    assert await house.rows("SELECT user_id FROM course_progress") == [("ada",)]
 
 
 async def test_a_late_zero_uncompletes_nothing(house: School) -> None:

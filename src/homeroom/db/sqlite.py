@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from homeroom.clock import Clock
-from homeroom.db.database import Database, Lane
+from homeroom.db.database import Database, Lane, Unit
 from homeroom.db.lane import LaneLock
 from homeroom.db.sqlite_log import LogKeeper, copy
-from homeroom.db.sqlite_tx import DrivenTx, SqliteTx, in_thread, mapped
+from homeroom.db.sqlite_tx import Series, SqliteTx, in_thread, mapped
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 
@@ -45,7 +45,7 @@ class SqliteDatabase(Database):
         self.path = path
         self._lock = LaneLock()
         self._writer: aiosqlite.Connection | None = None
-        self._driven: DrivenTx | None = None
+        self._series: Series | None = None
         self._log = LogKeeper(self._connect_log, self._exclusive)
         self._log_task: asyncio.Task[None] | None = None
         self._reader_count = readers
@@ -150,23 +150,39 @@ class SqliteDatabase(Database):
 
         A caller who is cancelled waits until it was undone, or was committed already.
         """
+        results: list[Result] = []
+        units = iter([Unit(work, results.append)])
+        await self.transact_each(lambda: next(units, None), lane)
+        return results[0]
+
+    async def transact_each(
+        self, following: Callable[[], Unit[Any] | None], lane: Lane = Lane.REQUEST
+    ) -> None:
+        """Run transactions in one visit to the thread, until there is none or others want to write.
+
+        The thread does not wait for the event loop in between. A caller who is cancelled waits
+        until the one that runs was undone, or was committed already.
+        """
+        loop = asyncio.get_running_loop()
         await self._lock.acquire(lane)
         try:
             if self._writer is None:
                 raise Unavailable("The database is closed.")
-            tx = self._driven = DrivenTx(self._writer._conn, self.clock.now())
-            running: asyncio.Future[Result] = in_thread(self._writer, tx.drive, work)
-            cancelled = await _until_done(running, tx.stop)
+            series = self._series = Series(
+                self._writer._conn,
+                self.clock.now,
+                lambda tx: loop.call_soon_threadsafe(self._done, tx),
+                lambda: self._lock.is_wanted,
+            )
+            running: asyncio.Future[None] = in_thread(self._writer, series.run, following)
+            cancelled = await _until_done(running, series.stop)
         finally:
-            self._driven = None
+            self._series = None
             self._lock.release()
         if cancelled is not None:
-            if running.exception() is None:
-                self._done(tx)
+            running.exception()
             raise cancelled
-        result = running.result()
-        self._done(tx)
-        return result
+        running.result()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
@@ -197,8 +213,8 @@ class SqliteDatabase(Database):
 
     async def interrupt(self) -> None:
         """Make the statement that the writer is running fail, if one runs."""
-        if self._driven is not None:
-            self._driven.stop()
+        if self._series is not None:
+            self._series.stop()
         elif self._writer is not None:
             await self._writer.interrupt()
 

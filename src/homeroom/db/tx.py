@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy.sql import ClauseElement
 
 Statement = str | ClauseElement
 Row = tuple[Any, ...]
+Found = TypeVar("Found")
 
 
 class Tx(ABC):
@@ -40,12 +41,21 @@ class Tx(ABC):
         """
 
     @abstractmethod
-    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
+    async def fetch_as(
+        self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
+    ) -> list[Found]:
         """Run a SELECT for any number of keys at once; ``{keys}`` in it stands for their rows.
 
-        The key columns are ``column1``, ``column2``, ...: ``FROM {keys} AS k JOIN t ON t.a =
-        k.column1``.
+        The key columns are ``column1``, ``column2``, ...: ``FROM {keys} AS k CROSS JOIN t WHERE
+        t.a = k.column1``, where CROSS JOIN makes SQLite walk the keys. The statement must name
+        every key column and give every column a name of its own. What it selects is text, integers
+        and nulls; columns named ``..._json`` come last, hold JSON text, and arrive decoded. ``of``
+        is a tuple, or a msgspec type that is written as an array.
         """
+
+    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run a SELECT as ``fetch_as`` does, and return tuples."""
+        return await self.fetch_as(Row, sql, keys)
 
     @abstractmethod
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:

@@ -7,11 +7,7 @@ ledger, the chapters, the course, the completion and its jobs are stored togethe
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -20,82 +16,26 @@ from homeroom.catalogue.api import Course, Enrolment
 from homeroom.completion.api import Completions
 from homeroom.db.tx import Tx
 from homeroom.progress import quarantine, store
+from homeroom.progress.attempt import Attempt
 from homeroom.progress.crossing import Touched, complete
-from homeroom.progress.event import Event, EventType, Flag
-from homeroom.progress.merge import ChapterState, merge, scaled_score
+from homeroom.progress.event import Event, EventType, Flag, identity_of
 from homeroom.progress.rebuild import open_attempts, rebuild
-from homeroom.progress.replay import attempt_at
-from homeroom.progress.rollup import CourseState, add_merged, fresh, recompute
+from homeroom.progress.replay import attempt_at, event_of
+from homeroom.progress.rollup import CourseState, fresh, moved_to
+from homeroom.progress.verdict import (
+    ACCEPTED,
+    CONFLICT,
+    DUPLICATE,
+    NOT_ENROLLED,
+    UNKNOWN_CHAPTER,
+    UNKNOWN_COURSE,
+    UNTRUSTED,
+    Status,
+    Verdict,
+)
 
-SECOND = 1_000_000
 _UNTRUSTED = int(Flag.UNTRUSTED_SCORE)
-_IMPLAUSIBLE = int(Flag.IMPLAUSIBLE_TIME)
-_TWO_COURSES = int(Flag.TWO_COURSES)
-TIME_TOLERANCE = 5 * SECOND
-"""How much longer than the wall clock a reported time may be before it is flagged."""
-
-
-class Status(StrEnum):
-    """What becomes of one event."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    CONFLICT = "conflict"
-    QUARANTINED = "quarantined"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result of one event; ``code`` and ``message`` say why it was not plainly accepted."""
-
-    status: Status
-    code: str | None = None
-    message: str | None = None
-
-
-ACCEPTED = Verdict(Status.ACCEPTED)
-UNTRUSTED = Verdict(
-    Status.ACCEPTED,
-    "untrusted_score",
-    "The attempt is kept, but its score does not count: it did not come from the platform.",
-)
-DUPLICATE = Verdict(Status.DUPLICATE)
-CONFLICT = Verdict(
-    Status.CONFLICT, "conflict", "Another event with this id and another body was stored before."
-)
-NOT_ENROLLED = Verdict(
-    Status.REJECTED, "not_enrolled", "The course does not enrol by itself; enrol the learner first."
-)
-UNKNOWN_COURSE = Verdict(
-    Status.QUARANTINED, "unknown_course", "Kept until the catalogue knows this course."
-)
-UNKNOWN_CHAPTER = Verdict(
-    Status.QUARANTINED, "unknown_chapter", "Kept until the catalogue knows this chapter."
-)
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One learner's attempt at a course, as far as this commit reads and changes it."""
-
-    key: store.CourseKey
-    enrolment: Enrolment
-    course: Course
-    """In the version of the attempt."""
-    state: CourseState | None
-    """The course row; None where the learner has none yet."""
-    last_at: int
-    """The latest event known, for judging reported times."""
-    is_new: bool = False
-    moved: bool = False
-    last_event_at: int = 0
-    by_chapter: dict[str | None, list[Event]] = field(default_factory=dict)
-    """This commit's events that count."""
-
-
-Placed = tuple[int, Event, Attempt]
-"""The index of an event in the batch, the event, and the attempt that it belongs to."""
+_RESET = EventType.PROGRESS_RESET
 
 
 class Batch:
@@ -113,46 +53,72 @@ class Batch:
         self._known_chapters: dict[str, frozenset[str]] = {}
         self._windows: dict[store.Pair, list[Enrolment]] = {}
         self._states: dict[store.CourseKey, CourseState] = {}
+        self._elsewhere: dict[store.Pair, list[int]] = {}
+        """When each learner was last active in other courses."""
         self._attempts: dict[store.CourseKey, Attempt] = {}
+        self._rows: list[tuple[object, ...]] = []
+        """The ledger rows of this commit."""
+        self._last_seqs: dict[store.Pair, int] = {}
+        """The latest ledger row of each learner's course."""
+        self._resets: dict[store.Pair, int] = {}
+        """How many resets there are of a learner's course."""
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
-        by_pair = self._by_learner()
+        new = await self._without_repeats()
+        by_pair = self._by_learner(new)
         await self._load(by_pair)
-        placed: list[Placed] = []
+        seqs = iter(await store.take_seqs(self.tx, len(new)) if new else ())
         for pair, indices in by_pair.items():
-            self._place(pair, indices, placed)
-        recorded = await self._record(placed)
-        resets = [event for _, event, _ in recorded if event.type is EventType.PROGRESS_RESET]
-        reset_pairs = {(event.user_id, event.course_id) for event in resets}
-        attempts = self._gather(recorded)
+            self._place(pair, indices, seqs)
+        await store.insert_events(self.tx, self._rows)
+        attempts = [self._attempts[key] for key in sorted(self._attempts)]
+        attempts = [attempt for attempt in attempts if attempt.last_seq]
         await self._enrol(attempts)
-        touched = await self._count([each for each in attempts if each.key[:2] not in reset_pairs])
-        for pair in sorted(reset_pairs):
-            touched += await self._reset(pair, resets)
+        touched = await self._count([each for each in attempts if _pair(each) not in self._resets])
+        for pair in sorted(self._resets):
+            touched += await self._reset(pair)
         self.finished = await complete(self.tx, touched, self.completions)
         for index, first in self._repeats:
             self._settle_repeat(index, first)
         await self._keep_aside()
-        for pair in {each.key[:2] for each in attempts}:
+        for pair in self._last_seqs:
             self.tx.notify("progress", "/".join(pair))
         return self.verdicts
 
-    def _by_learner(self) -> dict[store.Pair, list[int]]:
-        """Group the events by learner and course, without repeats within this batch (rule B1)."""
-        seen: dict[str, int] = {}
-        by_pair: defaultdict[store.Pair, list[int]] = defaultdict(list)
+    async def _without_repeats(self) -> list[int]:
+        """Return the indices of events that neither this batch nor the ledger has seen (B1)."""
+        first: dict[str, int] = {}
         for index, event in enumerate(self.events):
-            first = seen.setdefault(event.id, index)
-            if first == index:
-                by_pair[event.user_id, event.course_id].append(index)
+            before = first.setdefault(event.id, index)
+            if before != index:
+                self._repeats.append((index, before))
+        known = await store.known_ids(self.tx, first)
+        if not known:
+            return list(first.values())
+        for row in await store.events_by_id(self.tx, known):
+            stored, _ = event_of(row)
+            index = first.pop(stored.id)
+            same = identity_of(self.events[index]) == identity_of(stored)
+            self.verdicts[index] = DUPLICATE if same else CONFLICT
+        return list(first.values())
+
+    def _by_learner(self, indices: Sequence[int]) -> dict[store.Pair, list[int]]:
+        """Group events by learner and course."""
+        by_pair: dict[store.Pair, list[int]] = {}
+        for index in indices:
+            event = self.events[index]
+            pair = event.user_id, event.course_id
+            group = by_pair.get(pair)
+            if group is None:
+                by_pair[pair] = [index]
             else:
-                self._repeats.append((index, first))
+                group.append(index)
         return by_pair
 
     def _settle_repeat(self, index: int, first: int) -> None:
         """Give a repeat within the batch its verdict, which depends on what the first one got."""
-        if self.events[index].body_hash != self.events[first].body_hash:
+        if identity_of(self.events[index]) != identity_of(self.events[first]):
             self.verdicts[index] = CONFLICT
         elif self.verdicts[first].status is Status.ACCEPTED:
             self.verdicts[index] = DUPLICATE
@@ -163,7 +129,7 @@ class Batch:
         """Read the courses, the enrolments and the course rows that these events need."""
         self._current = await catalogue.current_courses(self.tx, {pair[1] for pair in by_pair})
         self._windows = await catalogue.enrolments(self.tx, by_pair.keys())
-        self._states = await store.courses(self.tx, {pair[0] for pair in by_pair})
+        self._states, self._elsewhere = await store.courses(self.tx, sorted(by_pair))
         self._versions = {(id, course.version): course for id, course in self._current.items()}
         wanted = {
             (enrolment.course_id, enrolment.version)
@@ -182,8 +148,8 @@ class Batch:
                 known = await catalogue.known_chapters(self.tx, course_id)
                 self._known_chapters[course_id] = known
 
-    def _place(self, pair: store.Pair, indices: Sequence[int], placed: list[Placed]) -> None:
-        """Find the attempt of each of a learner's events; what has none gets its verdict."""
+    def _place(self, pair: store.Pair, indices: Sequence[int], seqs: Iterator[int]) -> None:
+        """Give a learner's events to their attempts and the ledger; what has none, its verdict."""
         course = self._current.get(pair[1])
         windows = self._windows.get(pair)
         if course is None or (windows is None and not course.auto_enrol):
@@ -198,17 +164,35 @@ class Batch:
             self._move(windows, course)
         only = self._attempt(windows[0]) if len(windows) == 1 else None
         known = self._known_chapters.get(course.id, course.chapters)
-        others = self._other_courses(pair)
+        others = self._elsewhere.get(pair, ())
+        previous = self._last_seq(windows)
         for index in indices:
             event = self.events[index]
-            if event.chapter_id is not None and event.chapter_id not in known:
+            chapter_id = event.chapter_id
+            if chapter_id is not None and chapter_id not in known:
                 self.verdicts[index] = UNKNOWN_CHAPTER
                 continue
             attempt = only or self._attempt(attempt_at(windows, event.at))
-            if course.trust_client:
-                event.trusted = True
-            self._flag(index, event, attempt, others)
-            placed.append((index, event, attempt))
+            if event.quiz is not None:
+                self._trust(index, event, course)
+            elif event.type is _RESET:
+                self._resets[pair] = self._resets.get(pair, 0) + 1
+            if event.time_spent:
+                event.flags |= attempt.odd_time(event, others)
+            seq = next(seqs)
+            attempt.take(event, seq)
+            enrolment = attempt.enrolment
+            self._rows.append(
+                store.event_row(seq, previous, event, enrolment.version, enrolment.attempt)
+            )
+            self._last_seqs[pair] = previous = seq
+
+    def _last_seq(self, windows: Sequence[Enrolment]) -> int | None:
+        """Return the latest row that the ledger has of a learner's course, None if it has none."""
+        states = [
+            self._states.get((each.user_id, each.course_id, each.attempt)) for each in windows
+        ]
+        return max([state.last_seq for state in states if state is not None], default=0) or None
 
     def _attempt(self, enrolment: Enrolment) -> Attempt:
         """Return what this commit keeps of an attempt, made at its first use."""
@@ -218,7 +202,7 @@ class Batch:
             course = self._versions[enrolment.course_id, enrolment.version]
             state = self._states.get(key)
             last_at = 0 if state is None else state.last_at
-            attempt = self._attempts[key] = Attempt(key, enrolment, course, state, last_at)
+            attempt = self._attempts[key] = Attempt(enrolment, course, state, last_at)
         return attempt
 
     def _move(self, windows: list[Enrolment], course: Course) -> None:
@@ -228,68 +212,13 @@ class Batch:
             windows[-1] = replace(last, version=course.version)
             self._attempt(windows[-1]).moved = True
 
-    def _other_courses(self, pair: store.Pair) -> list[int]:
-        """Return when the learner was last active in each of its other courses."""
-        if len(self._states) == len(self._windows):
-            return []  # nobody here has a second course: the usual case, told without a search
-        return [
-            state.last_at
-            for key, state in self._states.items()
-            if key[0] == pair[0] and key[1] != pair[1]
-        ]
-
-    def _flag(self, index: int, event: Event, attempt: Attempt, others: Sequence[int]) -> None:
-        """Mark what is implausible; nothing is trimmed (rule B4)."""
-        if event.quiz is not None and not event.trusted:
+    def _trust(self, index: int, event: Event, course: Course) -> None:
+        """Mark a score that does not count: it came from the learner's own token (0002)."""
+        if course.trust_client:
+            event.trusted = True
+        if not event.trusted:
             event.flags |= _UNTRUSTED
             self.verdicts[index] = UNTRUSTED
-        at = event.at
-        if event.time_spent:
-            began = at - event.time_spent * SECOND + TIME_TOLERANCE
-            if began < attempt.last_at <= at:
-                event.flags |= _IMPLAUSIBLE
-            for other_at in others:
-                if began < other_at <= at:
-                    event.flags |= _TWO_COURSES
-        if at > attempt.last_at:
-            attempt.last_at = at
-
-    async def _record(self, placed: Sequence[Placed]) -> Sequence[Placed]:
-        """Insert the ledger rows and return the events that were not there before."""
-        if not placed:
-            return placed
-        rows = [
-            store.event_row(event, attempt.course.version, attempt.key[2])
-            for _, event, attempt in placed
-        ]
-        known = await store.insert_events(self.tx, rows)
-        if not known:
-            return placed
-        hashes = await store.stored_hashes(self.tx, known)
-        recorded = []
-        for each in placed:
-            index, event, _ = each
-            if event.id not in known:
-                recorded.append(each)
-            elif hashes[event.id] == event.body_hash:
-                self.verdicts[index] = DUPLICATE
-            else:
-                self.verdicts[index] = CONFLICT
-        return recorded
-
-    def _gather(self, recorded: Sequence[Placed]) -> list[Attempt]:
-        """Hand each attempt its new events; return the attempts that have any, in key order."""
-        for _, event, attempt in recorded:
-            events = attempt.by_chapter.get(event.chapter_id)
-            if events is None:
-                attempt.by_chapter[event.chapter_id] = [event]
-            else:
-                events.append(event)
-            if event.at > attempt.last_event_at:
-                attempt.last_event_at = event.at
-        return [
-            self._attempts[key] for key in sorted(self._attempts) if self._attempts[key].by_chapter
-        ]
 
     async def _enrol(self, attempts: Sequence[Attempt]) -> None:
         """Insert and update the enrolments of those whose events were recorded."""
@@ -298,7 +227,7 @@ class Batch:
             enrolment = attempt.enrolment
             if enrolment.status == "registered":
                 attempt.enrolment = replace(enrolment, status="in_progress")
-                windows = self._windows[attempt.key[:2]]
+                windows = self._windows[_pair(attempt)]
                 windows[windows.index(enrolment)] = attempt.enrolment
             if attempt.is_new:
                 new.append(attempt.enrolment)
@@ -310,71 +239,37 @@ class Batch:
             await catalogue.update_enrolments(self.tx, changed)
 
     async def _count(self, attempts: Sequence[Attempt]) -> list[Touched]:
-        """Merge the events into chapters and courses, and write what changed."""
-        keys = [
-            (*attempt.key, chapter_id)
-            for attempt in attempts
-            for chapter_id in attempt.by_chapter
-            if chapter_id is not None
-        ]
-        states = await store.chapters(self.tx, keys)
-        course_states: dict[store.CourseKey, CourseState] = {}
-        quizzes: list[tuple[object, ...]] = []
+        """Add the events to their courses, and write what changed."""
+        touched, quizzes = [], []
         for attempt in attempts:
-            state = course_states[attempt.key] = await self._course_state(attempt)
-            for chapter_id, events in attempt.by_chapter.items():
-                for event in events:
-                    state.time_spent += event.time_spent
-                if chapter_id is None:
-                    state.unattributed += sum([event.time_spent for event in events])
-                    continue
-                key = (*attempt.key, chapter_id)
-                chapter_state = states.get(key)
-                if chapter_state is None:
-                    chapter_state = states[key] = ChapterState()
-                if _merge(attempt, state, chapter_id, chapter_state):
-                    await self._note_earlier(attempt, chapter_id)
-                for event in events:
-                    if event.quiz is not None:
-                        quizzes += _quiz_rows(key, attempt.course, events)
-                        break
-            if attempt.last_event_at > state.last_at:
-                state.last_at = attempt.last_event_at
-        await store.save_chapters(self.tx, states)
-        if quizzes:
-            await store.save_quizzes(self.tx, quizzes)
-        await store.save_courses(self.tx, course_states)
-        return [
-            Touched(each.enrolment, each.course, course_states[each.key], each.last_event_at)
-            for each in attempts
-        ]
+            state = _state(attempt)
+            each = Touched(attempt.enrolment, attempt.course, state, attempt.last_event_at)
+            for chapter_id in attempt.add_to(state):
+                await self._note_earlier(each.key, chapter_id)
+            if attempt.quizzes:
+                quizzes += attempt.quiz_rows()
+            touched.append(each)
+        await store.save_quizzes(self.tx, quizzes)
+        await store.save_courses(self.tx, [(each.key, each.state) for each in touched])
+        return touched
 
-    async def _course_state(self, attempt: Attempt) -> CourseState:
-        """Return the course row, made new or recomputed for a new version if need be."""
-        state, course = attempt.state, attempt.course
-        if state is None:
-            return fresh(course)
-        if state.version != course.version:
-            chapters = await store.chapters_of(self.tx, attempt.key)
-            return recompute(course, chapters, state.unattributed, state.last_at)
-        return state
-
-    async def _note_earlier(self, attempt: Attempt, chapter_id: str) -> None:
+    async def _note_earlier(self, key: store.CourseKey, chapter_id: str) -> None:
         """Add an audit line for a late event that proves an earlier completion (rule B9).
 
         The completion and its date stay as they are, and no job runs again.
         """
-        completion = await self.completions.find(self.tx, *attempt.key)
+        completion = await self.completions.find(self.tx, *key)
         if completion is not None:
             line = f"A late event shows the chapter {chapter_id} done earlier than was known."
             await self.completions.note(self.tx, completion.id, line)
 
-    async def _reset(self, pair: store.Pair, resets: Sequence[Event]) -> list[Touched]:
+    async def _reset(self, pair: store.Pair) -> list[Touched]:
         """Open new attempts and build the learner's course again from the ledger (rule B14)."""
-        course = self._current[pair[1]]
-        count = sum((event.user_id, event.course_id) == pair for event in resets)
-        windows = await open_attempts(self.tx, self._windows[pair], course, count)
-        return await rebuild(self.tx, pair, windows)
+        course, last_seq = self._current[pair[1]], self._last_seqs[pair]
+        windows = await open_attempts(
+            self.tx, self._windows[pair], course, self._resets[pair], last_seq
+        )
+        return await rebuild(self.tx, windows, last_seq)
 
     async def _keep_aside(self) -> None:
         """Keep quarantined events for replay and conflicting ones for inspection."""
@@ -387,42 +282,13 @@ class Batch:
             await quarantine.keep(self.tx, aside)
 
 
-def _merge(
-    attempt: Attempt, course_state: CourseState, chapter_id: str, state: ChapterState
-) -> bool:
-    """Merge a chapter's events, and add to the course what the chapter gained.
-
-    Return whether that moved the time at which a chapter of a completed course was done. A chapter
-    that the course no longer has is kept, and adds nothing (rule B11).
-    """
-    chapter = attempt.course.chapters.get(chapter_id)
-    before = copy(state)
-    for event in attempt.by_chapter[chapter_id]:
-        merge(state, event, chapter)
-    if chapter is None:
-        return False
-    was_satisfied = add_merged(course_state, chapter, before, state)
-    return (
-        was_satisfied
-        and attempt.enrolment.completed_at is not None
-        and (before.completed_at, before.passed_at) != (state.completed_at, state.passed_at)
-    )
+def _state(attempt: Attempt) -> CourseState:
+    """Return the course row, made new or recomputed for a new version if need be."""
+    state, course = attempt.state, attempt.course
+    if state is None:
+        return fresh(course)
+    return state if state.version == course.version else moved_to(course, state)
 
 
-def _quiz_rows(
-    key: store.ChapterKey, course: Course, events: Sequence[Event]
-) -> list[tuple[object, ...]]:
-    """Return the rows of quiz attempts that count, the latest report of each attempt only."""
-    chapter = course.chapters.get(key[3])
-    threshold = None if chapter is None else chapter.pass_threshold
-    latest: dict[str, Event] = {}
-    for event in events:
-        if event.quiz is None or not event.trusted:
-            continue
-        known = latest.get(event.quiz.attempt_id)
-        if known is None or (event.at, event.id) > (known.at, known.id):
-            latest[event.quiz.attempt_id] = event
-    return [
-        (*key, attempt_id, scaled_score(event), threshold, event.at, event.id)
-        for attempt_id, event in latest.items()
-    ]
+def _pair(attempt: Attempt) -> store.Pair:
+    return attempt.enrolment.user_id, attempt.enrolment.course_id

@@ -48,7 +48,7 @@ async def find_crossing(tx: Tx, touched: Touched, completions: Completions) -> C
     ``completedAt`` is the latest time among the events that satisfied its items (rule B9).
     """
     course = touched.course
-    states = await store.chapters_of(tx, touched.key)
+    states = touched.state.chapters
     attempts = []
     if any(chapter.pass_threshold is not None for chapter in course.chapters.values()):
         attempts = [QuizAttempt(*row) for row in await store.quizzes_of(tx, touched.key)]
@@ -123,8 +123,8 @@ async def _waiting_for(tx: Tx, crossing: Crossing) -> list[Touched]:
     asking = (await catalogue.dependents(tx, [crossing.course.id])).get(crossing.course.id)
     if not asking:
         return []
-    states = await store.courses(tx, [crossing.user_id])
-    pairs = {(crossing.user_id, course_id) for course_id in asking}
+    pairs = sorted({(crossing.user_id, course_id) for course_id in asking})
+    states, _ = await store.courses(tx, pairs)
     waiting = []
     for windows in (await catalogue.enrolments(tx, pairs)).values():
         enrolment = windows[-1]

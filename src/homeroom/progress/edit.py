@@ -12,9 +12,10 @@ from homeroom.catalogue.api import Course, EditPreview, Enrolment
 from homeroom.completion.api import Completions
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
+from homeroom.progress import store
 from homeroom.progress.crossing import Touched, find_crossing, maybe_complete
-from homeroom.progress.read import chapter_states, course_states, latest_enrolments
-from homeroom.progress.rollup import fresh, percent, recompute
+from homeroom.progress.read import latest_enrolments
+from homeroom.progress.rollup import fresh, moved_to, percent
 
 PAGE = 200
 """Small enough that no page keeps the event loop for long."""
@@ -28,14 +29,13 @@ async def rolled_up(tx: Tx, enrolments: Sequence[Enrolment], course: Course) -> 
     The enrolments name that version already. A learner without a row has done nothing.
     """
     keys = [(each.user_id, each.course_id, each.attempt) for each in enrolments]
-    states = await course_states(tx, keys)
-    chapters = await chapter_states(tx, keys)
+    states = await store.attempts(tx, keys)
     touched = []
     for enrolment, key in zip(enrolments, keys, strict=True):
         old = states.get(key)
         state = fresh(course)
         if old is not None:
-            state = recompute(course, chapters[key], old.unattributed, old.last_at)
+            state = moved_to(course, old)
         touched.append(Touched(enrolment, course, state, state.last_at))
     return touched
 
@@ -75,7 +75,7 @@ async def _compare(
     old_courses = await catalogue.courses_at(
         tx, {(each.course_id, each.version) for each in movers}
     )
-    old_states = await course_states(
+    old_states = await store.totals(
         tx, [(each.user_id, each.course_id, each.attempt) for each in movers]
     )
     moved = [replace(each, version=course.version) for each in movers]

@@ -116,6 +116,7 @@ class Event(msgspec.Struct, gc=False):
     received_at: int
     at: int
     body_hash: bytes
+    """What tells a repeat where the fields do not; empty where they do: see ``identity_of``."""
     metadata: str | None
     flags: int
     trusted: bool
@@ -249,12 +250,10 @@ def judge(sent: SentEvent | Rejected, sender: Sender, now: int) -> Event | Rejec
     progress = _basis_points(sent.progress)
     if kind is EventType.CHAPTER_COMPLETE:
         progress = FULL
-    event = Event(
+    return Event(
         sent.id, sent.user_id, sent.course_id, sent.chapter_id, kind, progress,
         sent.time_spent or 0, sent.quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
     )  # fmt: skip
-    event.body_hash = body_hash(event)
-    return event
 
 
 def _fault(sent: SentEvent, kind: EventType) -> Rejected | None:
@@ -301,12 +300,23 @@ def _canonical(metadata: Raw | UnsetType) -> str | None:
     return msgspec.json.encode(_any.decode(metadata), order="sorted").decode()
 
 
+def identity_of(event: Event) -> bytes:
+    """Return 16 bytes that tell a repeat of an event from a conflict with it (rule B1).
+
+    Worked out when an id comes twice, and not for every event: that is 1 us of each.
+    """
+    return event.body_hash or body_hash(event)
+
+
 def body_hash(event: Event) -> bytes:
-    """Return 16 bytes that tell a repeat of an event from a conflict with it."""
+    """Return 16 bytes that are the same for two events whose fields are."""
+    quiz = event.quiz
+    if quiz is not None:  # 9 and 9.0 are one score
+        quiz = SentQuiz(quiz.attempt_id, float(quiz.score), float(quiz.max_score))
     return hashlib.blake2b(
         _encode(
             (event.user_id, event.course_id, event.chapter_id, event.type, event.progress,
-             event.time_spent, event.occurred_at, event.metadata, event.quiz)
+             event.time_spent, event.occurred_at, event.metadata, quiz)
         ),
         digest_size=16,
     ).digest()  # fmt: skip

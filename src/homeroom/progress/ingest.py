@@ -15,8 +15,9 @@ from homeroom.completion.api import Completions
 from homeroom.db.database import Database, Lane
 from homeroom.db.group_commit import GroupCommit, Limits
 from homeroom.db.tx import Tx
-from homeroom.progress.batch import Batch, Verdict
+from homeroom.progress.batch import Batch
 from homeroom.progress.event import Event, Rejected
+from homeroom.progress.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

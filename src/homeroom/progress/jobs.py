@@ -21,7 +21,7 @@ from homeroom.jobs.api import LOW, Done, JobArgs, JobContext, Outcome, Registry,
 from homeroom.progress import edit, quarantine, store
 from homeroom.progress.crossing import Touched, complete
 from homeroom.progress.ingest import Ingest
-from homeroom.progress.read import course_states, latest_enrolments
+from homeroom.progress.read import latest_enrolments
 from homeroom.progress.readmit import readmit
 from homeroom.progress.rollup import fresh
 
@@ -109,7 +109,7 @@ class ProgressJobs:
         if enrolment.completed_at is not None or course.needs.isdisjoint(_BY_ENROLMENT):
             return
         key = (enrolment.user_id, course_id, enrolment.attempt)
-        state = (await course_states(tx, [key])).get(key) or fresh(course)
+        state = (await store.attempts(tx, [key])).get(key) or fresh(course)
         await complete(tx, [Touched(enrolment, course, state, tx.now)], self._completions)
 
     async def preview(self, tx: Tx, course: Course) -> EditPreview:
@@ -162,7 +162,7 @@ class ProgressJobs:
         ]
         await catalogue.update_enrolments(tx, behind)
         touched = await edit.rolled_up(tx, behind, course)
-        await store.save_courses(tx, {each.key: each.state for each in touched})
+        await store.save_courses(tx, [(each.key, each.state) for each in touched])
         for each in touched:
             tx.notify("progress", "/".join(each.key[:2]))
         finished = 0

@@ -12,9 +12,14 @@ import msgspec
 from homeroom.catalogue.api import Chapter
 from homeroom.progress.event import FULL, Event, EventType
 
+_HEARTBEAT = EventType.HEARTBEAT
 
-class ChapterState(msgspec.Struct, gc=False):
-    """What is known of one learner's chapter in one attempt. Times are microseconds UTC."""
+
+class ChapterState(msgspec.Struct, array_like=True, gc=False):
+    """What is known of one learner's chapter in one attempt. Times are microseconds UTC.
+
+    It is kept as a JSON array in this order: a new field comes last, with a default.
+    """
 
     progress: int = 0
     """Basis points."""
@@ -38,6 +43,23 @@ class ChapterState(msgspec.Struct, gc=False):
         return self.passed_at is not None
 
 
+def join(one: ChapterState, other: ChapterState) -> ChapterState:
+    """Return what two sets of events make of a chapter, from what each makes of it."""
+    return ChapterState(
+        one.progress if one.progress > other.progress else other.progress,
+        one.time_spent + other.time_spent,
+        _earliest(one.completed_at, other.completed_at),
+        _earliest(one.passed_at, other.passed_at),
+        one.last_at if one.last_at > other.last_at else other.last_at,
+    )
+
+
+def _earliest(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one if one < other else other
+
+
 def merge(state: ChapterState, event: Event, chapter: Chapter | None) -> None:
     """Let one event change a chapter's state in place.
 
@@ -49,7 +71,7 @@ def merge(state: ChapterState, event: Event, chapter: Chapter | None) -> None:
     if at > state.last_at:
         state.last_at = at
     progress = event.progress
-    if progress is not None and event.type is not EventType.HEARTBEAT:
+    if progress is not None and event.type is not _HEARTBEAT:
         if progress > state.progress:
             state.progress = progress
         if progress == FULL and (state.completed_at is None or at < state.completed_at):

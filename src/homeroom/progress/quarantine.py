@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from homeroom.db.tx import Row, Tx
-from homeroom.progress.event import Event
+from homeroom.progress.event import Event, identity_of
 
 CONFLICT = "conflict"
 
@@ -44,7 +44,7 @@ async def keep(tx: Tx, held: Sequence[tuple[Event, str]]) -> None:
     await tx.executemany(
         _INSERT,
         [
-            (event.id, event.body_hash, reason, event.user_id, event.course_id, event.chapter_id,
+            (event.id, identity_of(event), reason, event.user_id, event.course_id, event.chapter_id,
              msgspec.json.encode(event).decode(), event.received_at)
             for event, reason in held
         ],

@@ -17,22 +17,10 @@ from homeroom.progress.event import Event, EventType
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.quiz import QuizAttempt, by_chapter, score
 from homeroom.progress.replay import Projection, add, attempt_at, event_of
-from homeroom.progress.rollup import CourseState, fresh, is_satisfied, percent, recompute, share
+from homeroom.progress.rollup import CourseState, fresh, is_satisfied, moved_to, percent, share
 
 LEDGER_PAGE = 1_000
 _AFTER_ALL_ATTEMPTS = 2**31
-_COURSE_ROWS = (
-    "SELECT c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
-    " c.satisfied, c.time_spent, c.unattributed, c.last_at FROM {keys} AS k"
-    " JOIN course_progress AS c ON c.user_id = k.column1 AND c.course_id = k.column2"
-    " AND c.attempt = k.column3"
-)
-_CHAPTER_ROWS = (
-    "SELECT c.user_id, c.course_id, c.attempt, c.chapter_id, c.progress, c.time_spent,"
-    " c.completed_at, c.passed_at, c.last_at FROM {keys} AS k"
-    " JOIN chapter_progress AS c ON c.user_id = k.column1 AND c.course_id = k.column2"
-    " AND c.attempt = k.column3"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +83,6 @@ async def current_course(tx: Tx, course_id: str) -> Course:
     return course
 
 
-async def course_states(
-    tx: Tx, keys: Sequence[store.CourseKey]
-) -> dict[store.CourseKey, CourseState]:
-    """Return the course rows of some attempts."""
-    rows = await tx.fetch_keyed(_COURSE_ROWS, keys)
-    return {(row[0], row[1], row[2]): CourseState(*row[3:]) for row in rows}
-
-
-async def chapter_states(
-    tx: Tx, keys: Sequence[store.CourseKey]
-) -> dict[store.CourseKey, dict[str, ChapterState]]:
-    """Return the chapter rows of some attempts; an attempt without any has an empty dict."""
-    found: dict[store.CourseKey, dict[str, ChapterState]] = {key: {} for key in keys}
-    for row in await tx.fetch_keyed(_CHAPTER_ROWS, keys):
-        found[row[0], row[1], row[2]][row[3]] = ChapterState(*row[4:])
-    return found
-
-
 async def of_learner(tx: Tx, user_id: str, course_id: str) -> tuple[CourseLine, list[ChapterLine]]:
     """Return a learner's course and its chapters in the course's order.
 
@@ -129,15 +99,14 @@ async def of_learner(tx: Tx, user_id: str, course_id: str) -> tuple[CourseLine, 
     last = windows[-1]
     course = await catalogue.course_at(tx, course_id, last.version)
     key = (user_id, course_id, last.attempt)
-    state = (await course_states(tx, [key])).get(key)
-    chapters = await store.chapters_of(tx, key)
+    state = (await store.attempts(tx, [key])).get(key)
     if state is None:
         state = fresh(course)
     elif state.version != course.version:  # enrolled anew by hand in a version it was not kept for
-        state = recompute(course, chapters, state.unattributed, state.last_at)
+        state = moved_to(course, state)
     quizzes = by_chapter(QuizAttempt(*row) for row in await store.quizzes_of(tx, key))
     return _line(current, course, last, state, user_id, last.attempt), [
-        _chapter(course, each, chapters.get(each.id), quizzes.get(each.id, []))
+        _chapter(course, each, state.chapters.get(each.id), quizzes.get(each.id, []))
         for each in course.chapters.values()
     ]
 
@@ -205,7 +174,7 @@ async def learners(tx: Tx, course_id: str, after: str | None, count: int) -> lis
     enrolled = await latest_enrolments(tx, course_id, after, count)
     versions = await catalogue.courses_at(tx, {(course_id, each.version) for each in enrolled})
     keys = [(each.user_id, course_id, each.attempt) for each in enrolled]
-    states = await course_states(tx, keys)
+    states = await store.totals(tx, keys)
     lines = []
     for enrolment, key in zip(enrolled, keys, strict=True):
         course = versions[course_id, enrolment.version]
@@ -228,24 +197,22 @@ async def history(
         return []
     projections = {each.attempt: Projection() for each in windows}
     lines: list[HistoryLine] = []
-    seq = 0
-    while True:
-        rows = await store.ledger_of(tx, pair, seq, LEDGER_PAGE)
+    seqs = await store.ledger_seqs(tx, await store.last_seq(tx, pair))
+    for start in range(0, len(seqs), LEDGER_PAGE):
+        rows = await store.ledger_rows(tx, seqs[start : start + LEDGER_PAGE])
         courses = await catalogue.courses_at(tx, {(course_id, event_of(row)[1]) for row in rows})
         for row in rows:
-            seq = row[0]
             event, version = event_of(row)
             course = courses[course_id, version]
             attempt = attempt_at(windows, event.at).attempt
             projection = projections[attempt]
             if event.type is not EventType.PROGRESS_RESET:
                 add(projection, event, course)
-            if seq > after:
-                lines.append(_history_line(seq, event, course, attempt, projection))
+            if row[0] > after:
+                lines.append(_history_line(row[0], event, course, attempt, projection))
                 if len(lines) == count:
                     return lines
-        if len(rows) < LEDGER_PAGE:
-            return lines
+    return lines
 
 
 def _history_line(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from homeroom.db.database import Database
 from homeroom.progress import quarantine
-from homeroom.progress.batch import Status, Verdict
 from homeroom.progress.ingest import Ingest
+from homeroom.progress.verdict import Status, Verdict
 
 PAGE = 500
 

@@ -16,15 +16,16 @@ from homeroom.progress.replay import Projection, event_of, replay
 
 
 async def open_attempts(
-    tx: Tx, windows: Sequence[Enrolment], course: Course, count: int
+    tx: Tx, windows: Sequence[Enrolment], course: Course, count: int, last_seq: int
 ) -> list[Enrolment]:
     """Open ``count`` more attempts and return all, each from the time of its reset on.
 
     Resets may arrive in any order: attempt n + 1 opens at the n-th reset by time, so that every
-    order of arrival gives the same windows. The ledger holds the resets already.
+    order of arrival gives the same windows. The ledger, of which ``last_seq`` is the learner's
+    latest row, holds the resets already.
     """
     first = windows[0]
-    rows = await store.ledger_of(tx, (first.user_id, first.course_id))
+    rows = await store.ledger_of(tx, last_seq)
     resets = sorted(
         event.at for event, _ in map(event_of, rows) if event.type is EventType.PROGRESS_RESET
     )
@@ -46,19 +47,21 @@ async def open_attempts(
 
 
 async def project(
-    tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]
+    tx: Tx, windows: Sequence[Enrolment], last_seq: int
 ) -> tuple[dict[int, Projection], dict[int, Course]]:
     """Return what the ledger says of a learner's course by attempt, and the course by version."""
-    rows = await store.ledger_of(tx, pair)
+    rows = await store.ledger_of(tx, last_seq)
     versions = {event_of(row)[1] for row in rows} | {each.version for each in windows}
-    found = await catalogue.courses_at(tx, {(pair[1], version) for version in versions})
+    course_id = windows[0].course_id
+    found = await catalogue.courses_at(tx, {(course_id, version) for version in versions})
     courses = {version: course for (_, version), course in found.items()}
     return replay(rows, windows, courses.__getitem__), courses
 
 
-async def rebuild(tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]) -> list[Touched]:
+async def rebuild(tx: Tx, windows: Sequence[Enrolment], last_seq: int) -> list[Touched]:
     """Replace a learner's rolled-up rows by what the ledger says; return what may be finished."""
-    projections, courses = await project(tx, pair, windows)
+    projections, courses = await project(tx, windows, last_seq)
+    pair = windows[0].user_id, windows[0].course_id
     await store.forget_projection(tx, pair)
     touched, changed = [], []
     for enrolment in windows:
@@ -66,9 +69,6 @@ async def rebuild(tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]) -> lis
         course = courses[enrolment.version]
         state = projection.course_state(course)
         key = (*pair, enrolment.attempt)
-        await store.save_chapters(
-            tx, {(*key, id): chapter for id, chapter in projection.chapters.items()}
-        )
         await store.save_quizzes(
             tx,
             [
@@ -84,7 +84,7 @@ async def rebuild(tx: Tx, pair: store.Pair, windows: Sequence[Enrolment]) -> lis
                 for quiz, event_id in projection.quizzes.values()
             ],
         )
-        await store.save_courses(tx, {key: state})
+        await store.save_courses(tx, [(key, state)])
         if projection.events and enrolment.status == "registered":
             enrolment = replace(enrolment, status="in_progress")
             changed.append(enrolment)

@@ -6,7 +6,7 @@ the projection against the ledger, and to explain which event made which percent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -33,15 +33,22 @@ class Projection:
     """By chapter and attempt id: the attempt and the event that reported it."""
     unattributed: int = 0
     last_at: int = 0
+    last_seq: int = 0
     events: int = 0
 
     def course_state(self, course: Course) -> CourseState:
         """Roll the chapters up for a course version."""
-        return recompute(course, self.chapters, self.unattributed, self.last_at)
+        return recompute(
+            course,
+            self.chapters,
+            unattributed=self.unattributed,
+            last_at=self.last_at,
+            last_seq=self.last_seq,
+        )
 
 
 def event_of(row: Row) -> tuple[Event, int]:
-    """Return a ledger row (``store.ledger_of``) as an event and the course version it was under."""
+    """Return a ledger row (``seq`` first) as an event and the course version it was under."""
     flags = row[15]
     odd = flags & (Flag.FUTURE | Flag.ANCIENT)
     occurred_at, received_at = row[9], row[10]
@@ -91,21 +98,10 @@ def replay(
 ) -> dict[int, Projection]:
     """Return what the ledger rows of one learner's course say, by attempt."""
     projections = {enrolment.attempt: Projection() for enrolment in windows}
-    for event, version in map(event_of, rows):
+    for row in rows:
+        event, version = event_of(row)
+        projection = projections[attempt_at(windows, event.at).attempt]
+        projection.last_seq = row[0]
         if event.type is not EventType.PROGRESS_RESET:
-            enrolment = attempt_at(windows, event.at)
-            add(projections[enrolment.attempt], event, course_at(version))
+            add(projection, event, course_at(version))
     return projections
-
-
-def steps(
-    rows: Iterable[Row], windows: Sequence[Enrolment], course_at: CourseAt
-) -> Iterator[tuple[Event, int, CourseState, Course]]:
-    """Yield every event with its attempt and the course state that it led to, in recorded order."""
-    projections = {enrolment.attempt: Projection() for enrolment in windows}
-    for event, version in map(event_of, rows):
-        enrolment = attempt_at(windows, event.at)
-        if event.type is not EventType.PROGRESS_RESET:
-            add(projections[enrolment.attempt], event, course_at(version))
-        course = course_at(version)
-        yield event, enrolment.attempt, projections[enrolment.attempt].course_state(course), course

@@ -17,7 +17,7 @@ from homeroom.progress.event import FULL
 from homeroom.progress.merge import ChapterState
 
 
-class CourseState(msgspec.Struct, gc=False):
+class CourseState(msgspec.Struct):
     """One learner's course in one attempt, kept by adding what each commit changed."""
 
     version: int
@@ -31,6 +31,10 @@ class CourseState(msgspec.Struct, gc=False):
     """Seconds: all chapters' time, plus time that no chapter was named for."""
     unattributed: int = 0
     last_at: int = 0
+    last_seq: int = 0
+    """The latest ledger row of the attempt, from which those before it are followed."""
+    chapters: dict[str, ChapterState] = {}
+    """By chapter id, those that an event spoke of; also what the version no longer has."""
 
 
 class Share(NamedTuple):
@@ -80,13 +84,24 @@ def add_merged(
 
 
 def recompute(
-    course: Course, chapters: Mapping[str, ChapterState], unattributed: int, last_at: int
+    course: Course,
+    chapters: Mapping[str, ChapterState],
+    *,
+    unattributed: int = 0,
+    last_at: int = 0,
+    last_seq: int = 0,
 ) -> CourseState:
     """Return the course state from all chapter states; what ``add_change`` keeps must equal it.
 
     ``last_at`` is the latest time of events without a chapter.
     """
-    state = CourseState(version=course.version, unattributed=unattributed, last_at=last_at)
+    state = CourseState(
+        version=course.version,
+        unattributed=unattributed,
+        last_at=last_at,
+        last_seq=last_seq,
+        chapters=dict(chapters),
+    )
     state.time_spent = unattributed + sum(chapter.time_spent for chapter in chapters.values())
     nothing, untouched = Share(0, satisfied=False), ChapterState()
     for id, chapter in course.chapters.items():
@@ -98,7 +113,18 @@ def recompute(
 
 def fresh(course: Course) -> CourseState:
     """Return the state of a learner who has done nothing yet."""
-    return recompute(course, {}, 0, 0)
+    return recompute(course, {})
+
+
+def moved_to(course: Course, old: CourseState) -> CourseState:
+    """Return what an attempt's chapters make of another version of its course."""
+    return recompute(
+        course,
+        old.chapters,
+        unattributed=old.unattributed,
+        last_at=old.last_at,
+        last_seq=old.last_seq,
+    )
 
 
 def satisfied_at(chapter: Chapter, state: ChapterState) -> int | None:

@@ -11,10 +11,10 @@ from homeroom.catalogue import api as catalogue
 from homeroom.db.database import Database
 from homeroom.db.id import new_id
 from homeroom.errors import Conflict, Forbidden, Invalid, NotFound
-from homeroom.progress.batch import Status, Verdict
 from homeroom.progress.event import EventType, Rejected, Sender, SentEvent, body_hash, judge
 from homeroom.progress.ingest import Ingest
 from homeroom.progress.read import current_course
+from homeroom.progress.verdict import Status, Verdict
 
 
 class NotEnrolled(Forbidden):

@@ -6,7 +6,7 @@ key order, so that neighbours share pages and no two writers can deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import (
@@ -30,8 +30,6 @@ Pair = tuple[str, str]
 """User id and course id."""
 CourseKey = tuple[str, str, int]
 """User id, course id and attempt."""
-ChapterKey = tuple[str, str, int, str]
-"""User id, course id, attempt and chapter id."""
 
 progress_event = Table(
     "progress_event",
@@ -53,36 +51,10 @@ progress_event = Table(
     Column("metadata", Text),
     Column("flags", Integer, nullable=False),
 )
-
-ledger_part = Table(
-    "ledger_part",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("course_id", Text, primary_key=True),
-    Column("first_seq", Integer, primary_key=True),
-    Column("last_seq", Integer, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""Where in the ledger a learner's course is: the first and last ``seq`` of each commit.
-
-An index of the ledger by learner held a row an event, in an order that has nothing to do with that
-of the ledger: it was a fourth of what a commit wrote and of its time (decision 0009).
+"""The ledger. ``previous`` is the ``seq`` of the same learner's row in the same course before it,
+None in the first: by that chain, from ``course_progress.last_seq`` on, a learner's rows are found.
+An index by learner would be a fourth of what a commit writes (decision 0011).
 """
-
-chapter_progress = Table(
-    "chapter_progress",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("course_id", Text, primary_key=True),
-    Column("attempt", Integer, primary_key=True),
-    Column("chapter_id", Text, primary_key=True),
-    Column("progress", Integer, nullable=False),
-    Column("time_spent", BigInteger, nullable=False),
-    Column("completed_at", BigInteger),
-    Column("passed_at", BigInteger),
-    Column("last_at", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
 
 course_progress = Table(
     "course_progress",
@@ -97,9 +69,12 @@ course_progress = Table(
     Column("time_spent", BigInteger, nullable=False),
     Column("unattributed", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
-    Index(None, "course_id", "user_id"),
-    sqlite_with_rowid=False,
+    Column("last_seq", BigInteger, nullable=False),
+    Column("chapters", Text, nullable=False),
 )
+"""A learner's attempt at a course with all its chapters: what one request changes is one row
+(decision 0011). ``chapters`` is a JSON object of ``ChapterState`` by chapter id.
+"""
 
 quiz_attempt = Table(
     "quiz_attempt",
@@ -137,25 +112,18 @@ _EVENT_COLUMNS = (
     " received_at, course_version, attempt, body_hash, metadata, flags"
 )
 _INSERT_EVENT = (
-    f"INSERT INTO progress_event ({_EVENT_COLUMNS})"  # constants only
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-)
-_INSERT_CHAPTER = (
-    "INSERT INTO chapter_progress (user_id, course_id, attempt, chapter_id, progress, time_spent,"
-    " completed_at, passed_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (user_id, course_id, attempt, chapter_id) DO UPDATE SET"
-    " progress = excluded.progress, time_spent = excluded.time_spent,"
-    " completed_at = excluded.completed_at, passed_at = excluded.passed_at,"
-    " last_at = excluded.last_at"
+    f"INSERT INTO progress_event (seq, {_EVENT_COLUMNS}, previous)"  # constants only
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_COURSE = (
     "INSERT INTO course_progress (user_id, course_id, attempt, version, weighted_sum,"
-    " required_satisfied, satisfied, time_spent, unattributed, last_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " required_satisfied, satisfied, time_spent, unattributed, last_at, last_seq, chapters)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (user_id, course_id, attempt) DO UPDATE SET version = excluded.version,"
     " weighted_sum = excluded.weighted_sum, required_satisfied = excluded.required_satisfied,"
     " satisfied = excluded.satisfied, time_spent = excluded.time_spent,"
-    " unattributed = excluded.unattributed, last_at = excluded.last_at"
+    " unattributed = excluded.unattributed, last_at = excluded.last_at,"
+    " last_seq = excluded.last_seq, chapters = excluded.chapters"
 )
 _INSERT_QUIZ = (
     "INSERT INTO quiz_attempt (user_id, course_id, attempt, chapter_id, attempt_id, scaled,"
@@ -165,109 +133,128 @@ _INSERT_QUIZ = (
     " event_id = excluded.event_id"
     " WHERE (excluded.at, excluded.event_id) > (quiz_attempt.at, quiz_attempt.event_id)"
 )
-_LEDGER = (
-    f"SELECT e.seq, {', '.join('e.' + name for name in _EVENT_COLUMNS.split(', '))}"
-    # The parts are read first, whatever the planner thinks of them.
-    " FROM ledger_part AS p CROSS JOIN progress_event AS e"
-    " WHERE p.user_id = ? AND p.course_id = ? AND p.last_seq > ? AND e.seq > ?"
-    " AND e.seq BETWEEN p.first_seq AND p.last_seq"
-    " AND e.user_id = p.user_id AND e.course_id = p.course_id ORDER BY e.seq LIMIT ?"
+_CHAIN = (
+    "WITH RECURSIVE chain (seq, previous) AS"
+    " (SELECT seq, previous FROM progress_event WHERE seq = ? UNION ALL"
+    " SELECT e.seq, e.previous FROM chain JOIN progress_event AS e ON e.seq = chain.previous)"
+    " SELECT seq FROM chain ORDER BY seq"
 )
-_PARTS_SINCE = (
-    "SELECT user_id, course_id, min(seq), max(seq) FROM progress_event WHERE seq > ?"
-    " GROUP BY user_id, course_id"
-)
-_INSERT_PART = (
-    "INSERT INTO ledger_part (user_id, course_id, first_seq, last_seq) VALUES (?, ?, ?, ?)"
-)
-_FIND_CHAPTERS = (
-    "SELECT c.user_id, c.course_id, c.attempt, c.chapter_id, c.progress, c.time_spent,"
-    " c.completed_at, c.passed_at, c.last_at FROM {keys} AS k JOIN chapter_progress AS c"
-    " ON c.user_id = k.column1 AND c.course_id = k.column2 AND c.attempt = k.column3"
-    " AND c.chapter_id = k.column4"
+_LEDGER = f"SELECT seq, {_EVENT_COLUMNS} FROM progress_event"  # constants only
+_IN = {
+    "sqlite": "(SELECT value FROM json_each(?))",
+    "postgresql": "(SELECT jsonb_array_elements_text(CAST(? AS JSONB)))",
+}
+_INTEGERS_IN = {
+    "sqlite": _IN["sqlite"],
+    "postgresql": "(SELECT CAST(jsonb_array_elements_text(CAST(? AS JSONB)) AS BIGINT))",
+}
+_FIND_IDS = "SELECT e.id FROM {keys} AS k CROSS JOIN progress_event AS e WHERE e.id = k.column1"
+_STATE = (
+    "c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
+    " c.satisfied, c.time_spent, c.unattributed, c.last_at, c.last_seq"
 )
 _FIND_COURSES = (
-    "SELECT c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
-    " c.satisfied, c.time_spent, c.unattributed, c.last_at"
-    " FROM {keys} AS k JOIN course_progress AS c ON c.user_id = k.column1"
+    f"SELECT k.column2 AS wanted, {_STATE},"  # constants only
+    " CASE WHEN c.course_id = k.column2 THEN c.chapters ELSE '{}' END AS chapters_json"
+    " FROM {keys} AS k CROSS JOIN course_progress AS c WHERE c.user_id = k.column1"
 )
+_FIND_ATTEMPTS = (
+    f"SELECT c.course_id AS wanted, {_STATE}, c.chapters AS chapters_json"  # constants only
+    " FROM {keys} AS k CROSS JOIN course_progress AS c WHERE c.user_id = k.column1"
+    " AND c.course_id = k.column2 AND c.attempt = k.column3"
+)
+_FIND_TOTALS = _FIND_ATTEMPTS.replace("c.chapters AS", "'{}' AS")
+
+
+class _CourseRow(msgspec.Struct, array_like=True):
+    wanted: str
+    user_id: str
+    course_id: str
+    attempt: int
+    version: int
+    weighted_sum: int
+    required_satisfied: int
+    satisfied: int
+    time_spent: int
+    unattributed: int
+    last_at: int
+    last_seq: int
+    chapters: dict[str, ChapterState]
+
+    @property
+    def key(self) -> CourseKey:
+        return self.user_id, self.course_id, self.attempt
+
+    def state(self) -> CourseState:
+        return CourseState(
+            self.version, self.weighted_sum, self.required_satisfied, self.satisfied,
+            self.time_spent, self.unattributed, self.last_at, self.last_seq, self.chapters,
+        )  # fmt: skip
 
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-async def insert_events(tx: Tx, rows: Sequence[Sequence[object]]) -> set[str]:
-    """Insert ledger rows and return the ids of those that the ledger had already.
+async def known_ids(tx: Tx, ids: Iterable[str]) -> set[str]:
+    """Return those of some event ids that the ledger has.
 
-    The unique constraint decides, not a look beforehand (rule B2). ``rows`` hold no id twice.
+    It spares a commit the failure of the unique constraint, which is what decides (rule B2).
     """
-    [[before]] = await tx.fetch("SELECT coalesce(max(seq), 0) FROM progress_event")
-    count = await tx.executemany(_INSERT_EVENT, rows)
-    await tx.executemany(_INSERT_PART, await tx.fetch(_PARTS_SINCE, (before,)))
-    if count == len(rows):
-        return set()
-    added = await tx.fetch("SELECT id FROM progress_event WHERE seq > ?", (before,))
-    return {str(row[0]) for row in rows} - {id for (id,) in added}
+    return {id for (id,) in await tx.fetch_keyed(_FIND_IDS, [(id,) for id in ids])}
 
 
-async def stored_hashes(tx: Tx, ids: Iterable[str]) -> dict[str, bytes]:
-    """Return the body hash of each id that the ledger has."""
-    rows = await tx.fetch(
-        "SELECT id, body_hash FROM progress_event WHERE id IN (SELECT value FROM json_each(?))",
-        (_json(sorted(ids)),),
-    )
-    return {id: bytes(body_hash) for id, body_hash in rows}
+async def take_seqs(tx: Tx, count: int) -> Sequence[int]:
+    """Return ``count`` places in the ledger, in rising order, for rows of this transaction."""
+    [[last]] = await tx.fetch("SELECT coalesce(max(seq), 0) FROM progress_event")
+    return range(last + 1, last + count + 1)
 
 
-async def chapters(tx: Tx, keys: Sequence[ChapterKey]) -> dict[ChapterKey, ChapterState]:
-    """Return the chapters that have a row, for any number of keys in one statement."""
-    rows = await tx.fetch_keyed(_FIND_CHAPTERS, keys)
-    return {(row[0], row[1], row[2], row[3]): ChapterState(*row[4:]) for row in rows}
+async def insert_events(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
+    """Insert ledger rows (``event_row``) whose ids the ledger does not have."""
+    await tx.executemany(_INSERT_EVENT, rows)
 
 
-async def chapters_of(tx: Tx, key: CourseKey) -> dict[str, ChapterState]:
-    """Return all chapters of one learner's attempt at a course, by chapter id."""
-    rows = await tx.fetch(
-        "SELECT chapter_id, progress, time_spent, completed_at, passed_at, last_at"
-        " FROM chapter_progress WHERE user_id = ? AND course_id = ? AND attempt = ?",
-        key,
-    )
-    return {row[0]: ChapterState(*row[1:]) for row in rows}
+async def events_by_id(tx: Tx, ids: Iterable[str]) -> list[Row]:
+    """Return the ledger rows of some event ids, ``seq`` first."""
+    return await tx.fetch(f"{_LEDGER} WHERE id IN {_IN[tx.dialect]}", (_json(sorted(ids)),))
 
 
-async def courses(tx: Tx, users: Collection[str]) -> dict[CourseKey, CourseState]:
-    """Return the states of all courses and attempts of some learners."""
-    rows = await tx.fetch_keyed(_FIND_COURSES, [(user,) for user in sorted(users)])
-    return {(row[0], row[1], row[2]): CourseState(*row[3:]) for row in rows}
+async def courses(
+    tx: Tx, pairs: Sequence[Pair]
+) -> tuple[dict[CourseKey, CourseState], dict[Pair, list[int]]]:
+    """Return all attempts of some learners' courses, and when each was last active elsewhere."""
+    states: dict[CourseKey, CourseState] = {}
+    elsewhere: dict[Pair, list[int]] = {}
+    for row in await tx.fetch_as(_CourseRow, _FIND_COURSES, pairs):
+        if row.course_id == row.wanted:
+            states[row.key] = row.state()
+        else:
+            elsewhere.setdefault((row.user_id, row.wanted), []).append(row.last_at)
+    return states, elsewhere
 
 
-async def save_chapters(tx: Tx, states: dict[ChapterKey, ChapterState]) -> None:
-    """Write chapters, in key order."""
-    await tx.executemany(
-        _INSERT_CHAPTER,
-        [
-            (*key, state.progress, state.time_spent, state.completed_at, state.passed_at,
-             state.last_at)
-            for key, state in sorted(states.items(), key=_by_key)
-        ],
-    )  # fmt: skip
+async def attempts(tx: Tx, keys: Sequence[CourseKey]) -> dict[CourseKey, CourseState]:
+    """Return the states of some attempts."""
+    return {row.key: row.state() for row in await tx.fetch_as(_CourseRow, _FIND_ATTEMPTS, keys)}
 
 
-async def save_courses(tx: Tx, states: dict[CourseKey, CourseState]) -> None:
-    """Write course states, in key order."""
+async def totals(tx: Tx, keys: Sequence[CourseKey]) -> dict[CourseKey, CourseState]:
+    """Return the states of some attempts without their chapters."""
+    return {row.key: row.state() for row in await tx.fetch_as(_CourseRow, _FIND_TOTALS, keys)}
+
+
+async def save_courses(tx: Tx, states: Iterable[tuple[CourseKey, CourseState]]) -> None:
+    """Write course states, which come in key order."""
     await tx.executemany(
         _INSERT_COURSE,
         [
             (*key, state.version, state.weighted_sum, state.required_satisfied, state.satisfied,
-             state.time_spent, state.unattributed, state.last_at)
-            for key, state in sorted(states.items(), key=_by_key)
+             state.time_spent, state.unattributed, state.last_at, state.last_seq,
+             _json(state.chapters))
+            for key, state in states
         ],
     )  # fmt: skip
-
-
-def _by_key(item: tuple[tuple[object, ...], object]) -> tuple[object, ...]:
-    return item[0]
 
 
 async def save_quizzes(tx: Tx, rows: Sequence[Row]) -> None:
@@ -286,25 +273,47 @@ async def quizzes_of(tx: Tx, key: CourseKey) -> list[Row]:
 
 async def forget_projection(tx: Tx, pair: Pair) -> None:
     """Drop what is rolled up for one learner's course, before it is built again from the ledger."""
-    for table in ("chapter_progress", "course_progress", "quiz_attempt"):
+    for table in ("course_progress", "quiz_attempt"):
         await tx.execute(
             f"DELETE FROM {table} WHERE user_id = ? AND course_id = ?", pair
         )  # constants only
 
 
-def event_row(event: Event, course_version: int, attempt: int) -> tuple[object, ...]:
+def event_row(
+    seq: int, previous: int | None, event: Event, course_version: int, attempt: int
+) -> tuple[object, ...]:
     """Return an event as a ledger row."""
     quiz = None if event.quiz is None else _json(event.quiz)
     return (
-        event.id, event.user_id, event.course_id, event.chapter_id, event.type.value,
+        # `_value_`: the driver takes several times longer over a subclass of `str`.
+        seq, event.id, event.user_id, event.course_id, event.chapter_id, event.type._value_,
         event.progress, event.time_spent, quiz, event.occurred_at, event.received_at,
-        course_version, attempt, event.body_hash, event.metadata, event.flags,
+        course_version, attempt, event.body_hash, event.metadata, event.flags, previous,
     )  # fmt: skip
 
 
-async def ledger_of(tx: Tx, pair: Pair, after: int = 0, limit: int = 1_000_000) -> list[Row]:
-    """Return one learner's ledger rows of a course in recorded order, ``seq`` first."""
-    return await tx.fetch(
-        _LEDGER,
-        (*pair, after, after, limit),
+async def last_seq(tx: Tx, pair: Pair) -> int:
+    """Return the latest ledger row of a learner's course; 0 where there is none."""
+    [[seq]] = await tx.fetch(
+        "SELECT coalesce(max(last_seq), 0) FROM course_progress"
+        " WHERE user_id = ? AND course_id = ?",
+        pair,
     )
+    return int(seq)
+
+
+async def ledger_seqs(tx: Tx, last: int) -> list[int]:
+    """Return the places of a learner's course in the ledger, in recorded order, up to ``last``."""
+    return [seq for (seq,) in await tx.fetch(_CHAIN, (last,))]
+
+
+async def ledger_rows(tx: Tx, seqs: Sequence[int]) -> list[Row]:
+    """Return the ledger rows at some places in recorded order, ``seq`` first."""
+    return await tx.fetch(
+        f"{_LEDGER} WHERE seq IN {_INTEGERS_IN[tx.dialect]} ORDER BY seq", (_json(list(seqs)),)
+    )
+
+
+async def ledger_of(tx: Tx, last: int) -> list[Row]:
+    """Return a learner's whole ledger of a course in recorded order, up to its row ``last``."""
+    return await ledger_rows(tx, await ledger_seqs(tx, last))

@@ -148,7 +148,7 @@ def test_percent_is_weighted_over_required_chapters_and_rounded_down() -> None:
         chapter("d", move_on=MoveOn.NOT_APPLICABLE),
     )
     states = {"a": ChapterState(5_000), "c": ChapterState(10_000, completed_at=1)}
-    state = recompute(whole, states, 0, 0)
+    state = recompute(whole, states)
     assert percent(whole, state) == 1_666
     assert (state.satisfied, state.required_satisfied) == (2, 0)
 
@@ -157,17 +157,17 @@ def test_percent_reaches_100_only_when_everything_required_is_satisfied() -> Non
     # The second chapter weighs so little that rounding alone would hide it.
     whole = course(chapter("a", weight=10_000_000_000), chapter("b", weight=1))
     done = {"a": ChapterState(10_000, completed_at=1)}
-    assert percent(whole, recompute(whole, done, 0, 0)) == 9_999
+    assert percent(whole, recompute(whole, done)) == 9_999
     nothing_weighs = course(chapter("a", weight=10_000), chapter("b", weight=0))
-    assert percent(nothing_weighs, recompute(nothing_weighs, done, 0, 0)) == 9_999
+    assert percent(nothing_weighs, recompute(nothing_weighs, done)) == 9_999
     both = {**done, "b": ChapterState(10_000, completed_at=1)}
-    assert percent(whole, recompute(whole, both, 0, 0)) == 10_000
+    assert percent(whole, recompute(whole, both)) == 10_000
 
 
 def test_a_chapter_that_the_version_lacks_counts_its_time_and_nothing_else() -> None:
     whole = course(chapter("a"))
     states = {"gone": ChapterState(10_000, 30, 1, None, 40), "a": ChapterState(2_500, 5)}
-    state = recompute(whole, states, 7, 3)
+    state = recompute(whole, states, unattributed=7, last_at=3)
     assert percent(whole, state) == 2_500
     assert (state.satisfied, state.time_spent, state.last_at) == (0, 42, 40)
 

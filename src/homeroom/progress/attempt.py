@@ -1,0 +1,124 @@
+"""One learner's attempt at a course, and what the events of one commit add to it (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from homeroom.catalogue.api import Course, Enrolment
+from homeroom.progress.event import Event, EventType, Flag
+from homeroom.progress.merge import ChapterState, join, merge, scaled_score
+from homeroom.progress.rollup import CourseState, add_merged
+
+SECOND = 1_000_000
+TIME_TOLERANCE = 5 * SECOND
+"""How much longer than the wall clock a reported time may be before it is flagged."""
+_IMPLAUSIBLE, _TWO_COURSES = int(Flag.IMPLAUSIBLE_TIME), int(Flag.TWO_COURSES)
+_RESET = EventType.PROGRESS_RESET
+_UNTOUCHED = ChapterState()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One learner's attempt at a course, as far as one commit reads and changes it."""
+
+    enrolment: Enrolment
+    course: Course
+    """In the version of the attempt."""
+    state: CourseState | None
+    """The course row; None where the learner has none yet."""
+    last_at: int
+    """The latest event known, for judging reported times."""
+    is_new: bool = False
+    moved: bool = False
+    last_event_at: int = 0
+    last_seq: int = 0
+    """The latest ledger row of this commit; 0: it has no event of this attempt."""
+    changes: dict[str, ChapterState] = field(default_factory=dict)
+    """What this commit's events alone make of each chapter."""
+    quizzes: list[Event] = field(default_factory=list)
+    """Quiz attempts that count."""
+    unattributed: int = 0
+
+    def odd_time(self, event: Event, others: Sequence[int]) -> int:
+        """Return the flags of an event whose time spent is implausible; nothing is trimmed (B4).
+
+        ``others`` are the times at which the learner was last active in other courses.
+        """
+        flags, at = 0, event.at
+        began = at - event.time_spent * SECOND + TIME_TOLERANCE
+        if began < self.last_at <= at:
+            flags = _IMPLAUSIBLE
+        for other_at in others:
+            if began < other_at <= at:
+                flags |= _TWO_COURSES
+        return flags
+
+    def take(self, event: Event, seq: int) -> None:
+        """Let an event change what this commit adds; ``seq`` is its place in the ledger."""
+        at = event.at
+        if at > self.last_event_at:
+            self.last_event_at = at
+            if at > self.last_at:
+                self.last_at = at
+        self.last_seq = seq
+        chapter_id = event.chapter_id
+        if event.type is _RESET:
+            return
+        if chapter_id is None:
+            self.unattributed += event.time_spent
+            return
+        change = self.changes.get(chapter_id)
+        if change is None:
+            change = self.changes[chapter_id] = ChapterState()
+        merge(change, event, self.course.chapters.get(chapter_id))
+        if event.quiz is not None and event.trusted:
+            self.quizzes.append(event)
+
+    def add_to(self, state: CourseState) -> list[str]:
+        """Add this commit's changes to the course's state.
+
+        Return the chapters of a completed course that turn out to have been done at another time.
+        A chapter that the course no longer has is kept, and adds nothing (rule B11).
+        """
+        state.unattributed += self.unattributed
+        state.time_spent += self.unattributed
+        state.last_at = max(state.last_at, self.last_event_at)
+        state.last_seq = self.last_seq
+        completed, earlier = self.enrolment.completed_at is not None, []
+        chapters = self.course.chapters
+        for id, change in self.changes.items():
+            after = change
+            before = state.chapters.get(id)
+            if before is None:
+                before = _UNTOUCHED
+            else:
+                after = join(before, change)
+            state.chapters[id] = after
+            state.time_spent += change.time_spent
+            chapter = chapters.get(id)
+            if chapter is not None and add_merged(state, chapter, before, after) and completed:
+                was, now = before, after
+                if (was.completed_at, was.passed_at) != (now.completed_at, now.passed_at):
+                    earlier.append(id)
+        return earlier
+
+    def quiz_rows(self) -> list[tuple[object, ...]]:
+        """Return the rows of quiz attempts that count, the latest report of each attempt only."""
+        latest: dict[tuple[str | None, str], Event] = {}
+        for event in self.quizzes:
+            assert event.quiz is not None
+            key = event.chapter_id, event.quiz.attempt_id
+            known = latest.get(key)
+            if known is None or (event.at, event.id) > (known.at, known.id):
+                latest[key] = event
+        rows: list[tuple[object, ...]] = []
+        for (chapter_id, attempt_id), event in latest.items():
+            chapter = self.course.chapters.get(chapter_id or "")
+            threshold = None if chapter is None else chapter.pass_threshold
+            enrolment = self.enrolment
+            rows.append(
+                (enrolment.user_id, enrolment.course_id, enrolment.attempt, chapter_id, attempt_id,
+                 scaled_score(event), threshold, event.at, event.id)
+            )  # fmt: skip
+        return rows
