@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import aiosqlite
 import msgspec
 
+from homeroom.db import turn
 from homeroom.db.chunk import keyed, multi_row
 from homeroom.db.database import Unit
 from homeroom.db.statement import render
@@ -74,6 +75,10 @@ def _execute_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Seque
     for statement, values in multi_row(sql, rows):
         changed += connection.execute(statement, values).rowcount
     return changed
+
+
+def _fetch(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Row]:
+    return connection.execute(sql, values).fetchall()
 
 
 def _fetch_as(
@@ -190,14 +195,14 @@ class DrivenTx(Tx):
         """Run a statement and return how many rows it changed."""
         sql, bound = render(statement, values)
         with mapped():
-            return self._live().execute(sql, bound).rowcount
+            return turn.lend(self._live().execute, sql, bound).rowcount
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for every row of values and return how many rows changed."""
         if not rows:
             return 0
         with mapped():
-            return _execute_rows(self._live(), sql, rows)
+            return turn.lend(_execute_rows, self._live(), sql, rows)
 
     async def fetch_as(
         self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
@@ -206,13 +211,13 @@ class DrivenTx(Tx):
         if not keys:
             return []
         with mapped():
-            return _fetch_as(self._live(), of, sql, keys)
+            return turn.lend(_fetch_as, self._live(), of, sql, keys)
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
         sql, bound = render(statement, values)
         with mapped():
-            return self._live().execute(sql, bound).fetchall()
+            return turn.lend(_fetch, self._live(), sql, bound)
 
 
 class Series:
@@ -253,20 +258,22 @@ class Series:
         with mapped():
             # An interrupt that comes just before a statement begins is forgotten by SQLite.
             self._connection.set_progress_handler(self._is_stopped, STEPS_BETWEEN_LOOKS)
+            turn.take()
             try:
                 while (unit := following()) is not None:
                     self._run(unit)
                     if self._is_wanted():
                         return
             finally:
+                turn.give()
                 self._connection.set_progress_handler(None, 0)
 
     def _run(self, unit: Unit[Any]) -> None:
         tx = DrivenTx(self, self._now())
         try:
-            self.live().execute("BEGIN IMMEDIATE")
+            turn.lend(self.live().execute, "BEGIN IMMEDIATE")
             result = _run_through(unit.work(tx))
-            self.live().execute("COMMIT")
+            turn.lend(self.live().execute, "COMMIT")
         finally:
             # After an error; a full disk or an interrupt may have rolled it back already.
             if self._connection.in_transaction:

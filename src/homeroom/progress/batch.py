@@ -273,6 +273,8 @@ class Batch:
 
     async def _keep_aside(self) -> None:
         """Keep quarantined events for replay and conflicting ones for inspection."""
+        if self.verdicts.count(ACCEPTED) == len(self.verdicts):
+            return
         aside = [
             (event, verdict.code or "")
             for event, verdict in zip(self.events, self.verdicts, strict=True)

@@ -8,7 +8,6 @@ flagged. A fault in one event never fails its neighbours.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntFlag, StrEnum
@@ -55,6 +54,12 @@ class Flag(IntFlag):
     IMPLAUSIBLE_TIME = 4
     TWO_COURSES = 8
     UNTRUSTED_SCORE = 16
+
+
+# Looked up once: a member of an enumeration is dear where every event asks for it.
+_RESET, _QUIZ_ATTEMPT = EventType.PROGRESS_RESET, EventType.QUIZ_ATTEMPT
+_CHAPTER_COMPLETE = EventType.CHAPTER_COMPLETE
+_FUTURE, _ANCIENT = int(Flag.FUTURE), int(Flag.ANCIENT)
 
 
 OutsideId = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -166,13 +171,15 @@ def read_body(body: bytes, sender: Sender, now: int) -> list[Event | Rejected]:
     Raises ``BodyFault`` where there is no event list to speak of.
     """
     try:
-        sent: Iterable[SentEvent | Rejected]
         if body.lstrip()[:1] == b"[":
             sent = _list.decode(body)
         else:
             sent = _batch.decode(body).events
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        sent = _read_one_by_one(body)
+        return [
+            each if isinstance(each, Rejected) else judge(each, sender, now)
+            for each in _read_one_by_one(body)
+        ]
     except msgspec.DecodeError as error:
         raise BodyFault(400, f"The body is not JSON: {error}.") from error
     return [judge(event, sender, now) for event in sent]
@@ -218,70 +225,70 @@ def _id_of(raw: Raw) -> str | None:
     return text[:128] if isinstance(text, str) else None
 
 
-def judge(sent: SentEvent | Rejected, sender: Sender, now: int) -> Event | Rejected:
+def judge(sent: SentEvent, sender: Sender, now: int) -> Event | Rejected:
     """Judge one event by everything that needs no database; ``now`` is when it was received."""
-    if isinstance(sent, Rejected):
-        return sent
-    kind = sent.event_type
-    is_reset = kind is EventType.PROGRESS_RESET
-    if sender.person not in (None, sent.user_id) and not (is_reset and sender.may_reset):
+    kind, user_id, chapter_id = sent.event_type, sent.user_id, sent.chapter_id
+    is_reset = kind is _RESET
+    if sender.person not in (None, user_id) and not (is_reset and sender.may_reset):
         return Rejected(sent.id, "forbidden", "This event belongs to another person.")
-    fault = _fault(sent, kind)
-    if fault is not None:
-        return fault
-    if is_reset and not sender.may_reset:
-        return Rejected(sent.id, "forbidden", "A reset needs the role service or manager.")
-    occurred_at = _instant(sent.timestamp)
-    if occurred_at is None:
-        return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
-    try:
-        metadata = _canonical(sent.metadata)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Rejected(sent.id, "invalid_event", f"The metadata cannot be read: {error}.")
-    if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
-        return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
-    flags, at = 0, occurred_at
-    if occurred_at > now + FUTURE_TOLERANCE:
-        flags, at = int(Flag.FUTURE), now
-    elif occurred_at < OLDEST_PLAUSIBLE:
-        flags, at = int(Flag.ANCIENT), now
-    elif occurred_at > now:
-        at = now
-    progress = _basis_points(sent.progress)
-    if kind is EventType.CHAPTER_COMPLETE:
-        progress = FULL
-    return Event(
-        sent.id, sent.user_id, sent.course_id, sent.chapter_id, kind, progress,
-        sent.time_spent or 0, sent.quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
-    )  # fmt: skip
-
-
-def _fault(sent: SentEvent, kind: EventType) -> Rejected | None:
-    chapter_id = sent.chapter_id
-    if not (sent.id + sent.user_id + sent.course_id + (chapter_id or "")).isprintable():
+    if not (sent.id + user_id + sent.course_id + (chapter_id or "")).isprintable():
         return Rejected(sent.id, "invalid_id", "An id must not hold control characters.")
     if chapter_id is None and kind not in _WITHOUT_CHAPTER:
         return Rejected(sent.id, "chapter_required", f"A {kind} event needs a chapterId.")
-    if kind is EventType.QUIZ_ATTEMPT:
-        if sent.quiz is None:
-            return Rejected(
-                sent.id, "quiz_required", "A quiz_attempt needs quiz: {attemptId, score, maxScore}."
-            )
-        if sent.quiz.score > sent.quiz.max_score:
-            return Rejected(sent.id, "invalid_score", "The score is above maxScore.")
-        if not sent.quiz.attempt_id.isprintable():
-            return Rejected(sent.id, "invalid_id", "An id must not hold control characters.")
+    if kind is _QUIZ_ATTEMPT and (fault := _quiz_fault(sent)) is not None:
+        return fault
+    if is_reset and not sender.may_reset:
+        return Rejected(sent.id, "forbidden", "A reset needs the role service or manager.")
+    stamp = sent.timestamp
+    if isinstance(stamp, datetime):
+        occurred_at = (stamp - _EPOCH) // _MICROSECOND
+    elif (instant := _from_milliseconds(stamp)) is not None:
+        occurred_at = instant
+    else:
+        return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
+    metadata = None
+    if sent.metadata is not UNSET:
+        try:
+            metadata = _canonical(sent.metadata)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Rejected(sent.id, "invalid_event", f"The metadata cannot be read: {error}.")
+        if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
+            return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
+    flags, at = 0, occurred_at
+    if occurred_at > now:
+        at = now
+        if occurred_at > now + FUTURE_TOLERANCE:
+            flags = _FUTURE
+            if occurred_at > _YEAR_9999:
+                return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
+    elif occurred_at < OLDEST_PLAUSIBLE:
+        flags, at = _ANCIENT, now
+        if occurred_at < _YEAR_1:  # by an offset from the first day of the calendar
+            return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
+    progress = FULL if kind is _CHAPTER_COMPLETE else _basis_points(sent.progress)
+    return Event(
+        sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
+        sent.quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
+    )  # fmt: skip
+
+
+def _quiz_fault(sent: SentEvent) -> Rejected | None:
+    if sent.quiz is None:
+        return Rejected(
+            sent.id, "quiz_required", "A quiz_attempt needs quiz: {attemptId, score, maxScore}."
+        )
+    if sent.quiz.score > sent.quiz.max_score:
+        return Rejected(sent.id, "invalid_score", "The score is above maxScore.")
+    if not sent.quiz.attempt_id.isprintable():
+        return Rejected(sent.id, "invalid_id", "An id must not hold control characters.")
     return None
 
 
-def _instant(sent: datetime | int | float) -> int | None:
-    """Return RFC 3339 or epoch milliseconds as microseconds; None outside the years 1 to 9999."""
-    if isinstance(sent, datetime):
-        at = (sent - _EPOCH) // _MICROSECOND
-    elif -_AGES <= sent * 1_000 <= _AGES:
-        at = sent * 1_000 if isinstance(sent, int) else round(sent * 1_000)
-    else:
+def _from_milliseconds(sent: float) -> int | None:
+    """Return epoch milliseconds as microseconds; None outside the years 1 to 9999."""
+    if not -_AGES <= sent * 1_000 <= _AGES:
         return None
+    at = sent * 1_000 if isinstance(sent, int) else round(sent * 1_000)
     return at if _YEAR_1 <= at <= _YEAR_9999 else None
 
 
@@ -293,9 +300,9 @@ def _basis_points(percent: float | None) -> int | None:
     return FULL - 1 if points >= FULL and percent < 100 else points
 
 
-def _canonical(metadata: Raw | UnsetType) -> str | None:
+def _canonical(metadata: Raw) -> str | None:
     """Return metadata with sorted keys and no spaces: a re-serialised repeat is a repeat."""
-    if isinstance(metadata, UnsetType) or bytes(metadata) in (b"null", b"{}"):
+    if bytes(metadata) in (b"null", b"{}"):
         return None
     return msgspec.json.encode(_any.decode(metadata), order="sorted").decode()
 

@@ -17,7 +17,7 @@ from homeroom.db.group_commit import GroupCommit, Limits
 from homeroom.db.tx import Tx
 from homeroom.progress.batch import Batch
 from homeroom.progress.event import Event, Rejected
-from homeroom.progress.verdict import Verdict
+from homeroom.progress.verdict import ACCEPTED, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +96,19 @@ class Result:
     message: str | None
 
 
+_NONE = {"accepted": 0, "duplicate": 0, "conflict": 0, "quarantined": 0, "rejected": 0}
+
+
 async def take(
     ingest: Ingest, judged: Sequence[Event | Rejected]
 ) -> tuple[dict[str, int], list[Result]]:
     """Store the readable events of a request; return the count by status, and what stands out."""
     events = [event for event in judged if isinstance(event, Event)]
-    verdicts = iter(await ingest.put(events))
-    counts = {"accepted": 0, "duplicate": 0, "conflict": 0, "quarantined": 0, "rejected": 0}
+    found = await ingest.put(events)
+    if found.count(ACCEPTED) == len(judged):  # the usual case
+        return {**_NONE, "accepted": len(judged)}, []
+    verdicts = iter(found)
+    counts = dict(_NONE)
     results = []
     for each in judged:
         if isinstance(each, Rejected):

@@ -50,6 +50,7 @@ progress_event = Table(
     Column("body_hash", LargeBinary, nullable=False),
     Column("metadata", Text),
     Column("flags", Integer, nullable=False),
+    Column("previous", BigInteger),
 )
 """The ledger. ``previous`` is the ``seq`` of the same learner's row in the same course before it,
 None in the first: by that chain, from ``course_progress.last_seq`` on, a learner's rows are found.

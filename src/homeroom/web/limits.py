@@ -22,10 +22,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
+        declared = _declared(scope)
+        if declared is not None:
+            if declared > self.max_bytes:
                 await (await problem_response(self._error()))(scope, receive, send)
                 return
+            await self._app(scope, receive, send)  # the server reads no further than that
+            return
         seen = 0
         answering = False
 
@@ -52,3 +55,14 @@ class BodyLimit:
 
     def _error(self) -> TooLarge:
         return TooLarge(f"The body is larger than {self.max_bytes} bytes.")
+
+
+def _declared(scope: Scope) -> int | None:
+    """Return how long a body is said to be, None where only its end will tell."""
+    declared: int | None = None
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            declared = int(value)
+        elif name == b"transfer-encoding":
+            return None
+    return declared
