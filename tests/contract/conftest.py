@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.redis import started
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
@@ -17,6 +18,8 @@ from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs import store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.engine import Engine
+from homeroom.jobs.engines.bullmq import BullmqEngine
+from homeroom.jobs.engines.redis_client import Address
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import JobContext, Registry
@@ -37,8 +40,25 @@ async def sqlite(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engi
     await database.close()
 
 
+@asynccontextmanager
+async def sqlite_bullmq(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
+    async with sqlite(file, clock) as (database, _), bullmq() as engine:
+        yield database, engine
+
+
+@asynccontextmanager
+async def bullmq() -> AsyncIterator[Engine]:
+    """Open the engine on the Redis of this test process, which is emptied before."""
+    started().empty()
+    engine = BullmqEngine(Address(started().url))
+    await engine.open()
+    yield engine
+    await engine.close()
+
+
 ENGINES: dict[str, Setup] = {
     "sqlite": sqlite,
+    "sqlite+bullmq": sqlite_bullmq,
 }
 
 
@@ -155,6 +175,8 @@ class Kernel:
 async def kernel(
     request: pytest.FixtureRequest, database_file: Path, clock: Clock
 ) -> AsyncIterator[Kernel]:
+    if "bullmq" in request.param:
+        request.getfixturevalue("redis_server")
     async with ENGINES[request.param](database_file, clock) as (db, engine):
         yield Kernel(db, engine, clock)
 
