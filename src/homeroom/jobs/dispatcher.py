@@ -23,6 +23,7 @@ WINDOW = 1_000
 
 The engine's store need hold no more, however many wait (decision 0010).
 """
+POLL = timedelta(seconds=1)
 _BATCH = 200
 _BUSY = 100
 _BUSY_SECONDS = 0.05
@@ -33,7 +34,7 @@ class Dispatcher:
     """Dispatch waiting rows. One in every process that adds jobs or works them."""
 
     def __init__(
-        self, db: Database, registry: Registry, engine: DispatchingEngine, poll: timedelta
+        self, db: Database, registry: Registry, engine: DispatchingEngine, poll: timedelta = POLL
     ) -> None:
         """Take how often the table is asked where no hint came (another process added a job)."""
         self._db, self._registry, self._engine = db, registry, engine
