@@ -143,9 +143,10 @@ class Sandbox(Child):
 class Server(Child):
     """`homeroom serve`: API, worker and scheduler in one process."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
-        """Take its settings, the port among them."""
-        super().__init__("server", ["homeroom", "serve"], settings, log)
+    def __init__(self, settings: Mapping[str, str], log: Path, *, worker: bool = True) -> None:
+        """Take its settings, the port among them, and whether it runs jobs itself."""
+        arguments = ["homeroom", "serve", *(() if worker else ("--no-worker",))]
+        super().__init__("server", arguments, settings, log)
         self.url = f"http://127.0.0.1:{settings['HOMEROOM_PORT']}"
         self.port = int(settings["HOMEROOM_PORT"])
 

@@ -35,6 +35,8 @@ _NEVER = 1_000_000_000
 """How often a job may stall before BullMQ fails it: the row's lease decides that."""
 _AGAIN_MS = 1_000
 """When a job is looked at again that the database could not be asked about."""
+_LOOK_AGAIN_MS = 60_000
+"""How long another program's job is left alone at most while its row has not ended."""
 _ASIDE_MS = 60_000
 """Where a job is for the moment between leaving ``active`` and being removed."""
 _FETCH_PATIENCE_SECONDS = 2.0
@@ -168,6 +170,7 @@ class Fetcher:
             await self._tell(self._put_back(job, 0))
             return
         letter = Letter(job.id, job.name, job.data, job.timestamp, job.priority)
+        foreign = named_row(letter) is None
         row_id, claim = await self._claim(letter)
         row: Job | None = None
         if claim is not None:
@@ -177,10 +180,10 @@ class Fetcher:
         if row is None:
             raise Refused("Homeroom does not keep this job any longer")
         if row.state is JobState.COMPLETED:
-            keep = True if named_row(letter) else _KEEP_FOREIGN
+            keep = _KEEP_FOREIGN if foreign else True
             await self._tell(self._complete(job, row.result, keep))
         elif row.state is not JobState.FAILED:
-            await self._tell(self._drop(job))
+            await self._tell(self._follow(job, row) if foreign else self._drop(job))
             if claim is not None:
                 self._forget(self._desk.queue, [row_id])
         elif claim is None and job.attemptsMade:
@@ -230,6 +233,15 @@ class Fetcher:
 
     async def _put_back(self, job: BullJob, delay_ms: int) -> None:
         await job.moveToDelayed(_now_ms() + delay_ms, job.token)
+
+    async def _follow(self, job: BullJob, row: Job) -> None:
+        """Look at another program's job again later: whoever waits for it is told its end.
+
+        Its row is delayed, or worked elsewhere, or its queue is paused; so look ever less often.
+        """
+        until_run = row.run_at // MILLISECOND - _now_ms()
+        patience = _AGAIN_MS << min(job.attemptsStarted, 6)
+        await self._put_back(job, min(max(until_run, patience), _LOOK_AGAIN_MS))
 
     async def _drop(self, job: BullJob) -> None:
         """Take a job out of Redis; its row waits for its time, and is dispatched anew."""
