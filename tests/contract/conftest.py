@@ -162,6 +162,16 @@ class Kernel:
         await self.until(there)
         return await self.job(job_id)
 
+    async def reaches_when_there(self, job_id: str, state: JobState) -> Job:
+        """Wait until a job that somebody else has added is there and in a state."""
+
+        async def there() -> bool:
+            async with self.db.read() as tx:
+                return (await store.states(tx, [job_id])).get(job_id) is state
+
+        await self.until(there)
+        return await self.job(job_id)
+
     async def happens(self, what: Callable[[], bool]) -> None:
         """Wait until something in memory holds."""
 

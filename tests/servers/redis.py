@@ -111,6 +111,11 @@ class RedisServer:
             with connection.makefile("rb") as answer:
                 return answer.read().decode()
 
+    def info(self, name: str) -> str:
+        """Return one of the figures that Redis keeps of itself."""
+        lines = dict(line.split(":", 1) for line in self.ask("INFO").split("\r\n") if ":" in line)
+        return lines[name]
+
     def empty(self) -> None:
         """Forget everything."""
         assert self.ask("FLUSHALL").startswith("+OK")

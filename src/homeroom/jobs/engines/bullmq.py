@@ -89,7 +89,7 @@ class BullmqEngine(DispatchingEngine):
 
     async def dispatch(self, queue: str, jobs: Sequence[Job]) -> None:
         """Put waiting rows into the queue, unless they are there."""
-        with self._link.asked():
+        with self._link.asked(writes=True):
             ran = [job.id for job in jobs if job.started_at is not None or job.last_error]
             states = await self._states(queue, ran)
             there = {job_id for job_id, state in states.items() if state in _IN_ORDER}
@@ -113,6 +113,8 @@ class BullmqEngine(DispatchingEngine):
     async def reconcile(self, queue: str) -> None:
         """Find out which dispatched rows Redis has lost or set aside."""
         known = list(self._known.get(queue, ()))
+        if not known:
+            return
         with self._link.asked():
             states = await self._states(queue, known)
         lost = [job_id for job_id, state in states.items() if state not in _IN_ORDER]

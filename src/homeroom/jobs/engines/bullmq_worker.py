@@ -60,6 +60,19 @@ class Pace:
         return cls(lock, max(lock // 4, 250))
 
 
+class _Worker(BullWorker):  # type: ignore[misc]  # published without types
+    """BullMQ's worker, which keeps errors of its connection to itself while it tries again."""
+
+    link: Link
+
+    def isConnectionError(self, error: Exception) -> bool:  # noqa: N802 - BullMQ's name
+        """Say whether BullMQ is to try again; note that Redis did not answer."""
+        is_one = bool(super().isConnectionError(error))
+        if is_one:
+            self.link.lost(error)
+        return is_one
+
+
 class Fetcher:
     """BullMQ's worker at one desk."""
 
@@ -79,7 +92,8 @@ class Fetcher:
 
     async def run(self, client: Redis) -> None:
         """Fetch and run until the desk stops, or until Redis is away; wait for what runs."""
-        worker = BullWorker(self._desk.queue, self._process, self._options(client))
+        worker = _Worker(self._desk.queue, self._process, self._options(client))
+        worker.link = self._link
         worker.on("error", self._failed)
         fetching = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(self._stopped(worker))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from homeroom.errors import Unavailable
 
@@ -22,22 +22,25 @@ class Link:
         """Take what is to be done when Redis goes away."""
         self._on_away = on_away
         self._answers = True
+        self._refuses = False
 
     def lost(self, error: BaseException) -> None:
         """Note that Redis did not do what it was asked."""
         self._on_away()
+        # A full or a read-only Redis answers questions all the same.
+        self._refuses = isinstance(error, ResponseError)
         if self._answers:
             self._answers = False
             log.warning("redis_away", error=str(error) or type(error).__name__)
 
-    def answered(self) -> None:
-        """Note that Redis answers."""
-        if not self._answers:
+    def answered(self, *, wrote: bool) -> None:
+        """Note that Redis answers, and whether it has taken something."""
+        if not self._answers and (wrote or not self._refuses):
             self._answers = True
             log.info("redis_back")
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
+    def asked(self, *, writes: bool = False) -> Iterator[None]:
         """Raise ``Unavailable`` where Redis does not do what the block asks of it."""
         try:
             yield
@@ -46,4 +49,4 @@ class Link:
             raise Unavailable(
                 f"Redis cannot be used: {str(error) or type(error).__name__}"
             ) from error
-        self.answered()
+        self.answered(wrote=writes)
