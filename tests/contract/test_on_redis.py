@@ -226,6 +226,11 @@ async def test_a_job_of_another_program_becomes_a_row(
             await kernel.until(lambda: _is(queue, "theirs", "completed"))
     assert theirs.priority == 9
     assert kernel.ran == ["chalk", "chalk"]
+    await kernel.does(operate.prune, ["theirs", made_up])
+    kernel.clock.advance(timedelta(days=8))
+    await kernel.upkeep.prune()
+    async with kernel.db.read() as tx:
+        assert list(await store.states(tx, ["theirs", made_up])) == ["theirs"]
 
 
 async def _is(queue: Queue, job_id: str, state: str) -> bool:

@@ -11,6 +11,9 @@ from homeroom.errors import HomeroomError
 from homeroom.jobs.args import JobArgs, Undecodable, decode
 from homeroom.jobs.handler import Registry
 
+MADE_UP = "bull."
+"""How the row ids begin of offers whose producer gave no id; they are forgotten in the end."""
+
 
 class Refused(HomeroomError):
     """A job that another program added cannot be taken."""

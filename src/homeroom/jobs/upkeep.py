@@ -43,6 +43,8 @@ class Pace:
     worker_silence: timedelta = timedelta(minutes=2)
     """A worker without a sign of life for so long is taken off the list."""
     slots_kept: timedelta = timedelta(days=90)
+    made_up_kept: timedelta = timedelta(days=7)
+    """How long pruned jobs keep an id that stands for a number in Redis, which may come again."""
 
 
 class Upkeep:
@@ -262,6 +264,7 @@ class Upkeep:
             await queue_store.forget_silent_workers(tx, tx.now - silence)
             before = tx.now - microseconds(self._pace.slots_kept)
             await operate.forget(tx, await schedule_store.forget_slots(tx, before))
+            await operate.forget_made_up(tx, tx.now - microseconds(self._pace.made_up_kept), _BATCH)
         return pruned
 
     async def _prune_queue(self, queue: queue_store.Queue, state: JobState, keep: int) -> int:

@@ -20,7 +20,7 @@ from homeroom.jobs.engine import Desk, DispatchingEngine
 from homeroom.jobs.engines.bullmq_worker import Fetcher, Pace
 from homeroom.jobs.engines.envelope import PREFIX, seal, to_redis
 from homeroom.jobs.engines.link import Link
-from homeroom.jobs.engines.redis_client import Address, connect
+from homeroom.jobs.engines.redis_client import Address, connect, disconnect
 from homeroom.jobs.job import Job
 
 OLDEST_REDIS = (6, 2)
@@ -69,7 +69,7 @@ class BullmqEngine(DispatchingEngine):
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._client.aclose()
+        await disconnect(self._client)
 
     def unknown(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Return which of a queue's waiting rows were not dispatched from here."""
@@ -113,9 +113,10 @@ class BullmqEngine(DispatchingEngine):
     async def reconcile(self, queue: str) -> None:
         """Find out which dispatched rows Redis has lost or set aside."""
         known = list(self._known.get(queue, ()))
-        if not known:
+        if not known and self._link.answers:
             return
         with self._link.asked():
+            await self._client.ping()
             states = await self._states(queue, known)
         lost = [job_id for job_id, state in states.items() if state not in _IN_ORDER]
         if lost:
@@ -168,6 +169,6 @@ class BullmqEngine(DispatchingEngine):
             try:
                 await fetcher.run(client)
             finally:
-                await client.aclose()
+                await disconnect(client)
             if not desk.stopping:  # Redis is away: it is asked again
                 await asyncio.sleep(_RESTART_SECONDS)

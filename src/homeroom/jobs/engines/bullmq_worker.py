@@ -154,6 +154,7 @@ class Fetcher:
         slot = asyncio.current_task()
         assert slot is not None
         self._slots.add(slot)
+        self._link.answered(wrote=False)
         slot.add_done_callback(self._slots.discard)
         # In a task of its own: BullMQ's worker cancels its processors when its loop fails.
         run = asyncio.create_task(self._work(job))

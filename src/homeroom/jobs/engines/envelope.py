@@ -13,13 +13,11 @@ from typing import Any
 import msgspec
 
 from homeroom.jobs.job import Job
-from homeroom.jobs.offer import Offer, Refused
+from homeroom.jobs.offer import MADE_UP, Offer, Refused
 from homeroom.jobs.redact import redact
 
 PREFIX = "{homeroom}"
 """Before every key. The braces keep all of them in one slot of a cluster."""
-MADE_UP = "bull."
-"""How the row ids begin of jobs whose id Redis has counted up."""
 MAX_DATA_BYTES = 64 * 1024
 MAX_SHOWN_BYTES = 2_048
 """Larger arguments of our own jobs are left out in Redis: the row has them."""

@@ -21,7 +21,8 @@ class Link:
     def __init__(self, on_away: Callable[[], None]) -> None:
         """Take what is to be done when Redis goes away."""
         self._on_away = on_away
-        self._answers = True
+        self.answers = True
+        """What was said last."""
         self._refuses = False
 
     def lost(self, error: BaseException) -> None:
@@ -29,14 +30,14 @@ class Link:
         self._on_away()
         # A full or a read-only Redis answers questions all the same.
         self._refuses = isinstance(error, ResponseError)
-        if self._answers:
-            self._answers = False
+        if self.answers:
+            self.answers = False
             log.warning("redis_away", error=str(error) or type(error).__name__)
 
     def answered(self, *, wrote: bool) -> None:
         """Note that Redis answers, and whether it has taken something."""
-        if not self._answers and (wrote or not self._refuses):
-            self._answers = True
+        if not self.answers and (wrote or not self._refuses):
+            self.answers = True
             log.info("redis_back")
 
     @contextmanager

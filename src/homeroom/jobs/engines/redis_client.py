@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ConstantBackoff
 
 RECONNECT_SECONDS = 0.05
@@ -65,3 +65,12 @@ def connect(address: Address, timeout_seconds: float) -> Redis:
     )
     client: Redis = watchers.master_for(address.group)
     return client
+
+
+async def disconnect(client: Redis) -> None:
+    """Close a client and, where Sentinels led to its server, the connections to them."""
+    await client.aclose()
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
