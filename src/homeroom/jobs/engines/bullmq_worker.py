@@ -145,6 +145,8 @@ class Fetcher:
     def _failed(self, error: BaseException, *_: object) -> None:
         if isinstance(error, AWAY):
             self._link.lost(error)
+        elif "renew lock" in str(error):  # a worker that stood still; its rows' leases decide
+            log.debug("bullmq_lock_lost", queue=self._desk.queue, error=str(error))
         else:
             log.warning("bullmq_error", queue=self._desk.queue, error=repr(error))
 
