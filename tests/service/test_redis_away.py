@@ -6,8 +6,10 @@ import asyncio
 import datetime
 import ipaddress
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +27,9 @@ from tests.service.partner_school import COURSE, running_sandbox
 
 from homeroom.clock import Clock, to_datetime
 from homeroom.demo.child import Child, Server
+from homeroom.errors import ConfigurationError
 from homeroom.settings import Settings, load
-from homeroom.wiring import redis_fault
+from homeroom.wiring import queue, redis_fault
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 PATIENCE_SECONDS = 60.0
@@ -99,7 +102,9 @@ async def _walk_through_an_outage(api: httpx.AsyncClient, redis: RedisServer) ->
     ready = await api.get("/readyz")
     assert ready.status_code == 200
     assert ready.json()["status"] == "degraded"
-    assert "Redis cannot be used" in ready.json()["checks"]["redis"]["detail"]
+    detail = ready.json()["checks"]["redis"]["detail"]
+    assert "Redis cannot be used" in detail
+    assert "127.0.0.1" not in detail, "anybody may ask"
     [completion] = (await api.get("/api/v1/completions")).json()["items"]
     path = f"/api/v1/completions/{completion['id']}"
     steps = (await api.get(path)).json()["steps"]
@@ -135,6 +140,45 @@ async def test_a_redis_that_may_forget_jobs_is_a_fault(tmp_path: Path) -> None:
     with running_redis(tmp_path, *options) as redis:
         fault = await redis_fault(settings(queue_url=redis.url))
     assert "noeviction" in (fault or "")
+
+
+async def _check(folder: Path, **environ: str) -> tuple[int | None, str]:
+    """Run ``homeroom check --connect``; return its exit code and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "homeroom", "check", "--connect"),
+        env={"PATH": os.environ["PATH"], "HOMEROOM_DATA_DIR": str(folder), **environ},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    return process.returncode, said.decode()
+
+
+async def test_check_says_what_is_wrong_with_redis_and_how_to_mend_it(
+    database_file: Path, redis_server: RedisServer
+) -> None:
+    folder = database_file.parent
+    code, said = await _check(folder, HOMEROOM_QUEUE_URL=redis_server.url)
+    assert (code, "Redis answers and can keep jobs" in said) == (0, True)
+    code, said = await _check(folder, REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
+    assert code == 3
+    assert "Redis cannot be used" in said
+    assert "See that HOMEROOM_QUEUE_URL, REDIS_HOST" in said
+    code, said = await _check(folder, HOMEROOM_QUEUE_URL="redis://")
+    assert code == 78
+    assert "write redis://" in said
+
+
+async def test_an_installation_without_the_extra_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name="bullmq")
+
+    monkeypatch.setattr(queue, "import_module", missing)
+    with pytest.raises(ConfigurationError, match="not installed \\(bullmq\\)") as raised:
+        await redis_fault(settings(queue_url="redis://127.0.0.1"))
+    assert "pip install 'homeroom[redis]'" in (raised.value.hint or "")
 
 
 def _certificate(folder: Path) -> Path:

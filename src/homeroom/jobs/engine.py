@@ -92,7 +92,10 @@ class Engine(ABC):
         """Fetch and run jobs of the desk's queue; return once it stops and all runs have ended."""
 
     async def fault(self) -> str | None:
-        """Say what is wrong with the engine's own store; None if it answers."""
+        """Say what is wrong with the engine's own store; None if all is well.
+
+        Raises ``Unavailable`` where it does not answer, which may name addresses.
+        """
         return None
 
 

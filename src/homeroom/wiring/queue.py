@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from homeroom.errors import ConfigurationError
+from homeroom.errors import ConfigurationError, Unavailable
 from homeroom.jobs.engine import Engine
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.settings import Settings
@@ -28,7 +28,10 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
 async def redis_fault(settings: Settings) -> str | None:
     """Ask Redis; say why it cannot be used, None if all is well. Changes nothing there."""
     async with open_engine(settings) as engine:
-        return await engine.fault()
+        try:
+            return await engine.fault()
+        except Unavailable as error:
+            return error.message
 
 
 def _on_redis(settings: Settings) -> Engine:

@@ -18,7 +18,7 @@ from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
 from homeroom.db import migrate
 from homeroom.dispatch import routes as dispatch_routes
-from homeroom.errors import ConfigurationError, HomeroomError
+from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
 from homeroom.http import log as http_log
 from homeroom.http import server
 from homeroom.http.app import create_app
@@ -108,8 +108,15 @@ def _health(house: House, engine: Engine) -> Health:
         return None if not off else "switched off: " + ", ".join(sorted(off))
 
     probes = {"worker": worker, "ingest": ingest, "destinations": destinations}
+
+    async def redis() -> str | None:
+        try:
+            return await engine.fault()
+        except Unavailable:  # anybody may ask for readiness: addresses are for the log
+            return "Redis cannot be used, so jobs wait; the log says why"
+
     if isinstance(engine, DispatchingEngine):
-        probes["redis"] = engine.fault
+        probes["redis"] = redis
     return Health(house.db, migrate.head(), probes)
 
 

@@ -15,7 +15,6 @@ from bullmq import Queue
 from bullmq.job import Job as BullJob
 
 from homeroom.clock import MILLISECOND
-from homeroom.errors import Unavailable
 from homeroom.jobs.engine import Desk, DispatchingEngine
 from homeroom.jobs.engines.bullmq_worker import Fetcher, Pace
 from homeroom.jobs.engines.envelope import PREFIX, seal, to_redis
@@ -144,12 +143,9 @@ class BullmqEngine(DispatchingEngine):
         return self._queues[name]
 
     async def fault(self) -> str | None:
-        """Say why Redis cannot be used, or may lose what it is given; None if all is well."""
-        try:
-            with self._link.asked():
-                info: dict[str, Any] = await self._client.info()
-        except Unavailable as error:
-            return error.message
+        """Say why Redis may lose what it is given, or is too old; None if all is well."""
+        with self._link.asked():
+            info: dict[str, Any] = await self._client.info()
         version = str(info.get("redis_version", "0"))
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
         if numbers < OLDEST_REDIS:
