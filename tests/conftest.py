@@ -13,6 +13,8 @@ from homeroom.clock import Clock
 from homeroom.db import migrate
 from homeroom.db.sqlite import SqliteDatabase
 
+pytest_plugins = ["tests.servers.redis", "tests.servers.node"]
+
 for _name in [name for name in os.environ if name.startswith("HOMEROOM_")]:
     del os.environ[_name]  # the developer's own settings must not decide a test
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+MILLISECOND = 1_000
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.redis import started
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
@@ -17,6 +18,8 @@ from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs import store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.engine import Engine
+from homeroom.jobs.engines.bullmq import BullmqEngine
+from homeroom.jobs.engines.redis_client import Address
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import JobContext, Registry
@@ -37,8 +40,25 @@ async def sqlite(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engi
     await database.close()
 
 
+@asynccontextmanager
+async def sqlite_bullmq(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
+    async with sqlite(file, clock) as (database, _), bullmq() as engine:
+        yield database, engine
+
+
+@asynccontextmanager
+async def bullmq() -> AsyncIterator[Engine]:
+    """Open the engine on the Redis of this test process, which is emptied before."""
+    started().empty()
+    engine = BullmqEngine(Address(started().url))
+    await engine.open()
+    yield engine
+    await engine.close()
+
+
 ENGINES: dict[str, Setup] = {
     "sqlite": sqlite,
+    "sqlite+bullmq": sqlite_bullmq,
 }
 
 
@@ -142,6 +162,16 @@ class Kernel:
         await self.until(there)
         return await self.job(job_id)
 
+    async def reaches_when_there(self, job_id: str, state: JobState) -> Job:
+        """Wait until a job that somebody else has added is there and in a state."""
+
+        async def there() -> bool:
+            async with self.db.read() as tx:
+                return (await store.states(tx, [job_id])).get(job_id) is state
+
+        await self.until(there)
+        return await self.job(job_id)
+
     async def happens(self, what: Callable[[], bool]) -> None:
         """Wait until something in memory holds."""
 
@@ -155,6 +185,8 @@ class Kernel:
 async def kernel(
     request: pytest.FixtureRequest, database_file: Path, clock: Clock
 ) -> AsyncIterator[Kernel]:
+    if "bullmq" in request.param:
+        request.getfixturevalue("redis_server")
     async with ENGINES[request.param](database_file, clock) as (db, engine):
         yield Kernel(db, engine, clock)
 

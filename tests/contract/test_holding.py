@@ -226,12 +226,15 @@ async def test_a_cancelled_job_of_a_lost_worker_does_not_run_again(kernel: Any) 
 
 
 async def test_no_more_run_at_once_than_the_queue_allows(kernel: Any) -> None:
-    running, most = 0, 0
+    running, most, all_run = 0, 0, asyncio.Event()
 
     async def run(ctx: Any, args: Any) -> Any:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 3:
+            all_run.set()
+        await all_run.wait()  # an engine may start them one after the other
         await asyncio.sleep(0)
         running -= 1
         return Done()

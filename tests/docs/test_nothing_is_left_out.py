@@ -92,6 +92,36 @@ async def test_kinds_that_the_page_describes_exist(registry: Registry) -> None:
 
 
 @pytest.mark.anyio
+async def test_kinds_that_node_may_add_are_on_its_page_and_in_its_example(
+    registry: Registry,
+) -> None:
+    public = {kind: registry.get(kind).args for kind in registry.kinds()}
+    public = {kind: args for kind, args in public.items() if args.public}
+    described = {row[0].strip("`"): row[1:] for row in rows(page("node.md")) if len(row) == 5}
+    assert described.keys() - {"kind", "---"} == public.keys()
+    for kind, args in public.items():
+        queue, payload, version, natural = described[kind]
+        assert (queue, version) == (f"`{args.queue}`", str(args.version))
+        assert all(f'"{field}"' in payload for field in args.__struct_encode_fields__)
+        ids = {"completion_id": "<completionId>"} if "completionId" in payload else {}
+        named = args(**ids).natural_id()
+        assert natural == ("none" if named is None else f"`{named}`")
+    example = (ROOT / "examples" / "node-service" / "homeroom.mjs").read_text(encoding="utf-8")
+    shown = dict(re.findall(r'^  "([a-z_.]+)": "([a-z]+)",$', example, re.MULTILINE))
+    assert shown == {kind: args.queue for kind, args in public.items()}
+
+
+def test_the_lock_of_the_node_example_is_exact_and_names_no_registry() -> None:
+    folder = ROOT / "examples" / "node-service"
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    locked = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert locked.pop("")["dependencies"] == wanted
+    assert all("resolved" not in package for package in locked.values())
+    assert all(package["integrity"].startswith("sha512-") for package in locked.values())
+
+
+@pytest.mark.anyio
 async def test_every_table_says_how_long_it_is_kept(db: SqliteDatabase) -> None:
     async with db.read() as tx:
         found = await tx.fetch(

@@ -13,7 +13,7 @@ from homeroom.cli.house import need_database
 from homeroom.cli.output import counted, print_json, say
 from homeroom.cli.reach import reach
 from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
-from homeroom.wiring import Settings, load_settings, problems
+from homeroom.wiring import Settings, load_settings, problems, redis_fault
 
 EPILOG = epilog(
     "homeroom check",
@@ -43,7 +43,8 @@ def check(
 ) -> None:
     """Say what is wrong with the configuration, and how to mend it. Nothing is changed.
 
-    It looks at the settings, at the database and its schema, and with --connect at the partners:
+    It looks at the settings, at the database and its schema, and with --connect at Redis, if jobs
+    go through it, and at the partners:
     directory and assessment are asked for somebody whom nobody knows, Credly for that person's
     badges, webhooks for an answer to HEAD. Warnings leave the exit code at 0.
     """
@@ -54,7 +55,7 @@ def check(
     else:
         findings = [*_settings(settings), *_database(settings)]
         if connect:
-            findings += _partners(settings)
+            findings += [*_redis(settings), *_partners(settings)]
     findings.sort(key=lambda found: ("error", "warning", "ok").index(found.status))
     _report(findings, as_json)
 
@@ -89,6 +90,26 @@ def _database(settings: Settings) -> list[Finding]:
     except HomeroomError as error:
         return [_error("database", error)]
     return [Finding("ok", "database", f"{path} is at revision {state.current}.")]
+
+
+def _redis(settings: Settings) -> list[Finding]:
+    if not settings.uses_redis:
+        return []
+    try:
+        fault = asyncio.run(redis_fault(settings))
+    except ConfigurationError as error:
+        return [_error("redis", error)]
+    if fault is None:
+        return [Finding("ok", "redis", "Redis answers and can keep jobs.")]
+    mend = (
+        "See that HOMEROOM_QUEUE_URL, REDIS_HOST or HOMEROOM_REDIS_SENTINELS is right, the password"
+        " too, and that this machine may reach it."
+    )
+    if "maxmemory-policy" in fault:
+        mend = "Set in redis.conf: maxmemory-policy noeviction"
+    elif "oldest" in fault:
+        mend = "Install a newer Redis."
+    return [Finding("error", "redis", f"{fault}.", mend, Unavailable.exit_code)]
 
 
 def _partners(settings: Settings) -> list[Finding]:

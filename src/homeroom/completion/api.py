@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import msgspec
 
@@ -41,9 +42,19 @@ _CHAPTERS = msgspec.json.Decoder(tuple[ChapterRecord, ...])
 
 
 class StepArgs(JobArgs, frozen=True, kw_only=True):
-    """The arguments of a step's job. A subclass names its kind, queue and priority."""
+    """The arguments of a step's job. A subclass names its kind, queue and priority.
+
+    The kind is ``completion.`` and the step's name, and whoever adds the job, it has the id of the
+    step's first run: two rows of one step could be worked at the same time.
+    """
+
+    public: ClassVar[bool] = True
 
     completion_id: str
+
+    def natural_id(self) -> str:
+        """Return the id of the step's first run."""
+        return natural_id(self.completion_id, self.kind.partition(".")[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class Child:
     ) -> None:
         """Take what to run with this Python, and the settings that it gets and no others."""
         self.name, self.log = name, log
-        self._arguments, self._settings = arguments, settings
+        self._arguments, self.settings = arguments, settings
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -77,7 +77,7 @@ class Child:
         # not: it would point the demo at a real database.
         inherited = os.environ  # noqa: TID251
         kept = {name: value for name, value in inherited.items() if not _OURS.fullmatch(name)}
-        return {**kept, "PYTHONUNBUFFERED": "1", **self._settings}
+        return {**kept, "PYTHONUNBUFFERED": "1", **self.settings}
 
     def check(self) -> None:
         """Raise ``ChildFailed`` with its last lines if it does not run."""
@@ -143,9 +143,10 @@ class Sandbox(Child):
 class Server(Child):
     """`homeroom serve`: API, worker and scheduler in one process."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
-        """Take its settings, the port among them."""
-        super().__init__("server", ["homeroom", "serve"], settings, log)
+    def __init__(self, settings: Mapping[str, str], log: Path, *, worker: bool = True) -> None:
+        """Take its settings, the port among them, and whether it runs jobs itself."""
+        arguments = ["homeroom", "serve", *(() if worker else ("--no-worker",))]
+        super().__init__("server", arguments, settings, log)
         self.url = f"http://127.0.0.1:{settings['HOMEROOM_PORT']}"
         self.port = int(settings["HOMEROOM_PORT"])
 

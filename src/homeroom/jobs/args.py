@@ -33,6 +33,12 @@ class JobArgs(
     timeout: ClassVar[timedelta] = timedelta(seconds=60)
     backoff: ClassVar[Backoff] = Backoff()
     version: ClassVar[int] = 1
+    public: ClassVar[bool] = False
+    """Other programs may add jobs of this kind through a queue that they share with us."""
+
+    def natural_id(self) -> str | None:
+        """Return the id that a job with these arguments has whoever adds it; None: any."""
+        return None
 
     @classmethod
     def upgrade(cls, payload: dict[str, object], version: int) -> dict[str, object]:

@@ -149,6 +149,19 @@ async def claim_one(
     return claims, gate
 
 
+async def open_rows(tx: Tx, queue: str, kinds: Sequence[str], limit: int) -> tuple[list[str], Gate]:
+    """Return the ids of the first rows of a queue that could be claimed now, in their order."""
+    gate = await _gate(tx, queue, limit)
+    if not gate.open or not kinds:
+        return [], gate
+    rows = await tx.fetch(
+        "SELECT id FROM job WHERE queue = ? AND state = 'waiting' AND pruned_at IS NULL"
+        f" AND kind IN ({marks(len(kinds))}) ORDER BY priority DESC, seq LIMIT ?",
+        (queue, *kinds, gate.open),
+    )
+    return [row[0] for row in rows], gate
+
+
 async def renew(tx: Tx, holder: Holder, held: Sequence[tuple[str, str]]) -> dict[str, bool]:
     """Hold (id, token) pairs for another lease; say for each still held whether to cancel.
 

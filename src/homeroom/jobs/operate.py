@@ -12,6 +12,7 @@ from homeroom.jobs.ending import CANCELLED
 from homeroom.jobs.enqueue import JOBS_TOPIC
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import FINISHED, Job, JobState
+from homeroom.jobs.offer import MADE_UP
 from homeroom.jobs.settle import JOB_TOPIC, fail_rows, release, told
 from homeroom.jobs.store import Filter, get, marks, search
 
@@ -125,6 +126,16 @@ async def forget(tx: Tx, ids: Sequence[str]) -> None:
             f" AND id IN ({marks(len(chunk))})",
             chunk,
         )
+
+
+async def forget_made_up(tx: Tx, before: int, limit: int) -> int:
+    """Forget pruned jobs of other programs that gave them no id; return how many."""
+    rows = await tx.fetch(
+        "SELECT id FROM job WHERE id >= ? AND id < ? AND pruned_at < ? LIMIT ?",
+        (MADE_UP, f"{MADE_UP}\U0010ffff", before, limit),
+    )
+    await forget(tx, [row[0] for row in rows])
+    return len(rows)
 
 
 async def clean(

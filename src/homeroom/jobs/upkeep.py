@@ -17,10 +17,10 @@ import structlog
 from homeroom.clock import SECOND, Clock, microseconds
 from homeroom.db.database import Database, Lane
 from homeroom.db.tx import Tx
-from homeroom.errors import HomeroomError
+from homeroom.errors import HomeroomError, Unavailable
 from homeroom.jobs import operate, queue_store, schedule_store, store
 from homeroom.jobs.ending import Lost
-from homeroom.jobs.engine import Engine
+from homeroom.jobs.engine import DispatchingEngine, Engine
 from homeroom.jobs.enqueue import DELAYED_TOPIC, JOBS_TOPIC
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import JobState
@@ -38,9 +38,13 @@ class Pace:
 
     tick: timedelta = timedelta(seconds=1)
     prune: timedelta = timedelta(seconds=15)
+    reconcile: timedelta = timedelta(seconds=5)
+    """How long a job stays lost that Redis has lost."""
     worker_silence: timedelta = timedelta(minutes=2)
     """A worker without a sign of life for so long is taken off the list."""
     slots_kept: timedelta = timedelta(days=90)
+    made_up_kept: timedelta = timedelta(days=7)
+    """How long pruned jobs keep an id that stands for a number in Redis, which may come again."""
 
 
 class Upkeep:
@@ -61,6 +65,7 @@ class Upkeep:
         self._wake = asyncio.Event()
         self._stopping = False
         self._pruned_at: int | None = None
+        self._reconciled_at = self._clock.now()
 
     async def run(self) -> None:
         """Tick until ``stop`` is called; a database that is away is asked again."""
@@ -96,7 +101,7 @@ class Upkeep:
             self.promote,
             self.announce_owed,
             self.fire_schedules,
-            self.dispatch,
+            self.reconcile,
         ]
         if prune:
             steps.append(self.prune)
@@ -110,9 +115,7 @@ class Upkeep:
 
     def _heard(self, topics: Sequence[tuple[str, str]]) -> None:
         for topic, _ in topics:
-            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC) or (
-                topic == JOBS_TOPIC and self._engine.needs_dispatch
-            ):
+            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC):
                 self._wake.set()
                 return
 
@@ -230,21 +233,21 @@ class Upkeep:
                     log.warning("schedule_slot_missed", schedule=name, slot=slot.slot)
         return fired
 
-    async def dispatch(self) -> None:
-        """Tell an engine that keeps ids of its own which rows wait."""
-        if not self._engine.needs_dispatch:
+    async def reconcile(self) -> None:
+        """Find out which dispatched rows the engine's own store has lost, if it has one."""
+        due = microseconds(self._pace.reconcile)
+        engine = self._engine
+        if (
+            not isinstance(engine, DispatchingEngine)
+            or self._clock.now() - self._reconciled_at < due
+        ):
             return
+        self._reconciled_at = self._clock.now()
         for queue in self._registry.queues():
-            wanted = store.Filter(queue=queue, state=JobState.WAITING)
-            before: int | None = None
-            while True:
-                async with self._db.read() as tx:
-                    rows = await store.search(tx, wanted, limit=_BATCH, before=before)
-                if rows:
-                    await self._engine.dispatch([job for _, job in rows])
-                if len(rows) < _BATCH:
-                    break
-                before = rows[-1][0]
+            try:
+                await engine.reconcile(queue)
+            except Unavailable:
+                return  # the engine has said so; the rows wait
 
     async def prune(self) -> int:
         """Drop what is kept no longer: jobs by each queue's settings, slots, silent workers."""
@@ -261,6 +264,7 @@ class Upkeep:
             await queue_store.forget_silent_workers(tx, tx.now - silence)
             before = tx.now - microseconds(self._pace.slots_kept)
             await operate.forget(tx, await schedule_store.forget_slots(tx, before))
+            await operate.forget_made_up(tx, tx.now - microseconds(self._pace.made_up_kept), _BATCH)
         return pruned
 
     async def _prune_queue(self, queue: queue_store.Queue, state: JobState, keep: int) -> int:

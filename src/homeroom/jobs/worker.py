@@ -27,9 +27,10 @@ from homeroom.jobs.claim import (
     claim_one,
     renew,
 )
-from homeroom.jobs.desk import ClaimNext, ClaimOne, QueueDesk
-from homeroom.jobs.engine import Engine
-from homeroom.jobs.enqueue import JOBS_TOPIC
+from homeroom.jobs.desk import Accept, ClaimNext, ClaimOne, QueueDesk
+from homeroom.jobs.dispatcher import Dispatcher
+from homeroom.jobs.engine import DispatchingEngine, Engine
+from homeroom.jobs.enqueue import JOBS_TOPIC, enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job
 from homeroom.jobs.outcome import Retry
@@ -47,7 +48,7 @@ _SAVE_RETRY_SECONDS = 1.0
 
 Observe = Callable[[str, str, float], None]
 """Told of each run that ended here: its kind, how (``done``, ``retry`` ...), and its seconds."""
-Item = ClaimNext | ClaimOne | Ending
+Item = ClaimNext | ClaimOne | Accept | Ending
 Answer = tuple[list[Claim], Gate] | Job | None
 
 
@@ -79,6 +80,7 @@ class Worker:
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
         self._holder = Holder(self.id, tuple(registry.kinds()), microseconds(lease))
         self._lease, self._grace, self._observe = lease, grace, observe
+        self._poll = poll
         self._runs: dict[str, Run] = {}
         self._renewed_at = self._clock.now()
         self._commits: GroupCommit[Item, Answer] = GroupCommit(
@@ -96,6 +98,8 @@ class Worker:
                 poll.total_seconds(),
                 self._commits,
                 self._run_claim,
+                db,
+                registry,
             )
             for queue in registry.queues()
         }
@@ -114,19 +118,25 @@ class Worker:
         commits = asyncio.create_task(self._commits.run())
         watch = asyncio.create_task(self._watch())
         desks = [asyncio.create_task(self._engine.work(desk)) for desk in self._desks.values()]
+        dispatching = asyncio.create_task(self._dispatch())
         self.started.set()
         log.info("worker_started", worker=self.id, engine=self._engine.name)
         try:
             await self._until_stopped(desks)
         finally:
-            for task in (*desks, watch):
+            for task in (*desks, watch, dispatching):
                 task.cancel()
-            await asyncio.gather(*desks, watch, return_exceptions=True)
+            await asyncio.gather(*desks, watch, dispatching, return_exceptions=True)
             self._commits.close()
             await commits
             forget()
             await self._unregister()
             log.info("worker_stopped", worker=self.id)
+
+    async def _dispatch(self) -> None:
+        """Tell an engine that has to be told which rows wait, for as long as this worker runs."""
+        if isinstance(self._engine, DispatchingEngine):
+            await Dispatcher(self._db, self._registry, self._engine, self._poll).run()
 
     def stop(self) -> None:
         """Ask the worker to stop; ``run`` returns when it has."""
@@ -163,14 +173,22 @@ class Worker:
                 continue
             self._tokens += 1
             token = f"{self.id}.{self._tokens}"
-            if isinstance(item, ClaimOne):
-                answers.append(await claim_one(tx, self._holder, item.queue, item.job_id, token))
-            else:
+            if isinstance(item, ClaimNext):
                 answers.append(await claim_next(tx, self._holder, item.queue, item.limit, token))
+                continue
+            if isinstance(item, Accept):
+                taken = item.taken
+                await enqueue(tx, taken.args, id=taken.id, priority=taken.priority)
+                job_id = taken.id
+            else:
+                job_id = item.job_id
+            answers.append(await claim_one(tx, self._holder, item.queue, job_id, token))
         return answers
 
-    async def _run_claim(self, claim: Claim, handled: Callable[[], None], stopping: bool) -> None:
-        """Run a claimed row and save how it ended."""
+    async def _run_claim(
+        self, claim: Claim, handled: Callable[[], None], stopping: bool
+    ) -> Job | None:
+        """Run a claimed row and save how it ended; None where it was settled elsewhere."""
         run = Run(self._db, self._registry, claim)
         self._runs[claim.job.id] = run
         started = perf_counter()
@@ -184,20 +202,20 @@ class Worker:
             ended = ending.ended if ending is not None else run.settled
             how = "lost" if ended is None else type(ended).__name__.lower()
             self._observe(claim.job.kind, how, perf_counter() - started)
-        if ending is not None:
-            await self._save(ending)
+        return None if ending is None else await self._save(ending)
 
-    async def _save(self, ending: Ending) -> None:
+    async def _save(self, ending: Ending) -> Job | None:
         """Commit how a run ended, for as long as it takes; a lost lease ends the effort."""
         attempt = ending
         while True:
             try:
-                if await self._commits.put(attempt) is None:
+                job = await self._commits.put(attempt)
+                if job is None:
                     log.warning("job_lease_lost", job=ending.job_id)
-                return
+                return job if isinstance(job, Job) else None
             except Unavailable:
                 if self._commits.stuck:
-                    return  # the process is about to go; the lease will end
+                    return None  # the process is about to go; the lease will end
                 await asyncio.sleep(_SAVE_RETRY_SECONDS)
             except HomeroomError:
                 await asyncio.sleep(_SAVE_RETRY_SECONDS)
@@ -209,7 +227,7 @@ class Worker:
                 elif attempt.announce:
                     attempt = Ending(ending.job_id, ending.token, attempt.ended, announce=False)
                 else:
-                    return  # the lease will end, and upkeep tries again
+                    return None  # the lease will end, and upkeep tries again
 
     # Leases, cancellation, heartbeat.
 

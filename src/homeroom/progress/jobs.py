@@ -38,6 +38,7 @@ class ReplayQuarantine(JobArgs, frozen=True, kw_only=True):
     kind: ClassVar[str] = "progress.replay_quarantine"
     queue: ClassVar[str] = "progress"
     timeout: ClassVar[timedelta] = timedelta(minutes=10)
+    public: ClassVar[bool] = True
 
     course_id: str | None = None
     """None: of every course."""

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
     """Return what is wrong with the settings taken together, errors first."""
     found = [
         *_storage_problems(settings),
+        *_redis_problems(settings),
         *_access_problems(settings),
         *_partner_problems(settings),
         *_unknown(os.environ if environ is None else environ),
@@ -53,17 +55,70 @@ def _storage_problems(settings: Settings) -> list[Problem]:
         settings.database_file  # noqa: B018 - asked for its error
     except ConfigurationError as error:
         found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
-    if settings.queue is not None:
-        by_url = settings.queue_url is not None
+    return found
+
+
+def _redis_problems(settings: Settings) -> list[Problem]:
+    found: list[Problem] = []
+    ways = {
+        "HOMEROOM_QUEUE_URL": settings.queue_url is not None,
+        "HOMEROOM_REDIS_SENTINELS": bool(settings.redis_sentinels),
+        "REDIS_HOST": settings.redis_host is not None,
+    }
+    used = [name for name, is_set in ways.items() if is_set]
+    if not used:
+        return found
+    if len(used) > 1:
+        both = settings.queue_url is not None and bool(settings.redis_sentinels)
         found.append(
             Problem(
-                "HOMEROOM_QUEUE_URL" if by_url else "REDIS_HOST",
-                "This release runs jobs from the database, not from Redis.",
-                "Unset it; no job is lost by that.",
-                "error" if by_url else "warning",
+                used[0],
+                f"Redis is named in {len(used)} ways: {', '.join(used)}.",
+                f"Unset all but one. {used[0]} counts.",
+                "error" if both else "warning",
+            )
+        )
+    if find_spec("bullmq") is None:
+        found.append(
+            Problem(
+                used[0],
+                "Jobs on Redis need packages that are not installed.",
+                "Install them with: pip install 'homeroom[redis]'",
+            )
+        )
+    tls = settings.redis_tls or _tls_url(settings)
+    ca_file = settings.redis_ca_file
+    if ca_file is not None and not ca_file.is_file():
+        found.append(
+            Problem(
+                "HOMEROOM_REDIS_CA_FILE",
+                f"There is no file {ca_file}.",
+                "Name the file of the certificates, in PEM form.",
+            )
+        )
+    if not tls and ca_file is not None:
+        found.append(
+            Problem(
+                "HOMEROOM_REDIS_CA_FILE",
+                "The connection to Redis is not encrypted, so no certificate is checked.",
+                "Write rediss:// in HOMEROOM_QUEUE_URL, or set HOMEROOM_REDIS_TLS=true.",
+                "warning",
+            )
+        )
+    if settings.redis_tls and used[0] == "HOMEROOM_QUEUE_URL" and not _tls_url(settings):
+        found.append(
+            Problem(
+                "HOMEROOM_REDIS_TLS",
+                "It says nothing about a URL, which says redis:// itself.",
+                "Write rediss:// in HOMEROOM_QUEUE_URL.",
             )
         )
     return found
+
+
+def _tls_url(settings: Settings) -> bool:
+    """Say whether the URL of Redis asks for TLS."""
+    return (settings.queue or "").startswith("rediss:")
 
 
 def _access_problems(settings: Settings) -> list[Problem]:

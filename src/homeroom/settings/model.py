@@ -40,6 +40,31 @@ def _http_url(text: object) -> object:
     return str(text).rstrip("/")
 
 
+def _redis_url(text: object) -> object:
+    value = text.get_secret_value() if isinstance(text, SecretStr) else str(text)
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("write redis://:password@host:6379/0, or rediss://... for TLS")
+    return text
+
+
+def _places(text: object) -> object:
+    """Return ``one:26379,two`` as host and port pairs; 26379 is the port of Sentinels."""
+    if not isinstance(text, str):
+        return text
+    found = []
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        parts = urlsplit(f"//{part}")
+        if not parts.hostname or parts.path:
+            raise ValueError("write hosts and ports as sentinel-1:26379,sentinel-2:26379")
+        found.append(f"{parts.hostname}:{parts.port or 26_379}")
+    return tuple(found)
+
+
 def _test_clock(text: object) -> object:
     sign_less = str(text).lstrip("+-")
     if _DURATION.fullmatch(sign_less) is None and datetime.fromisoformat(str(text)).tzinfo is None:
@@ -55,6 +80,8 @@ def _split(text: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
+Places = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_places)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -97,8 +124,10 @@ class Storage(BaseModel):
     database_url: SecretStr | None = Field(
         None, description="Unset: `sqlite:///{data dir}/homeroom.db`."
     )
-    queue_url: SecretStr | None = Field(
-        None, description="Redis URL of the job queues. Unset: jobs run from the database."
+    queue_url: RedisUrl | None = Field(
+        None,
+        description="Redis URL of the job queues, `rediss://` for TLS. Unset: jobs run from the "
+        "database.",
     )
     redis_host: str | None = Field(
         None, validation_alias="REDIS_HOST", description="Another way to set the queue URL."
@@ -106,6 +135,21 @@ class Storage(BaseModel):
     redis_port: int = Field(6379, validation_alias="REDIS_PORT", description="With `REDIS_HOST`.")
     redis_password: SecretStr | None = Field(
         None, validation_alias="REDIS_PASSWORD", description="With `REDIS_HOST`."
+    )
+    redis_sentinels: Places = Field(
+        (),
+        description="Sentinels that know where Redis is, as `host:port,host:port`; in place of "
+        "the URL, with `REDIS_PASSWORD`.",
+    )
+    redis_sentinel_name: str = Field("mymaster", description="What the Sentinels call the server.")
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password of the Sentinels themselves."
+    )
+    redis_tls: bool = Field(
+        False, description="TLS with `REDIS_HOST`, or with Sentinels and what they name."
+    )
+    redis_ca_file: Path | None = Field(
+        None, description="Who signed Redis's certificate. Unset: whom the system trusts."
     )
     concurrency: int = Field(
         3, ge=1, le=1_000, description="Jobs of one queue that run at once (`maxConcurrency`)."
@@ -244,14 +288,20 @@ class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
 
     @property
     def queue(self) -> str | None:
-        """Return the Redis URL of the job queues; None where jobs run from the database."""
+        """Return the Redis URL of the job queues; None without one (see ``uses_redis``)."""
         if self.queue_url is not None:
             return self.queue_url.get_secret_value()
         if self.redis_host is None:
             return None
         password = self.redis_password.get_secret_value() if self.redis_password else ""
         user = f":{quote(password, safe='')}@" if password else ""
-        return f"redis://{user}{self.redis_host}:{self.redis_port}"
+        scheme = "rediss" if self.redis_tls else "redis"
+        return f"{scheme}://{user}{self.redis_host}:{self.redis_port}"
+
+    @property
+    def uses_redis(self) -> bool:
+        """Say whether jobs go through Redis; else they run from the database."""
+        return bool(self.redis_sentinels) or self.queue is not None
 
     @property
     def is_loopback(self) -> bool:

@@ -13,6 +13,7 @@ from homeroom.wiring.house import (
     open_house,
     upgrade_database,
 )
+from homeroom.wiring.queue import redis_fault
 from homeroom.wiring.serving import serve, work
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "load_settings",
     "open_house",
     "problems",
+    "redis_fault",
     "serve",
     "upgrade_database",
     "work",

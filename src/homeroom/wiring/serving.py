@@ -18,7 +18,7 @@ from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
 from homeroom.db import migrate
 from homeroom.dispatch import routes as dispatch_routes
-from homeroom.errors import ConfigurationError, HomeroomError
+from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
 from homeroom.http import log as http_log
 from homeroom.http import server
 from homeroom.http.app import create_app
@@ -27,7 +27,8 @@ from homeroom.http.ingest_openapi import INGEST_PATHS, INGEST_SCHEMAS
 from homeroom.jobs import queue_store
 from homeroom.jobs import routes as job_routes
 from homeroom.jobs.api import counts, declare_schedule, workers
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.dispatcher import Dispatcher
+from homeroom.jobs.engine import DispatchingEngine, Engine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 from homeroom.monitoring import routes as monitoring_routes
@@ -39,6 +40,7 @@ from homeroom.settings import Settings, problems, view
 from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
 from homeroom.wiring.partners import public_url
+from homeroom.wiring.queue import open_engine
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +94,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
     )
 
 
-def _health(house: House) -> Health:
+def _health(house: House, engine: Engine) -> Health:
     async def worker() -> str | None:
         async with house.db.read() as tx:
             return None if await workers(tx) else "no worker is running: jobs wait"
@@ -106,6 +108,15 @@ def _health(house: House) -> Health:
         return None if not off else "switched off: " + ", ".join(sorted(off))
 
     probes = {"worker": worker, "ingest": ingest, "destinations": destinations}
+
+    async def redis() -> str | None:
+        try:
+            return await engine.fault()
+        except Unavailable:  # anybody may ask for readiness: addresses are for the log
+            return "Redis cannot be used, so jobs wait; the log says why"
+
+    if isinstance(engine, DispatchingEngine):
+        probes["redis"] = redis
     return Health(house.db, migrate.head(), probes)
 
 
@@ -118,7 +129,7 @@ class _Part:
     stop: Callable[[], None]
 
 
-async def _working_parts(house: House) -> list[_Part]:
+async def _working_parts(house: House, engine: Engine) -> list[_Part]:
     """Return worker and scheduler, with the schedules and queues that they look after."""
     settings = house.settings
     async with house.db.write() as tx:
@@ -132,8 +143,6 @@ async def _working_parts(house: House) -> list[_Part]:
                 failed=settings.jobs_keep_failed,
                 age=settings.jobs_keep_for,
             )
-    engine = SqlEngine()
-    await engine.open()
     worker = Worker(
         house.db,
         house.registry,
@@ -149,6 +158,14 @@ async def _working_parts(house: House) -> list[_Part]:
         _Part("worker", worker.run, worker.stop),
         _Part("scheduler", upkeep.run, upkeep.stop),
     ]
+
+
+def _dispatching_parts(house: House, engine: Engine) -> list[_Part]:
+    """Return what tells Redis of the jobs that this process adds, where it runs none itself."""
+    if not isinstance(engine, DispatchingEngine):
+        return []
+    dispatcher = Dispatcher(house.db, house.registry, engine)
+    return [_Part("dispatcher", dispatcher.run, dispatcher.stop)]
 
 
 def _caretaker(house: House) -> _Part:
@@ -217,10 +234,10 @@ async def serve(
     _refuse_problems(settings)
     stop = asyncio.Event()
     server.stop_on_signals(stop)
-    async with open_house(settings, migrated=True) as house:
+    async with open_engine(settings) as engine, open_house(settings, migrated=True) as house:
         async with house.db.write() as tx:
             token = await first_sign_in(tx)
-        health, hints = _health(house), Hints(house.db)
+        health, hints = _health(house, engine), Hints(house.db)
         app = _app(house, health, hints)
 
         def on_started(url: str) -> None:
@@ -240,7 +257,9 @@ async def serve(
 
         parts = [_Part("ingest", house.ingest.run, house.ingest.close), _caretaker(house)]
         if worker:
-            parts += await _working_parts(house)
+            parts += await _working_parts(house, engine)
+        else:
+            parts += _dispatching_parts(house, engine)
         await _run(parts, _Part("server", answer, stop.set))
 
 
@@ -249,9 +268,9 @@ async def work(settings: Settings, *, started: Callable[[], None]) -> None:
     http_log.configure(settings.log_level, settings.log_format)
     stop = asyncio.Event()
     server.stop_on_signals(stop)
-    async with open_house(settings) as house:
+    async with open_engine(settings) as engine, open_house(settings) as house:
         ingest = _Part("ingest", house.ingest.run, house.ingest.close)
-        parts = [ingest, *await _working_parts(house)]
+        parts = [ingest, *await _working_parts(house, engine)]
 
         async def wait() -> None:
             started()

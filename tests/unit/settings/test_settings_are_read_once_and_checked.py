@@ -10,24 +10,25 @@ from pathlib import Path
 import pytest
 
 from homeroom.errors import ConfigurationError
-from homeroom.settings import Settings, load, problems, view
+from homeroom.settings import Settings, check, load, problems, view
 from homeroom.settings.model import parse_duration
 from homeroom.settings.page import markdown
 
 ROOT = Path(__file__).parents[3]
+BARE = ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ENABLE_CREDENTIALS")
 GOOD_WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ENABLE_CREDENTIALS"):
+    for name in BARE:
         monkeypatch.delenv(name, raising=False)
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     for name, value in values.items():
-        bare = name.startswith(("REDIS_", "ENABLE_"))
+        bare = name in BARE
         monkeypatch.setenv(name if bare else f"HOMEROOM_{name}", value)
     return load()
 
@@ -94,10 +95,44 @@ def test_a_retention_of_events_that_nothing_would_keep_is_refused(
 def test_redis_may_be_named_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, REDIS_HOST="cache", REDIS_PORT="6380", REDIS_PASSWORD="p@ss/")
     assert settings.queue == "redis://:p%40ss%2F@cache:6380"
-    assert faulty(settings) == {"REDIS_HOST": "warning"}
+    assert faulty(settings) == {}
+    settings = read(monkeypatch, REDIS_TLS="true")
+    assert settings.queue == "rediss://:p%40ss%2F@cache:6380"
     settings = read(monkeypatch, QUEUE_URL="redis://other:1")
     assert settings.queue == "redis://other:1"
-    assert faulty(settings) == {"HOMEROOM_QUEUE_URL": "error"}
+    assert faulty(settings) == {"HOMEROOM_QUEUE_URL": "warning", "HOMEROOM_REDIS_TLS": "error"}
+
+
+@pytest.mark.parametrize("url", ["http://cache", "redis://", "redis://cache:port", "cache:6379"])
+def test_what_is_no_address_of_redis_is_refused_and_not_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match="HOMEROOM_QUEUE_URL: write redis://") as raised:
+        read(monkeypatch, QUEUE_URL=f"{url}?swordfish")
+    assert "swordfish" not in raised.value.message
+
+
+def test_sentinels_stand_in_place_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, REDIS_SENTINELS="one:5000, two,[::1]:7")
+    assert settings.redis_sentinels == ("one:5000", "two:26379", "::1:7")
+    assert settings.uses_redis
+    assert faulty(settings) == {}
+    settings = read(monkeypatch, QUEUE_URL="rediss://cache", REDIS_CA_FILE="nowhere.pem")
+    assert faulty(settings) == {
+        "HOMEROOM_QUEUE_URL": "error",
+        "HOMEROOM_REDIS_CA_FILE": "error",
+    }
+    with pytest.raises(ConfigurationError, match="HOMEROOM_REDIS_SENTINELS: write hosts and ports"):
+        read(monkeypatch, REDIS_SENTINELS="one:5000/0")
+
+
+def test_a_missing_extra_is_said_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, QUEUE_URL="redis://cache")
+    assert problems(settings, {}) == []
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    [missing] = problems(settings, {})
+    assert (missing.setting, missing.severity) == ("HOMEROOM_QUEUE_URL", "error")
+    assert "homeroom[redis]" in missing.mend
 
 
 def test_a_database_elsewhere_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

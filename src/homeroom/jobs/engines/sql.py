@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import structlog
 
@@ -19,16 +18,12 @@ class SqlEngine(Engine):
     """Claim rows from the table whenever a slot is free and something may be ready."""
 
     name = "sql"
-    needs_dispatch = False
 
     async def open(self) -> None:
         """Do nothing: the database is all that is needed."""
 
     async def close(self) -> None:
         """Do nothing: there is nothing to disconnect from."""
-
-    async def dispatch(self, jobs: Sequence[Job]) -> None:
-        """Do nothing: the table is asked directly."""
 
     async def work(self, desk: Desk) -> None:
         """Fetch and run jobs of the desk's queue; return once it stops and all runs have ended."""
@@ -56,7 +51,7 @@ class _Slots:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._runs: set[asyncio.Task[None]] = set()
+        self._runs: set[asyncio.Task[Job | None]] = set()
         self.busy = 0
 
     def start(self, claims: list[Claim]) -> int:

@@ -1,0 +1,256 @@
+"""A Node service shares the queues: the example is installed and run, with Bull Board, for real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.servers.redis import RedisServer
+from tests.service.partner_school import COURSE, Sandbox, running_sandbox
+
+from homeroom.demo.child import Child, Server, free_port
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+PATIENCE_SECONDS = 60.0
+ADMIN = "an-admin-key-for-node"
+CREDENTIAL = "completion.credential"
+
+
+@dataclass
+class Platform:
+    """Homeroom on Redis (API and worker apart), its partners, and the Node service."""
+
+    api: httpx.AsyncClient
+    board: httpx.AsyncClient
+    sandbox: Sandbox
+    worker: Child
+    redis: RedisServer
+    node: Path
+
+    async def until(self, holds: Callable[[], Awaitable[Any]]) -> Any:
+        """Wait until something holds and return it."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                if found := await holds():
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def run(self, *words: str) -> dict[str, Any]:
+        """Run a script of the example and return what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            "node",
+            *words,
+            cwd=self.node,
+            env=_environment(self.redis),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        finally:
+            if process.returncode is None:
+                process.kill()
+        assert out, err.decode()
+        said: dict[str, Any] = json.loads(out)
+        return said
+
+    async def person(self, user_id: str) -> None:
+        person = {"givenName": "Ada", "familyName": "L", "email": f"{user_id}@example.org"}
+        (await self.api.put(f"/api/v1/people/{user_id}", json=person)).raise_for_status()
+
+    async def finish(self, user_id: str) -> str:
+        """Let a learner finish the course; return the completion's id."""
+        event = {
+            "id": f"{user_id}-1",
+            "userId": user_id,
+            "courseId": "data",
+            "chapterId": "c1",
+            "eventType": "chapter_complete",
+            "progress": 100,
+            "timestamp": "2026-01-02T03:04:05Z",
+        }
+        answer = await self.api.post("/api/progress/enhanced-update", json={"events": [event]})
+        answer.raise_for_status()
+        found = await self.api.get("/api/v1/completions", params={"userId": user_id})
+        [completion] = found.json()["items"]
+        return str(completion["id"])
+
+    async def step(self, completion_id: str) -> dict[str, Any]:
+        found = (await self.api.get(f"/api/v1/completions/{completion_id}")).json()
+        step: dict[str, Any] = next(s for s in found["steps"] if s["name"] == "credential")
+        return step
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        answer = await self.api.get(f"/api/v1/jobs/{job_id}")
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def listed(self, queue: str, status: str) -> list[dict[str, Any]]:
+        """Return what Bull Board lists."""
+        query = {"activeQueue": queue, "status": status, "page": 1, "jobsPerPage": 100}
+        answer = await self.board.get("/api/queues", params=query)
+        answer.raise_for_status()
+        [found] = [each for each in answer.json()["queues"] if each["name"] == queue]
+        return list(found["jobs"])
+
+    async def press(self, queue: str, *path: str) -> None:
+        """Press a button of Bull Board."""
+        answer = await self.board.put("/".join(("/api/queues", queue, *path)), json={})
+        assert answer.is_success, answer.text
+
+
+def _environment(redis: RedisServer, **more: str) -> dict[str, str]:
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOMEROOM_QUEUE_URL": redis.url, **more}
+
+
+@pytest.fixture
+async def platform(
+    tmp_path: Path, redis_server: RedisServer, node_service: Path
+) -> AsyncIterator[Platform]:
+    redis_server.empty()
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(running_sandbox())
+        partners = sandbox.settings
+        settings = {
+            name: value
+            for name, value in partners.items()
+            if "DIRECTORY" not in name and "ASSESSMENT" not in name
+        } | {
+            "HOMEROOM_DATA_DIR": str(tmp_path),
+            "HOMEROOM_PORT": str(free_port(0)),
+            "HOMEROOM_ADMIN_KEY": ADMIN,
+            "HOMEROOM_QUEUE_URL": redis_server.url,
+            "HOMEROOM_LOG_FORMAT": "json",
+        }
+        server = Server(settings, tmp_path / "server.log", worker=False)
+        stack.push_async_callback(server.stop)
+        await server.open()
+        worker = Child("worker", ["homeroom", "worker"], settings, tmp_path / "worker.log")
+        stack.push_async_callback(worker.stop)
+        board = await asyncio.create_subprocess_exec(
+            "node",
+            "board.mjs",
+            cwd=node_service,
+            env=_environment(redis_server, PORT="0"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        stack.push_async_callback(_stopped, board)
+        assert board.stdout is not None
+        url = json.loads(await asyncio.wait_for(board.stdout.readline(), PATIENCE_SECONDS))["url"]
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        api = httpx.AsyncClient(base_url=server.url, headers=headers, timeout=30, trust_env=False)
+        pages = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+        for client in (api, pages):
+            await stack.enter_async_context(client)
+        (await api.put("/api/v1/courses/data", json=COURSE)).raise_for_status()
+        yield Platform(api, pages, sandbox, worker, redis_server, node_service)
+
+
+async def _stopped(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+
+
+async def test_node_adds_a_credential_and_homeroom_issues_it_once(platform: Platform) -> None:
+    await platform.person("ada")
+    completion = await platform.finish("ada")
+    payload = json.dumps({"completionId": completion})
+    first, second = (
+        asyncio.create_task(platform.run("add.mjs", CREDENTIAL, payload, *id))
+        for id in ((), ("mine",))
+    )
+    await platform.until(lambda: _lists(platform, "credentials", "prioritized", 3))
+    await platform.worker.start()
+    results = [await first, await second]
+    step = await platform.step(completion)
+    assert step["status"] == "completed"
+    assert [said["result"] for said in results] == [{"externalId": step["externalId"]}] * 2
+    assert len(await platform.sandbox.badges()) == 1
+    jobs = (await platform.api.get("/api/v1/jobs", params={"queue": "credentials"})).json()["items"]
+    assert [job["id"] for job in jobs] == [step["jobId"]], "one row, however often it was added"
+
+
+async def test_node_adds_a_job_of_its_own_and_its_id_is_the_rows(platform: Platform) -> None:
+    await platform.worker.start()
+    add = ("add.mjs", "progress.replay_quarantine", '{"courseId": "data"}', "node.replay.1")
+    said = await platform.run(*add)
+    assert said["id"] == "node.replay.1"
+    job = await platform.job("node.replay.1")
+    assert (job["state"], job["priority"]) == ("completed", 5)
+    assert (await platform.run(*add))["result"] == said["result"], "again it is the same job"
+    assert (await platform.job("node.replay.1"))["attempts"] == job["attempts"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ('{"completionID": "c"}', "missing required field `completionId`"),
+        ('{"completionId": 7}', "Expected `str`, got `int`"),
+        ('{"completionId": "nobody"}', "no completion"),
+    ],
+)
+async def test_a_job_that_cannot_be_done_fails_in_node_with_the_reason(
+    platform: Platform, payload: str, why: str
+) -> None:
+    await platform.worker.start()
+    said = await platform.run("add.mjs", CREDENTIAL, payload)
+    assert why in said["failed"]
+    [failed] = await platform.listed("credentials", "failed")
+    assert why in failed["failedReason"]
+
+
+async def test_bull_board_sees_retries_and_cleans_what_homeroom_adds(platform: Platform) -> None:
+    completion = await platform.finish("bob")  # whom the directory does not know yet
+    [waiting] = await platform.until(lambda: _lists(platform, "credentials", "prioritized", 1))
+    step = await platform.step(completion)
+    assert (waiting["id"], waiting["name"]) == (step["jobId"], CREDENTIAL)
+    assert waiting["data"]["args"] == {"completionId": completion}
+    # Removed there, it is not lost: the row waits, and is dispatched again.
+    await platform.press("credentials", waiting["id"], "clean")
+    await platform.worker.start()
+    [failed] = await platform.until(lambda: _lists(platform, "credentials", "failed", 1))
+    assert "the directory does not know the learner bob" in failed["failedReason"]
+    assert (await platform.step(completion))["status"] == "failed"
+
+    await platform.person("bob")
+    await platform.press("credentials", failed["id"], "retry")
+    await platform.until(lambda: _is(platform, completion, "completed"))
+    await platform.until(lambda: _lists(platform, "credentials", "failed", 0))
+    assert len(await platform.sandbox.badges()) == 1
+    job = await platform.job(step["jobId"])
+    assert any("Bull Board" in line["line"] for line in job["logs"])
+
+    cleaned = await platform.finish("cy")
+    await platform.until(lambda: _lists(platform, "credentials", "failed", 1))
+    await platform.until(lambda: _cleaned(platform, "credentials"))
+    assert (await platform.step(cleaned))["status"] == "failed", "the row is kept"
+    await platform.person("cy")
+    path = f"/api/v1/completions/{cleaned}/steps/credential/retry"
+    (await platform.api.post(path)).raise_for_status()
+    await platform.until(lambda: _is(platform, cleaned, "completed"))
+
+
+async def _cleaned(platform: Platform, queue: str) -> bool:
+    """Press `Clean`, which leaves what failed within the last five seconds."""
+    await platform.press(queue, "clean", "failed")
+    return await platform.listed(queue, "failed") == []
+
+
+async def _is(platform: Platform, completion_id: str, status: str) -> bool:
+    return bool((await platform.step(completion_id))["status"] == status)
+
+
+async def _lists(platform: Platform, queue: str, status: str, count: int) -> list[Any] | bool:
+    found = await platform.listed(queue, status)
+    if len(found) != count:
+        return False
+    return found or True

@@ -1,0 +1,277 @@
+"""Redis is away, guarded, encrypted or watched over: what Homeroom makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.servers.redis import RedisServer, free_port, program, running_redis
+from tests.service.partner_school import COURSE, running_sandbox
+
+from homeroom.clock import Clock, to_datetime
+from homeroom.demo.child import Child, Server
+from homeroom.errors import ConfigurationError
+from homeroom.settings import Settings, load
+from homeroom.wiring import queue, redis_fault
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+PATIENCE_SECONDS = 60.0
+ADMIN = {"authorization": "Bearer an-admin-key-for-redis"}
+
+
+async def until(answers: Any) -> Any:
+    """Wait until a coroutine function returns something true, and return that."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            if found := await answers():
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def test_progress_is_accepted_without_redis_and_all_is_delivered_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with running_sandbox() as sandbox:
+        with running_redis(tmp_path) as redis:
+            settings = {
+                **{name: value for name, value in sandbox.settings.items() if "DIR" not in name},
+                "HOMEROOM_DATA_DIR": str(tmp_path),
+                "HOMEROOM_PORT": str(free_port()),
+                "HOMEROOM_ADMIN_KEY": "an-admin-key-for-redis",
+                "HOMEROOM_QUEUE_URL": redis.url,
+                "HOMEROOM_LOG_FORMAT": "json",
+            }
+            server = Server(settings, tmp_path / "server.log", worker=False)
+            worker = Child("worker", ["homeroom", "worker"], settings, tmp_path / "worker.log")
+            try:
+                await server.open()
+                await worker.start()
+                async with httpx.AsyncClient(
+                    base_url=server.url, headers=ADMIN, timeout=30, trust_env=False
+                ) as api:
+                    await _walk_through_an_outage(api, redis)
+            finally:
+                await server.stop()
+                await worker.stop()
+        received = await sandbox.received("analytics")
+    assert len(received) == 1
+    for name in ("server", "worker"):
+        lines = (tmp_path / f"{name}.log").read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+        said = [event for event in events if event.startswith("redis_")]
+        assert said == ["redis_away", "redis_back"], name
+        assert len(events) < 60, "no flood"
+
+
+async def _walk_through_an_outage(api: httpx.AsyncClient, redis: RedisServer) -> None:
+    (await api.put("/api/v1/courses/data", json=COURSE)).raise_for_status()
+
+    async def has_worker() -> bool:
+        return bool((await api.get("/readyz")).json()["status"] == "ok")
+
+    await until(has_worker)
+    redis.stop(signal.SIGKILL)
+    event = {
+        "id": "one",
+        "userId": "ada",
+        "courseId": "data",
+        "chapterId": "c1",
+        "eventType": "chapter_complete",
+        "progress": 100,
+        "timestamp": "2026-01-02T03:04:05Z",
+    }
+    answer = await api.post("/api/progress/enhanced-update", json={"events": [event]})
+    assert answer.status_code == 200
+    ready = await api.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "degraded"
+    detail = ready.json()["checks"]["redis"]["detail"]
+    assert "Redis cannot be used" in detail
+    assert "127.0.0.1" not in detail, "anybody may ask"
+    [completion] = (await api.get("/api/v1/completions")).json()["items"]
+    path = f"/api/v1/completions/{completion['id']}"
+    steps = (await api.get(path)).json()["steps"]
+    assert {step["status"] for step in steps} <= {"waiting", "skipped"}
+    redis.start()
+
+    async def delivered() -> bool:
+        steps = (await api.get(path)).json()["steps"]
+        return any(s["name"] == "analytics" and s["status"] == "completed" for s in steps)
+
+    await until(delivered)
+
+    await until(has_worker)
+
+
+def settings(**values: Any) -> Settings:
+    return load(**values)
+
+
+async def test_a_wrong_password_is_said(tmp_path: Path) -> None:
+    with running_redis(tmp_path, "--requirepass", "right") as redis:
+        place = {"redis_host": "127.0.0.1", "redis_port": redis.port}
+        assert await redis_fault(settings(**place, redis_password="right")) is None
+        for wrong in ({}, {"redis_password": "wrong"}):
+            fault = await redis_fault(settings(**place, **wrong))
+            assert fault is not None
+            assert "password" in fault.lower() or "auth" in fault.lower()
+            assert "wrong" not in fault.replace("WRONGPASS", "")
+
+
+async def test_a_redis_that_may_forget_jobs_is_a_fault(tmp_path: Path) -> None:
+    options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    with running_redis(tmp_path, *options) as redis:
+        fault = await redis_fault(settings(queue_url=redis.url))
+    assert "noeviction" in (fault or "")
+
+
+async def _check(folder: Path, **environ: str) -> tuple[int | None, str]:
+    """Run ``homeroom check --connect``; return its exit code and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "homeroom", "check", "--connect"),
+        env={"PATH": os.environ["PATH"], "HOMEROOM_DATA_DIR": str(folder), **environ},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    return process.returncode, said.decode()
+
+
+async def test_check_says_what_is_wrong_with_redis_and_how_to_mend_it(
+    database_file: Path, redis_server: RedisServer
+) -> None:
+    folder = database_file.parent
+    code, said = await _check(folder, HOMEROOM_QUEUE_URL=redis_server.url)
+    assert (code, "Redis answers and can keep jobs" in said) == (0, True)
+    code, said = await _check(folder, REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
+    assert code == 3
+    assert "Redis cannot be used" in said
+    assert "See that HOMEROOM_QUEUE_URL, REDIS_HOST" in said
+    code, said = await _check(folder, HOMEROOM_QUEUE_URL="redis://")
+    assert code == 78
+    assert "write redis://" in said
+
+
+async def test_an_installation_without_the_extra_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name="bullmq")
+
+    monkeypatch.setattr(queue, "import_module", missing)
+    with pytest.raises(ConfigurationError, match="not installed \\(bullmq\\)") as raised:
+        await redis_fault(settings(queue_url="redis://127.0.0.1"))
+    assert "pip install 'homeroom[redis]'" in (raised.value.hint or "")
+
+
+def _certificate(folder: Path) -> Path:
+    """Write a key and a certificate of 127.0.0.1 that signs itself; return the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
+    now = to_datetime(Clock().now())
+    here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([here]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    path = folder / "cert.pem"
+    path.write_bytes(made.public_bytes(pem))
+    return path
+
+
+async def test_tls_checks_the_certificate(tmp_path: Path) -> None:
+    certificate = _certificate(tmp_path)
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "no")
+    options += ("--tls-cert-file", str(certificate), "--tls-key-file", str(tmp_path / "key.pem"))
+    options += ("--tls-ca-cert-file", str(certificate))
+    with running_redis(tmp_path, *options):
+        url = f"rediss://127.0.0.1:{port}/0"
+        assert await redis_fault(settings(queue_url=url, redis_ca_file=certificate)) is None
+        untrusted = await redis_fault(settings(queue_url=url))
+    assert "certificate" in (untrusted or "").lower()
+
+
+@contextmanager
+def sentinel(folder: Path, master: RedisServer) -> Iterator[int]:
+    """Run a Sentinel that watches a master; return its port."""
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nrequirepass watcher\n"
+        f"sentinel monitor school 127.0.0.1 {master.port} 1\n"
+        "sentinel auth-pass school inner\nsentinel down-after-milliseconds school 500\n"
+        "sentinel failover-timeout school 3000\n",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(
+        [program(), str(config), "--sentinel", "--logfile", str(folder / "sentinel.log")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_sentinels_lead_to_the_server_and_after_its_death_to_the_next(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    secret = ("--requirepass", "inner", "--masterauth", "inner")
+    with running_redis(tmp_path / "one", *secret) as first:
+        follows = ("--replicaof", f"127.0.0.1 {first.port}")
+        with (
+            running_redis(tmp_path / "two", *secret, *follows),
+            sentinel(tmp_path, first) as port,
+        ):
+            chosen = settings(
+                redis_sentinels=(f"127.0.0.1:{port}",),
+                redis_sentinel_name="school",
+                redis_sentinel_password="watcher",
+                redis_password="inner",
+            )
+
+            async def answers() -> bool:
+                return await redis_fault(chosen) is None
+
+            await until(answers)
+            await asyncio.to_thread(_knows_its_replica, tmp_path / "sentinel.log")
+            first.stop(signal.SIGKILL)
+            assert await redis_fault(chosen) is not None
+            await until(answers)
+
+
+def _knows_its_replica(log: Path) -> None:
+    deadline = Clock().now() + int(PATIENCE_SECONDS * 1_000_000)
+    while "+slave slave" not in log.read_text(encoding="utf-8"):
+        assert Clock().now() < deadline
+        time.sleep(0.05)
