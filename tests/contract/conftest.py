@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.database import DATABASES, database_at
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs import store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.engine import Engine
@@ -26,20 +26,22 @@ from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 
 PATIENCE_SECONDS = 20.0
-Setup = Callable[[Path, Clock], AbstractAsyncContextManager[tuple[Database, Engine]]]
+Setup = Callable[[Path | str, Clock], AbstractAsyncContextManager[tuple[Database, Engine]]]
 
 
 @asynccontextmanager
-async def sqlite(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
-    database = SqliteDatabase(file, clock)
+async def sql(place: Path | str, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
+    database = database_at(place, clock)
     await database.open()
     yield database, SqlEngine()
     await database.close()
 
 
-ENGINES: dict[str, Setup] = {
-    "sqlite": sqlite,
+ENGINES: dict[str, tuple[str, Setup]] = {
+    "sqlite": (DATABASES["sqlite"], sql),
+    "postgresql": (DATABASES["postgresql"], sql),
 }
+"""By an engine's name: the fixture that gives its database, and what opens both."""
 
 
 class Task(JobArgs, frozen=True, kw_only=True):
@@ -55,8 +57,10 @@ class Task(JobArgs, frozen=True, kw_only=True):
 class Kernel:
     """A kernel with one queue, and a way to wait for what should become true."""
 
-    def __init__(self, db: Database, engine: Engine, clock: Clock) -> None:
+    def __init__(self, db: Database, engine: Engine, clock: Clock, place: Path | str) -> None:
         self.db, self.engine, self.clock = db, engine, clock
+        self.place = place
+        """The file or the URL of the database, for other processes."""
         self.registry = Registry()
         self.upkeep = Upkeep(db, self.registry, engine, clock)
         self.ran: list[str] = []
@@ -152,11 +156,19 @@ class Kernel:
 
 
 @pytest.fixture(params=list(ENGINES))
+def engine_place(request: pytest.FixtureRequest) -> tuple[Setup, Path | str]:
+    """Return how to open an engine, and the file or URL of its fresh database."""
+    fixture, setup = ENGINES[request.param]
+    return setup, request.getfixturevalue(fixture)
+
+
+@pytest.fixture
 async def kernel(
-    request: pytest.FixtureRequest, database_file: Path, clock: Clock
+    engine_place: tuple[Setup, Path | str], clock: Clock
 ) -> AsyncIterator[Kernel]:
-    async with ENGINES[request.param](database_file, clock) as (db, engine):
-        yield Kernel(db, engine, clock)
+    setup, place = engine_place
+    async with setup(place, clock) as (db, engine):
+        yield Kernel(db, engine, clock, place)
 
 
 @pytest.fixture

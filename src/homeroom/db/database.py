@@ -74,6 +74,9 @@ class Database(ABC):
     async def interrupt(self) -> None:
         """Make the statement that the writer is running fail, if one runs."""
 
+    async def checkpoint(self) -> None:
+        """Do what the database wants done now and then; PostgreSQL looks after itself."""
+
     async def ping(self) -> None:
         """Read something; raise ``Unavailable`` where that fails."""
         async with self.read() as tx:

@@ -7,7 +7,7 @@ Every store takes a ``Tx``, so that one commit can span rooms. A statement is ei
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from sqlalchemy.sql import ClauseElement
@@ -46,6 +46,18 @@ class Tx(ABC):
         The key columns are ``column1``, ``column2``, ...: ``FROM {keys} AS k JOIN t ON t.a =
         k.column1``.
         """
+
+    async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
+        """Hold a lock until the end of this transaction; wait for others that hold it.
+
+        For what is read and then written, where no row to lock may be there yet. Without ``ids``
+        everything of that kind is locked. SQLite has one writer: nothing is to be done there.
+        """
+
+    @property
+    def row_lock(self) -> str:
+        """Return what ends a SELECT whose rows nobody else may change before this transaction."""
+        return " FOR UPDATE" if self.dialect == "postgresql" else ""
 
     @abstractmethod
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from homeroom.db.schema import metadata
+from homeroom.db.schema import SEQ, metadata
 from homeroom.db.tx import Row, Tx
 from homeroom.progress.event import Event
 from homeroom.progress.merge import ChapterState
@@ -36,7 +36,7 @@ ChapterKey = tuple[str, str, int, str]
 progress_event = Table(
     "progress_event",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False, unique=True),
     Column("user_id", Text, nullable=False),
     Column("course_id", Text, nullable=False),
@@ -59,8 +59,8 @@ ledger_part = Table(
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("course_id", Text, primary_key=True),
-    Column("first_seq", Integer, primary_key=True),
-    Column("last_seq", Integer, nullable=False),
+    Column("first_seq", SEQ, primary_key=True),
+    Column("last_seq", SEQ, nullable=False),
     sqlite_with_rowid=False,
 )
 """Where in the ledger a learner's course is: the first and last ``seq`` of each commit.
@@ -119,7 +119,7 @@ quiz_attempt = Table(
 progress_quarantine = Table(
     "progress_quarantine",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
