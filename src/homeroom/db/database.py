@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 HINT_DELAY_SECONDS = 0.001
 """Hints go out a moment after the commit, so that the request that made it is answered first."""
+ANYTHING = "*"
+"""The topic and the id of the hint that stands for those that were lost: look at everything."""
 Listener = Callable[[Sequence[tuple[str, str]]], None]
 
 

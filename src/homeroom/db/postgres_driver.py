@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from homeroom.errors import ConfigurationError
 
-asyncpg: Any
 try:
-    import asyncpg
+    asyncpg: Any = import_module("asyncpg")
 except ImportError:
     asyncpg = None
 

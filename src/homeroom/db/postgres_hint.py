@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import structlog
 
+from homeroom.db.database import ANYTHING
 from homeroom.db.postgres_fault import mapped
 from homeroom.errors import HomeroomError
 
 log = structlog.get_logger(__name__)
 CHANNEL = "homeroom"
-MISSED = ("*", "*")
-"""Stands for hints that were lost, or were too many to be sent: anything may have changed."""
+MISSED = (ANYTHING, ANYTHING)
 MOST_AT_ONCE = 256
 PAYLOAD_BYTES = 7_900
 """PostgreSQL takes less than 8,000 bytes."""

@@ -12,7 +12,7 @@ from homeroom.db.tx import Statement
 
 _DIALECTS = {
     "sqlite": SQLiteDialect(paramstyle="qmark"),
-    "postgresql": PGDialect_asyncpg(paramstyle="numeric_dollar"),
+    "postgresql": PGDialect_asyncpg(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 
 

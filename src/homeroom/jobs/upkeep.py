@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from homeroom.clock import SECOND, Clock, microseconds
-from homeroom.db.database import Database, Lane
+from homeroom.db.database import ANYTHING, Database, Lane
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError
 from homeroom.jobs import operate, queue_store, schedule_store, store
@@ -110,7 +110,7 @@ class Upkeep:
 
     def _heard(self, topics: Sequence[tuple[str, str]]) -> None:
         for topic, _ in topics:
-            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC) or (
+            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC, ANYTHING) or (
                 topic == JOBS_TOPIC and self._engine.needs_dispatch
             ):
                 self._wake.set()
@@ -159,7 +159,8 @@ class Upkeep:
                 "SELECT COUNT(*) FROM job_attempt WHERE job = ? AND outcome = 'lost'", (job_id,)
             )
             still = await tx.fetch_one(
-                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?",
+                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?"
+                + tx.row_lock,
                 (job_id, token, tx.now),
             )
             if still is None:  # renewed or settled since it was read
@@ -175,9 +176,10 @@ class Upkeep:
         if not await self._read(_has_due):
             return 0
         async with self._db.write(Lane.JOBS) as tx:
+            skip = f"{tx.row_lock} SKIP LOCKED" if tx.row_lock else ""  # another upkeep has them
             rows = await tx.fetch(
                 "UPDATE job SET state = 'waiting' WHERE seq IN (SELECT seq FROM job"
-                " WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?)"
+                f" WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?{skip})"
                 " AND state = 'delayed' RETURNING queue",
                 (tx.now, 10 * _BATCH),
             )

@@ -118,6 +118,7 @@ class Batch:
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
         by_pair = self._by_learner()
+        await catalogue.lock_learners(self.tx, {pair[0] for pair in by_pair})
         await self._load(by_pair)
         placed: list[Placed] = []
         for pair, indices in by_pair.items():

@@ -50,7 +50,7 @@ def _storage_problems(settings: Settings) -> list[Problem]:
             )
         )
     try:
-        settings.database_file  # noqa: B018 - asked for its error
+        settings.database_place  # noqa: B018 - asked for its error
     except ConfigurationError as error:
         found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
     if settings.queue is not None:
