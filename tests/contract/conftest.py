@@ -163,9 +163,7 @@ def engine_place(request: pytest.FixtureRequest) -> tuple[Setup, Path | str]:
 
 
 @pytest.fixture
-async def kernel(
-    engine_place: tuple[Setup, Path | str], clock: Clock
-) -> AsyncIterator[Kernel]:
+async def kernel(engine_place: tuple[Setup, Path | str], clock: Clock) -> AsyncIterator[Kernel]:
     setup, place = engine_place
     async with setup(place, clock) as (db, engine):
         yield Kernel(db, engine, clock, place)

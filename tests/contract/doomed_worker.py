@@ -32,7 +32,7 @@ async def hang(ctx: Any, args: Task) -> Any:
 
 async def main() -> None:
     place = sys.argv[1]
-    db = database_at(place if place.startswith("postgresql:") else Path(place))
+    db = database_at(place if "://" in place else Path(place))
     await db.open()
     registry = Registry()
     registry.add(Task, hang)

@@ -159,9 +159,7 @@ async def test_a_worker_renews_the_lease_of_what_runs_long(kernel: Any) -> None:
     assert job.attempts == 1
 
 
-async def test_a_killed_process_leaves_its_job_to_another(
-    kernel: Any, task: Any
-) -> None:
+async def test_a_killed_process_leaves_its_job_to_another(kernel: Any, task: Any) -> None:
     kernel.handle()
     job_id = await kernel.add(task(word="held"))
     process = await asyncio.create_subprocess_exec(

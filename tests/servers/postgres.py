@@ -30,6 +30,7 @@ import pytest
 Found = TypeVar("Found")
 OLDEST = 15
 PATIENCE_SECONDS = 60
+_ROOM_BYTES = 512 * 1024 * 1024
 _INSTALL_LOCK = Path(tempfile.gettempdir()) / "homeroom-tests-install.lock"
 _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/homeroom-tests.conf")
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -221,11 +222,19 @@ class Postgres:
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+def _memory() -> str | None:
+    """Return a folder in memory, where making a database takes 20 ms; on a disk it is up to 280."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir() or shutil.disk_usage(folder).free < _ROOM_BYTES:
+        return None
+    return str(folder)
+
+
 @contextmanager
 def running(*, durable: bool = False) -> Iterator[Postgres]:
     """Run a server; ``durable`` waits for the disk at every commit, as in production."""
     programs = need_binaries()
-    folder = Path(tempfile.mkdtemp(prefix="homeroom-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="homeroom-postgres-", dir=None if durable else _memory()))
     server = Postgres(
         folder, programs, _free_port(), _SETTINGS if durable else (*_SETTINGS, *_FAST)
     )

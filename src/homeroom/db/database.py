@@ -78,6 +78,7 @@ class Database(ABC):
 
     async def checkpoint(self) -> None:
         """Do what the database wants done now and then; PostgreSQL looks after itself."""
+        return
 
     async def ping(self) -> None:
         """Read something; raise ``Unavailable`` where that fails."""

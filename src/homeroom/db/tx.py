@@ -53,6 +53,7 @@ class Tx(ABC):
         For what is read and then written, where no row to lock may be there yet. Without ``ids``
         everything of that kind is locked. SQLite has one writer: nothing is to be done there.
         """
+        return
 
     @property
     def row_lock(self) -> str:

@@ -96,8 +96,8 @@ class Storage(BaseModel):
 
     database_url: SecretStr | None = Field(
         None,
-        description="`sqlite:///file` or `postgresql://user:password@host/database`, as libpq has it"
-        " (`?sslmode=verify-full`). Unset: `sqlite:///{data dir}/homeroom.db`.",
+        description="`sqlite:///file`, or `postgresql://user:password@host/database` with libpq's"
+        " options (`?sslmode=verify-full`). Unset: `sqlite:///{data dir}/homeroom.db`.",
     )
     database_connections: int = Field(
         16, ge=8, le=500, description="Connections of one process to PostgreSQL at most."
