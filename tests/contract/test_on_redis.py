@@ -29,7 +29,7 @@ from homeroom.jobs.upkeep import Pace, Upkeep
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.parametrize("kernel", ["sqlite+bullmq"], indirect=True),
+    pytest.mark.parametrize("engine_place", ["sqlite+bullmq", "postgresql+bullmq"], indirect=True),
 ]
 POLL = timedelta(milliseconds=50)
 QUICK = Pace(reconcile=timedelta())

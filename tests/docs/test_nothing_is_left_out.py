@@ -122,8 +122,8 @@ def test_the_lock_of_the_node_example_is_exact_and_names_no_registry() -> None:
 
 
 @pytest.mark.anyio
-async def test_every_table_says_how_long_it_is_kept(db: SqliteDatabase) -> None:
-    async with db.read() as tx:
+async def test_every_table_says_how_long_it_is_kept(sqlite: SqliteDatabase) -> None:
+    async with sqlite.read() as tx:
         found = await tx.fetch(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         )

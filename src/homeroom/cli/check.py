@@ -82,14 +82,14 @@ def _settings(settings: Settings) -> list[Finding]:
 
 def _database(settings: Settings) -> list[Finding]:
     try:
-        path = settings.database_file
+        place = settings.database_name
     except ConfigurationError:
         return []  # said by problems already
     try:
         state = need_database(settings)
     except HomeroomError as error:
         return [_error("database", error)]
-    return [Finding("ok", "database", f"{path} is at revision {state.current}.")]
+    return [Finding("ok", "database", f"{place} is at revision {state.current}.")]
 
 
 def _redis(settings: Settings) -> list[Finding]:

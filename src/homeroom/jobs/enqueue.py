@@ -111,7 +111,7 @@ def _checked_id(id: str | None) -> str:
 async def _dependencies(tx: Tx, named: Sequence[str]) -> dict[str, JobState]:
     if not named:
         return {}
-    known = await store.states(tx, named)
+    known = await store.states(tx, named, lock=True)
     unknown = [name for name in named if name not in known]
     if unknown:
         raise UnknownDependency(f"There is no job {unknown[0]!r} to wait for.")

@@ -120,9 +120,13 @@ async def schedules(tx: Tx) -> list[Schedule]:
     return [_to_schedule(row) for row in rows]
 
 
-async def get_schedule(tx: Tx, name: str) -> Schedule:
-    """Return a schedule; raise ``NotFound``."""
-    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM schedule WHERE name = ?", (name,))
+async def get_schedule(tx: Tx, name: str, *, lock: bool = False) -> Schedule:
+    """Return a schedule; raise ``NotFound``.
+
+    With ``lock`` nobody else changes it before this transaction ends.
+    """
+    ending = tx.row_lock if lock else ""
+    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM schedule WHERE name = ?{ending}", (name,))
     if row is None:
         raise NotFound(f"There is no schedule {name!r}.")
     return _to_schedule(row)
@@ -146,7 +150,7 @@ async def pause_schedule(tx: Tx, name: str) -> None:
 
 async def resume_schedule(tx: Tx, name: str) -> None:
     """Fire slots again from now on; those of the pause are left out. Raises ``NotFound``."""
-    found = await get_schedule(tx, name)
+    found = await get_schedule(tx, name, lock=True)
     await tx.execute(
         "UPDATE schedule SET paused = 0, last_slot_at = ?, next_slot_at = ? WHERE name = ?",
         (tx.now, rule.following(found.cron, found.time_zone, tx.now), name),
@@ -168,7 +172,7 @@ async def due_schedules(tx: Tx, kinds: Sequence[str]) -> list[str]:
 
 async def fire(tx: Tx, registry: Registry, name: str) -> list[FiredSlot]:
     """Fire, or record as missed, what is due of a schedule; return the slots taken here."""
-    found = await get_schedule(tx, name)
+    found = await get_schedule(tx, name, lock=True)
     if found.paused:
         return []
     slots = rule.due(found.cron, found.time_zone, found.last_slot_at, tx.now, _SLOTS_AT_ONCE)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from homeroom.clock import SECOND, Clock, microseconds
-from homeroom.db.database import Database, Lane
+from homeroom.db.database import ANYTHING, Database, Lane
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError, Unavailable
 from homeroom.jobs import operate, queue_store, schedule_store, store
@@ -115,7 +115,7 @@ class Upkeep:
 
     def _heard(self, topics: Sequence[tuple[str, str]]) -> None:
         for topic, _ in topics:
-            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC):
+            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC, ANYTHING):
                 self._wake.set()
                 return
 
@@ -162,7 +162,8 @@ class Upkeep:
                 "SELECT COUNT(*) FROM job_attempt WHERE job = ? AND outcome = 'lost'", (job_id,)
             )
             still = await tx.fetch_one(
-                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?",
+                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?"
+                + tx.row_lock,
                 (job_id, token, tx.now),
             )
             if still is None:  # renewed or settled since it was read
@@ -178,9 +179,10 @@ class Upkeep:
         if not await self._read(_has_due):
             return 0
         async with self._db.write(Lane.JOBS) as tx:
+            skip = f"{tx.row_lock} SKIP LOCKED" if tx.row_lock else ""  # another upkeep has them
             rows = await tx.fetch(
                 "UPDATE job SET state = 'waiting' WHERE seq IN (SELECT seq FROM job"
-                " WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?)"
+                f" WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?{skip})"
                 " AND state = 'delayed' RETURNING queue",
                 (tx.now, 10 * _BATCH),
             )

@@ -40,10 +40,15 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
 
 def _storage_problems(settings: Settings) -> list[Problem]:
     found = []
+    try:
+        embedded = settings.is_embedded
+    except ConfigurationError as error:
+        found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
+        embedded = True
     folder = settings.data_dir.resolve()
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if embedded and (not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK)):
         found.append(
             Problem(
                 "HOMEROOM_DATA_DIR",
@@ -51,10 +56,6 @@ def _storage_problems(settings: Settings) -> list[Problem]:
                 f"Name another folder, or let this user write to {folder}.",
             )
         )
-    try:
-        settings.database_file  # noqa: B018 - asked for its error
-    except ConfigurationError as error:
-        found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
     return found
 
 

@@ -122,7 +122,12 @@ class Storage(BaseModel):
     """Data and jobs."""
 
     database_url: SecretStr | None = Field(
-        None, description="Unset: `sqlite:///{data dir}/homeroom.db`."
+        None,
+        description="`sqlite:///file`, or `postgresql://user:password@host/database` with libpq's"
+        " options (`?sslmode=verify-full`). Unset: `sqlite:///{data dir}/homeroom.db`.",
+    )
+    database_connections: int = Field(
+        16, ge=8, le=500, description="Connections of one process to PostgreSQL at most."
     )
     queue_url: RedisUrl | None = Field(
         None,
@@ -276,15 +281,36 @@ class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
         return f"sqlite:///{self.data_dir.resolve() / 'homeroom.db'}"
 
     @property
-    def database_file(self) -> Path:
-        """Return the SQLite file; raise ``ConfigurationError`` for another kind of database."""
-        scheme, _, path = self.database.partition(":///")
+    def database_place(self) -> Path | str:
+        """Return where the data is: a SQLite file, or the URL of a PostgreSQL database.
+
+        Raises ``ConfigurationError`` for a URL that is neither.
+        """
+        url = self.database
+        if url.startswith(("postgresql://", "postgres://")):
+            return url
+        scheme, _, path = url.partition(":///")
         if scheme != "sqlite" or not path:
             raise ConfigurationError(
-                "HOMEROOM_DATABASE_URL is not a SQLite file, and this release stores nowhere else.",
-                hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
+                "HOMEROOM_DATABASE_URL names neither a SQLite file nor a PostgreSQL database.",
+                hint="Write sqlite:///relative/path.db, sqlite:////absolute/path.db or"
+                " postgresql://user:password@host:5432/database.",
             )
         return Path(path)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Say whether the data is in a file of this machine, which nobody else looks after."""
+        return isinstance(self.database_place, Path)
+
+    @property
+    def database_name(self) -> str:
+        """Return where the data is, for people: without user, password and options."""
+        place = self.database_place
+        if isinstance(place, Path):
+            return str(place)
+        parts = urlsplit(place)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def queue(self) -> str | None:

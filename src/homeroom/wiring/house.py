@@ -21,8 +21,10 @@ from homeroom.credentials.api import (
     Credentials,
 )
 from homeroom.db import migrate
+from homeroom.db.database import Database
 from homeroom.db.group_commit import Limits
 from homeroom.db.migrate import SchemaState
+from homeroom.db.postgres import PostgresDatabase
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.dispatch.api import Dispatches
 from homeroom.errors import ConfigurationError
@@ -55,12 +57,12 @@ def load_settings(**given: object) -> Settings:
 
 def database_state(settings: Settings) -> SchemaState:
     """Compare the configured database with this release's schema."""
-    return migrate.state(settings.database_file)
+    return migrate.state(settings.database_place)
 
 
 def upgrade_database(settings: Settings) -> SchemaState:
     """Bring the configured database to this release's schema; make it if it is not there."""
-    migrate.upgrade(settings.database_file)
+    migrate.upgrade(settings.database_place)
     return database_state(settings)
 
 
@@ -69,7 +71,7 @@ class House:
     """The parts that every command may need, on an open database."""
 
     settings: Settings
-    db: SqliteDatabase
+    db: Database
     registry: Registry
     access: Access
     catalogue: Catalogue
@@ -83,18 +85,19 @@ class House:
 
 @asynccontextmanager
 async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIterator[House]:
-    """Open the database and build the rooms on it; ``migrated`` brings its schema up first.
+    """Open the database and build the rooms on it.
 
+    ``migrated`` brings the schema of a SQLite file up first. A PostgreSQL database has other
+    processes on it, perhaps of the release before, so that its operator says when.
     Raises ``ConfigurationError`` for a database that is not there or not at this release's schema.
     """
-    path = settings.database_file
-    if migrated:
-        await asyncio.to_thread(migrate.upgrade, path)
+    if migrated and settings.is_embedded:
+        await asyncio.to_thread(migrate.upgrade, settings.database_place)
     else:
-        await asyncio.to_thread(_check_schema, path)
+        await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:
-        db = SqliteDatabase(path, clock)
+        db = _database(settings, clock)
         await db.open()
         stack.push_async_callback(db.close)
         client = open_client()
@@ -104,11 +107,19 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
         yield house
 
 
-def _check_schema(path: Path) -> None:
-    found = migrate.state(path)
+def _database(settings: Settings, clock: Clock) -> Database:
+    place = settings.database_place
+    if isinstance(place, Path):
+        return SqliteDatabase(place, clock)
+    return PostgresDatabase(place, clock, connections=settings.database_connections)
+
+
+def _check_schema(settings: Settings) -> None:
+    found = migrate.state(settings.database_place)
     if found.current is None:
+        what = "There is no database at" if settings.is_embedded else "There are no tables yet in"
         raise ConfigurationError(
-            f"There is no database at {path}.", hint="Make it with: homeroom db upgrade"
+            f"{what} {settings.database_name}.", hint="Make it with: homeroom db upgrade"
         )
     if found.current != found.head:
         raise ConfigurationError(
@@ -117,7 +128,7 @@ def _check_schema(path: Path) -> None:
         )
 
 
-def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> House:
+def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> House:
     """Build the rooms, from the ones that know nobody to the ones that know many."""
     registry, metrics, catalogue = Registry(), Metrics(), Catalogue()
     people = directory(settings, db, client)
@@ -172,7 +183,7 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
     )
 
 
-def _access(settings: Settings, db: SqliteDatabase) -> Access:
+def _access(settings: Settings, db: Database) -> Access:
     shared, jwks = secret(settings.jwt_secret), settings.jwt_jwks_url
     verifier = None
     if shared is not None or jwks is not None:

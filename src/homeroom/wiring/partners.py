@@ -13,7 +13,7 @@ from homeroom.credentials.api import (
     HttpAssessment,
     HttpDirectory,
 )
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.dispatch.api import Destination
 from homeroom.partner import Partner, bearer
 from homeroom.settings import Settings
@@ -29,7 +29,7 @@ def public_url(settings: Settings) -> str:
     return settings.public_url or f"http://{settings.host}:{settings.port}"
 
 
-def directory(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> Directory:
+def directory(settings: Settings, db: Database, client: httpx.AsyncClient) -> Directory:
     """Return the directory that the settings name, else the built-in one."""
     if settings.directory_url is None:
         return BuiltInDirectory(db)

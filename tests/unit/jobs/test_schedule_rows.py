@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.database import database_at
 
 from homeroom.clock import Clock, from_datetime
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.errors import Invalid
 from homeroom.jobs import schedule_store
 from homeroom.jobs.args import JobArgs
@@ -50,27 +51,25 @@ def registry() -> Registry:
     return found
 
 
-async def _declare(db: SqliteDatabase, cron: str, **options: Any) -> None:
+async def _declare(db: Database, cron: str, **options: Any) -> None:
     async with db.write() as tx:
         await schedule_store.declare_schedule(
             tx, "weekly", cron, "Europe/Berlin", Remind(week="w"), **options
         )
 
 
-async def _slots(db: SqliteDatabase) -> list[tuple[str, str]]:
+async def _slots(db: Database) -> list[tuple[str, str]]:
     async with db.read() as tx:
         rows = await schedule_store.fired_slots(tx, "weekly", limit=1_000)
     return [(row.slot, row.state) for row in reversed(rows)]
 
 
-async def _jobs(db: SqliteDatabase) -> list[str]:
+async def _jobs(db: Database) -> list[str]:
     async with db.read() as tx:
         return [row[0] for row in await tx.fetch("SELECT id FROM job ORDER BY seq")]
 
 
-async def test_a_slot_adds_its_job_once(
-    db: SqliteDatabase, clock: Clock, registry: Registry
-) -> None:
+async def test_a_slot_adds_its_job_once(db: Database, clock: Clock, registry: Registry) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
     await upkeep.tick()
@@ -83,11 +82,11 @@ async def test_a_slot_adds_its_job_once(
 
 
 async def test_twenty_schedulers_fire_one_slot_once(
-    db: SqliteDatabase, database_file: Path, clock: Clock, registry: Registry
+    db: Database, database: Path | str, clock: Clock, registry: Registry
 ) -> None:
     await _declare(db, "0 9 * * 1")
     clock.advance(timedelta(hours=12, seconds=1))
-    others = [SqliteDatabase(database_file, clock, readers=1) for _ in range(20)]
+    others = [database_at(database, clock) for _ in range(20)]
     for other in others:
         await other.open()
     try:
@@ -102,7 +101,7 @@ async def test_twenty_schedulers_fire_one_slot_once(
 
 
 async def test_even_a_scheduler_that_reads_an_old_row_cannot_fire_a_slot_again(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -120,7 +119,7 @@ async def test_even_a_scheduler_that_reads_an_old_row_cannot_fire_a_slot_again(
 
 
 async def test_slots_of_a_downtime_are_caught_up_within_the_window_and_else_recorded(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     await _declare(db, "0 * * * *", catch_up=timedelta(hours=2))
     clock.advance(timedelta(hours=5, minutes=30))
@@ -136,7 +135,7 @@ async def test_slots_of_a_downtime_are_caught_up_within_the_window_and_else_reco
 
 
 async def test_a_long_downtime_is_worked_off_in_bounded_steps(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "* * * * *", catch_up=timedelta(minutes=1))
@@ -149,7 +148,7 @@ async def test_a_long_downtime_is_worked_off_in_bounded_steps(
 
 
 async def test_a_schedule_declared_again_goes_on_and_a_new_cron_begins_now(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -161,7 +160,7 @@ async def test_a_schedule_declared_again_goes_on_and_a_new_cron_begins_now(
 
 
 async def test_a_paused_schedule_leaves_out_the_slots_of_its_pause(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -178,7 +177,7 @@ async def test_a_paused_schedule_leaves_out_the_slots_of_its_pause(
 
 
 async def test_a_schedule_of_a_kind_that_is_not_known_here_is_left_to_others(
-    db: SqliteDatabase, clock: Clock
+    db: Database, clock: Clock
 ) -> None:
     await _declare(db, "0 9 * * 1")
     clock.advance(timedelta(hours=12, seconds=1))
@@ -186,13 +185,13 @@ async def test_a_schedule_of_a_kind_that_is_not_known_here_is_left_to_others(
     assert await _slots(db) == []
 
 
-async def test_a_cron_that_cannot_be_read_is_refused(db: SqliteDatabase) -> None:
+async def test_a_cron_that_cannot_be_read_is_refused(db: Database) -> None:
     with pytest.raises(Invalid, match="weekly"):
         await _declare(db, "0 9 * *")
 
 
 async def test_old_slots_and_the_ids_of_their_jobs_are_forgotten(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")

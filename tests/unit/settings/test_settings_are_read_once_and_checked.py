@@ -40,7 +40,7 @@ def faulty(settings: Settings) -> dict[str, str]:
 def test_the_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch)
     assert (settings.host, settings.port, settings.concurrency) == ("127.0.0.1", 8420, 3)
-    assert settings.database_file == Path.cwd() / "var" / "homeroom.db"
+    assert settings.database_place == Path.cwd() / "var" / "homeroom.db"
     assert settings.queue is None
     assert settings.enable_credentials
     assert problems(settings, {}) == []
@@ -135,11 +135,20 @@ def test_a_missing_extra_is_said_with_how_to_install_it(monkeypatch: pytest.Monk
     assert "homeroom[redis]" in missing.mend
 
 
-def test_a_database_elsewhere_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = read(monkeypatch, DATABASE_URL="postgresql://db/homeroom")
-    assert faulty(settings) == {"HOMEROOM_DATABASE_URL": "error"}
+def test_the_data_is_in_a_file_or_on_a_postgresql_server(monkeypatch: pytest.MonkeyPatch) -> None:
     absolute = read(monkeypatch, DATABASE_URL="sqlite:////srv/h.db")
-    assert absolute.database_file == Path("/srv/h.db")
+    assert absolute.database_place == Path("/srv/h.db")
+    assert (absolute.database_name, absolute.is_embedded) == ("/srv/h.db", True)
+    url = "postgresql://bo:swordfish@db.school.example:6432/homeroom?sslmode=verify-full"
+    server = read(monkeypatch, DATABASE_URL=url)
+    assert (server.database_place, server.is_embedded) == (url, False)
+    assert server.database_name == "postgresql://db.school.example:6432/homeroom"
+    assert faulty(server) == {}
+
+
+@pytest.mark.parametrize("url", ["mysql://db/homeroom", "homeroom.db", "sqlite://", "sqlite:///"])
+def test_a_database_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert faulty(read(monkeypatch, DATABASE_URL=url)) == {"HOMEROOM_DATABASE_URL": "error"}
 
 
 def test_a_server_that_others_reach_needs_to_tell_people_apart(
