@@ -203,6 +203,21 @@ async def kernel(engine_place: tuple[Setup, Path | str], clock: Clock) -> AsyncI
 
 
 @pytest.fixture
+def another(
+    engine_place: tuple[Setup, Path | str], clock: Clock
+) -> Callable[[], AbstractAsyncContextManager[Kernel]]:
+    """Return what opens one more kernel on the same database, as another program would."""
+    setup, place = engine_place
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Kernel]:
+        async with setup(place, clock) as (db, engine):
+            yield Kernel(db, engine, clock, place)
+
+    return opened
+
+
+@pytest.fixture
 def task() -> type[Task]:
     """The suite's job kind (test files cannot import a conftest)."""
     return Task

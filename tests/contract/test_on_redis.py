@@ -434,14 +434,14 @@ def assert_prompt(waits: list[float]) -> None:
 
 
 async def test_a_job_is_picked_up_at_once_by_another_process(
-    kernel: Any, database_file: Path, redis_server: RedisServer
+    kernel: Any, redis_server: RedisServer
 ) -> None:
     kernel.handle()
     dispatcher = Dispatcher(kernel.db, kernel.registry, kernel.engine)
     dispatching = asyncio.create_task(dispatcher.run())
     script = str(Path(__file__).with_name("prompt_worker.py"))
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, script, str(database_file), redis_server.url, stdout=asyncio.subprocess.PIPE
+        sys.executable, script, str(kernel.place), redis_server.url, stdout=asyncio.subprocess.PIPE
     )
     loop, waits = asyncio.get_running_loop(), []
     assert worker.stdout is not None

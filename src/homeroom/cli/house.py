@@ -66,7 +66,7 @@ def unreadable(settings: Settings, error: Exception) -> HomeroomError:
     reason = str(getattr(error, "orig", None) or error)
     hint = "Set HOMEROOM_DATABASE_URL to a file of Homeroom's, or put a backup in its place."
     if not settings.is_embedded:
-        hint = "The user in HOMEROOM_DATABASE_URL has to own the database, or its schema."
+        hint = "Look at HOMEROOM_DATABASE_URL, and at the log of the PostgreSQL server."
     return Unavailable(
         f"The database {settings.database_name} cannot be used: {reason}.", hint=hint
     )

@@ -227,7 +227,8 @@ class PostgresDatabase(Database):
                 return
         for connection in stuck:
             if connection in self._busy:
-                connection.terminate()
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
 
     @asynccontextmanager
     async def _turn(self, lane: Lane) -> AsyncIterator[None]:
@@ -255,9 +256,11 @@ class PostgresDatabase(Database):
         try:
             yield connection
         finally:
-            if not connection.is_closed() and connection.is_in_transaction():
-                connection.terminate()
-            with suppress(Exception):  # it is cut off already, and nobody's answer hangs on it
+            # One that is lost meanwhile belongs to nobody any more, and says so by an error.
+            with suppress(Exception):
+                if connection.is_in_transaction():
+                    connection.terminate()
+            with suppress(Exception):
                 await pool.release(connection)
 
 
@@ -320,6 +323,7 @@ async def _roll_back(connection: Any) -> None:
     try:
         await asyncio.shield(connection.execute("ROLLBACK"))
     except BaseException as error:
-        connection.terminate()
+        with suppress(asyncpg.InterfaceError):  # it was lost, and is in nobody's hands any more
+            connection.terminate()
         if isinstance(error, asyncio.CancelledError):
             raise

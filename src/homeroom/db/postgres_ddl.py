@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, String, Text
+from sqlalchemy import Column, Connection, String, Text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import NullPool
@@ -22,14 +24,15 @@ _UPGRADE = lock_key("upgrade")
 @compiles(Text, "postgresql")
 @compiles(String, "postgresql")
 def _by_bytes(type_: String, compiler: Any, **options: Any) -> str:
-    """Render the type of a text column: compared by bytes, as on SQLite.
+    """Render the type of a text: a column's is compared by bytes, as on SQLite.
 
     So pages begin and end alike on both, and no index depends on the locales of a machine, which
     change with its C library.
     """
     plain = compiler.visit_TEXT if isinstance(type_, Text) else compiler.visit_VARCHAR
     text: str = plain(type_, **options)
-    return text if "COLLATE" in text else f'{text} COLLATE "C"'
+    is_column = isinstance(options.get("type_expression"), Column)
+    return f'{text} COLLATE "C"' if is_column and "COLLATE" not in text else text
 
 
 def on_postgresql(url: str, work: Callable[[Connection], Found]) -> Found:
@@ -43,11 +46,21 @@ async def _run(url: str, work: Callable[[Connection], Found]) -> Found:
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
     try:
-        with mapped():
+        with mapped(), _unwrapped():
             async with engine.connect() as connection:
                 return await connection.run_sync(work)
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raise the driver's own error where SQLAlchemy has put its own around it."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = None if error.orig is None else error.orig.__cause__
+        raise (cause or error) from None
 
 
 def lock_upgrades(connection: Connection) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from homeroom.db.postgres_driver import asyncpg
-from homeroom.errors import Unavailable
+from homeroom.errors import ConfigurationError, Unavailable
 
 _AWAY_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58", "F0", "XX"})
 """Connection lost, refused, no such database, no resources, stopped by somebody, system error.
@@ -17,6 +17,8 @@ _AWAY = frozenset({"25006", "25P03", "25P04", "55P03"})
 """A standby that cannot write, a transaction that was ended for its length, a lock time-out."""
 _COLLIDED = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: PostgreSQL has undone this one so that another may go on."""
+
+_FORBIDDEN = "42501"
 
 
 class Collided(Unavailable):
@@ -45,6 +47,11 @@ def _meant(error: Exception) -> Exception:
         error, asyncpg.InvalidCachedStatementError | asyncpg.exceptions.OutdatedSchemaCacheError
     ):
         return Collided("The schema was changed meanwhile; send it again.", retry_after_seconds=1)
+    if state == _FORBIDDEN:
+        return ConfigurationError(
+            f"PostgreSQL does not let Homeroom's user do this: {_reason(error)}.",
+            hint="Let that user own the database: ALTER DATABASE ... OWNER TO ...",
+        )
     if state[:2] in _AWAY_CLASSES or state in _AWAY:
         return _away(error)
     if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
@@ -55,5 +62,10 @@ def _meant(error: Exception) -> Exception:
 
 
 def _away(error: Exception) -> Unavailable:
-    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return Unavailable(f"The database cannot do this right now: {reason}.", retry_after_seconds=1)
+    return Unavailable(
+        f"The database cannot do this right now: {_reason(error)}.", retry_after_seconds=1
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -309,7 +309,10 @@ class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
         place = self.database_place
         if isinstance(place, Path):
             return str(place)
-        parts = urlsplit(place)
+        try:
+            parts = urlsplit(place)
+        except ValueError:  # what is wrong with it is said when it is opened
+            return "postgresql://..."
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
