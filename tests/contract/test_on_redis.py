@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -441,7 +442,12 @@ async def test_a_job_is_picked_up_at_once_by_another_process(
     dispatching = asyncio.create_task(dispatcher.run())
     script = str(Path(__file__).with_name("prompt_worker.py"))
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, script, str(kernel.place), redis_server.url, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        script,
+        str(kernel.place),
+        redis_server.url,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     loop, waits = asyncio.get_running_loop(), []
     assert worker.stdout is not None

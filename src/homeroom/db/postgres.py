@@ -178,15 +178,18 @@ class PostgresDatabase(Database):
     async def transact(
         self, work: Callable[[Tx], Coroutine[Any, Any, Result]], lane: Lane = Lane.REQUEST
     ) -> Result:
-        """Run ``work`` in a write transaction; again, if it was undone for the sake of another."""
+        """Run ``work`` in a write transaction; again, if it was undone for the sake of another.
+
+        That another one has taken a unique key since ``work`` looked for it is such a case.
+        """
         for tries_left in reversed(range(TRIES)):
             try:
                 async with self.write(lane) as tx:
                     return await work(tx)
-            except Collided as collision:
+            except (Collided, asyncpg.UniqueViolationError) as collision:
                 if not tries_left:
                     raise
-                log.info("transaction_repeated", why=collision.message)
+                log.info("transaction_repeated", why=str(collision))
                 await asyncio.sleep(random.random() * _COLLISION_PAUSE_SECONDS)
         raise AssertionError("the loop above returns or raises")
 
