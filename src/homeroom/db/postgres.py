@@ -97,9 +97,8 @@ class PostgresDatabase(Database):
             self._writers = await self._pool("writers")
             self._readers = await self._pool("readers")
             try:
-                connection = await self._writers.acquire(timeout=WAIT_SECONDS)
-                await _check(connection)
-                await self._writers.release(connection)
+                async with self._connection(self._writers) as connection:
+                    await _check(connection)
             except BaseException:
                 await self._disconnect()
                 raise
