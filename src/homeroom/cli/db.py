@@ -17,6 +17,7 @@ app = group("Bring the database up to date, and compare it with this release.")
     epilog=epilog(
         "homeroom db upgrade",
         "HOMEROOM_DATABASE_URL=sqlite:////srv/homeroom/homeroom.db homeroom db upgrade",
+        "HOMEROOM_DATABASE_URL=postgresql://homeroom@db.example/homeroom homeroom db upgrade",
     ),
 )
 def upgrade(as_json: Json = False) -> None:

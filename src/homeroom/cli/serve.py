@@ -22,14 +22,15 @@ Examples:
 Settings come from the environment (docs/settings.md); `homeroom check` judges them.
 SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE.
 
-Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 78 configuration."""
+Exit codes: 0 stopped as asked, 3 the database cannot be used, 75 its writer hung (start it again),
+78 configuration, or a PostgreSQL database that `homeroom db upgrade` has not seen yet."""
 
 WORKER_EXAMPLES = """\b
 Examples:
   homeroom worker          run jobs and schedules beside `homeroom serve --no-worker`
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
-Exit codes: 0 stopped as asked, 78 configuration."""
+Exit codes: 0 stopped as asked, 3 the database cannot be used, 78 configuration."""
 
 
 def serve(

@@ -2,7 +2,7 @@
 
 Two transactions that read and then write the same thing are kept apart by ``Tx.lock`` and
 ``Tx.row_lock`` where they do so; what an upsert or a unique key decides needs neither (decision
-0010).
+0013).
 """
 
 from __future__ import annotations
@@ -97,9 +97,8 @@ class PostgresDatabase(Database):
             self._writers = await self._pool("writers")
             self._readers = await self._pool("readers")
             try:
-                connection = await self._writers.acquire(timeout=WAIT_SECONDS)
-                await _check(connection)
-                await self._writers.release(connection)
+                async with self._connection(self._writers) as connection:
+                    await _check(connection)
             except BaseException:
                 await self._disconnect()
                 raise

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Missing, Postgres, need_binaries, skip_or_fail
 
 from homeroom.clock import Clock
 from homeroom.db import migrate, postgres_driver
@@ -23,6 +23,21 @@ async def opening(url: str) -> HomeroomError:
     with pytest.raises(HomeroomError) as refused:
         await PostgresDatabase(url, Clock()).open()
     return refused.value
+
+
+def test_a_missing_server_skips_on_a_laptop_and_fails_in_a_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.servers.postgres.binaries", lambda: None)
+    monkeypatch.setattr("os.geteuid", lambda: 1_000)
+    with pytest.raises(Missing, match="apt install postgresql") as missing:
+        need_binaries()
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt install postgresql"):
+        skip_or_fail(missing.value)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="apt install postgresql"):
+        skip_or_fail(missing.value)
 
 
 def test_upgrades_that_start_at_once_make_one_schema(postgres: Postgres) -> None:
