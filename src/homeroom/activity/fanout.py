@@ -269,7 +269,7 @@ async def _asking(
 
 
 def _why_not(row: Obligation, programme: Programme, now: int) -> str:
-    if programme.closed_on is not None:
+    if programme.is_closed(now):
         return "the programme is closed"
     state = row.now(now)
     if row.is_owed(now):
@@ -317,7 +317,7 @@ async def _unmanaged(
     """Return messages to admins where a report has something to say and nobody to say it to."""
     week = _reported(programme, args)
     expires_at = report_ends_at(week, programme.zone)
-    if programme.managers or programme.closed_on is not None or expires_at <= tx.now:
+    if programme.managers or programme.is_closed(tx.now) or expires_at <= tx.now:
         return []
     history = await _history(tx, programme, week)
     name = await _names(tx, [row.facilitator_id for row in history])
@@ -351,7 +351,7 @@ async def _still_owed(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     programme = await store.programme(tx, about["programmeId"])
-    if programme is None or programme.closed_on is not None:
+    if programme is None or programme.is_closed(tx.now):
         return None
     rows = await ledger.of_user(tx, programme.id, about["week"], about["userId"])
     mine = [row for row in rows if row.is_owed(tx.now)]
@@ -371,7 +371,7 @@ async def _still_to_report(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     programme = await store.programme(tx, about["programmeId"])
-    if programme is None or programme.closed_on is not None:
+    if programme is None or programme.is_closed(tx.now):
         return None
     now = await report_of(tx, programme, parse_week(about["week"]))
     return None if is_empty(now) and not programme.all_clear else now
@@ -381,7 +381,7 @@ async def _still_missing(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     programme = await store.programme(tx, about["programmeId"])
-    if programme is None or programme.closed_on is not None:
+    if programme is None or programme.is_closed(tx.now):
         return None
     history = await window(tx, programme, week_at(tx.now, programme.zone))
     mine = [row for row in history if row.facilitator_id == about["userId"]]

@@ -8,7 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from homeroom.activity.owed import OWED, State, at
-from homeroom.activity.week import THURSDAY, Week, parse_week
+from homeroom.activity.week import THURSDAY, Week, local_date, parse_week
 
 Target = Literal["current", "previous"]
 
@@ -43,6 +43,10 @@ class Programme:
     def zone(self) -> ZoneInfo:
         """Return its time zone."""
         return ZoneInfo(self.time_zone)
+
+    def is_closed(self, now: int) -> bool:
+        """Say whether it is closed on the date that its wall shows (microseconds UTC)."""
+        return self.closed_on is not None and self.closed_on <= local_date(now, self.zone)
 
 
 @dataclass(frozen=True, slots=True)

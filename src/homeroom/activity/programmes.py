@@ -49,7 +49,7 @@ class Programmes:
     async def _schedule(self, tx: Tx, programme: Programme, before: Programme | None) -> None:
         for plan_name, plan in PLANS.items():
             name = schedule_name(plan_name, programme.id)
-            if programme.closed_on is not None:
+            if programme.is_closed(tx.now):
                 await remove_schedule(tx, name)
                 continue
             same = before is not None and before.per_user_time == programme.per_user_time

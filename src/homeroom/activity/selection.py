@@ -84,7 +84,7 @@ def _asking(
     now: int,
     expires_at: int,
 ) -> list[Message]:
-    if programme.closed_on is not None or expires_at <= now:
+    if programme.is_closed(now) or expires_at <= now:
         return []
     return [
         Message(
@@ -230,7 +230,7 @@ def report(
     managers there is no message: the caller tells somebody else.
     """
     expires_at = report_ends_at(week, programme.zone)
-    if programme.closed_on is not None or expires_at <= now:
+    if programme.is_closed(now) or expires_at <= now:
         return Report()
     found = cases(programme, history, warned, now)
     rows = [row for row in history if row.week_key == week.key]
@@ -300,7 +300,7 @@ def late_log(
 
     Several within ten minutes go out as one mail: the first at once, the rest together.
     """
-    if programme.closed_on is not None:
+    if programme.is_closed(now):
         return []
     return [
         Message(
