@@ -33,6 +33,7 @@ from homeroom.notify.template import KIND_TITLES, Templates, Words, languages
 from homeroom.notify.want import Profile, Suppression
 
 __all__ = [
+    "EXAMPLES",
     "KINDS",
     "KIND_TITLES",
     "TOPIC",
