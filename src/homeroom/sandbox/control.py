@@ -65,8 +65,10 @@ def routes(world: World) -> list[BaseRoute]:
         ("POST", "/control/mail/faults", _add_mail_fault),
         ("POST", "/control/reset", _reset),
     ]
-    shown = Route("/control/mail/{number:int}", _mail_page(world), methods=["GET"])
-    return [shown] + [
+    shown: list[BaseRoute] = [
+        Route("/control/mail/{number:int}", _mail_page(world), methods=["GET"])
+    ]
+    return shown + [
         Route(path, _endpoint(world, command), methods=[method]) for method, path, command in table
     ]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from aiosmtpd.smtp import SMTP
 from msgspec import Meta, Struct
@@ -81,7 +81,7 @@ class Mailroom:
 
     def take(self, sender: str, recipients: list[str], raw: bytes) -> None:
         """Keep a mail with what is wrong with it."""
-        mail = cast(EmailMessage, message_from_bytes(raw, policy=policy.default))
+        mail = message_from_bytes(raw, policy=policy.default)
         text, html = mail.get_body(("plain",)), mail.get_body(("html",))
         message_id = str(mail["Message-ID"] or "")
         self.seen[message_id] += 1
@@ -139,7 +139,7 @@ class _Handler:
     def _met(self, at: At, smtp: SMTP, to: str | None) -> str | None:
         answer = self._room().draw(at, to)
         if answer == "cut":
-            smtp.transport.abort()
+            _cut(smtp)
             return "421 4.4.2 cut"
         return answer
 
@@ -166,9 +166,14 @@ class _Handler:
         if answer in (None, "cut"):
             room.take(envelope.mail_from or "", list(envelope.rcpt_tos), envelope.content)
         if answer == "cut":
-            smtp.transport.abort()
+            _cut(smtp)
             return "421 4.4.2 cut"
         return answer or "250 2.0.0 kept in the sandbox"
+
+
+def _cut(smtp: SMTP) -> None:
+    if isinstance(smtp.transport, asyncio.WriteTransport):
+        smtp.transport.abort()
 
 
 async def listen(room: Callable[[], Mailroom], host: str, port: int) -> asyncio.Server:
