@@ -84,7 +84,7 @@ class InboxPage(Page[NotificationView]):
     unread_count: int
 
 
-class CountView(View):
+class ReadCountView(View):
     """How many records were changed."""
 
     count: int
@@ -172,7 +172,7 @@ class DeliveryView(View):
     accepted_at: Instant | None
 
 
-class AttemptView(View):
+class TryView(View):
     """One try; ``actor`` and ``why`` where somebody asked for it."""
 
     number: int
@@ -188,7 +188,7 @@ class AttemptView(View):
 class DeliveryDetail(DeliveryView):
     """A delivery with its attempts."""
 
-    tries: list[AttemptView]
+    tries: list[TryView]
 
 
 class ResendBody(Body):
@@ -276,13 +276,13 @@ def _add_inbox(routes: APIRouter, db: Database, auth: Auth, room: Notifications)
     async def read_all(
         user_id: Annotated[OutsideId | None, Query(alias="userId")] = None,
         identity: Identity = reader,
-    ) -> CountView:
+    ) -> ReadCountView:
         """Mark a whole inbox as read; answer how many were not."""
         whose = identity.subject if user_id is None else user_id
         if not _may_act(identity, whose):
             raise Forbidden("This inbox belongs to another person.")
         async with db.write() as tx:
-            return CountView(count=await store.set_all_read(tx, whose))
+            return ReadCountView(count=await store.set_all_read(tx, whose))
 
 
 def _may_act(identity: Identity, user_id: str) -> bool:
@@ -428,7 +428,7 @@ def _add_deliveries(routes: APIRouter, db: Database, auth: Auth, room: Notificat
                 raise NotFound(f"There is no delivery {id!r}.")
             tries = await store.attempts(tx, id)
         return DeliveryDetail(
-            **_delivery(*found), tries=[AttemptView.model_validate(each) for each in tries]
+            **_delivery(*found), tries=[TryView.model_validate(each) for each in tries]
         )
 
     @routes.post("/api/v1/deliveries/{id}/resend", status_code=202)
