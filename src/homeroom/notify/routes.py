@@ -40,6 +40,9 @@ _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 UserId = Annotated[OutsideId, Path(alias="userId")]
 Id = Annotated[OutsideId, Path()]
 PUBLIC: dict[str, Any] = {"security": []}
+_NO_LINK: dict[int | str, dict[str, Any]] = {
+    404: {"description": "The link is not one of ours.", "content": {"text/html": {}}}
+}
 
 
 def _time(text: str) -> str:
@@ -523,14 +526,16 @@ def _add_links(routes: APIRouter, db: Database, room: Notifications) -> None:
             answer.status_code = 404
         return answer
 
-    @routes.get("/u/{token}", response_class=HTMLResponse, openapi_extra=PUBLIC)
+    @routes.get("/u/{token}", response_class=HTMLResponse, responses=_NO_LINK, openapi_extra=PUBLIC)
     async def show_subscription(
         request: Request, token: Annotated[str, Path(max_length=1_000)]
     ) -> HTMLResponse:
         """Show what a mail's link would stop. It changes nothing: programs follow links too."""
         return await page_for(token, request, ask=True)
 
-    @routes.post("/u/{token}", response_class=HTMLResponse, openapi_extra=PUBLIC)
+    @routes.post(
+        "/u/{token}", response_class=HTMLResponse, responses=_NO_LINK, openapi_extra=PUBLIC
+    )
     async def unsubscribe(
         request: Request, token: Annotated[str, Path(max_length=1_000)]
     ) -> HTMLResponse:
