@@ -56,7 +56,9 @@ def main() -> None:
         "memory": lambda: memory.measure(
             seconds=3.0 if quick else 60.0, finished=20 if quick else 300
         ),
-        "notify": lambda: notify.measure(count=200 if quick else 10_000, rounds=min(rounds, 3)),
+        "notify": lambda: notify.measure(
+            count=200 if quick else 10_000, mails=50 if quick else 1_000, rounds=min(rounds, 3)
+        ),
     }
     figures = json.loads(FIGURES.read_text()) if FIGURES.exists() and not quick else {}
     for name, run in runs.items():

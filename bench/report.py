@@ -24,9 +24,9 @@ CAVEATS = {
     ),
     "notify": (
         "`queue` is one transaction: a message, its inbox row, a mail delivery and its job for each"
-        " of so many people. `inbox` ends when every inbox was read back. `mail` is the worker"
-        " handing the mails, one a conversation, to a server that shares its process and keeps"
-        " nothing; `memory_growth` is that of the process over all of it."
+        " of so many people. `inbox` ends when every inbox was read back. `mails` is the worker"
+        " handing mails, one a conversation, to a server that shares its process and keeps nothing."
+        " `growth` is what the process gained in each part, page caches of SQLite included."
     ),
 }
 TITLES = {
