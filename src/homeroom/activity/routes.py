@@ -13,7 +13,6 @@ from homeroom.activity.api import (
     Activity,
     Exemption,
     KeptExemption,
-    Log,
     Mark,
     Offering,
     Programme,
@@ -25,9 +24,11 @@ from homeroom.activity.api import (
     parse_week,
 )
 from homeroom.activity.fanout import report_of
+from homeroom.activity.log import routes as log_routes
+from homeroom.activity.log.routes import manages
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
-from homeroom.errors import Forbidden, NotFound
+from homeroom.errors import Forbidden
 from homeroom.jobs.schedule import zone
 from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import Body, Instant, OutsideId, View
@@ -35,7 +36,7 @@ from homeroom.web.paging import Page, PagingQuery, page
 
 _LONGEST = 64
 """Longest id of a programme: the names of its schedules and jobs hold it."""
-_MOST_MANAGERS, _MOST_SESSIONS = 200, 200
+_MOST_MANAGERS = 200
 _STAFF = (Role.SERVICE, Role.OPERATOR, Role.VIEWER)
 
 
@@ -57,10 +58,7 @@ def _https(text: str) -> str:
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 ProgrammeId = Annotated[OutsideId, Path(alias="programmeId", max_length=_LONGEST)]
 OfferingId = Annotated[OutsideId, Path(alias="offeringId")]
-LogId = Annotated[OutsideId, Path(alias="logId")]
 WeekKey = Annotated[str, AfterValidator(_week)]
-WeekQuery = Annotated[WeekKey | None, Query()]
-Grade = Literal["not_started", "pending", "done"]
 
 
 class ProgrammeBody(Body):
@@ -156,57 +154,6 @@ class ExemptionView(View):
     created_at: Instant
 
 
-class Attendance(Body):
-    """One session: when it was, who was expected and who was there."""
-
-    held_on: date
-    present: Annotated[int, Field(ge=0, le=100_000)]
-    expected: Annotated[int | None, Field(ge=0, le=100_000)] = None
-
-
-class LogContent(Body):
-    """What a facilitator writes of a week."""
-
-    attendance: Annotated[list[Attendance] | None, Field(max_length=_MOST_SESSIONS)] = None
-    grading: Annotated[
-        dict[Annotated[str, Field(max_length=100)], Grade] | None, Field(max_length=50)
-    ] = None
-    notes: Annotated[str | None, Field(max_length=10_000)] = None
-
-
-class LogBody(LogContent):
-    """The log of a week; as a draft it satisfies nothing."""
-
-    offering_id: OutsideId
-    week: WeekKey
-    status: Literal["draft", "submitted"] = "submitted"
-
-
-class LogChange(LogContent):
-    """What changes in a log; what is left out stays."""
-
-    status: Literal["draft", "submitted"] | None = None
-
-
-class LogView(View):
-    """A log; ``late`` says whether it came at its deadline or after."""
-
-    id: str
-    offering_id: str
-    programme_id: str
-    facilitator_id: str
-    week: str
-    status: Literal["draft", "submitted"]
-    attendance: list[dict[str, Any]] | None
-    grading: dict[str, str] | None
-    notes: str | None
-    late: bool | None
-    deadline_at: Instant | None
-    created_at: Instant
-    updated_at: Instant
-    submitted_at: Instant | None
-
-
 class ComplianceRow(View):
     """One facilitator: a mark a week, null where nothing of theirs ran."""
 
@@ -240,21 +187,13 @@ class RunOfSlot(View):
     finished_at: Instant | None
 
 
-def _manages(identity: Identity, programme: Programme) -> bool:
-    return (
-        identity.has(Role.MANAGER)
-        and identity.via == "jwt"
-        and identity.subject in programme.managers
-    )
-
-
 def _check_reads(identity: Identity, programme: Programme) -> None:
-    if not identity.has(*_STAFF) and not _manages(identity, programme):
+    if not identity.has(*_STAFF) and not manages(identity, programme):
         raise Forbidden("This programme is managed by others.")
 
 
-def _check_manages(identity: Identity, programme: Programme) -> None:
-    if not identity.has(Role.SERVICE) and not _manages(identity, programme):
+def _checkmanages(identity: Identity, programme: Programme) -> None:
+    if not identity.has(Role.SERVICE) and not manages(identity, programme):
         raise Forbidden("Only its managers and the platform's servers may change this.")
 
 
@@ -264,8 +203,7 @@ def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:
     _add_programmes(routes, db, auth, activity)
     _add_exemptions(routes, db, auth, activity)
     _add_views(routes, db, auth, activity)
-    _add_log_reads(routes, db, auth, activity)
-    _add_log_writes(routes, db, auth, activity)
+    routes.include_router(log_routes.router(db, auth, activity))
     return routes
 
 
@@ -305,7 +243,7 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         async with db.read() as tx:
             found = await store.programmes(tx, None if key is None else key[0], paging.limit + 1)
         kept, cursor = page(found, paging, lambda one: (one.id,))
-        mine = [each for each in kept if identity.has(*_STAFF) or _manages(identity, each)]
+        mine = [each for each in kept if identity.has(*_STAFF) or manages(identity, each)]
         return Page(items=[_programme(each) for each in mine], next_cursor=cursor)
 
     @routes.get("/programmes/{programmeId}")
@@ -388,7 +326,7 @@ def _add_exemptions(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         note = given.pop("note")
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            _check_manages(identity, programme)
+            _checkmanages(identity, programme)
             rule = Exemption(id="", **given)
             made = await activity.programmes.exempt(tx, programme_id, rule, note, identity.subject)
         return _exemption(made)
@@ -402,7 +340,7 @@ def _add_exemptions(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         """Delete an exemption; what has no log is owed again."""
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            _check_manages(identity, programme)
+            _checkmanages(identity, programme)
             await activity.programmes.end_exemption(
                 tx, programme_id, exemption_id, identity.subject
             )
@@ -487,131 +425,3 @@ def _add_views(routes: APIRouter, db: Database, auth: Auth, activity: Activity) 
         async with db.read() as tx:
             found: list[Run] = await ledger.runs(tx, schedule, limit)
         return [RunOfSlot.model_validate(each) for each in found]
-
-
-async def _log(tx: Tx, found: Log) -> LogView:
-    row = await ledger.one(tx, found.offering_id, found.week_key)
-    late = None
-    if found.submitted_at is not None and row is not None:
-        late = found.submitted_at >= row.deadline_at
-    return LogView(
-        id=found.id,
-        offering_id=found.offering_id,
-        programme_id=found.programme_id,
-        facilitator_id=found.facilitator_id,
-        week=found.week_key,
-        status="draft" if found.status == "draft" else "submitted",
-        attendance=found.content.get("attendance"),
-        grading=found.content.get("grading"),
-        notes=found.content.get("notes"),
-        late=late,
-        deadline_at=None if row is None else row.deadline_at,
-        created_at=found.created_at,
-        updated_at=found.updated_at,
-        submitted_at=found.submitted_at,
-    )
-
-
-_WRITERS = (Role.SERVICE, Role.FACILITATOR)
-_READERS = (*_STAFF, Role.MANAGER, Role.FACILITATOR)
-
-
-async def _visible(tx: Tx, activity: Activity, log_id: str, identity: Identity) -> Log:
-    """Return a log to whom it belongs, to its managers and to staff; else ``NotFound``."""
-    log = await activity.logs.get(tx, log_id)
-    programme = await activity.programmes.get(tx, log.programme_id)
-    mine = identity.is_person(log.facilitator_id)
-    if not (mine or identity.has(*_STAFF) or _manages(identity, programme)):
-        raise NotFound(f"There is no activity log {log_id!r}.")
-    return log
-
-
-def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
-    reader: Identity = Depends(auth.require(*_READERS))
-
-    @routes.get("/activity-logs")
-    async def list_logs(
-        paging: PagingQuery,
-        offering_id: Annotated[OutsideId | None, Query(alias="offeringId")] = None,
-        facilitator_id: Annotated[OutsideId | None, Query(alias="facilitatorId")] = None,
-        week: WeekQuery = None,
-        identity: Identity = reader,
-    ) -> Page[LogView]:
-        """Return logs, newest first: one's own, those of a manager's programmes, or all."""
-        key = paging.key(str)
-        async with db.read() as tx:
-            programme_ids = None
-            if not identity.has(*_STAFF):
-                managed = [
-                    each.id
-                    for each in await store.programmes(tx, count=10_000)
-                    if _manages(identity, each)
-                ]
-                if managed and facilitator_id != identity.subject:
-                    programme_ids = managed
-                elif facilitator_id not in (None, identity.subject):
-                    raise Forbidden("These logs belong to another person.")
-                else:
-                    facilitator_id = identity.subject
-            found = await store.newest_logs(
-                tx,
-                facilitator_id=facilitator_id,
-                programme_ids=programme_ids,
-                offering_id=offering_id,
-                week_key=week,
-                before_id=None if key is None else key[0],
-                count=paging.limit + 1,
-            )
-            kept, cursor = page(found, paging, lambda one: (one.id,))
-            items = [await _log(tx, each) for each in kept]
-        return Page(items=items, next_cursor=cursor)
-
-    @routes.get("/activity-logs/{logId}")
-    async def get_log(log_id: LogId, identity: Identity = reader) -> LogView:
-        """Return a log."""
-        async with db.read() as tx:
-            return await _log(tx, await _visible(tx, activity, log_id, identity))
-
-
-def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
-    writer: Identity = Depends(auth.require(*_WRITERS))
-    remover: Identity = Depends(auth.require(*_WRITERS, Role.MANAGER))
-
-    def check(identity: Identity, facilitator_id: str) -> None:
-        if not identity.has(Role.SERVICE) and not identity.is_person(facilitator_id):
-            raise Forbidden("Only its facilitator writes this log.")
-
-    def content(body: LogContent) -> dict[str, Any]:
-        """Return what is kept as JSON, under the names of the wire."""
-        named = {"attendance", "grading", "notes"} & body.model_fields_set
-        return body.model_dump(mode="json", by_alias=True, include=named)
-
-    @routes.post("/activity-logs", status_code=201)
-    async def write_log(body: LogBody, identity: Identity = writer) -> LogView:
-        """Store the log of a week. Whether it is late, this server's clock says."""
-        async with db.write() as tx:
-            offering = await activity.logs.offering(tx, body.offering_id)
-            check(identity, offering.facilitator_id)
-            made = await activity.logs.write(
-                tx, body.offering_id, body.week, body.status, content(body)
-            )
-            return await _log(tx, made)
-
-    @routes.patch("/activity-logs/{logId}")
-    async def change_log(log_id: LogId, body: LogChange, identity: Identity = writer) -> LogView:
-        """Change a log, or hand in a draft. When it was handed in does not change by edits."""
-        async with db.write() as tx:
-            log = await _visible(tx, activity, log_id, identity)
-            check(identity, log.facilitator_id)
-            changed = {**log.content, **content(body)}
-            return await _log(tx, await activity.logs.change(tx, log, body.status, changed))
-
-    @routes.delete("/activity-logs/{logId}", status_code=204)
-    async def delete_log(log_id: LogId, identity: Identity = remover) -> None:
-        """Delete a log; what it satisfied is owed again."""
-        async with db.write() as tx:
-            log = await _visible(tx, activity, log_id, identity)
-            programme = await activity.programmes.get(tx, log.programme_id)
-            if not _manages(identity, programme):
-                check(identity, log.facilitator_id)
-            await activity.logs.delete(tx, log, identity.subject)
