@@ -5,7 +5,7 @@ from __future__ import annotations
 from homeroom.activity.compliance import Mark
 from homeroom.activity.fanout import FanOut
 from homeroom.activity.jobs import PLANS, PruneRuns, schedule_name
-from homeroom.activity.ledger import Run, counts, runs
+from homeroom.activity.ledger import Run, runs
 from homeroom.activity.logs import Logs
 from homeroom.activity.owed import Exemption, Offering, State
 from homeroom.activity.programme import Obligation, Programme
@@ -34,7 +34,6 @@ __all__ = [
     "Week",
     "as_csv",
     "compliance",
-    "counts",
     "parse_week",
     "runs",
     "schedule_name",

@@ -260,16 +260,3 @@ async def runs(tx: Tx, schedule: str | None, count: int) -> list[Run]:
 async def prune_runs(tx: Tx, before: int) -> int:
     """Drop fan-outs of slots before an instant."""
     return await tx.execute("DELETE FROM activity_run WHERE slot_at < ?", (before,))
-
-
-async def counts(tx: Tx) -> dict[str, dict[str, int]]:
-    """Return by programme and state how much is owed or was."""
-    found: dict[str, dict[str, int]] = {}
-    for programme_id, state, count in await tx.fetch(
-        "SELECT programme_id, CASE WHEN state = 'open' AND deadline_at <= ? THEN 'missed'"
-        " ELSE state END AS now_state, COUNT(*) FROM log_obligation"
-        " GROUP BY programme_id, now_state",
-        (tx.now,),
-    ):
-        found.setdefault(programme_id, {})[state] = count
-    return found

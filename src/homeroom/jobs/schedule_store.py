@@ -203,6 +203,21 @@ async def resume_schedule(tx: Tx, name: str) -> None:
     tx.notify(SCHEDULES_TOPIC, name)
 
 
+async def refresh_schedules(tx: Tx) -> int:
+    """Work out anew when each schedule fires next; return how many that changes.
+
+    The rules of time zones change with the release of ``tzdata``: done at every start.
+    """
+    changed = 0
+    for each in await schedules(tx):
+        upcoming = rule.following(each.cron, each.time_zone, each.last_slot_at)
+        if upcoming != each.next_slot_at:
+            changed += await tx.execute(
+                "UPDATE schedule SET next_slot_at = ? WHERE name = ?", (upcoming, each.name)
+            )
+    return changed
+
+
 async def due_schedules(tx: Tx, kinds: Sequence[str]) -> list[str]:
     """Return the names of schedules that have a slot to fire and a kind that is known here."""
     if not kinds:

@@ -1,4 +1,4 @@
-"""Inbox, preferences, deliveries, suppressions, and what mails link to, over HTTP."""
+"""Inboxes, what people want, and what mails link to, over HTTP."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _add_inbox(routes: APIRouter, db: Database, auth: Auth, room: Notifications)
     ) -> InboxPage:
         """Return an inbox, newest first: one's own, or anybody's for staff."""
         whose = identity.subject if user_id is None else user_id
-        identity.check_reads(whose)
+        _check_reads(identity, whose)
         key = paging.key(str)
         async with db.read() as tx:
             person = await people.get(tx, whose)
@@ -216,6 +216,17 @@ def _add_inbox(routes: APIRouter, db: Database, auth: Auth, room: Notifications)
             return ReadCountView(count=await store.set_all_read(tx, whose))
 
 
+def _check_reads(identity: Identity, user_id: str) -> None:
+    """Raise ``Forbidden`` unless this is the person, the platform's servers or an operator.
+
+    Managers read what concerns them in their own inbox, and no one else's.
+    """
+    if not identity.is_person(user_id) and not identity.has(
+        Role.SERVICE, Role.OPERATOR, Role.VIEWER
+    ):
+        raise Forbidden("These records belong to another person.")
+
+
 def _may_act(identity: Identity, user_id: str) -> bool:
     return identity.is_person(user_id) or identity.has(Role.SERVICE)
 
@@ -249,7 +260,7 @@ def _add_preferences(routes: APIRouter, db: Database, auth: Auth) -> None:
     @routes.get(path)
     async def get_preferences(user_id: UserId, identity: Identity = reader) -> PreferencesView:
         """Return what somebody wants: by type and channel, quiet hours, digest, addresses."""
-        identity.check_reads(user_id)
+        _check_reads(identity, user_id)
         return await view(user_id)
 
     @routes.put(path)

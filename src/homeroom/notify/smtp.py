@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime, formataddr, parseaddr
@@ -23,6 +24,7 @@ from homeroom.clock import Clock, to_datetime
 from homeroom.errors import ConfigurationError
 from homeroom.notify.carrier import Letter, Talk
 from homeroom.notify.reply import ACCEPTED, Phase, Verdict, judge
+from homeroom.notify.state import Status
 
 log = structlog.get_logger(__name__)
 TIMEOUT_SECONDS = 15.0
@@ -55,8 +57,8 @@ def parse_url(url: str) -> Server:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"HOMEROOM_SMTP_URL cannot be read: {error}.") from error
+    except ValueError:  # its words would repeat a part of the URL, which may be the password
+        raise ConfigurationError("HOMEROOM_SMTP_URL cannot be read as a URL.") from None
     options = parse_qs(parts.query)
     asked = options.pop("tls", ["required"])[-1]
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options:
@@ -153,10 +155,13 @@ class SmtpCarrier:
 
     async def carry(self, letter: Letter, talk: Talk) -> Verdict:
         """Send a mail; say what became of it by how far the conversation got."""
-        mail = compose(letter, self.sender, self._wall.now())
+        try:
+            mail = compose(letter, self.sender, self._wall.now()).as_bytes()
+        except (ValueError, IndexError, MessageError) as error:
+            return Verdict(Status.FAILED, f"the mail cannot be written: {_fault(error)}")
         client = self._client()
         try:
-            return await self._converse(client, letter.address, mail.as_bytes(), talk)
+            return await self._converse(client, letter.address, mail, talk)
         except SMTPResponseException as error:
             return judge(talk.phase, error.code, _said(error.message))
         except (SMTPException, OSError, TimeoutError, ValueError) as error:

@@ -331,13 +331,3 @@ async def purge(tx: Tx, texts_before: int, rows_before: int, limit: int) -> tupl
         await tx.execute("DELETE FROM delivery WHERE notification_id = ?", (id,))
         await tx.execute("DELETE FROM notification WHERE id = ?", (id,))
     return texts, len(old)
-
-
-async def counts(tx: Tx) -> dict[str, dict[str, int]]:
-    """Return by channel and status how many deliveries there are."""
-    found: dict[str, dict[str, int]] = {}
-    for channel, status, count in await tx.fetch(
-        "SELECT channel, status, COUNT(*) FROM delivery GROUP BY channel, status"
-    ):
-        found.setdefault(channel, {})[status] = count
-    return found

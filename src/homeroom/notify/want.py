@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
@@ -191,9 +191,3 @@ async def known_link_key(tx: Tx) -> bytes | None:
     """Return the key that signs links, or None before the first link was made."""
     row = await tx.fetch_one(select(LINK_KEY.c.secret).where(LINK_KEY.c.id == 1))
     return None if row is None else bytes.fromhex(row[0])
-
-
-async def count_suppressions(tx: Tx) -> Mapping[str, int]:
-    """Return by reason how many addresses are suppressed."""
-    rows = await tx.fetch("SELECT reason, COUNT(*) FROM suppression GROUP BY reason")
-    return {row[0]: row[1] for row in rows}

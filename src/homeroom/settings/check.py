@@ -171,6 +171,14 @@ def _message_problems(settings: Settings) -> list[Problem]:
         )
     if settings.smtp_url is not None:
         parts = urlsplit(settings.smtp_url.get_secret_value())
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+            found.append(
+                Problem(
+                    "HOMEROOM_SMTP_URL",
+                    "It is not the address of a mail server.",
+                    "Write smtp://user:password@mail.example.org:587 or smtps://mail.example.org.",
+                )
+            )
         local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
         if "tls=none" in parts.query and not local:
             found.append(

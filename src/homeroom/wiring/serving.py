@@ -30,6 +30,7 @@ from homeroom.jobs import queue_store
 from homeroom.jobs import routes as job_routes
 from homeroom.jobs.api import counts, declare_schedule, workers
 from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 from homeroom.monitoring import routes as monitoring_routes
@@ -134,6 +135,7 @@ async def _working_parts(house: House) -> list[_Part]:
         await declare_schedule(tx, "access.prune", "47 * * * *", "UTC", PruneAccess())
         await declare_schedule(tx, "notify.prune", "27 3 * * *", "UTC", PruneNotifications())
         await declare_schedule(tx, "activity.prune", "37 3 * * *", "UTC", PruneRuns())
+        await refresh_schedules(tx)
         for queue in house.registry.queues():
             await queue_store.keep(
                 tx,

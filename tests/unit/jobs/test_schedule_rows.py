@@ -333,3 +333,15 @@ async def test_the_longest_names_make_jobs_too(
     await Upkeep(db, told, SqlEngine(), clock).tick()
     [job_id] = await _jobs(db)
     assert len(job_id) <= 128
+
+
+async def test_a_start_works_out_anew_when_schedules_fire(
+    db: SqliteDatabase, told: Registry
+) -> None:
+    await _declare_slots(db)
+    async with db.write() as tx:
+        right = (await schedule_store.get_schedule(tx, "weekly")).next_slot_at
+        await tx.execute("UPDATE schedule SET next_slot_at = next_slot_at + 3600000000")
+        assert await schedule_store.refresh_schedules(tx) == 1
+        assert await schedule_store.refresh_schedules(tx) == 0
+        assert (await schedule_store.get_schedule(tx, "weekly")).next_slot_at == right
