@@ -307,7 +307,8 @@ async def run_now(tx: Tx, registry: Registry, name: str) -> FiredSlot:
     await tx.execute(
         "INSERT INTO schedule_slot (schedule, slot, slot_at, state, late, fired_at, job)"
         " VALUES (?, ?, ?, 'fired', ?, ?, ?) ON CONFLICT (schedule, slot) DO UPDATE SET"
-        " state = excluded.state, fired_at = excluded.fired_at, job = excluded.job",
+        " state = excluded.state, fired_at = excluded.fired_at,"
+        " job = COALESCE(schedule_slot.job, excluded.job)",
         (name, slot.name, slot.at, late, tx.now, job_id),
     )
     return FiredSlot(name, slot.name, slot.at, "fired", late, tx.now, job_id)

@@ -169,6 +169,25 @@ class SmtpCarrier:
         finally:
             client.close()
 
+    async def greet(self) -> str | None:
+        """Connect and log in as for a mail, and say goodbye; return what is wrong, or None."""
+        client = self._client()
+        try:
+            await self._open(client)
+            await self._part(client)
+        except SMTPResponseException as error:
+            return f"the mail server answered {error.code} {_said(error.message)}"
+        except (SMTPException, OSError, TimeoutError, ValueError) as error:
+            return _fault(error)
+        finally:
+            client.close()
+        return None
+
+    async def _open(self, client: SMTP) -> None:
+        await client.connect()
+        if self.server.user is not None:
+            await client.login(self.server.user, self.server.password or "")
+
     def _client(self) -> SMTP:
         server = self.server
         return SMTP(
@@ -181,9 +200,7 @@ class SmtpCarrier:
         )
 
     async def _converse(self, client: SMTP, to: str, mail: bytes, talk: Talk) -> Verdict:
-        await client.connect()
-        if self.server.user is not None:
-            await client.login(self.server.user, self.server.password or "")
+        await self._open(client)
         talk.phase = Phase.MAIL
         await client.mail(self.sender.return_path or self.sender.address)
         talk.phase = Phase.RCPT
