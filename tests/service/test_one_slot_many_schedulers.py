@@ -173,6 +173,22 @@ async def test_after_its_catch_up_window_monday_is_recorded_as_missed_and_somebo
     assert await school.keys() == ["log_reminder:lab:2026-W48:ada", missed]
 
 
+async def test_a_long_downtime_of_many_schedules_is_two_mails(
+    db: SqliteDatabase, clock: Clock
+) -> None:
+    school = build(db, clock, {Channel.EMAIL: Carried(cast(str, None))})
+    for name in ("one", "two", "three"):
+        await school.programme(name)
+    await school.person("olga", roles=("operator",))
+    school.move_to(local("2026-12-05T12:00"))
+    await school.upkeep.tick()
+    async with db.read() as tx:
+        jobs = await tx.fetch("SELECT kind, COUNT(*) FROM job WHERE kind LIKE 'notify%' GROUP BY 1")
+    assert dict(jobs)["notify.send_bundle"] == 1
+    assert dict(jobs)["notify.send_alert"] <= 4  # those of one schedule are of one instant
+    assert len([key for key in await school.keys() if key.startswith("schedule_missed")]) >= 15
+
+
 async def test_a_run_by_hand_sends_nothing_that_has_expired(school: ActivitySchool) -> None:
     school.move_to(local("2026-11-26T08:00"))
     await school.work()

@@ -232,6 +232,7 @@ class FanOut:
                 user_id=user_id,
                 params={"schedule": slot.schedule, "slot": slot.slot, "foundAt": tx.now},
                 metadata={"schedule": slot.schedule, "slot": slot.slot},
+                group=f"schedule_missed:{user_id}",  # a long downtime is one mail, and one more
             )
             for user_id in sorted({person.id for person in found})
         ]

@@ -121,21 +121,23 @@ def _one(
 def _when(
     kind: Kind, user_id: str, wishes: Wishes, channel: Channel, now: int, crowd: Crowd | None
 ) -> Choice:
-    """Say when a message goes out that is to be sent."""
+    """Say when a message goes out that is to be sent: a digest, a group, or by itself."""
     pending = Status.PENDING
-    if kind.critical:
-        return Choice(channel, pending)
-    if wishes.digest_minute is not None and kind.may_wait and channel is Channel.EMAIL:
-        due = _after_quiet(wishes, digest_at(now, wishes.digest_minute, wishes.zone))
+    if channel is Channel.EMAIL and wishes.digest_minute is not None and kind.may_wait:
+        due = _held(kind, wishes, digest_at(now, wishes.digest_minute, wishes.zone))
         return Choice(channel, pending, None, due, f"digest:{user_id}:{channel}:{due}")
-    if crowd is not None and channel is Channel.EMAIL:
-        due = _after_quiet(wishes, crowd.opens_at)
+    if channel is Channel.EMAIL and crowd is not None:
+        due = _held(kind, wishes, crowd.opens_at)
         return Choice(channel, pending, None, due, f"{crowd.name}:{channel}:{crowd.opens_at}")
-    due = _after_quiet(wishes, now)
+    due = _held(kind, wishes, now)
     return Choice(channel, pending, None, due if due > now else None)
 
 
-def _after_quiet(wishes: Wishes, at: int) -> int:
-    """Return the instant, or the end of the quiet hours that it lies in: held, not dropped."""
-    end = None if wishes.quiet is None else wishes.quiet.ends_at(at, wishes.zone)
-    return at if end is None else end
+def _held(kind: Kind, wishes: Wishes, at: int) -> int:
+    """Return the instant, or the end of the quiet hours that it lies in: held, not dropped.
+
+    A critical message does not wait for that.
+    """
+    if kind.critical or wishes.quiet is None:
+        return at
+    return wishes.quiet.ends_at(at, wishes.zone) or at
