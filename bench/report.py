@@ -22,12 +22,19 @@ CAVEATS = {
         "Resident memory of the serving process (worker and scheduler included): idle, at the end"
         " of a load at full speed, and settled after it."
     ),
+    "notify": (
+        "`queue` is one transaction: a message, its inbox row, a mail delivery and its job for each"
+        " of so many people. `inbox` ends when every inbox was read back. `mails` is the worker"
+        " handing mails, one a conversation, to a server that shares its process and keeps nothing."
+        " `growth` is what the process gained in each part, page caches of SQLite included."
+    ),
 }
 TITLES = {
     "ingest": "Ingest of progress events",
     "jobs": "Jobs",
     "finish": "A request that finishes a course",
     "memory": "Memory",
+    "notify": "Messages to people",
 }
 
 

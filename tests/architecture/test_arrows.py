@@ -20,7 +20,11 @@ DOWNHILL["catalogue"] = DOWNHILL["people"] | {"people"}
 DOWNHILL["completion"] = DOWNHILL["catalogue"] | {"catalogue"}
 for _feature in ("progress", "credentials", "dispatch"):
     DOWNHILL[_feature] = DOWNHILL["completion"] | {"completion"}
-DOWNHILL["monitoring"] = DOWNHILL["people"] | {"people"}
+DOWNHILL["notify"] = DOWNHILL["people"] | {"people"}
+DOWNHILL["activity"] = DOWNHILL["notify"] | {"notify"}
+DOWNHILL["monitoring"] = DOWNHILL["notify"] | {"notify"}
+for _feature in ("credentials", "dispatch"):
+    DOWNHILL[_feature] |= {"notify"}
 
 KERNEL = frozenset({"db", "jobs", "settings", "web"})
 EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})

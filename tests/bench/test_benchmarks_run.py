@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import finish, ingest, jobs, memory, report
+from bench import finish, ingest, jobs, memory, notify, report
 
 pytestmark = [pytest.mark.xdist_group("bench")]
 
@@ -33,6 +33,12 @@ def test_memory_is_measured_before_and_after_a_load() -> None:
     assert found["events"] > 0
     assert found["idleMiB"] > 0
     assert found["afterMiB"] > 0
+
+
+def test_messages_are_measured_from_the_call_to_the_inbox_and_the_mailbox() -> None:
+    found = notify.measure(count=20, mails=5, rounds=1)["medians"]["homeroom"]
+    assert found["queue_seconds"] < found["inbox_seconds"]
+    assert found["mails_per_second"] > 0
 
 
 def test_the_page_shows_every_figure() -> None:

@@ -46,7 +46,8 @@ def check(
     It looks at the settings, at the database and its schema, and with --connect at Redis, if jobs
     go through it, and at the partners:
     directory and assessment are asked for somebody whom nobody knows, Credly for that person's
-    badges, webhooks for an answer to HEAD. Warnings leave the exit code at 0.
+    badges, webhooks for an answer to HEAD, and the mail server for a greeting. Warnings leave the
+    exit code at 0.
     """
     try:
         settings = load_settings()

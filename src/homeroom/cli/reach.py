@@ -10,6 +10,8 @@ from datetime import timedelta
 import msgspec
 from pydantic import SecretStr
 
+from homeroom.errors import ConfigurationError
+from homeroom.notify.api import Sender, SmtpCarrier, parse_url
 from homeroom.partner import Partner, PartnerError, basic, bearer, open_client
 from homeroom.wiring import Settings
 
@@ -88,7 +90,27 @@ async def reach(settings: Settings) -> list[Reached]:
         add("HOMEROOM_ANALYTICS_URL", "analytics", settings.analytics_url, _webhook)
         add("HOMEROOM_HR_URL", "the HR system", settings.hr_url, _webhook)
         add("HOMEROOM_JWT_JWKS_URL", "the JWKS server", settings.jwt_jwks_url, _keys)
-        return list(await asyncio.gather(*(_visited(visit) for visit in visits)))
+        asked = [_visited(visit) for visit in visits]
+        if settings.smtp_url is not None and settings.mail_from is not None:
+            asked.append(_mail(settings.smtp_url, settings.mail_from))
+        return list(await asyncio.gather(*asked))
+
+
+async def _mail(url: SecretStr, mail_from: str) -> Reached:
+    setting, name = "HOMEROOM_SMTP_URL", "the mail server"
+    try:
+        carrier = SmtpCarrier(
+            parse_url(url.get_secret_value()),
+            Sender(mail_from),
+            timeout_seconds=TIMEOUT.total_seconds(),
+        )
+    except ConfigurationError as error:
+        return Reached(setting, name, error.message, error.hint or "")
+    fault = await carrier.greet()
+    if fault is None:
+        return Reached(setting, name, None)
+    mend = f"See that {setting} is right, its user and password too, and can be reached from here."
+    return Reached(setting, name, f"{fault[0].upper()}{fault[1:]}.", mend)
 
 
 def _open(secret: SecretStr | None) -> str | None:

@@ -90,15 +90,14 @@ class NewJob:
 _INSERT = (
     "INSERT INTO job (id, keeps_id, queue, kind, state, priority, payload, version, run_at,"
     " created_at, finished_at, attempts, max_attempts, allowance, last_error, cancel_requested,"
-    " deps_pending, unannounced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0, ?, ?)"
-    " ON CONFLICT (id) DO NOTHING"
+    " deps_pending, unannounced)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 
 
-async def insert(tx: Tx, job: NewJob) -> bool:
-    """Add a job unless its id is known; say whether it was added."""
+def _values(tx: Tx, job: NewJob) -> tuple[object, ...]:
     failed = job.failed_because is not None
-    values = (
+    return (
         job.id,
         int(job.keeps_id),
         job.queue,
@@ -110,13 +109,24 @@ async def insert(tx: Tx, job: NewJob) -> bool:
         job.run_at,
         tx.now,
         tx.now if failed else None,
+        0,
         job.allowance,
         job.allowance,
         job.failed_because,
+        0,
         job.deps_pending,
         int(failed),
     )
-    return await tx.execute(_INSERT, values) == 1
+
+
+async def insert(tx: Tx, job: NewJob) -> bool:
+    """Add a job unless its id is known; say whether it was added."""
+    return await tx.execute(_INSERT, _values(tx, job)) == 1
+
+
+async def insert_many(tx: Tx, jobs: Sequence[NewJob]) -> int:
+    """Add jobs whose ids are not known yet; return how many."""
+    return await tx.executemany(_INSERT, [_values(tx, job) for job in jobs])
 
 
 async def lock_rows(tx: Tx, ids: Collection[str]) -> None:

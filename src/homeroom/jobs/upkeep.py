@@ -29,6 +29,10 @@ from homeroom.jobs.store import marks
 
 log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
+Missed = Callable[[Tx, schedule_store.FiredSlot], Awaitable[None]]
+"""Told of a slot that came due too long ago, in the transaction that records it."""
+Observe = Callable[[str, str], None]
+"""Told of every slot: its schedule, and ``ok``, ``late`` or ``missed``."""
 _BATCH = 500
 
 
@@ -57,8 +61,12 @@ class Upkeep:
         engine: Engine,
         clock: Clock | None = None,
         pace: Pace | None = None,
+        *,
+        missed: Missed | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Take what the workers of this process have too."""
+        self._missed, self._observe = missed, observe
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self._pace = pace or Pace()
@@ -224,6 +232,9 @@ class Upkeep:
             try:
                 async with self._db.write(Lane.JOBS) as tx:
                     slots = await schedule_store.fire(tx, self._registry, name)
+                    for slot in slots:
+                        if slot.state == "missed" and self._missed is not None:
+                            await self._missed(tx, slot)
             except HomeroomError:
                 raise
             except Exception:  # one broken schedule must not hold up the others
@@ -233,6 +244,8 @@ class Upkeep:
             for slot in slots:
                 if slot.state == "missed":
                     log.warning("schedule_slot_missed", schedule=name, slot=slot.slot)
+                if self._observe is not None:
+                    self._observe(name, slot.outcome)
         return fired
 
     async def reconcile(self) -> None:

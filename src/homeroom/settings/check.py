@@ -33,6 +33,7 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
         *_redis_problems(settings),
         *_access_problems(settings),
         *_partner_problems(settings),
+        *_message_problems(settings),
         *_unknown(os.environ if environ is None else environ),
     ]
     return sorted(found, key=lambda problem: problem.severity)
@@ -211,6 +212,56 @@ def _partner_problems(settings: Settings) -> list[Problem]:
                     "warning",
                 )
             )
+    return found
+
+
+def _message_problems(settings: Settings) -> list[Problem]:
+    found = []
+    if settings.smtp_url is not None and settings.mail_from is None:
+        found.append(
+            Problem(
+                "HOMEROOM_MAIL_FROM",
+                "HOMEROOM_SMTP_URL is set, but nobody sends the mails.",
+                "Set it, such as to: Homeroom <homeroom@example.org>",
+            )
+        )
+    if settings.smtp_url is not None:
+        parts = urlsplit(settings.smtp_url.get_secret_value())
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+            found.append(
+                Problem(
+                    "HOMEROOM_SMTP_URL",
+                    "It is not the address of a mail server.",
+                    "Write smtp://user:password@mail.example.org:587 or smtps://mail.example.org.",
+                )
+            )
+        local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if "tls=none" in parts.query and not local:
+            found.append(
+                Problem(
+                    "HOMEROOM_SMTP_URL",
+                    "Mails, and the password if there is one, go over the network in the clear.",
+                    "Leave out tls=none; smtp:// then asks the server for STARTTLS.",
+                    "error" if parts.password else "warning",
+                )
+            )
+    secret = settings.email_hook_secret
+    if secret is not None and not _signs(secret.get_secret_value()):
+        found.append(
+            Problem(
+                "HOMEROOM_EMAIL_HOOK_SECRET",
+                "Not a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes.",
+                'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+            )
+        )
+    if settings.template_dir is not None and not settings.template_dir.is_dir():
+        found.append(
+            Problem(
+                "HOMEROOM_TEMPLATE_DIR",
+                f"There is no folder {settings.template_dir}.",
+                "Make it, or unset it to use the built-in templates.",
+            )
+        )
     return found
 
 

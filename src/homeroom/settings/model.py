@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import UTC, datetime, timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -69,6 +70,14 @@ def _test_clock(text: object) -> object:
     sign_less = str(text).lstrip("+-")
     if _DURATION.fullmatch(sign_less) is None and datetime.fromisoformat(str(text)).tzinfo is None:
         raise ValueError("write an instant as 2026-11-23T09:00:00Z, or a shift as 90d or -2h")
+    return text
+
+
+def _mailbox(text: object) -> object:
+    address = parseaddr(str(text))[1]
+    local, _, domain = address.rpartition("@")
+    if not local or "." not in domain or any(letter in str(text) for letter in "\r\n"):
+        raise ValueError("write a mailbox, such as Homeroom <homeroom@example.org>")
     return text
 
 
@@ -243,16 +252,49 @@ class Partners(BaseModel):
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
     )
-    smtp_url: SecretStr | None = Field(None, description="Mail server; not used yet.")
     llm_url: HttpUrl | None = Field(None, description="Language model's API; not used yet.")
     llm_model: str | None = Field(None, description="Language model; not used yet.")
     llm_api_key: SecretStr | None = Field(None, description="Key of that API; not used yet.")
 
 
-GROUPS: tuple[type[BaseModel], ...] = (Server, Storage, Ingest, Access, Partners)
+class Messages(BaseModel):
+    """Messages to people. The inbox needs no setting; an unset channel is `skipped`."""
+
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: `smtp://user:password@host:587` (STARTTLS) or `smtps://host`.",
+    )
+    mail_from: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Sender of mails, such as `Homeroom <homeroom@example.org>`."
+    )
+    mail_reply_to: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Where answers to mails go. Unset: to the sender."
+    )
+    mail_return_path: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Where bounces of mails go. Unset: to the sender."
+    )
+    email_hook_secret: SecretStr | None = Field(
+        None, description="Verifies `POST /hooks/email/{provider}`: `whsec_` and base64."
+    )
+    sms_url: SecretStr | None = Field(
+        None, description="Apprise URL of an SMS service, with `{address}` for the number."
+    )
+    chat_url: SecretStr | None = Field(
+        None, description="Apprise URL of a chat service, with `{address}` for the name."
+    )
+    template_dir: Path | None = Field(
+        None, description="Folder of templates that go before the built-in ones."
+    )
+    notification_retention: Duration = Field(
+        timedelta(days=180),
+        description="How long what messages said is kept. Their keys stay 400 days or longer.",
+    )
 
 
-class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
+GROUPS: tuple[type[BaseModel], ...] = (Server, Storage, Ingest, Access, Partners, Messages)
+
+
+class Settings(Server, Storage, Ingest, Access, Partners, Messages, BaseSettings):
     """All settings. Use ``load``, which says what is wrong in words."""
 
     model_config = SettingsConfigDict(

@@ -14,6 +14,7 @@ import structlog
 
 from homeroom.access.api import Access, Jwks, JwtVerifier
 from homeroom.access.jobs import Pruning
+from homeroom.activity.api import Activity
 from homeroom.catalogue.api import Catalogue
 from homeroom.clock import Clock, to_datetime
 from homeroom.completion.api import Completions
@@ -30,9 +31,11 @@ from homeroom.dispatch.api import Dispatches
 from homeroom.errors import ConfigurationError
 from homeroom.jobs.api import Registry
 from homeroom.monitoring.api import Metrics
+from homeroom.notify.api import Notifications
 from homeroom.partner import open_client
 from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
 from homeroom.settings import Settings, load
+from homeroom.wiring.messages import notifications as build_notifications
 from homeroom.wiring.partners import (
     assessment,
     credly_unset,
@@ -77,6 +80,8 @@ class House:
     catalogue: Catalogue
     credentials: Credentials
     dispatches: Dispatches
+    notifications: Notifications
+    activity: Activity
     completions: Completions
     metrics: Metrics
     ingest: Ingest
@@ -149,6 +154,8 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
         credential_url=credentials.url_of,
         unset=webhook_unset(settings),
     )
+    notifications = build_notifications(settings, db, metrics)
+    activity = Activity(db, notifications)
     completions = Completions([credentials.step(), *dispatches.steps()])
 
     def observe(stats: CommitStats) -> None:
@@ -167,6 +174,8 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
     credentials.register(registry, completions)
     dispatches.register(registry, completions)
     progress_jobs.register(registry)
+    notifications.register(registry)
+    activity.register(registry)
     Pruning(db, settings.audit_retention).register(registry)
     return House(
         settings=settings,
@@ -176,6 +185,8 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
         catalogue=catalogue,
         credentials=credentials,
         dispatches=dispatches,
+        notifications=notifications,
+        activity=activity,
         completions=completions,
         metrics=metrics,
         ingest=ingest,

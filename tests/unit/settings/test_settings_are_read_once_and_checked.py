@@ -263,3 +263,29 @@ def test_every_setting_is_described_on_the_page() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     page = (ROOT / "docs" / "settings.md").read_text()
     assert page == markdown(), "write it anew: python -m homeroom.settings > docs/settings.md"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"SMTP_URL": "smtp://mail.example.org"}, {"HOMEROOM_MAIL_FROM": "error"}),
+        ({"SMTP_URL": "mail.example.org"}, {"HOMEROOM_SMTP_URL": "error"}),
+        ({"SMTP_URL": "smtp://mail.example.org?tls=none"}, {"HOMEROOM_SMTP_URL": "warning"}),
+        ({"SMTP_URL": "smtp://u:p@mail.example.org?tls=none"}, {"HOMEROOM_SMTP_URL": "error"}),
+        ({"SMTP_URL": "smtp://u:p@localhost?tls=none"}, {}),
+        ({"EMAIL_HOOK_SECRET": "short"}, {"HOMEROOM_EMAIL_HOOK_SECRET": "error"}),
+        ({"TEMPLATE_DIR": "/nowhere/at/all"}, {"HOMEROOM_TEMPLATE_DIR": "error"}),
+    ],
+)
+def test_what_keeps_messages_from_going_out_is_said(
+    given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = {} if "HOMEROOM_MAIL_FROM" in expected else {"MAIL_FROM": "Homeroom <h@example.org>"}
+    settings = read(monkeypatch, **given, **sender)
+    assert faulty(settings) == expected
+
+
+@pytest.mark.parametrize("text", ["Homeroom", "h@localhost", "a@b.example\r\nBcc: x@y.example"])
+def test_a_sender_is_a_mailbox(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="HOMEROOM_MAIL_FROM"):
+        read(monkeypatch, MAIL_FROM=text)
