@@ -93,7 +93,7 @@ def read(text: str) -> Reading:
 def _forms(word: str) -> list[str]:
     """Return what a word may be a form of: explains, explaining, explained, applies, planned."""
     forms = [word]
-    if word.endswith("ies") or word.endswith("ied"):
+    if word.endswith(("ies", "ied")):
         forms.append(word[:-3] + "y")
     if word.endswith("s"):
         forms.append(word[:-1])

@@ -36,9 +36,10 @@ def links(texts: Collection[str]) -> set[str]:
 
 def links_of(curriculum: Curriculum) -> set[str]:
     """Return the web addresses that the author gave: no lesson may hold another."""
-    texts = [curriculum.title]
+    texts = [curriculum.title, curriculum.preferences.delivery_mode]
     for module in curriculum.modules:
-        texts += [module.title, module.notes or "", *(each.text for each in module.outcomes)]
+        texts += [module.id, module.title, module.notes or ""]
+        texts += [text for outcome in module.outcomes for text in (outcome.id, outcome.text)]
     return links(texts)
 
 
@@ -95,9 +96,7 @@ def _check_assessments(slot: Slot, body: LessonBody) -> list[Finding]:
     return found
 
 
-def check_plan(
-    curriculum: Curriculum, lessons: Sequence[tuple[Slot, LessonBody]]
-) -> list[Finding]:
+def check_plan(curriculum: Curriculum, lessons: Sequence[tuple[Slot, LessonBody]]) -> list[Finding]:
     """Return what is wrong with a whole plan, every lesson of it included."""
     found: list[Finding] = []
     allowed = links_of(curriculum)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from homeroom.catalogue.api import Faults, Place
 from homeroom.lessonplans.bloom import Bloom
+from homeroom.lessonplans.text import printable
 
 MAX_MODULES = 100
 MAX_OUTCOMES = 50
@@ -112,7 +113,7 @@ def parse(body: Any) -> Curriculum:
     given = faults.mapping(body, (), _CURRICULUM)
     course_id = given.get("courseId")
     curriculum = Curriculum(
-        title=faults.text(given.get("title"), ("title",), MAX_TITLE),
+        title=_text(faults, given.get("title"), ("title",), MAX_TITLE),
         course_id=None if course_id is None else faults.id(course_id, ("courseId",)),
         locale=_locale(faults, given.get("locale")),
         modules=_modules(faults, given.get("modules")),
@@ -182,6 +183,14 @@ def hours(minutes: int) -> int | float:
     return minutes // 60 if minutes % 60 == 0 else round(minutes / 60, 4)
 
 
+def _text(faults: Faults, value: Any, at: Place, longest: int) -> str:
+    """Read text that is not blank, without what no document format can hold."""
+    text = printable(faults.text(value, at, longest))
+    if not text.strip() and not (faults.found and faults.found[-1][0] == at):
+        faults.add(at, "must be text that is not blank")
+    return text
+
+
 def _locale(faults: Faults, value: Any) -> str:
     if value is None:
         return "en"
@@ -206,12 +215,12 @@ def _modules(faults: Faults, value: Any) -> tuple[Module, ...]:
         modules.append(
             Module(
                 id=_own_id(faults, module.get("id"), (*at, "id"), seen, "module"),
-                title=faults.text(module.get("title"), (*at, "title"), MAX_TITLE),
+                title=_text(faults, module.get("title"), (*at, "title"), MAX_TITLE),
                 minutes=_minutes(faults, module.get("contactHours"), (*at, "contactHours")),
                 outcomes=_outcomes(
                     faults, module.get("outcomes"), (*at, "outcomes"), outcomes_seen
                 ),
-                notes=None if notes is None else faults.text(notes, (*at, "notes"), MAX_NOTES),
+                notes=None if notes is None else _text(faults, notes, (*at, "notes"), MAX_NOTES),
             )
         )
     return tuple(modules)
@@ -242,9 +251,7 @@ def _minutes(faults: Faults, value: Any, at: Place) -> int:
     return int(whole)
 
 
-def _outcomes(
-    faults: Faults, value: Any, at: Place, seen: dict[str, Place]
-) -> tuple[Outcome, ...]:
+def _outcomes(faults: Faults, value: Any, at: Place, seen: dict[str, Place]) -> tuple[Outcome, ...]:
     given = faults.items(value, at)
     if isinstance(value, list) and not 1 <= len(given) <= MAX_OUTCOMES:
         faults.add(at, f"a module has 1 to {MAX_OUTCOMES} outcomes")
@@ -256,7 +263,7 @@ def _outcomes(
         outcomes.append(
             Outcome(
                 id=_own_id(faults, outcome.get("id"), (*here, "id"), seen, "outcome"),
-                text=faults.text(outcome.get("text"), (*here, "text"), MAX_TEXT),
+                text=_text(faults, outcome.get("text"), (*here, "text"), MAX_TEXT),
                 level=_level(faults, outcome.get("bloomLevel"), (*here, "bloomLevel")),
             )
         )
@@ -288,8 +295,8 @@ def _preferences(faults: Faults, value: Any) -> Preferences:
         lesson_minutes=faults.whole(
             given.get("lessonMinutes", default.lesson_minutes), (*at, "lessonMinutes"), least, most
         ),
-        delivery_mode=faults.text(
-            given.get("deliveryMode", default.delivery_mode), (*at, "deliveryMode"), 60
+        delivery_mode=_text(
+            faults, given.get("deliveryMode", default.delivery_mode), (*at, "deliveryMode"), 60
         ),
         starts_on=_day(faults, given),
         start_time=_start_time(faults, given.get("startTime", default.start_time)),

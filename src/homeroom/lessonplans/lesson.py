@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from homeroom.lessonplans.bloom import Bloom
+from homeroom.lessonplans.text import printable
 
-MAX_ITEMS = 30
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
-
+MAX_ITEMS = 60
 Phase = Literal["intro", "teach", "practice", "check", "close"]
-
-
-def printable(text: str) -> str:
-    """Return text without what no document format can hold."""
-    return _UNPRINTABLE.sub("", text)
 
 
 def _not_blank(text: str) -> str:
@@ -28,7 +21,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(_not_blank)]
+Line = Annotated[str, StringConstraints(max_length=600), AfterValidator(_not_blank)]
 Prose = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_not_blank)]
 Lines = Annotated[list[Line], Field(max_length=MAX_ITEMS)]
 
@@ -95,7 +88,7 @@ class LessonBody(Part):
     misconceptions: Annotated[list[Misconception], Field(max_length=MAX_ITEMS)] = []
     materials: Lines = []
     activities: Annotated[list[Activity], Field(min_length=1, max_length=MAX_ITEMS)]
-    assessments: Annotated[list[Assessment], Field(max_length=MAX_ITEMS)]
+    assessments: Annotated[list[Assessment], Field(max_length=2 * MAX_ITEMS)]
     differentiation: Differentiation | None = None
     homework: Prose | None = None
     references: Lines = []

@@ -6,6 +6,7 @@ that sums are right whoever writes.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from homeroom.lessonplans import bloom
 from homeroom.lessonplans.bloom import Bloom
 from homeroom.lessonplans.curriculum import Curriculum, Module, Outcome, input_hash, lesson_count
+from homeroom.lessonplans.text import one_line
 
 MAX_TITLE = 120
+_ADDRESS_MARKS = re.compile(r"[.:/]")
 _NAMESPACE = uuid.UUID("5b0d0f3e-6f0c-5c53-9d0e-2f1f6d2f6a11")
 """Of lesson ids; must never change, or the same curriculum would get other ids."""
 
@@ -137,20 +140,24 @@ def _placed(outcome: Outcome) -> Placed:
 
 
 def _title(share: _Share) -> str:
-    text = " ".join(share.outcomes[0].text.split()).rstrip(".;:, ")
+    text = one_line(share.outcomes[0].text).rstrip(".;:, ")
     if len(share.outcomes) > 1:
         text += f" (and {len(share.outcomes) - 1} more)"
     end = f" ({share.part} of {share.of})" if share.of > 1 else ""
-    room = MAX_TITLE - len(end)
-    if len(text) > room:
-        cut = text[: room - 1]
-        text = (cut.rsplit(" ", 1)[0] if " " in cut[room // 2 :] else cut) + "…"
-    return text + end
+    return _shortened(text, MAX_TITLE - len(end)) + end
+
+
+def _shortened(text: str, room: int) -> str:
+    """Return whole words that fit: half a web address would be one that nobody gave."""
+    if len(text) <= room:
+        return text
+    words = text[:room].split(" ")[:-1]
+    return " ".join(words) + "…" if words else _ADDRESS_MARKS.sub(" ", text)[: room - 1] + "…"
 
 
 def _unique(title: str, number: str, titles: set[str]) -> str:
     """Return the title, with the lesson's number where an earlier lesson has the same."""
     if title.casefold() in titles:
-        title = f"{title[: MAX_TITLE - len(number) - 3]} [{number}]"
+        title = f"{title} [{number}]"
     titles.add(title.casefold())
     return title
