@@ -21,6 +21,7 @@ DOWNHILL["completion"] = DOWNHILL["catalogue"] | {"catalogue"}
 for _feature in ("progress", "credentials", "dispatch"):
     DOWNHILL[_feature] = DOWNHILL["completion"] | {"completion"}
 DOWNHILL["monitoring"] = DOWNHILL["people"] | {"people"}
+DOWNHILL["lessonplans"] = DOWNHILL["catalogue"] | {"catalogue"}
 
 KERNEL = frozenset({"db", "jobs", "settings", "web"})
 EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})

@@ -45,7 +45,7 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
         )
     preferences = {
         "lessonMinutes": draw(st.integers(30, 480)),
-        "deliveryMode": draw(st.sampled_from(["classroom", "online at www.example.org", "blended"])),
+        "deliveryMode": draw(st.sampled_from(["classroom", "online at www.example.org"])),
         "lessonsPerDay": draw(st.integers(1, 3)),
     }
     return {"title": draw(TEXT), "modules": modules, "preferences": preferences}

@@ -27,6 +27,7 @@ from homeroom.db.sqlite import SqliteDatabase
 from homeroom.dispatch.api import Dispatches
 from homeroom.errors import ConfigurationError
 from homeroom.jobs.api import Registry
+from homeroom.lessonplans.api import LessonPlans
 from homeroom.monitoring.api import Metrics
 from homeroom.partner import open_client
 from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
@@ -36,7 +37,9 @@ from homeroom.wiring.partners import (
     credly_unset,
     destination,
     directory,
+    generator,
     issuer,
+    patience,
     public_url,
     secret,
     webhook_unset,
@@ -79,6 +82,7 @@ class House:
     metrics: Metrics
     ingest: Ingest
     progress_jobs: ProgressJobs
+    plans: LessonPlans
 
 
 @asynccontextmanager
@@ -101,6 +105,7 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
         stack.push_async_callback(client.aclose)
         house = _furnish(settings, db, client)
         stack.push_async_callback(house.access.close)
+        stack.push_async_callback(house.plans.close)
         yield house
 
 
@@ -156,6 +161,8 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
     credentials.register(registry, completions)
     dispatches.register(registry, completions)
     progress_jobs.register(registry)
+    plans = LessonPlans(db, generator(settings, db), patience(settings))
+    plans.register(registry)
     Pruning(db, settings.audit_retention).register(registry)
     return House(
         settings=settings,
@@ -169,6 +176,7 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
         metrics=metrics,
         ingest=ingest,
         progress_jobs=progress_jobs,
+        plans=plans,
     )
 
 

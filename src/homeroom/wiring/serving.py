@@ -30,6 +30,7 @@ from homeroom.jobs.api import counts, declare_schedule, workers
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
+from homeroom.lessonplans import routes as plan_routes
 from homeroom.monitoring import routes as monitoring_routes
 from homeroom.monitoring.api import Health, Hints, return_memory
 from homeroom.people import routes as people_routes
@@ -63,6 +64,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
         completion_routes.router(db, auth, house.completions),
         credential_routes.router(db, auth, house.credentials, house.completions),
         dispatch_routes.router(db, auth, house.dispatches),
+        plan_routes.router(db, auth, house.plans),
         job_routes.router(db, auth, house.registry, record),
         access_routes.router(
             db,
