@@ -123,7 +123,7 @@ def write(slot: Slot, module_title: str, delivery_mode: str) -> LessonBody:
         activities=_activities(slot, ways, quoted),
         assessments=_assessments(slot),
         differentiation=Differentiation(
-            support=f"Give a partly completed version of the {ways.practice} task, and more time.",
+            support="Give a partly completed version of the task, and more time.",
             stretch=_stretch(leading),
             accessibility="Give instructions in writing and aloud; check with each learner who "
             "needs adjustments that they have them.",
@@ -170,19 +170,19 @@ def _activities(slot: Slot, ways: _Ways, quoted: str) -> list[Activity]:
             "Say what they know, and what they expect to find hard.",
         ),
         "teach": (
-            f"Input: {ways.teach}",
+            "Something new",
             ways.teach,
             f"Teach towards {quoted}. Facilitator: add the content and one worked example.",
             ways.teach_does,
         ),
         "practice": (
-            f"Practice: {ways.practice}",
+            "Trying it out",
             ways.practice,
             f"Set the task, walk round, and give feedback. Facilitator: add the task for {quoted}.",
             ways.practice_does,
         ),
         "check": (
-            f"Check: {ways.check}",
+            "Who has got there",
             ways.check,
             f"See who has reached {quoted}, and note who needs another way in.",
             ways.check_does,

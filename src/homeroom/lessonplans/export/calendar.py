@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from icalendar import Calendar, Event
 
 from homeroom import __version__
@@ -9,6 +11,8 @@ from homeroom.clock import to_datetime
 from homeroom.lessonplans.export.timetable import timetable
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.text import one_line, printable
+
+_YEAR = timedelta(days=366)
 
 
 def export(plan: Plan) -> bytes:
@@ -18,7 +22,8 @@ def export(plan: Plan) -> bytes:
     calendar.add("version", "2.0")
     calendar.add("x-wr-calname", one_line(plan.curriculum.title))
     stamp = to_datetime(plan.created_at).replace(microsecond=0)
-    for lesson, meeting in zip(plan.lessons, timetable(plan), strict=True):
+    meetings = timetable(plan)
+    for lesson, meeting in zip(plan.lessons, meetings, strict=True):
         event = Event()
         # the same for every export, so that a second import updates what the first one made
         event.add("uid", f"{plan.id}.{lesson.slot.id}@homeroom")
@@ -29,7 +34,9 @@ def export(plan: Plan) -> bytes:
         event.add("summary", f"{lesson.slot.number} {one_line(lesson.title)}")
         event.add("description", _description(plan, lesson))
         calendar.add_component(event)
-    calendar.add_missing_timezones()
+    # a year on either side, so that the change of clocks before the first lesson is in it
+    first, last = meetings[0].begins.date() - _YEAR, meetings[-1].ends.date() + _YEAR
+    calendar.add_missing_timezones(first_date=first, last_date=last)
     made: bytes = calendar.to_ical()
     return made
 

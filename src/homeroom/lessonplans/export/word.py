@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 from docx import Document
 from docx.document import Document as Word
 from docx.enum.section import WD_ORIENT
 from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
-from docx.shared import Pt, RGBColor
+from docx.shared import Emu, Pt, RGBColor
 from docx.table import Table
 
 from homeroom.clock import to_datetime
@@ -62,26 +61,22 @@ def _add_table(word: Word, block: Grid) -> None:
     section = word.sections[0]
     room = int(section.page_width or 0) - int(section.left_margin or 0)
     room -= int(section.right_margin or 0)
-    table = word.add_table(rows=1, cols=len(block.columns), style="Table Grid")
+    table = word.add_table(rows=1 + len(block.rows), cols=len(block.columns), style="Table Grid")
     table.autofit = False
-    _fill(table, 0, block.columns, bold=True)
+    shares = [room * share // sum(block.widths) for share in block.widths]
+    for column, width in zip(table.columns, shares, strict=True):
+        column.width = Emu(width)
+    # the cells of a table are looked for anew at every access; a row's are found once
+    for number, (row, texts) in enumerate(
+        zip(table.rows, (block.columns, *block.rows), strict=True)
+    ):
+        for cell, text, width in zip(row.cells, texts, shares, strict=True):
+            cell.width = Emu(width)
+            run = cell.paragraphs[0].add_run(printable(text))
+            run.bold = number == 0
+            run.font.size = Pt(9)
     _repeat_heading(table)
-    for number, row in enumerate(block.rows, start=1):
-        table.add_row()
-        _fill(table, number, row, bold=False)
-    for column, share in zip(table.columns, block.widths, strict=True):
-        width = room * share // sum(block.widths)
-        column.width = width
-        for cell in column.cells:
-            cell.width = width
     word.add_paragraph()
-
-
-def _fill(table: Table, number: int, cells: Sequence[str], *, bold: bool) -> None:
-    for cell, text in zip(table.rows[number].cells, cells, strict=True):
-        run = cell.paragraphs[0].add_run(printable(text))
-        run.bold = bold
-        run.font.size = Pt(9)
 
 
 def _repeat_heading(table: Table) -> None:
