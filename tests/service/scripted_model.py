@@ -1,4 +1,8 @@
-"""A server that speaks OpenAI's chat completions on loopback and answers as a script says."""
+"""A server that speaks three providers' languages on loopback and answers as a script says.
+
+Replies are written as OpenAI's chat completions, and said in Anthropic's and Google's words to who
+asks in those.
+"""
 
 from __future__ import annotations
 
@@ -179,9 +183,8 @@ class ScriptedModel:
             if line.lower().startswith(b"content-length:")
         )
         request = json.loads(await reader.readexactly(length))
-        content = request["messages"][-1]["content"]
-        text = content if isinstance(content, str) else content[0]["text"]
-        question = json.loads(text)
+        path = head.split(b" ", 2)[1].decode()
+        question = json.loads(_asked(request))
         self.requests.append({"head": head.decode(), "body": request, "question": question})
         asked = question.get("question", question)
         self.questions.append(asked)
@@ -196,7 +199,7 @@ class ScriptedModel:
         if reply.cut:
             writer.transport.abort()
             return False
-        body = json.dumps(reply.body).encode()
+        body = json.dumps(_said(path, request, reply)).encode()
         lines = [f"HTTP/1.1 {reply.status} Scripted", "content-type: application/json"]
         lines += [f"content-length: {len(body)}", f"x-request-id: req-{number}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
@@ -205,6 +208,45 @@ class ScriptedModel:
         if self.after_answer is not None:
             self.after_answer(number)
         return True
+
+
+def _asked(request: dict[str, Any]) -> str:
+    """Return the last text that a user said, in any of the three languages."""
+    if "contents" in request:
+        return str(request["contents"][-1]["parts"][-1]["text"])
+    content = request["messages"][-1]["content"]
+    return str(content if isinstance(content, str) else content[-1]["text"])
+
+
+def _said(path: str, request: dict[str, Any], reply: Reply) -> Any:
+    """Return a reply in the language of who asked."""
+    if reply.status != 200 or path.endswith("/chat/completions"):
+        return reply.body
+    text = reply.body["choices"][0]["message"]["content"]
+    if path.endswith("/messages"):
+        tool = {"type": "tool_use", "id": "toolu_1", "name": request["tools"][0]["name"]}
+        return {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "scripted",
+            "content": [{**tool, "input": json.loads(text)}],
+            "stop_reason": "tool_use",
+            "stop_sequence": None,
+            "usage": {"input_tokens": PROMPT_TOKENS, "output_tokens": COMPLETION_TOKENS},
+        }
+    return {
+        "candidates": [
+            {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}
+        ],
+        "usageMetadata": {
+            "promptTokenCount": PROMPT_TOKENS,
+            "candidatesTokenCount": COMPLETION_TOKENS,
+            "totalTokenCount": PROMPT_TOKENS + COMPLETION_TOKENS,
+        },
+        "modelVersion": "scripted",
+        "responseId": "r1",
+    }
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.service import scripted_model as scripts
@@ -39,7 +39,8 @@ async def house_with(
         config = ModelConfig(
             kind="openai",
             model="scripted",
-            url=model.url,
+            # Anthropic's and Google's SDKs add the version themselves
+            url=model.url if "kind" not in terms else model.url.removesuffix("/v1"),
             key=KEY,
             timeout=timedelta(seconds=20),
             limits=limits or Limits(),
@@ -351,3 +352,19 @@ async def test_nobody_there_costs_nothing(db: SqliteDatabase) -> None:
     assert {call.outcome for call in calls} == {"unreachable"}
     assert len(calls) == 4, "the first try and three retries"
     assert found.spent.cost == 0
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "google"])
+async def test_other_providers_are_asked_in_their_own_language(
+    db: SqliteDatabase, kind: Literal["anthropic", "google"]
+) -> None:
+    failure = scripts.error(500)
+    async with house_with(db, failure, kind=kind, output=None) as (house, model):
+        plan_id = await house.started(TWO)
+        found = await house.run(plan_id)
+        await check_ledger(house, model, plan_id)
+        plan = await house.plan(plan_id)
+    assert (found.status, found.lessons_with_gaps) == ("complete", 0)
+    assert {lesson.generator for lesson in plan.lessons} == {f"{kind}:scripted"}
+    assert found.spent.cost == 2 * 6_000
+    assert len(model.requests) == 3, "the SDK does not try again by itself"
