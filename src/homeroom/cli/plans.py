@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import getpass
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +16,13 @@ from homeroom.cli.house import in_house
 from homeroom.cli.output import counted, note, print_json, print_table, say
 from homeroom.cli.plan_view import Bar, lesson_lines, status_json, status_lines, summary_rows
 from homeroom.errors import ConfigurationError, Invalid, NotFound
-from homeroom.lessonplans.api import LessonPlans, Status, parse
+from homeroom.lessonplans.api import Status, parse
 from homeroom.lessonplans.export.format import FORMATS, export
 from homeroom.lessonplans.plan import document
 from homeroom.lessonplans.source import FORMATS as SOURCES
 from homeroom.lessonplans.source import read
-from homeroom.wiring import House, working
+from homeroom.wiring import House
+from homeroom.wiring.working import worker_if_none
 
 app = group("Generate lesson plans from a curriculum.")
 WATCH_SECONDS = 0.2
@@ -289,19 +288,8 @@ async def _until_done(house: House, id: str, *, wait: bool, bar: bool) -> Status
     """Watch a plan until it stands still; do its work here where nobody else does."""
     if not wait:
         return await _status(house, id)
-    async with _worker_if_none(house):
+    async with worker_if_none(house):
         return await _watched(house, id, bar=bar)
-
-
-@asynccontextmanager
-async def _worker_if_none(house: House) -> AsyncIterator[None]:
-    async with house.db.read() as tx:
-        alone = not await working.workers(tx)
-    if not alone:
-        yield
-        return
-    async with working.run_plans(house):
-        yield
 
 
 async def _watched(house: House, id: str, *, bar: bool) -> Status:
@@ -352,6 +340,3 @@ def _list(as_json: bool) -> None:
         for each in found
     ]  # fmt: skip
     print_table(["PLAN", "STATUS", "MODULES", "TITLE"], rows, "There are no lesson plans yet.")
-
-
-__all__ = ["LessonPlans", "app"]

@@ -55,9 +55,7 @@ def test_each_fault_of_a_plan_is_found() -> None:
 
 
 def test_links_are_found_in_sentences() -> None:
-    text = (
-        'See (http://Example.org/a?b=c), "www.example.com" and example.edu/x. Not 3.5.'
-    )
+    text = 'See (http://Example.org/a?b=c), "www.example.com" and example.edu/x. Not 3.5.'
     assert links([text]) == {"example.org/a?b=c", "www.example.com", "example.edu/x"}
 
 
