@@ -14,9 +14,11 @@ from homeroom.jobs.api import Backoff, Registry
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
-from homeroom.lessonplans import call_store
-from homeroom.lessonplans.api import Generator, LessonPlans, Patience, Plan, Status
+from homeroom.lessonplans import call_store, read
+from homeroom.lessonplans.api import Generator, LessonPlans, Patience
 from homeroom.lessonplans.call_store import CallRow
+from homeroom.lessonplans.plan import Plan
+from homeroom.lessonplans.read import Status
 
 PATIENCE_SECONDS = 30.0
 ACTOR = "tests"
@@ -63,11 +65,11 @@ class PlanHouse:
 
     async def status(self, plan_id: str) -> Status:
         async with self.db.read() as tx:
-            return await self.plans.status(tx, plan_id)
+            return await read.status(tx, plan_id)
 
     async def plan(self, plan_id: str) -> Plan:
         async with self.db.read() as tx:
-            return await self.plans.plan(tx, plan_id)
+            return await read.plan(tx, plan_id)
 
     async def calls(self, plan_id: str) -> list[CallRow]:
         async with self.db.read() as tx:

@@ -9,11 +9,12 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from homeroom.cli.output import moment, visible, wire
-from homeroom.lessonplans.api import Plan, Status
+from homeroom.cli.output import moment, visible
+from homeroom.lessonplans import answer
 from homeroom.lessonplans.curriculum import hours
 from homeroom.lessonplans.export.block import Bullets, Grid, Heading, lesson_blocks
-from homeroom.lessonplans.plan import Lesson
+from homeroom.lessonplans.plan import Lesson, Plan
+from homeroom.lessonplans.read import Status
 
 MICRO = 1_000_000
 
@@ -105,29 +106,8 @@ def status_lines(found: Status) -> list[str]:
 
 
 def status_json(found: Status) -> dict[str, Any]:
-    """Return how a plan stands, for programs: the names of the HTTP API."""
-    total = len(found.curriculum.modules)
-    return wire(
-        {
-            "workflow_id": found.plan.id,
-            "status": found.status,
-            "modules_generated": found.modules_generated,
-            "total_modules": total,
-            "all_complete": found.modules_generated == total,
-            "total_lessons": found.lessons,
-            "total_contact_hours": hours(found.curriculum.minutes),
-            "lessons_with_gaps": found.lessons_with_gaps,
-            "percent": found.progress.percent,
-            "estimated_time_remaining_seconds": found.progress.seconds_left,
-            "spent": {
-                "requests": found.spent.requests,
-                "prompt_tokens": found.spent.input_tokens,
-                "completion_tokens": found.spent.output_tokens,
-                "cost": None if found.spent.cost is None else found.spent.cost / MICRO,
-                "currency": found.spent.currency,
-            },
-        }
-    )
+    """Return how a plan stands, for programs: what the HTTP API answers."""
+    return answer.status(found).model_dump(mode="json", by_alias=True)
 
 
 def summary_rows(plan: Plan) -> tuple[list[str], list[list[object]]]:

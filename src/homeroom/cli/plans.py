@@ -16,9 +16,11 @@ from homeroom.cli.house import in_house
 from homeroom.cli.output import counted, note, print_json, print_table, say
 from homeroom.cli.plan_view import Bar, lesson_lines, status_json, status_lines, summary_rows
 from homeroom.errors import ConfigurationError, Invalid, NotFound
-from homeroom.lessonplans.api import Status, parse
+from homeroom.lessonplans import read as reading
+from homeroom.lessonplans.api import parse
 from homeroom.lessonplans.export.format import FORMATS, export
 from homeroom.lessonplans.plan import document
+from homeroom.lessonplans.read import Status
 from homeroom.lessonplans.source import FORMATS as SOURCES
 from homeroom.lessonplans.source import read
 from homeroom.wiring import House
@@ -177,7 +179,7 @@ def show(
     async def work(house: House) -> Any:
         plan_id = await _found(house, id)
         async with house.db.read() as tx:
-            return await house.plans.plan(tx, plan_id)
+            return await reading.plan(tx, plan_id)
 
     plan = in_house(work)
     if lesson is None:
@@ -218,7 +220,7 @@ def export_(
     async def work(house: House) -> Any:
         plan_id = await _found(house, id)
         async with house.db.read() as tx:
-            return await house.plans.plan(tx, plan_id)
+            return await reading.plan(tx, plan_id)
 
     made = export(in_house(work), found)
     if output is not None and str(output) == "-":
@@ -273,7 +275,7 @@ async def _found(house: House, id: str) -> str:
     if id != "last":
         return id
     async with house.db.read() as tx:
-        newest = await house.plans.newest(tx, None, 1)
+        newest = await reading.newest(tx, None, 1)
     if not newest:
         raise NotFound("There is no lesson plan yet.")
     return newest[0].plan.id
@@ -281,7 +283,7 @@ async def _found(house: House, id: str) -> str:
 
 async def _status(house: House, id: str) -> Status:
     async with house.db.read() as tx:
-        return await house.plans.status(tx, id)
+        return await reading.status(tx, id)
 
 
 async def _until_done(house: House, id: str, *, wait: bool, bar: bool) -> Status:
@@ -315,7 +317,7 @@ def _report(found: Status, *, as_json: bool, wait: bool) -> None:
 def _list(as_json: bool) -> None:
     async def work(house: House) -> Any:
         async with house.db.read() as tx:
-            return await house.plans.newest(tx, None, 20)
+            return await reading.newest(tx, None, 20)
 
     found = in_house(work)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,14 @@ from homeroom.db.database import Database
 from homeroom.db.id import new_id
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
-from homeroom.jobs.api import FINISHED, Job, JobState, Registry, find, workers
+from homeroom.jobs.api import FINISHED, Registry, find
 from homeroom.jobs.api import cancel as cancel_job
-from homeroom.lessonplans import store
-from homeroom.lessonplans.call_store import CallRow, Limits, Spent, calls, spent
+from homeroom.lessonplans import read, store
+from homeroom.lessonplans.call_store import Limits
 from homeroom.lessonplans.check import check_lesson, links
 from homeroom.lessonplans.curriculum import Curriculum, dump, input_hash, parse
 from homeroom.lessonplans.generator import Generator, RuleBased
 from homeroom.lessonplans.jobs import (
-    CANCELLED,
-    QUEUE,
     TOPIC,
     GenerateModule,
     Generating,
@@ -34,32 +32,21 @@ from homeroom.lessonplans.jobs import (
 )
 from homeroom.lessonplans.lesson import LessonBody
 from homeroom.lessonplans.model.config import ModelConfig
-from homeroom.lessonplans.plan import Lesson, Plan, document, lesson_document
+from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.skeleton import skeleton
-from homeroom.lessonplans.status import PlanStatus, Progress, plan_status, progress
-from homeroom.lessonplans.store import ModuleRow, PlanRow
+from homeroom.lessonplans.status import plan_status, progress
+from homeroom.lessonplans.store import PlanRow
 
 __all__ = [
-    "CANCELLED",
-    "QUEUE",
     "TOPIC",
-    "CallRow",
     "GenerateModule",
     "Generator",
     "LessonPlans",
     "Limits",
     "ModelConfig",
-    "ModuleProgress",
     "Patience",
-    "Plan",
-    "PlanStatus",
     "RuleBased",
-    "Spent",
     "Started",
-    "Status",
-    "Summary",
-    "document",
-    "lesson_document",
     "parse",
 ]
 
@@ -77,42 +64,6 @@ class Started:
     modules_generated: int
     total_modules: int
     estimated_minutes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleProgress:
-    """A module and the job that writes it."""
-
-    module: ModuleRow
-    job: Job
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How far a plan is."""
-
-    plan: PlanRow
-    curriculum: Curriculum
-    status: PlanStatus
-    progress: Progress
-    modules: Sequence[ModuleProgress]
-    modules_generated: int
-    lessons: int
-    lessons_with_gaps: int
-    heartbeat_at: int | None
-    """The last sign of life of the worker that writes; None while none does."""
-    spent: Spent
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A plan in a list."""
-
-    plan: PlanRow
-    status: PlanStatus
-    modules_generated: int
-    total_modules: int
 
 
 class LessonPlans:
@@ -281,100 +232,17 @@ class LessonPlans:
             await store.save_edit(tx, lesson, body, actor[:128])
             await access.record(tx, actor, "plan.lesson_edited", plan_id, {"lesson": lesson_id})
             tx.notify(TOPIC, plan_id)
-            plan = await self.plan(tx, plan_id)
+            plan = await read.plan(tx, plan_id)
         return plan, next(each for each in plan.lessons if each.slot.id == lesson_id)
 
-    # Reading
-
-    async def plan(self, tx: Tx, plan_id: str) -> Plan:
-        """Return a plan with its lessons. Raises ``NotFound``."""
-        row = await self._row(tx, plan_id)
-        modules = await store.modules(tx, plan_id)
-        return Plan(
-            id=row.id,
-            curriculum=parse(msgspec.json.decode(row.curriculum)),
-            status=plan_status([module.state for module in modules]),
-            input_hash=row.input_hash,
-            created_at=row.created_at,
-            created_by=row.created_by,
-            lessons=tuple(
-                Lesson(
-                    slot=each.slot,
-                    body=each.body,
-                    gaps=each.gaps,
-                    generator=each.generator,
-                    revision=each.revision,
-                    edited=each.edited_at is not None,
-                    provenance=each.provenance,
-                )
-                for each in await store.lessons(tx, plan_id)
-            ),
-        )
-
-    async def status(self, tx: Tx, plan_id: str) -> Status:
-        """Return how far a plan is. Raises ``NotFound``."""
-        row = await self._row(tx, plan_id)
-        modules = await store.modules(tx, plan_id)
-        paces = await store.paces(tx, plan_id)
-        jobs = await find(tx, [module.job_id for module in modules if module.job_id is not None])
-        status = plan_status([module.state for module in modules])
-        overall = progress(modules, paces)
-        waits = any(job.state is JobState.DELAYED for job in jobs.values())
-        if status != "complete" and (status != "in_progress" or waits):
-            # nobody writes, or the next try is some time away: what is left cannot be known
-            overall = Progress(overall.percent, overall.lessons_left, None)
-        return Status(
-            plan=row,
-            curriculum=parse(msgspec.json.decode(row.curriculum)),
-            status=status,
-            progress=overall,
-            modules=[
-                ModuleProgress(module, jobs[module.job_id], progress([module], paces).percent)
-                for module in modules
-                if module.job_id is not None and module.job_id in jobs
-            ],
-            modules_generated=sum(module.state == "complete" for module in modules),
-            lessons=len(paces),
-            lessons_with_gaps=sum(pace.has_gaps for pace in paces),
-            heartbeat_at=await _heartbeat(tx, list(jobs.values())),
-            spent=await spent(tx, plan_id),
-        )
-
-    async def calls(self, tx: Tx, plan_id: str, after: str, count: int) -> list[CallRow]:
-        """Return what a plan asked of models, call by call. Raises ``NotFound``."""
-        await self._row(tx, plan_id)
-        return await calls(tx, plan_id, after, count)
-
-    async def newest(self, tx: Tx, before: tuple[int, str] | None, count: int) -> list[Summary]:
-        """Return plans by (created_at, id), newest first, before such a pair."""
-        rows = await store.newest(tx, before, count)
-        states: dict[str, list[str]] = {row.id: [] for row in rows}
-        for plan_id, state in await store.module_states(tx, list(states)):
-            states[plan_id].append(state)
-        return [
-            Summary(
-                row,
-                plan_status(states[row.id]),
-                states[row.id].count("complete"),
-                len(states[row.id]),
-            )
-            for row in rows
-        ]
-
     # What several of these need
-
-    async def _row(self, tx: Tx, plan_id: str) -> PlanRow:
-        row = await store.plan(tx, plan_id)
-        if row is None:
-            raise NotFound(f"There is no lesson plan {plan_id!r}.")
-        return row
 
     async def _lock(self, tx: Tx, plan_id: str) -> None:
         if not await store.lock(tx, plan_id):
             raise NotFound(f"There is no lesson plan {plan_id!r}.")
 
     async def _curriculum(self, tx: Tx, plan_id: str) -> Curriculum:
-        return parse(msgspec.json.decode((await self._row(tx, plan_id)).curriculum))
+        return parse(msgspec.json.decode((await read.row(tx, plan_id)).curriculum))
 
     async def _lesson(self, tx: Tx, plan_id: str, lesson_id: str) -> store.LessonRow:
         lesson = await store.lesson(tx, plan_id, lesson_id)
@@ -444,11 +312,3 @@ def _edited(body: LessonBody, changes: Mapping[str, Any]) -> LessonBody:
                 ]
             }
         ) from None
-
-
-async def _heartbeat(tx: Tx, jobs: Sequence[Job]) -> int | None:
-    held_by = {job.worker for job in jobs if job.state is JobState.ACTIVE}
-    if not held_by:
-        return None
-    signs = [row.heartbeat_at for row in await workers(tx) if row.id in held_by]
-    return max(signs, default=None)

@@ -16,6 +16,7 @@ from homeroom.catalogue.api import Faults, Place
 from homeroom.lessonplans.bloom import Bloom
 from homeroom.lessonplans.text import printable
 
+# Stored curricula are read by ``parse`` too: a later release may loosen a limit, never tighten one.
 MAX_MODULES = 100
 MAX_OUTCOMES = 50
 MAX_MINUTES = 60_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -11,17 +11,10 @@ from fastapi import Body as RequestBody
 from pydantic import WithJsonSchema
 
 from homeroom.db.database import Database
-from homeroom.lessonplans import schema
-from homeroom.lessonplans.api import (
-    CallRow,
-    LessonPlans,
-    PlanStatus,
-    Started,
-    Status,
-    document,
-    lesson_document,
-)
-from homeroom.lessonplans.curriculum import dump, hours
+from homeroom.lessonplans import answer, read, schema
+from homeroom.lessonplans.answer import CallData, StartedData, StatusData
+from homeroom.lessonplans.api import LessonPlans, Started
+from homeroom.lessonplans.curriculum import dump
 from homeroom.lessonplans.export.format import FORMATS, Format, export
 from homeroom.lessonplans.lesson import (
     Activity,
@@ -32,6 +25,8 @@ from homeroom.lessonplans.lesson import (
     Prose,
     Term,
 )
+from homeroom.lessonplans.plan import document, lesson_document
+from homeroom.lessonplans.status import PlanStatus
 from homeroom.web import etag
 from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import Body, Instant, Json, OutsideId, View
@@ -39,7 +34,6 @@ from homeroom.web.paging import Page, PagingQuery, page
 
 _WRITE = (Role.AUTHOR, Role.SERVICE)
 _READ = (*_WRITE, Role.FACILITATOR, Role.MANAGER, Role.OPERATOR, Role.VIEWER)
-MICRO = 1_000_000
 
 PlanId = Annotated[OutsideId, Path(alias="workflowId")]
 ModuleId = Annotated[OutsideId, Path(alias="moduleId")]
@@ -102,16 +96,6 @@ class CancelledView(View):
     data: CancelledData
 
 
-class StartedData(View):
-    """What a start did: at most one job is added, the others follow by themselves."""
-
-    workflow_id: str
-    jobs_queued: int
-    modules_generated: int
-    total_modules: int
-    estimated_time_minutes: int
-
-
 class StartedView(View):
     """The answer to a start."""
 
@@ -120,81 +104,11 @@ class StartedView(View):
     message: str
 
 
-class SpentView(View):
-    """What was used of a model; `cost` is null where no price is known."""
-
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    currency: str | None
-    cost_complete: bool
-
-
-class JobView(View):
-    """The job of a module; `progress` is in percent of its lessons' minutes."""
-
-    job_id: str
-    module_index: int
-    state: str
-    progress: float
-    attempts_made: int
-    failed_reason: str | None
-
-
-class JobsView(View):
-    """The jobs of the modules, one each, in order."""
-
-    total: int
-    active: int
-    completed: int
-    failed: int
-    details: list[JobView]
-
-
-class StatusData(View):
-    """How far a plan is."""
-
-    workflow_id: str
-    status: PlanStatus
-    modules_generated: int
-    total_modules: int
-    all_complete: bool
-    total_lessons: int
-    total_contact_hours: float
-    lessons_with_gaps: int
-    progress: float
-    estimated_time_remaining_seconds: int | None
-    heartbeat_at: Instant | None
-    spent: SpentView
-    jobs: JobsView
-
-
 class StatusView(View):
     """The answer to a question for the status."""
 
     success: Literal[True] = True
     data: StatusData
-
-
-class CallView(View):
-    """One HTTP attempt at a language model."""
-
-    id: str
-    lesson_id: str
-    job_id: str
-    model: str
-    outcome: str
-    http_status: int | None
-    retry_after_ms: int | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cost: float | None
-    currency: str
-    price_source: str | None
-    request_id: str | None
-    started_at: Instant
-    finished_at: Instant | None
 
 
 class PlanAnswer(View):
@@ -216,7 +130,7 @@ def router(db: Database, auth: Auth, plans: LessonPlans) -> APIRouter:
     routes = APIRouter(prefix="/api/v3/workflow", tags=["Lesson plans"])
     _add_curricula(routes, db, auth, plans)
     _add_generation(routes, auth, plans)
-    _add_reading(routes, db, auth, plans)
+    _add_reading(routes, db, auth)
     _add_editing(routes, auth, plans)
     return routes
 
@@ -240,7 +154,7 @@ def _add_curricula(routes: APIRouter, db: Database, auth: Auth, plans: LessonPla
         key = paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            found = await plans.newest(tx, before, paging.limit + 1)
+            found = await read.newest(tx, before, paging.limit + 1)
         kept, cursor = page(found, paging, lambda one: (one.plan.created_at, one.plan.id))
         items = [
             SummaryView(
@@ -265,7 +179,7 @@ def _add_curricula(routes: APIRouter, db: Database, auth: Auth, plans: LessonPla
     async def get_workflow(request: Request, workflow_id: PlanId) -> Response:
         """Return a plan's curriculum, every default written out."""
         async with db.read() as tx:
-            found = await plans.plan(tx, workflow_id)
+            found = await read.plan(tx, workflow_id)
         body = {"workflowId": found.id, "status": found.status, **dump(found.curriculum)}
         return etag.answer(request, msgspec.json.encode(body))
 
@@ -322,21 +236,21 @@ def _add_generation(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
         )
 
 
-def _add_reading(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans) -> None:
+def _add_reading(routes: APIRouter, db: Database, auth: Auth) -> None:
     reader = Depends(auth.require(*_READ))
 
     @routes.get("/{workflowId}/step10/status", dependencies=[reader], response_model=StatusView)
     async def get_status(request: Request, workflow_id: PlanId) -> Response:
         """Return how far the generation is; carries an ETag and answers 304."""
         async with db.read() as tx:
-            found = await plans.status(tx, workflow_id)
-        return etag.answer(request, StatusView(data=_status(found)))
+            found = await read.status(tx, workflow_id)
+        return etag.answer(request, StatusView(data=answer.status(found)))
 
     @routes.get("/{workflowId}/step10", dependencies=[reader], response_model=PlanAnswer)
     async def get_plan(request: Request, workflow_id: PlanId) -> Response:
         """Return the lesson plans so far, lessons that are not written yet included."""
         async with db.read() as tx:
-            found = await plans.plan(tx, workflow_id)
+            found = await read.plan(tx, workflow_id)
         return etag.answer(request, msgspec.json.encode({"success": True, "data": document(found)}))
 
     @routes.get(
@@ -355,7 +269,7 @@ def _add_reading(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans
     ) -> Response:
         """Return the lesson plans as a file."""
         async with db.read() as tx:
-            found = await plans.plan(tx, workflow_id)
+            found = await read.plan(tx, workflow_id)
         # a document of a hundred pages takes a second: not on the loop that answers everybody
         made = await asyncio.to_thread(export, found, form)
         return Response(
@@ -365,14 +279,14 @@ def _add_reading(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans
         )
 
     @routes.get("/{workflowId}/step10/calls", dependencies=[reader])
-    async def list_calls(workflow_id: PlanId, paging: PagingQuery) -> Page[CallView]:
+    async def list_calls(workflow_id: PlanId, paging: PagingQuery) -> Page[CallData]:
         """List what was asked of a language model, one line an HTTP attempt, oldest first."""
         key = paging.key(str)
         async with db.read() as tx:
             after = "" if key is None else str(key[0])
-            found = await plans.calls(tx, workflow_id, after, paging.limit + 1)
+            found = await read.calls(tx, workflow_id, after, paging.limit + 1)
         kept, cursor = page(found, paging, lambda one: [one.id])
-        return Page(items=[_call(one) for one in kept], next_cursor=cursor)
+        return Page(items=[answer.call(one) for one in kept], next_cursor=cursor)
 
 
 def _add_editing(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
@@ -397,69 +311,4 @@ def _add_editing(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
 
 
 def _started(found: Started) -> StartedView:
-    if found.jobs_queued:
-        message = "Generation started. Each module queues the next one when it is done."
-    elif found.modules_generated == found.total_modules:
-        message = "All modules are generated already; nothing was queued."
-    else:
-        message = "Generation is running already; nothing was queued."
-    return StartedView(
-        data=StartedData(
-            workflow_id=found.plan_id,
-            jobs_queued=found.jobs_queued,
-            modules_generated=found.modules_generated,
-            total_modules=found.total_modules,
-            estimated_time_minutes=found.estimated_minutes,
-        ),
-        message=message,
-    )
-
-
-def _status(found: Status) -> StatusData:
-    jobs = [
-        JobView(
-            job_id=each.job.id,
-            module_index=each.module.idx,
-            state=each.job.state.value,
-            progress=each.percent,
-            attempts_made=each.job.attempts,
-            failed_reason=each.module.error or each.job.last_error,
-        )
-        for each in found.modules
-    ]
-    states = [job.state for job in jobs]
-    spent = found.spent
-    total = len(found.curriculum.modules)
-    return StatusData(
-        workflow_id=found.plan.id,
-        status=found.status,
-        modules_generated=found.modules_generated,
-        total_modules=total,
-        all_complete=found.modules_generated == total,
-        total_lessons=found.lessons,
-        total_contact_hours=hours(found.curriculum.minutes),
-        lessons_with_gaps=found.lessons_with_gaps,
-        progress=found.progress.percent,
-        estimated_time_remaining_seconds=found.progress.seconds_left,
-        heartbeat_at=found.heartbeat_at,
-        spent=SpentView(
-            requests=spent.requests,
-            prompt_tokens=spent.input_tokens,
-            completion_tokens=spent.output_tokens,
-            cost=None if spent.cost is None else spent.cost / MICRO,
-            currency=spent.currency,
-            cost_complete=spent.cost_complete,
-        ),
-        jobs=JobsView(
-            total=len(jobs),
-            active=states.count("active"),
-            completed=states.count("completed"),
-            failed=states.count("failed"),
-            details=jobs,
-        ),
-    )
-
-
-def _call(row: CallRow) -> CallView:
-    values: dict[str, Any] = {name: getattr(row, name) for name in CallView.model_fields}
-    return CallView(**{**values, "cost": None if row.cost is None else row.cost / MICRO})
+    return StartedView(data=answer.started(found), message=answer.message_of(found))

@@ -30,7 +30,7 @@ def test_a_plan_is_imported_started_and_shown(terminal: Terminal) -> None:
     id = imported[0]["workflowId"]
     assert terminal.ok("plans", "status", id, "--json").json["status"] == "pending"
     queued = terminal.ok("plans", "start", id, "--no-wait", "--json").json
-    assert (queued["status"], queued["percent"]) == ("in_progress", 0)
+    assert (queued["status"], queued["progress"]) == ("in_progress", 0)
     again = terminal.ok("plans", "start", id, "--json").json
     assert (again["status"], again["totalContactHours"], again["totalLessons"]) == (
         "complete", 6, 6,
