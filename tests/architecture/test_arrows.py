@@ -30,6 +30,7 @@ EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
 PURE_NAMES = frozenset(
     {
         "backoff",
+        "bloom",
         "course",
         "criteria",
         "event",
@@ -37,7 +38,9 @@ PURE_NAMES = frozenset(
         "merge",
         "outcome",
         "rollup",
+        "rule_based",
         "schedule",
+        "skeleton",
     }
 )
 PURE_MARK = "(pure)."

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -17,9 +18,12 @@ from tests.service import scripted_model as scripts
 from tests.service.plan_house import ACTOR, FAST, PlanHouse, curriculum, plan_house
 from tests.service.scripted_model import ScriptedModel, scripted_model
 
+from homeroom import wiring
+from homeroom.cli.reach import reach
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.lessonplans.api import Limits, ModelConfig, Patience
 from homeroom.lessonplans.model.writer import ModelWriter
+from homeroom.settings import load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 KEY = "sk-test-0123456789"
@@ -75,6 +79,7 @@ async def test_a_model_that_answers_well_is_asked_once_a_lesson(db: SqliteDataba
     assert found.spent.cost == 4 * 6_000
     assert found.spent.cost_complete
     assert f"Bearer {KEY}" in model.requests[0]["head"]
+    assert model.requests[0]["body"]["max_tokens"] == 6_000
 
 
 async def test_an_answer_in_fences_is_read(db: SqliteDatabase) -> None:
@@ -122,11 +127,7 @@ async def test_a_truncated_answer_gets_twice_the_room_once(db: SqliteDatabase) -
         plan_id = await house.started(ONE)
         assert (await house.run(plan_id)).lessons_with_gaps == 0
         await check_ledger(house, model, plan_id)
-    rooms = [
-        request["body"].get("max_completion_tokens") or request["body"].get("max_tokens")
-        for request in model.requests
-    ]
-    assert rooms == [6_000, 12_000]
+    assert [each["body"]["max_tokens"] for each in model.requests] == [6_000, 12_000]
 
 
 async def test_an_answer_that_is_truncated_twice_is_a_gap(db: SqliteDatabase) -> None:
@@ -335,6 +336,32 @@ async def test_a_server_that_does_not_answer_in_time_is_asked_again(db: SqliteDa
         assert (await house.run(plan_id)).status == "complete"
         calls = await house.calls(plan_id)
     assert [call.outcome for call in calls] == ["timeout", "answered"]
+
+
+async def test_the_settings_build_the_model_and_check_asks_for_it(
+    tmp_path: Path, database_file: Path
+) -> None:
+    async with scripted_model() as model:
+        settings = load(
+            data_dir=tmp_path,
+            database_url=f"sqlite:///{database_file}",
+            llm_model="scripted",
+            llm_url=model.url,
+            llm_api_key=KEY,
+            llm_budget=1.5,
+            llm_price_input=2.0,
+            llm_price_output=8.0,
+            llm_retries=0,
+        )
+        [reached] = await reach(settings)
+        assert (reached.setting, reached.fault) == ("HOMEROOM_LLM_URL", None)
+        async with wiring.open_house(settings) as built:
+            house = PlanHouse(built.db, built.plans, built.registry)
+            plan_id = await house.started(ONE)
+            found = await house.run(plan_id)
+    assert found.status == "complete"
+    assert found.spent.cost == 6_000
+    assert found.modules[0].job.max_attempts == 1
 
 
 async def test_nobody_there_costs_nothing(db: SqliteDatabase) -> None:

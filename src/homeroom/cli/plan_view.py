@@ -57,7 +57,7 @@ class Bar:
         """Show how far a plan is."""
         if not self._shown:
             return
-        total = len(found.curriculum.modules)
+        total = found.total_modules
         text = f"Module {min(found.modules_generated + 1, total)} of {total}"
         percent = found.progress.percent
         if self._bar is not None and self._task is not None:
@@ -77,12 +77,12 @@ def _left(seconds: int | None) -> str:
 
 def status_lines(found: Status) -> list[str]:
     """Return how a plan stands, for people."""
-    total = len(found.curriculum.modules)
+    total = found.total_modules
     lines = [
         f"{found.plan.title} ({found.plan.id})",
         f"Status: {found.status}, {found.progress.percent:g} %",
         f"Modules: {found.modules_generated} of {total}; lessons: {found.lessons};"
-        f" contact hours: {hours(found.curriculum.minutes)}",
+        f" contact hours: {hours(found.minutes)}",
     ]
     if found.status == "in_progress":
         left = _left(found.progress.seconds_left)

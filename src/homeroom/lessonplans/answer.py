@@ -139,15 +139,14 @@ def status(found: Status) -> StatusData:
     ]
     states = [job.state for job in jobs]
     spent = found.spent
-    total = len(found.curriculum.modules)
     return StatusData(
         workflow_id=found.plan.id,
         status=found.status,
         modules_generated=found.modules_generated,
-        total_modules=total,
-        all_complete=found.modules_generated == total,
+        total_modules=found.total_modules,
+        all_complete=found.modules_generated == found.total_modules,
         total_lessons=found.lessons,
-        total_contact_hours=hours(found.curriculum.minutes),
+        total_contact_hours=hours(found.minutes),
         lessons_with_gaps=found.lessons_with_gaps,
         progress=found.progress.percent,
         estimated_time_remaining_seconds=found.progress.seconds_left,

@@ -18,7 +18,6 @@ from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.jobs.api import FINISHED, Registry, find
 from homeroom.jobs.api import cancel as cancel_job
 from homeroom.lessonplans import read, store
-from homeroom.lessonplans.call_store import Limits
 from homeroom.lessonplans.check import check_lesson, links
 from homeroom.lessonplans.curriculum import Curriculum, dump, input_hash, parse
 from homeroom.lessonplans.generator import Generator, RuleBased
@@ -31,7 +30,7 @@ from homeroom.lessonplans.jobs import (
     queue_module,
 )
 from homeroom.lessonplans.lesson import LessonBody
-from homeroom.lessonplans.model.config import ModelConfig
+from homeroom.lessonplans.model.config import Limits, ModelConfig
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.skeleton import skeleton
 from homeroom.lessonplans.status import plan_status, progress

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, select
 from homeroom.clock import SECOND
 from homeroom.db.schema import metadata
 from homeroom.db.tx import Tx
+from homeroom.lessonplans.model.config import Limits
 
 WINDOW = 60 * SECOND
 """Limits are by the minute, and the minute slides."""
@@ -95,15 +96,6 @@ class Wanted:
     reserved_cost: int | None
     currency: str
     price_source: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an endpoint, and one plan, may be asked at most; None: no limit."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,29 +101,24 @@ def document(plan: Plan) -> dict[str, Any]:
 
 def coverage(plan: Plan) -> list[dict[str, Any]]:
     """Return for every outcome which lessons teach and which assess it."""
-    found = []
-    for module in plan.curriculum.modules:
-        for outcome in module.outcomes:
-            taught = [
-                lesson.slot.number
-                for lesson in plan.lessons
-                if any(each.id == outcome.id for each in lesson.slot.outcomes)
-            ]
-            assessed = [
-                lesson.slot.number
-                for lesson in plan.lessons
-                if lesson.body is not None
-                and any(each.outcome_id == outcome.id for each in lesson.body.assessments)
-            ]
-            found.append(
-                {
-                    "outcomeId": outcome.id,
-                    "moduleId": module.id,
-                    "taughtIn": taught,
-                    "assessedIn": assessed,
-                }
-            )
-    return found
+    taught: dict[str, list[str]] = defaultdict(list)
+    assessed: dict[str, list[str]] = defaultdict(list)
+    for lesson in plan.lessons:
+        for outcome in lesson.slot.outcomes:
+            taught[outcome.id].append(lesson.slot.number)
+        named = () if lesson.body is None else lesson.body.assessments
+        for id in dict.fromkeys(assessment.outcome_id for assessment in named):
+            assessed[id].append(lesson.slot.number)
+    return [
+        {
+            "outcomeId": outcome.id,
+            "moduleId": module.id,
+            "taughtIn": taught[outcome.id],
+            "assessedIn": assessed[outcome.id],
+        }
+        for module in plan.curriculum.modules
+        for outcome in module.outcomes
+    ]
 
 
 def lesson_document(plan: Plan, lesson: Lesson) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from homeroom.errors import NotFound
 from homeroom.jobs.api import Job, JobState, find, workers
 from homeroom.lessonplans import call_store, store
 from homeroom.lessonplans.call_store import CallRow, Spent
-from homeroom.lessonplans.curriculum import Curriculum, parse
+from homeroom.lessonplans.curriculum import parse
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.status import PlanStatus, Progress, plan_status, progress
 from homeroom.lessonplans.store import ModuleRow, PlanRow
@@ -32,11 +32,13 @@ class Status:
     """How far a plan is."""
 
     plan: PlanRow
-    curriculum: Curriculum
     status: PlanStatus
+    minutes: int
+    """All contact time."""
     progress: Progress
     modules: Sequence[ModuleProgress]
     modules_generated: int
+    total_modules: int
     lessons: int
     lessons_with_gaps: int
     heartbeat_at: int | None
@@ -102,8 +104,8 @@ async def status(tx: Tx, plan_id: str) -> Status:
         overall = Progress(overall.percent, overall.lessons_left, None)
     return Status(
         plan=found,
-        curriculum=parse(msgspec.json.decode(found.curriculum)),
         status=now,
+        minutes=sum(pace.minutes for pace in paces),
         progress=overall,
         modules=[
             ModuleProgress(module, jobs[module.job_id], progress([module], paces).percent)
@@ -111,6 +113,7 @@ async def status(tx: Tx, plan_id: str) -> Status:
             if module.job_id is not None and module.job_id in jobs
         ],
         modules_generated=sum(module.state == "complete" for module in modules),
+        total_modules=len(modules),
         lessons=len(paces),
         lessons_with_gaps=sum(pace.has_gaps for pace in paces),
         heartbeat_at=await _heartbeat(tx, list(jobs.values())),

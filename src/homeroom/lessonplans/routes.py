@@ -25,7 +25,7 @@ from homeroom.lessonplans.lesson import (
     Prose,
     Term,
 )
-from homeroom.lessonplans.plan import document, lesson_document
+from homeroom.lessonplans.plan import Plan, document, lesson_document
 from homeroom.lessonplans.status import PlanStatus
 from homeroom.web import etag
 from homeroom.web.identity import Auth, Identity, Role
@@ -251,7 +251,7 @@ def _add_reading(routes: APIRouter, db: Database, auth: Auth) -> None:
         """Return the lesson plans so far, lessons that are not written yet included."""
         async with db.read() as tx:
             found = await read.plan(tx, workflow_id)
-        return etag.answer(request, msgspec.json.encode({"success": True, "data": document(found)}))
+        return etag.answer(request, await asyncio.to_thread(_whole, found))
 
     @routes.get(
         "/{workflowId}/step10/export",
@@ -308,6 +308,10 @@ def _add_editing(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
             workflow_id, lesson_id, changes, identity.subject, body.revision
         )
         return LessonAnswer(data=lesson_document(plan, lesson))
+
+
+def _whole(plan: Plan) -> bytes:
+    return msgspec.json.encode({"success": True, "data": document(plan)})
 
 
 def _started(found: Started) -> StartedView:

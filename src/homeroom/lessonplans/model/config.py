@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from homeroom.lessonplans.call_store import Limits
-
 Kind = Literal["openai", "anthropic", "google"]
 OutputMode = Literal["native", "tool", "prompted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an endpoint, and one plan, may be asked at most; None: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

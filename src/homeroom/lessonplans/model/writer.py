@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,9 +27,11 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.google import GoogleModel
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from homeroom.db.database import Database
 from homeroom.lessonplans.check import Finding, check_lesson
@@ -53,6 +56,7 @@ from homeroom.lessonplans.model.transport import (
 from homeroom.partner import scrubbed
 
 _REASONS_SHOWN = 8
+_OPENAIS_OWN = re.compile(r"(gpt-|o[0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +210,16 @@ def _model(config: ModelConfig, client: httpx2.AsyncClient) -> Model[Any]:
     """Return the model, its SDK told to leave retries to us."""
     key = config.key or "not-set"  # a local server needs none, but the SDKs want something
     if config.kind == "openai":
+        sdk = AsyncOpenAI(api_key=key, base_url=config.url, http_client=client, max_retries=0)
+        if config.url is None:
+            return OpenAIChatModel(config.model, provider=OpenAIProvider(openai_client=sdk))
+        # Servers with models of their own know the room for an answer by its older name, and some
+        # ignore the newer one, which would leave the answer, and its cost, without a bound.
+        newer = _OPENAIS_OWN.match(config.model) is not None
         return OpenAIChatModel(
             config.model,
-            provider=OpenAIProvider(
-                openai_client=AsyncOpenAI(
-                    api_key=key, base_url=config.url, http_client=client, max_retries=0
-                )
-            ),
+            provider=OpenAICompatibleProvider("openai-compatible", openai_client=sdk),
+            profile=OpenAIModelProfile(openai_chat_supports_max_completion_tokens=newer),
         )
     if config.kind == "anthropic":
         return AnthropicModel(
