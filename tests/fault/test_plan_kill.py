@@ -101,13 +101,13 @@ class Executioner:
         question = self._model.questions[-1]
         stored = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
         try:
-            [[title]] = stored.execute(
-                "SELECT title FROM lesson_plan_lesson WHERE slot LIKE ?",
+            [[written_at]] = stored.execute(
+                "SELECT written_at FROM lesson_plan_lesson WHERE slot LIKE ?",
                 (f'%"number":"{question["lesson"]["number"]}"%',),
             )
         finally:
             stored.close()
-        if title is not None:
+        if written_at is not None:
             self.asked_though_stored.append(question["lesson"]["number"])
         if self._mode == "in flight" and number >= self._from:
             self._kill()

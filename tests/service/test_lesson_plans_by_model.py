@@ -6,6 +6,7 @@ The server is real, on loopback; what it saw is compared with the ledger, call b
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,9 +22,11 @@ from tests.service.scripted_model import ScriptedModel, scripted_model
 from homeroom import wiring
 from homeroom.cli.reach import reach
 from homeroom.db.sqlite import SqliteDatabase
+from homeroom.errors import ConfigurationError
 from homeroom.lessonplans.api import Limits, ModelConfig, Patience
 from homeroom.lessonplans.model.writer import ModelWriter
 from homeroom.settings import load
+from homeroom.wiring.partners import generator
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 KEY = "sk-test-0123456789"
@@ -362,6 +365,16 @@ async def test_the_settings_build_the_model_and_check_asks_for_it(
     assert found.status == "complete"
     assert found.spent.cost == 6_000
     assert found.modules[0].job.max_attempts == 1
+
+
+async def test_a_model_without_its_packages_is_said_so(
+    db: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "homeroom.lessonplans.model.writer")
+    monkeypatch.setitem(sys.modules, "pydantic_ai", None)
+    with pytest.raises(ConfigurationError, match="a package for it is missing") as caught:
+        generator(load(data_dir=tmp_path, llm_model="scripted"), db)
+    assert "homeroom[llm]" in (caught.value.hint or "")
 
 
 async def test_nobody_there_costs_nothing(db: SqliteDatabase) -> None:

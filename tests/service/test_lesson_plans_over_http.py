@@ -187,6 +187,7 @@ async def test_a_bad_curriculum_gets_every_fault_with_its_place(api: httpx.Async
         ("facilitator:f", "GET", "", 200),
         ("facilitator:f", "POST", "/{id}/step10", 403),
         ("service", "POST", "/{id}/step10", 202),
+        ("facilitator:f", "PATCH", "/{id}/step10/lessons/any", 403),
         ("author", "GET", "/nothing/step10/status", 404),
         ("author", "POST", "/nothing/step10", 404),
         ("author", "POST", "/{id}/step10/cancel", 409),
@@ -315,6 +316,8 @@ async def test_an_edit_that_breaks_the_lesson_is_refused_with_every_reason(
     bad = await api.patch(url, json={"activities": activities, "assessments": []}, headers=AUTHOR)
     assert bad.status_code == 422
     assert [each["code"] for each in bad.json()["errors"]] == ["minutes", "not_assessed"]
+    taken = await api.patch(url, json={"title": "explain step 2.2"}, headers=AUTHOR)
+    assert [each["code"] for each in taken.json()["errors"]] == ["title_taken"]
     unknown = await api.patch(url, json={"minutes": 5}, headers=AUTHOR)
     assert unknown.status_code == 422
     assert (await house.plan(id)).lessons[0].body == body, "nothing was changed"

@@ -57,7 +57,7 @@ class Task:
     module: Module
     slot: Slot
     titles: Sequence[str]
-    """Of the plan's other lessons that are written."""
+    """Of the plan's other lessons; working titles where they are not written yet."""
     allowed_links: Collection[str]
 
 

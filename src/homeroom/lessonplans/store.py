@@ -64,7 +64,7 @@ LESSON = Table(
     Column("minutes", Integer, nullable=False),
     Column("slot", Text, nullable=False),  # JSON, as the skeleton of its day made it
     Column("round", Integer, nullable=False),  # in which it was written last; 0: never
-    Column("title", Text),
+    Column("title", Text, nullable=False),  # the working title until it is written
     Column("body", Text),
     Column("gaps", Text),
     Column("generator", Text),
@@ -119,7 +119,7 @@ class LessonRow:
     minutes: int
     slot: Slot
     round: int
-    title: str | None
+    title: str
     body: LessonBody | None
     gaps: tuple[Finding, ...]
     generator: str | None
@@ -167,10 +167,20 @@ async def add_plan(tx: Tx, row: PlanRow, modules: int, slots: Sequence[Slot]) ->
         [(row.id, index, "pending", 1, 0) for index in range(modules)],
     )
     await tx.executemany(
-        "INSERT INTO lesson_plan_lesson (plan_id, idx, id, module_idx, minutes, slot, round,"
-        " revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO lesson_plan_lesson (plan_id, idx, id, module_idx, minutes, slot, title,"
+        " round, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (row.id, each.index, each.id, each.module_index, each.minutes, _json(each), 0, 0)
+            (
+                row.id,
+                each.index,
+                each.id,
+                each.module_index,
+                each.minutes,
+                _json(each),
+                each.title,
+                0,
+                0,
+            )
             for each in slots
         ],
     )
@@ -290,10 +300,12 @@ async def due(tx: Tx, plan_id: str, index: int, in_round: int) -> LessonRow | No
 
 
 async def titles(tx: Tx, plan_id: str, but: int) -> list[str]:
-    """Return the titles of a plan's written lessons but one."""
+    """Return the titles of a plan's lessons but one; those that are not written keep theirs too.
+
+    The rules may have to stand in for any of them, under its working title.
+    """
     rows = await tx.fetch(
-        "SELECT title FROM lesson_plan_lesson"
-        " WHERE plan_id = ? AND title IS NOT NULL AND idx <> ? ORDER BY idx",
+        "SELECT title FROM lesson_plan_lesson WHERE plan_id = ? AND idx <> ? ORDER BY idx",
         (plan_id, but),
     )
     return [title for (title,) in rows]

@@ -176,6 +176,12 @@ def test_the_cartridge_keeps_every_rule(cartridge: Cartridge) -> None:
     assert faults(cartridge) == []
 
 
+def test_importers_that_look_at_the_text_know_the_version(cartridge: Cartridge) -> None:
+    """Some search the first kilobyte for the namespace, written like this."""
+    head = cartridge.zip.read("imsmanifest.xml")[:1024].decode()
+    assert 'xmlns="http://www.imsglobal.org/xsd/imsccv1p3/imscp_v1p1"' in head
+
+
 def test_the_rules_can_be_broken() -> None:
     cartridge = Cartridge(PLAIN)
     root = cartridge.root

@@ -56,10 +56,16 @@ def question(task: Task) -> str:
                 ],
                 "mustAssess": list(slot.assesses),
             },
-            "titlesTaken": list(task.titles[-MAX_TITLES:]),
+            "titlesTaken": _near(task),
         },
         ensure_ascii=False,
     )
+
+
+def _near(task: Task) -> list[str]:
+    """Return the titles of the lessons around this one: a long list would cost at every call."""
+    first = max(0, task.slot.index - MAX_TITLES // 2)
+    return list(task.titles[first : first + MAX_TITLES])
 
 
 def repair(task: Task, refused: LessonBody | None, findings: Sequence[Finding]) -> str:

@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.Column("minutes", sa.Integer(), nullable=False),
         sa.Column("slot", sa.Text(), nullable=False),
         sa.Column("round", sa.Integer(), nullable=False),
-        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("title", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=True),
         sa.Column("gaps", sa.Text(), nullable=True),
         sa.Column("generator", sa.Text(), nullable=True),
