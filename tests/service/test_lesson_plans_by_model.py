@@ -23,6 +23,7 @@ from homeroom import wiring
 from homeroom.cli.reach import reach
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import ConfigurationError
+from homeroom.lessonplans import call_store
 from homeroom.lessonplans.api import Limits, ModelConfig, Patience
 from homeroom.lessonplans.model.writer import ModelWriter
 from homeroom.settings import load
@@ -240,6 +241,52 @@ async def test_the_requests_of_a_minute_are_limited_for_all_workers(db: SqliteDa
             for plan in plans:
                 await house.until(plan, "complete")
     assert len(model.requests) == 3
+
+
+async def test_an_answer_that_is_to_be_mended_is_not_thrown_away_for_a_limit(
+    db: SqliteDatabase,
+) -> None:
+    limits = Limits(requests_per_minute=1)
+    async with house_with(db, scripts.short, limits=limits) as (house, model):
+        plan_id = await house.started(ONE)
+        async with house.working():
+            await model.seen.wait()
+
+            async def is_paid_for() -> bool:
+                return [call.outcome for call in await house.calls(plan_id)] == ["answered"]
+
+            await house.when(is_paid_for)
+            house.db.clock.advance(timedelta(seconds=61))
+            found = await house.until(plan_id, "complete")
+    assert found.lessons_with_gaps == 0
+    assert found.modules[0].job.attempts == 1
+    assert len(model.requests) == 2, "the first answer was mended, not asked for anew"
+    assert model.requests[1]["question"]["reasons"]
+
+
+async def test_an_answer_that_is_thrown_away_for_a_long_pause_spends_an_attempt(
+    db: SqliteDatabase,
+) -> None:
+    limits = Limits(requests_per_minute=1)
+    async with house_with(db, scripts.short, limits=limits) as (house, model):
+        plan_id = await house.started(ONE)
+        async with house.working():
+            await model.seen.wait()
+
+            async def is_paid_for() -> bool:
+                return [call.outcome for call in await house.calls(plan_id)] == ["answered"]
+
+            await house.when(is_paid_for)
+            [call] = await house.calls(plan_id)
+            async with db.write() as tx:
+                await call_store.hold(tx, call.endpoint, tx.now + 3_600_000_000)
+
+            async def waits() -> bool:
+                return await house.job_states(plan_id) == ["delayed"]
+
+            await house.when(waits)
+            found = await house.status(plan_id)
+    assert found.modules[0].job.attempts == 1, "so that it cannot go on like this for ever"
 
 
 async def test_the_tokens_of_a_minute_are_limited(db: SqliteDatabase) -> None:

@@ -22,7 +22,6 @@ from homeroom.lessonplans.check import check_lesson, links
 from homeroom.lessonplans.curriculum import Curriculum, dump, input_hash, parse
 from homeroom.lessonplans.generator import Generator, RuleBased
 from homeroom.lessonplans.jobs import (
-    TOPIC,
     GenerateModule,
     Generating,
     Patience,
@@ -34,7 +33,7 @@ from homeroom.lessonplans.model.config import Limits, ModelConfig
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.skeleton import skeleton
 from homeroom.lessonplans.status import plan_status, progress
-from homeroom.lessonplans.store import PlanRow
+from homeroom.lessonplans.store import TOPIC, PlanRow
 
 __all__ = [
     "TOPIC",

@@ -32,10 +32,9 @@ from homeroom.lessonplans import store
 from homeroom.lessonplans.check import links_of
 from homeroom.lessonplans.curriculum import Curriculum, parse
 from homeroom.lessonplans.generator import Generator, GeneratorError, NotYet, Task, Written
-from homeroom.lessonplans.store import LessonRow, ModuleRow, PlanRow
+from homeroom.lessonplans.store import TOPIC, LessonRow, ModuleRow, PlanRow
 
 log = structlog.get_logger(__name__)
-TOPIC = "lesson-plans"
 QUEUE = "lessonplans"
 CANCELLED = "cancelled"
 """The kernel's reason of a job that somebody cancelled."""

@@ -25,6 +25,8 @@ from homeroom.lessonplans.check import Finding
 from homeroom.lessonplans.lesson import LessonBody
 from homeroom.lessonplans.skeleton import Slot
 
+TOPIC = "lesson-plans"
+"""``tx.notify(TOPIC, plan_id)``: something of a plan changed."""
 State = Literal["pending", "queued", "complete", "failed", "cancelled"]
 """Of a module. ``queued`` lasts until its job has ended, whether that runs or waits."""
 

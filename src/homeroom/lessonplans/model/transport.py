@@ -24,11 +24,15 @@ from homeroom.lessonplans.generator import GeneratorError, NotYet, Task
 from homeroom.lessonplans.model.config import ModelConfig
 from homeroom.lessonplans.model.price import Prices
 from homeroom.lessonplans.model.usage import MICRO, Usage, usage_of
+from homeroom.lessonplans.store import TOPIC
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600
 _WAITED_HERE_SECONDS = 2.0
 """A wait this short is sat out; for a longer one the job is let go."""
+_WAITED_FOR_MENDING_SECONDS = 90.0
+"""The same where an answer is to be mended: to let go would throw away what was paid for."""
+_LOOK_SECONDS = 1.0
 _OVERHEAD_TOKENS = 64
 """What a provider may add to the request's bytes: roles, separators."""
 _REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id")
@@ -40,6 +44,8 @@ class Call:
 
     task: Task
     max_tokens: int
+    mends: bool = False
+    """An earlier answer hangs on this one."""
     refusal: GeneratorError | None = None
 
 
@@ -76,19 +82,19 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
                 content = await self._read(response)
         except asyncio.CancelledError:
             # what was sent may cost something; the row must say so though this task ends
-            await asyncio.shield(self._finish(id, "cancelled"))
+            await asyncio.shield(self._finish(call, id, "cancelled"))
             raise
         except (TimeoutError, httpx2.TimeoutException) as error:
             connecting = isinstance(error, httpx2.ConnectTimeout)
-            await self._finish(id, "unreachable" if connecting else "timeout")
+            await self._finish(call, id, "unreachable" if connecting else "timeout")
             raise httpx2.ReadTimeout("no answer in time", request=request) from error
         except httpx2.ConnectError:
-            await self._finish(id, "unreachable")
+            await self._finish(call, id, "unreachable")
             raise
         except httpx2.TransportError:
-            await self._finish(id, "lost")
+            await self._finish(call, id, "lost")
             raise
-        await self._answered(id, response, content)
+        await self._answered(call, id, response, content)
         return httpx2.Response(
             response.status_code,
             headers=response.headers,
@@ -132,6 +138,7 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             currency=config.currency,
             price_source=self._prices.source,
         )
+        patience = _WAITED_FOR_MENDING_SECONDS if call.mends else _WAITED_HERE_SECONDS
         while True:
             async with self._db.write() as tx:
                 found = await call_store.admit(tx, wanted, config.limits)
@@ -140,12 +147,9 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             if found == "budget":
                 raise self._over_budget(wanted)
             seconds = found / SECOND
-            if seconds > _WAITED_HERE_SECONDS:
-                raise NotYet(
-                    "the limits of the model's provider ask for a pause",
-                    timedelta(seconds=math.ceil(seconds)),
-                )
-            await asyncio.sleep(seconds)
+            if seconds > patience:
+                raise _pause(seconds, call)
+            await asyncio.sleep(min(seconds, _LOOK_SECONDS))
 
     def _over_budget(self, wanted: Wanted) -> GeneratorError:
         budget, most = self._config.limits.budget or 0, wanted.reserved_cost or 0
@@ -167,7 +171,10 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             await response.aclose()
         return bytes(content)
 
-    async def _answered(self, id: str, response: httpx2.Response, content: bytes) -> None:
+    async def _answered(
+        self, call: Call, id: str, response: httpx2.Response, content: bytes
+    ) -> None:
+        """Complete the row of a call that was answered, whatever with."""
         status, headers = response.status_code, response.headers
         usage: Usage | None
         cost: int | None
@@ -193,8 +200,9 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             if pause is not None and status in {429, 503, 529}:
                 until = tx.now + round(pause * SECOND)
                 await call_store.hold(tx, self._config.endpoint, until)
+            tx.notify(TOPIC, call.task.plan_id)
 
-    async def _finish(self, id: str, outcome: CallOutcome) -> None:
+    async def _finish(self, call: Call, id: str, outcome: CallOutcome) -> None:
         """Complete the row of a call without an answer; one that reached nobody cost nothing."""
         unsent = outcome == "unreachable"
         async with self._db.write() as tx:
@@ -206,6 +214,19 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
                 output_tokens=0 if unsent else None,
                 cost=0 if unsent else None,
             )
+            tx.notify(TOPIC, call.task.plan_id)
+
+
+def _pause(seconds: float, call: Call) -> GeneratorError:
+    """Return the wait; one that throws an answer away spends an attempt, so that it ends some time.
+
+    Otherwise a model that needs mending and an endpoint that is always busy would go on for ever.
+    """
+    after = timedelta(seconds=math.ceil(seconds))
+    message = "the limits of the model's provider ask for a pause"
+    if call.mends:
+        return GeneratorError(message, again=True, after=after)
+    return NotYet(message, after)
 
 
 def _money(micro: int) -> str:

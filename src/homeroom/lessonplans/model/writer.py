@@ -107,19 +107,20 @@ class ModelWriter(Generator):
         answer = await self._asked(task, prompt.question(task))
         if answer.findings and answer.mendable:
             again = prompt.repair(task, answer.body, answer.findings)
-            answer = await self._asked(task, again)
+            answer = await self._asked(task, again, mends=True)
         if answer.body is not None and not answer.findings:
             return Written(answer.body, self.name, provenance=provenance)
         # The rules hold the lesson's place, so that minutes and outcomes stay right.
         gaps = tuple(answer.findings)
         return Written(by_rule(task), RULE_BASED, gaps=gaps, provenance=provenance)
 
-    async def _asked(self, task: Task, question: str) -> _Answer:
+    async def _asked(self, task: Task, question: str, *, mends: bool = False) -> _Answer:
         """Ask once, and once more with twice the room where the answer was cut off."""
         limit = self._config.max_tokens
         for max_tokens in (limit, 2 * limit):
             try:
-                body = await self._call(task, question, max_tokens)
+                call = Call(task, max_tokens, mends=mends or max_tokens > limit)
+                body = await self._call(call, question)
             except OutputTokenLimitExceeded:
                 continue
             except ContentFilterError:
@@ -136,12 +137,11 @@ class ModelWriter(Generator):
         )
         return _Answer(None, [finding], mendable=False)
 
-    async def _call(self, task: Task, question: str, max_tokens: int) -> LessonBody:
+    async def _call(self, call: Call, question: str) -> LessonBody:
         """Ask the model. Raises what pydantic-ai says of a bad answer, else ``GeneratorError``."""
-        call = Call(task, max_tokens)
         token = current_call.set(call)
         settings = ModelSettings(
-            max_tokens=max_tokens, timeout=self._config.timeout.total_seconds()
+            max_tokens=call.max_tokens, timeout=self._config.timeout.total_seconds()
         )
         try:
             result = await self._agent.run(question, model_settings=settings)
