@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import zipfile
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from icalendar import Calendar
+from lxml import etree
+from pypdf import PdfReader
+from tests.unit.lessonplans.plans import plan_of
 
 from homeroom.lessonplans import curriculum as document
 from homeroom.lessonplans import rule_based
 from homeroom.lessonplans.bloom import VERBS, Bloom
 from homeroom.lessonplans.check import check_plan
 from homeroom.lessonplans.curriculum import Curriculum
+from homeroom.lessonplans.export.format import FORMATS, Format, export
 from homeroom.lessonplans.skeleton import largest_remainder, skeleton
 
 WORDS = sorted(verb for verbs in VERBS.values() for verb in verbs)
@@ -104,3 +113,29 @@ def test_shares_add_up_and_are_off_by_less_than_one(total: int, weights: list[in
     assert sum(shares) == total
     for share, weight in zip(shares, weights, strict=True):
         assert abs(share - total * weight / sum(weights)) < 1
+
+
+@given(bodies(), st.sampled_from(list(FORMATS)))
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+def test_every_text_can_be_exported_to_every_format(body: dict[str, Any], form: Format) -> None:
+    content = export(plan_of(body, gap=True), form).content
+    if form in {"imscc", "docx"}:
+        packed = zipfile.ZipFile(io.BytesIO(content))
+        assert packed.testzip() is None
+        for name in packed.namelist():
+            if name.endswith(".xml"):
+                etree.fromstring(packed.read(name))
+    elif form == "ics":
+        assert list(Calendar.from_ical(content).walk("VEVENT"))
+    elif form == "csv":
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+        assert len({len(row) for row in rows}) == 1
+    elif form == "pdf":
+        assert PdfReader(io.BytesIO(content)).pages
+    elif form == "json":
+        json.loads(content)
