@@ -32,12 +32,15 @@ from homeroom.lessonplans import store
 from homeroom.lessonplans.check import links_of
 from homeroom.lessonplans.curriculum import Curriculum, parse
 from homeroom.lessonplans.generator import Generator, GeneratorError, NotYet, Task, Written
+from homeroom.lessonplans.status import progress
 from homeroom.lessonplans.store import TOPIC, LessonRow, ModuleRow, PlanRow
 
 log = structlog.get_logger(__name__)
 QUEUE = "lessonplans"
 CANCELLED = "cancelled"
 """The kernel's reason of a job that somebody cancelled."""
+_TELL_SECONDS = 1.0
+"""How often the job says how far it is; what is stored of the plan is always up to date."""
 LONGEST_RUN = timedelta(minutes=15)
 """After so long a run hands its job back to the queue: no job's time-out depends on its size."""
 
@@ -100,7 +103,8 @@ class Generating:
 
     async def run(self, ctx: JobContext, args: GenerateModule) -> Outcome:
         """Write lesson after lesson, each a commit of its own, until none of the module is due."""
-        started, wrote = time.monotonic(), 0
+        started = told = time.monotonic()
+        wrote = 0
         curriculum: Curriculum | None = None
         while True:
             work = await self._look(args)
@@ -119,6 +123,9 @@ class Generating:
             except GeneratorError as error:
                 return self._interrupted(ctx, error, wrote)
             wrote += 1
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                await self._tell(ctx, work.module)
 
     async def _look(self, args: GenerateModule) -> _Work | None:
         async with self.db.read() as tx:
@@ -161,11 +168,12 @@ class Generating:
             tx.notify(TOPIC, work.plan.id)
         if not saved:
             log.info("lesson_kept", plan=work.plan.id, lesson=lesson.id)
+
+    async def _tell(self, ctx: JobContext, module: ModuleRow) -> None:
+        """Note with the job how far it is, for those who look at jobs."""
         async with self.db.read() as tx:
-            paces = await store.paces(tx, work.plan.id)
-        within = [pace for pace in paces if pace.module_idx == lesson.module_idx]
-        done = sum(pace.minutes for pace in within if pace.round >= work.module.round)
-        await ctx.progress(done * 100 // sum(pace.minutes for pace in within))
+            paces = await store.paces(tx, module.plan_id)
+        await ctx.progress(progress([module], paces).percent)
 
     def _provenance(self, tx: Tx, plan: PlanRow, written: Written) -> dict[str, object]:
         return {
