@@ -25,6 +25,7 @@ DOWNHILL["activity"] = DOWNHILL["notify"] | {"notify"}
 DOWNHILL["monitoring"] = DOWNHILL["notify"] | {"notify"}
 for _feature in ("credentials", "dispatch"):
     DOWNHILL[_feature] |= {"notify"}
+DOWNHILL["lessonplans"] = DOWNHILL["catalogue"] | {"catalogue"}
 
 KERNEL = frozenset({"db", "jobs", "settings", "web"})
 EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
@@ -33,6 +34,7 @@ EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
 PURE_NAMES = frozenset(
     {
         "backoff",
+        "bloom",
         "course",
         "criteria",
         "event",
@@ -40,7 +42,9 @@ PURE_NAMES = frozenset(
         "merge",
         "outcome",
         "rollup",
+        "rule_based",
         "schedule",
+        "skeleton",
     }
 )
 PURE_MARK = "(pure)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import finish, ingest, jobs, memory, notify, report
+from bench import finish, ingest, jobs, memory, notify, plans, report
 
 pytestmark = [pytest.mark.xdist_group("bench")]
 
@@ -26,6 +26,13 @@ def test_a_finishing_request_is_measured_with_all_its_steps_done() -> None:
     found = finish.measure(learners=5)
     assert found["finishingMs"]["p50"] > 0
     assert found["otherMs"]["p50"] > 0
+
+
+def test_starts_of_generations_are_measured_beside_others_that_run() -> None:
+    found = plans.measure(plans=5, busy=3, runs=1)
+    assert found["startMs"]["p99"] > 0
+    assert found["generatingAtTheEnd"] > 0
+    assert found["exampleSeconds"]["max"] > 0
 
 
 def test_memory_is_measured_before_and_after_a_load() -> None:

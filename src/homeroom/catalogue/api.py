@@ -30,6 +30,7 @@ from homeroom.catalogue.criteria import (
     prerequisites,
 )
 from homeroom.catalogue.enrolment import Enrolment, Status
+from homeroom.catalogue.fault import Faults, Place
 from homeroom.catalogue.validity import Validity
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
@@ -47,12 +48,14 @@ __all__ = [
     "EditPreview",
     "Enrolment",
     "Facts",
+    "Faults",
     "LearnerPolicy",
     "Manual",
     "MinCourseGrade",
     "MinTime",
     "MoveOn",
     "NOfM",
+    "Place",
     "Prerequisite",
     "Preview",
     "QuizPolicy",

@@ -17,6 +17,7 @@ from homeroom.cli import (
     jobs,
     keys,
     notify,
+    plans,
     programmes,
     sandbox,
     schedules,
@@ -62,6 +63,7 @@ app.command("check", epilog=check.EPILOG)(check.check)
 app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
 app.add_typer(keys.app, name="keys")
 app.add_typer(courses.app, name="courses")
+app.add_typer(plans.app, name="plans")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(programmes.app, name="programmes")
 app.add_typer(schedules.app, name="schedules")

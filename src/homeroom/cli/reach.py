@@ -30,6 +30,13 @@ class Reached:
     mend: str = ""
 
 
+_MODEL_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+}
+
+
 class _Keys(msgspec.Struct):
     keys: list[dict[str, object]]
 
@@ -55,9 +62,17 @@ async def reach(settings: Settings) -> list[Reached]:
             ask: Callable[[Partner], Awaitable[object]],
             authorization: str | None = None,
             key: str = "",
+            hidden: str | None = None,
         ) -> None:
             if url is not None:
-                partner = Partner(client, name, url, authorization=authorization, timeout=TIMEOUT)
+                partner = Partner(
+                    client,
+                    name,
+                    url,
+                    authorization=authorization,
+                    timeout=TIMEOUT,
+                    secrets=() if hidden is None else (hidden,),
+                )
                 visits.append(_Visit(setting, partner, ask, key))
 
         directory, assessment = settings.directory_token, settings.assessment_token
@@ -87,6 +102,16 @@ async def reach(settings: Settings) -> list[Reached]:
                 basic(token),
                 "HOMEROOM_CREDLY_TOKEN or HOMEROOM_CREDLY_ORGANIZATION",
             )
+        model_key = _open(settings.llm_api_key)
+        add(
+            "HOMEROOM_LLM_URL",
+            f"the language model {settings.llm_model}",
+            _model_url(settings),
+            lambda model: _models(model, settings.llm_kind, model_key),
+            bearer(model_key) if settings.llm_kind == "openai" else None,
+            "HOMEROOM_LLM_API_KEY",
+            model_key,
+        )
         add("HOMEROOM_ANALYTICS_URL", "analytics", settings.analytics_url, _webhook)
         add("HOMEROOM_HR_URL", "the HR system", settings.hr_url, _webhook)
         add("HOMEROOM_JWT_JWKS_URL", "the JWKS server", settings.jwt_jwks_url, _keys)
@@ -129,6 +154,22 @@ async def _score(partner: Partner) -> object:
 async def _badges(partner: Partner, organization: str) -> object:
     query = {"filter": f"issuer_earner_id::{_NOBODY}"}
     return await partner.call("GET", ("organizations", organization, "badges"), query=query)
+
+
+def _model_url(settings: Settings) -> str | None:
+    if settings.llm_model is None:
+        return None
+    return settings.llm_url or _MODEL_URLS[settings.llm_kind]
+
+
+async def _models(partner: Partner, kind: str, key: str | None) -> object:
+    """Ask for the list of models, which costs nothing and needs the key."""
+    names = {"anthropic": "x-api-key", "google": "x-goog-api-key"}
+    headers = {names[kind]: key} if kind in names and key is not None else {}
+    if kind == "anthropic":
+        headers["anthropic-version"] = "2023-06-01"
+    path = {"anthropic": ("v1", "models"), "google": ("v1beta", "models")}.get(kind, ("models",))
+    return await partner.call("GET", path, headers=headers)
 
 
 async def _webhook(partner: Partner) -> object:

@@ -39,6 +39,7 @@ async def enqueue(
     delay: timedelta | None = None,
     after: Sequence[str] = (),
     if_fails: IfFails = "fail",
+    max_retries: int | None = None,
 ) -> str:
     """Add a job and return its id; it can run once ``tx`` is committed.
 
@@ -46,6 +47,7 @@ async def enqueue(
     long as its row exists, and returns the id. ``priority`` is 1 to 10, 10 the most urgent.
     The job starts no earlier than ``delay`` from now, and not before every job of ``after`` is
     completed. If one of those fails this one fails too, or with ``if_fails="run"`` goes on.
+    ``max_retries`` goes before that of its kind, where a setting decides.
     Raises ``Invalid`` for an id or priority that is not allowed, ``UnknownDependency``.
     """
     job_id = _checked_id(id)
@@ -78,7 +80,7 @@ async def enqueue(
             payload=msgspec.json.encode(args),
             version=kind.version,
             run_at=tx.now + wait,
-            allowance=1 + kind.max_retries,
+            allowance=1 + (kind.max_retries if max_retries is None else max_retries),
             state=state,
             deps_pending=len(unfinished),
             failed_because=None if doomed_by is None else dependency_failed(doomed_by),

@@ -34,6 +34,7 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
         *_access_problems(settings),
         *_partner_problems(settings),
         *_message_problems(settings),
+        *_model_problems(settings),
         *_unknown(os.environ if environ is None else environ),
     ]
     return sorted(found, key=lambda problem: problem.severity)
@@ -260,6 +261,31 @@ def _message_problems(settings: Settings) -> list[Problem]:
                 "HOMEROOM_TEMPLATE_DIR",
                 f"There is no folder {settings.template_dir}.",
                 "Make it, or unset it to use the built-in templates.",
+            )
+        )
+    return found
+
+
+def _model_problems(settings: Settings) -> list[Problem]:
+    found = []
+    if settings.llm_model is None:
+        for name in ("url", "api_key", "budget"):
+            if getattr(settings, f"llm_{name}") is not None:
+                found.append(
+                    Problem(
+                        f"HOMEROOM_LLM_{name.upper()}",
+                        "Without a model it has no effect: lesson plans are written by rule.",
+                        "Set HOMEROOM_LLM_MODEL, or unset this.",
+                        "warning",
+                    )
+                )
+    if (settings.llm_price_input is None) != (settings.llm_price_output is None):
+        lacking = "INPUT" if settings.llm_price_input is None else "OUTPUT"
+        found.append(
+            Problem(
+                f"HOMEROOM_LLM_PRICE_{lacking}",
+                "Only one of the two prices is set.",
+                "Set both, or neither.",
             )
         )
     return found

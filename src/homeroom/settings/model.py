@@ -252,9 +252,62 @@ class Partners(BaseModel):
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
     )
-    llm_url: HttpUrl | None = Field(None, description="Language model's API; not used yet.")
-    llm_model: str | None = Field(None, description="Language model; not used yet.")
-    llm_api_key: SecretStr | None = Field(None, description="Key of that API; not used yet.")
+
+
+class LanguageModel(BaseModel):
+    """Language model. Without one, lesson plans are written by rule."""
+
+    llm_model: str | None = Field(
+        None, description="Model that writes lesson plans. Unset: they are written by rule."
+    )
+    llm_kind: Literal["openai", "anthropic", "google"] = Field(
+        "openai", description="What its API looks like; `openai` is what most servers speak."
+    )
+    llm_url: HttpUrl | None = Field(
+        None, description="Its API, such as `http://127.0.0.1:11434/v1`. Unset: the provider's own."
+    )
+    llm_api_key: SecretStr | None = Field(None, description="Key of that API.")
+    llm_output: Literal["native", "tool", "prompted"] | None = Field(
+        None,
+        description="How JSON is asked for. Unset: `tool` with `anthropic`, else `native`.",
+    )
+    llm_max_tokens: int = Field(
+        6_000, ge=256, le=200_000, description="Tokens that one answer may have."
+    )
+    llm_timeout: Duration = Field(
+        timedelta(seconds=120), description="How long one call may take, all of it."
+    )
+    llm_requests_per_minute: int | None = Field(
+        None, ge=1, description="Calls a minute of all workers together. Unset: no limit."
+    )
+    llm_tokens_per_minute: int | None = Field(
+        None, ge=1_000, description="Tokens a minute of all workers together. Unset: no limit."
+    )
+    llm_budget: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What one plan may cost; a call that might cost more is not made.",
+    )
+    llm_currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="Currency of budget and prices (ISO 4217)."
+    )
+    llm_price_input: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Price of a million input tokens. Unset: a list of published prices.",
+    )
+    llm_price_output: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Price of a million output tokens."
+    )
+    llm_retries: int = Field(
+        3, ge=0, le=20, description="Further tries of a module whose model fails."
+    )
+    llm_retry_delay: Duration = Field(
+        timedelta(minutes=1),
+        description="Longest wait before the first of these; it doubles with each.",
+    )
 
 
 class Messages(BaseModel):
@@ -291,10 +344,18 @@ class Messages(BaseModel):
     )
 
 
-GROUPS: tuple[type[BaseModel], ...] = (Server, Storage, Ingest, Access, Partners, Messages)
+GROUPS: tuple[type[BaseModel], ...] = (
+    Server,
+    Storage,
+    Ingest,
+    Access,
+    Partners,
+    LanguageModel,
+    Messages,
+)
 
 
-class Settings(Server, Storage, Ingest, Access, Partners, Messages, BaseSettings):
+class Settings(Server, Storage, Ingest, Access, Partners, LanguageModel, Messages, BaseSettings):
     """All settings. Use ``load``, which says what is wrong in words."""
 
     model_config = SettingsConfigDict(

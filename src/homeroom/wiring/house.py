@@ -30,6 +30,7 @@ from homeroom.db.sqlite import SqliteDatabase
 from homeroom.dispatch.api import Dispatches
 from homeroom.errors import ConfigurationError
 from homeroom.jobs.api import Registry
+from homeroom.lessonplans.api import LessonPlans
 from homeroom.monitoring.api import Metrics
 from homeroom.notify.api import Notifications
 from homeroom.partner import open_client
@@ -41,7 +42,9 @@ from homeroom.wiring.partners import (
     credly_unset,
     destination,
     directory,
+    generator,
     issuer,
+    patience,
     public_url,
     secret,
     webhook_unset,
@@ -86,6 +89,7 @@ class House:
     metrics: Metrics
     ingest: Ingest
     progress_jobs: ProgressJobs
+    plans: LessonPlans
 
 
 @asynccontextmanager
@@ -109,6 +113,7 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
         stack.push_async_callback(client.aclose)
         house = _furnish(settings, db, client)
         stack.push_async_callback(house.access.close)
+        stack.push_async_callback(house.plans.close)
         yield house
 
 
@@ -176,6 +181,8 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
     progress_jobs.register(registry)
     notifications.register(registry)
     activity.register(registry)
+    plans = LessonPlans(db, generator(settings, db), patience(settings))
+    plans.register(registry)
     Pruning(db, settings.audit_retention).register(registry)
     return House(
         settings=settings,
@@ -191,6 +198,7 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
         metrics=metrics,
         ingest=ingest,
         progress_jobs=progress_jobs,
+        plans=plans,
     )
 
 

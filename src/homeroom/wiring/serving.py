@@ -34,6 +34,7 @@ from homeroom.jobs.engine import DispatchingEngine, Engine
 from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
+from homeroom.lessonplans import routes as plan_routes
 from homeroom.monitoring import routes as monitoring_routes
 from homeroom.monitoring.api import Health, Hints, return_memory
 from homeroom.notify import routes as notify_routes
@@ -74,6 +75,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
             db, auth, house.notifications, hook_secret=secret(settings.email_hook_secret)
         ),
         activity_routes.router(db, auth, house.activity),
+        plan_routes.router(db, auth, house.plans),
         job_routes.router(db, auth, house.registry, record),
         access_routes.router(
             db,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0030_notify"
-down_revision: str | None = "0009_one_row_a_course"
+down_revision: str | None = "0020_lesson_plans"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
