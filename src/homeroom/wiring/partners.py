@@ -90,7 +90,7 @@ def webhook_unset(settings: Settings) -> dict[str, str]:
     return {name: "HOMEROOM_WEBHOOK_SECRET is not set" for name, url in urls.items() if url}
 
 
-def generator(settings: Settings, db: SqliteDatabase) -> Generator:
+def generator(settings: Settings, db: Database) -> Generator:
     """Return what writes lesson plans: the model that the settings name, else the rules.
 
     Raises ``ConfigurationError`` where the packages for a model are not installed.
