@@ -17,10 +17,12 @@ Examples:
   homeroom serve                       API, worker and scheduler on 127.0.0.1:8420
   homeroom serve --port 9000           on another port
   homeroom serve --no-worker           the API alone; run `homeroom worker` beside it
+  homeroom serve --processes 4         four API processes and one that works (PostgreSQL only)
 
 \b
 Settings come from the environment (docs/settings.md); `homeroom check` judges them.
-SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE.
+SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE. With several processes, one
+more keeps them running: it starts again what dies, and when it ends, they end.
 
 Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 78 configuration."""
 
@@ -35,12 +37,20 @@ Exit codes: 0 stopped as asked, 78 configuration."""
 def serve(
     host: Annotated[str | None, typer.Option(help="Address; else HOMEROOM_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; else HOMEROOM_PORT.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="API processes; else HOMEROOM_PROCESSES."),
+    ] = None,
     worker: Annotated[
         bool, typer.Option("--worker/--no-worker", help="Run the jobs and schedules as well.")
     ] = True,
 ) -> None:
-    """Serve the API, and run worker and scheduler in the same process."""
-    options = {"host": host, "port": port}
+    """Serve the API, and run worker and scheduler in the same process.
+
+    With several processes, all serve the API on one port, and worker and scheduler have one process
+    of their own.
+    """
+    options = {"host": host, "port": port, "processes": processes}
     given = {name: value for name, value in options.items() if value is not None}
 
     def started(url: str, sign_in: str | None) -> None:
@@ -48,7 +58,11 @@ def serve(
         if sign_in is not None:
             out.print(f"Nobody has signed in yet. This link works once: {sign_in}")
 
-    run_loop(wiring.serve(wiring.load_settings(**given), worker=worker, started=started))
+    settings = wiring.load_settings(**given)
+    if settings.processes > 1:
+        wiring.serve_many(settings, worker=worker, started=started)
+    else:
+        run_loop(wiring.serve(settings, worker=worker, started=started))
 
 
 def worker() -> None:

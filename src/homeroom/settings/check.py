@@ -55,6 +55,16 @@ def _storage_problems(settings: Settings) -> list[Problem]:
         settings.database_file  # noqa: B018 - asked for its error
     except ConfigurationError as error:
         found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
+    if settings.processes > 1 and settings.database.startswith("sqlite:"):
+        found.append(
+            Problem(
+                "HOMEROOM_PROCESSES",
+                f"{settings.processes} processes cannot share a SQLite file: it has one writer at a"
+                " time, so they would only wait for each other.",
+                "Stay with one process, or move to PostgreSQL (HOMEROOM_DATABASE_URL); UPGRADE.md"
+                " says how.",
+            )
+        )
     return found
 
 

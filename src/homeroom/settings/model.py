@@ -91,6 +91,9 @@ class Server(BaseModel):
     data_dir: Path = Field(Path("var"), description="Folder of the database file and other data.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8420, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    processes: int = Field(
+        1, ge=1, le=64, description="API processes that share the port; several need PostgreSQL."
+    )
     public_url: HttpUrl | None = Field(
         None, description="How others reach this server. Unset: `http://{host}:{port}`."
     )

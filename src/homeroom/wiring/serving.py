@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from fastapi import APIRouter
@@ -32,7 +34,7 @@ from homeroom.jobs.engine import DispatchingEngine, Engine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 from homeroom.monitoring import routes as monitoring_routes
-from homeroom.monitoring.api import Health, Hints, return_memory
+from homeroom.monitoring.api import Health, Hints, Siblings, return_memory
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress.api import PruneQuarantine
@@ -45,7 +47,18 @@ from homeroom.wiring.queue import open_engine
 log = structlog.get_logger(__name__)
 
 
-def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process stands that is one of several of one server."""
+
+    name: str
+    folder: Path
+    """Where they meet, to exchange metrics."""
+    listening: socket.socket
+    """Their common socket."""
+
+
+def _app(house: House, health: Health, hints: Hints, siblings: Siblings | None) -> ASGIApp:
     settings, db, metrics = house.settings, house.db, house.metrics
     auth = Auth(access_routes.identifier(house.access))
 
@@ -81,6 +94,7 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
             job_counts=job_counts,
             worker_count=worker_count,
             settings=view(settings),
+            siblings=siblings,
         ),
     )
     return create_app(
@@ -214,7 +228,8 @@ async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
     await run()
 
 
-def _refuse_problems(settings: Settings) -> None:
+def refuse_problems(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` if a server cannot run with these settings."""
     wrong = [problem for problem in problems(settings) if problem.severity == "error"]
     if wrong:
         raise ConfigurationError(
@@ -223,22 +238,32 @@ def _refuse_problems(settings: Settings) -> None:
         )
 
 
+def _siblings(place: Place | None, house: House) -> Siblings | None:
+    return None if place is None else Siblings(place.folder, place.name, house.metrics)
+
+
 async def serve(
-    settings: Settings, *, worker: bool = True, started: Callable[[str, str | None], None]
+    settings: Settings,
+    *,
+    worker: bool = True,
+    started: Callable[[str, str | None], None],
+    place: Place | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; with ``worker``, run the jobs and the schedules too.
 
-    ``started`` is given the URL and, at the very first start, a one-time sign-in link.
+    ``started`` is given the URL and, at the very first start, a one-time sign-in link. ``place`` is
+    for one of several processes.
     """
     http_log.configure(settings.log_level, settings.log_format)
-    _refuse_problems(settings)
+    refuse_problems(settings)
     stop = asyncio.Event()
-    server.stop_on_signals(stop)
+    server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings, migrated=True) as house:
         async with house.db.write() as tx:
             token = await first_sign_in(tx)
         health, hints = _health(house, engine), Hints(house.db)
-        app = _app(house, health, hints)
+        siblings = _siblings(place, house)
+        app = _app(house, health, hints, siblings)
 
         def on_started(url: str) -> None:
             public = settings.public_url or url
@@ -253,9 +278,11 @@ async def serve(
                 started=on_started,
                 stopping=hints.close,
                 grace_seconds=settings.shutdown_grace.total_seconds(),
+                listening=None if place is None else place.listening,
             )
 
         parts = [_Part("ingest", house.ingest.run, house.ingest.close), _caretaker(house)]
+        parts += _sharing_parts(siblings)
         if worker:
             parts += await _working_parts(house, engine)
         else:
@@ -263,14 +290,21 @@ async def serve(
         await _run(parts, _Part("server", answer, stop.set))
 
 
-async def work(settings: Settings, *, started: Callable[[], None]) -> None:
+def _sharing_parts(siblings: Siblings | None) -> list[_Part]:
+    return [] if siblings is None else [_Part("siblings", siblings.run, siblings.close)]
+
+
+async def work(
+    settings: Settings, *, started: Callable[[], None], place: Place | None = None
+) -> None:
     """Run worker and scheduler alone until SIGTERM or SIGINT."""
     http_log.configure(settings.log_level, settings.log_format)
     stop = asyncio.Event()
-    server.stop_on_signals(stop)
+    server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings) as house:
         ingest = _Part("ingest", house.ingest.run, house.ingest.close)
-        parts = [ingest, *await _working_parts(house, engine)]
+        parts = [ingest, *_sharing_parts(_siblings(place, house))]
+        parts += await _working_parts(house, engine)
 
         async def wait() -> None:
             started()
