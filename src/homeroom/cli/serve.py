@@ -28,7 +28,8 @@ Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 
 
 WORKER_EXAMPLES = """\b
 Examples:
-  homeroom worker          run jobs and schedules beside `homeroom serve --no-worker`
+  homeroom worker              run jobs and schedules beside `homeroom serve --no-worker`
+  homeroom worker --port 8421  and answer /healthz, /readyz and /metrics there
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
 Exit codes: 0 stopped as asked, 78 configuration."""
@@ -65,8 +66,23 @@ def serve(
         run_loop(wiring.serve(settings, worker=worker, started=started))
 
 
-def worker() -> None:
-    """Run worker and scheduler alone, beside servers that run without."""
-    run_loop(
-        wiring.work(wiring.load_settings(), started=lambda: out.print("The worker is running."))
-    )
+def worker(
+    host: Annotated[str | None, typer.Option(help="Address; else HOMEROOM_HOST.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="Port of probes and metrics; else HOMEROOM_WORKER_PORT."
+        ),
+    ] = None,
+) -> None:
+    """Run worker and scheduler alone, beside servers that run without.
+
+    With a port, it answers /healthz, /readyz and /metrics there.
+    """
+    options = {"host": host, "worker_port": port}
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def started(url: str | None) -> None:
+        out.print("The worker is running." if url is None else f"The worker is running: {url}")
+
+    run_loop(wiring.work(wiring.load_settings(**given), started=started))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -30,6 +31,11 @@ class SchemaState:
     def is_current(self) -> bool:
         """Say whether the database is exactly at this release's schema."""
         return self.current == self.head and not self.differences
+
+    @property
+    def is_newer(self) -> bool:
+        """Say whether a later release has made the schema, which this one works with as it is."""
+        return self.current is not None and is_newer(self.current)
 
 
 @contextmanager
@@ -63,9 +69,29 @@ def head() -> str:
     return revision
 
 
+@cache
+def _known() -> frozenset[str]:
+    script = ScriptDirectory.from_config(_config())
+    return frozenset(each.revision for each in script.walk_revisions())
+
+
+def is_newer(revision: str) -> bool:
+    """Say whether a revision is a later release's: this one does not carry it.
+
+    Such a schema has all that this release needs, since a release only takes away what the one
+    before it did not use any more (UPGRADE.md).
+    """
+    return revision not in _known()
+
+
 def upgrade(path: Path) -> None:
-    """Bring a SQLite file to this release's schema; make it if it is not there. Repeatable."""
+    """Bring a SQLite file to this release's schema; make it if it is not there. Repeatable.
+
+    A later release's schema is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if state(path).is_newer:
+        return
     with _connected(path) as connection:
         command.upgrade(_config(connection), "head")
         connection.commit()

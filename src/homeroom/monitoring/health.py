@@ -10,6 +10,7 @@ from typing import Literal
 import structlog
 
 from homeroom.db.database import Database
+from homeroom.db.migrate import is_newer
 from homeroom.errors import HomeroomError
 
 log = structlog.get_logger(__name__)
@@ -79,8 +80,8 @@ class Health:
         async with self._db.read() as tx:
             rows = await tx.fetch("SELECT version_num FROM alembic_version")
         current = rows[0][0] if rows else None
-        if current == self._head:
-            return None
+        if current == self._head or (current is not None and is_newer(current)):
+            return None  # a later release has upgraded it and will soon be here as well
         return f"The schema is at {current}, this release needs {self._head}: homeroom db upgrade."
 
 

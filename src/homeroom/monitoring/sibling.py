@@ -30,6 +30,8 @@ class Siblings:
         self.name = name
         self._folder, self._metrics = folder, metrics
         self._closed = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once others can ask."""
 
     async def run(self) -> None:
         """Give snapshots of this process until ``close`` is called."""
@@ -41,6 +43,7 @@ class Siblings:
             log.warning("metrics_not_shared", error=str(error))
             await self._closed.wait()
             return
+        self.started.set()
         async with server:
             await self._closed.wait()
         own.unlink(missing_ok=True)

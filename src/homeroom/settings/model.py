@@ -154,6 +154,12 @@ class Storage(BaseModel):
     redis_ca_file: Path | None = Field(
         None, description="Who signed Redis's certificate. Unset: whom the system trusts."
     )
+    worker_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port where `homeroom worker` answers probes and `/metrics`. Unset: none.",
+    )
     concurrency: int = Field(
         3, ge=1, le=1_000, description="Jobs of one queue that run at once (`maxConcurrency`)."
     )

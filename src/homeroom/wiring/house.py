@@ -85,13 +85,13 @@ class House:
 async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIterator[House]:
     """Open the database and build the rooms on it; ``migrated`` brings its schema up first.
 
-    Raises ``ConfigurationError`` for a database that is not there or not at this release's schema.
+    Raises ``ConfigurationError`` for a database that is not there or at an earlier release's
+    schema. A later release's is worked with, so that both can run side by side.
     """
     path = settings.database_file
     if migrated:
         await asyncio.to_thread(migrate.upgrade, path)
-    else:
-        await asyncio.to_thread(_check_schema, path)
+    await asyncio.to_thread(_check_schema, path)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:
         db = SqliteDatabase(path, clock)
@@ -110,7 +110,9 @@ def _check_schema(path: Path) -> None:
         raise ConfigurationError(
             f"There is no database at {path}.", hint="Make it with: homeroom db upgrade"
         )
-    if found.current != found.head:
+    if found.is_newer:
+        log.warning("schema_is_newer", current=found.current, head=found.head)
+    elif found.current != found.head:
         raise ConfigurationError(
             f"The database is at {found.current}, this release needs {found.head}.",
             hint="Bring it there with: homeroom db upgrade",

@@ -81,6 +81,6 @@ def _api(settings: Settings, place: Place) -> Member:
 def _worker(settings: Settings, place: Place) -> Member:
     def run(_: Tell) -> None:
         place.listening.close()  # jobs may take longer to end than the port may stay taken
-        server.run_loop(work(settings, started=lambda: None, place=place))
+        server.run_loop(work(settings, started=lambda _: None, place=place))
 
     return Member(place.name, run)

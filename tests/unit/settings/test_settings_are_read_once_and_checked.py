@@ -142,6 +142,16 @@ def test_a_database_elsewhere_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> N
     assert absolute.database_file == Path("/srv/h.db")
 
 
+def test_several_processes_need_more_than_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMEROOM_PROCESSES", "4")
+    [found] = [each for each in problems(load(), {}) if each.setting == "HOMEROOM_PROCESSES"]
+    assert found.severity == "error"
+    assert "UPGRADE.md" in found.mend
+    assert not [
+        each for each in problems(load(processes=1), {}) if each.setting == "HOMEROOM_PROCESSES"
+    ]
+
+
 def test_a_server_that_others_reach_needs_to_tell_people_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
