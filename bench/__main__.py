@@ -1,7 +1,7 @@
 """Run every benchmark and write ``bench/results.md``: figures, ratios, versions and caveats.
 
     make bench                       all of it, five interleaved rounds (about 15 minutes)
-    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory
+    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory, queueing
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import finish, ingest, jobs, memory, report
+from bench import finish, ingest, jobs, memory, queueing_workers, report
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "results.json"
@@ -42,7 +42,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Run what is asked for, keep the other figures of the last run, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("ingest", "jobs", "finish", "memory"))
+    parser.add_argument("--only", choices=("ingest", "jobs", "finish", "memory", "queueing"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -55,6 +55,9 @@ def main() -> None:
         "finish": lambda: finish.measure(learners=30 if quick else 300),
         "memory": lambda: memory.measure(
             seconds=3.0 if quick else 60.0, finished=20 if quick else 300
+        ),
+        "queueing": lambda: queueing_workers.compare(
+            queueing_workers.SMALL if quick else queueing_workers.SCENES
         ),
     }
     figures = json.loads(FIGURES.read_text()) if FIGURES.exists() and not quick else {}
