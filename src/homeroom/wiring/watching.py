@@ -44,7 +44,7 @@ def health_of(house: House, engine: Engine) -> Health:
 
     if isinstance(engine, DispatchingEngine):
         probes["redis"] = redis
-    return Health(house.db, migrate.head(), probes)
+    return Health(house.db, migrate.head(), probes, is_newer=migrate.is_newer)
 
 
 def monitoring(
