@@ -1,16 +1,21 @@
-"""Fixtures that every suite shares: the asyncio backend, a clock, and a migrated SQLite file."""
+"""Fixtures that every suite shares: the asyncio backend, a clock, and migrated databases."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.servers.database import DATABASES, database_at
+from tests.servers.postgres import Missing, Postgres, running, skip_or_fail
 
 from homeroom.clock import Clock
 from homeroom.db import migrate
+from homeroom.db.database import Database
+from homeroom.db.postgres import PostgresDatabase
 from homeroom.db.sqlite import SqliteDatabase
 
 pytest_plugins = ["tests.servers.redis", "tests.servers.node"]
@@ -47,10 +52,62 @@ def database_file(migrated_file: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Run a PostgreSQL server for this test process."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running())
+        except Missing as missing:
+            skip_or_fail(missing)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: Postgres) -> str:
+    """Migrate one PostgreSQL database per test process; tests copy it."""
+    name = postgres.make_database()
+    migrate.upgrade(postgres.url(name))
+    return name
+
+
 @pytest.fixture
-async def db(database_file: Path, clock: Clock) -> AsyncIterator[SqliteDatabase]:
-    """Open the test's own database."""
-    database = SqliteDatabase(database_file, clock)
-    await database.open()
-    yield database
-    await database.close()
+def postgres_url(postgres: Postgres, migrated_database: str) -> Iterator[str]:
+    """Return the URL of a fresh, migrated PostgreSQL database of the test's own."""
+    name = postgres.make_database(migrated_database)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=list(DATABASES))
+def database(request: pytest.FixtureRequest) -> Path | str:
+    """Return the file or the URL of a fresh database, of each kind in turn."""
+    place: Path | str = request.getfixturevalue(DATABASES[request.param])
+    return place
+
+
+@pytest.fixture
+async def db(database: Path | str, clock: Clock) -> AsyncIterator[Database]:
+    """Open the test's own database, of each kind in turn."""
+    opened = database_at(database, clock)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def sqlite(database_file: Path, clock: Clock) -> AsyncIterator[SqliteDatabase]:
+    """Open a SQLite file, for what is about SQLite itself."""
+    opened = SqliteDatabase(database_file, clock)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def postgresql(postgres_url: str, clock: Clock) -> AsyncIterator[PostgresDatabase]:
+    """Open a PostgreSQL database, for what is about PostgreSQL itself."""
+    opened = PostgresDatabase(postgres_url, clock)
+    await opened.open()
+    yield opened
+    await opened.close()

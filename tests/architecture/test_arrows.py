@@ -20,7 +20,12 @@ DOWNHILL["catalogue"] = DOWNHILL["people"] | {"people"}
 DOWNHILL["completion"] = DOWNHILL["catalogue"] | {"catalogue"}
 for _feature in ("progress", "credentials", "dispatch"):
     DOWNHILL[_feature] = DOWNHILL["completion"] | {"completion"}
-DOWNHILL["monitoring"] = DOWNHILL["people"] | {"people"}
+DOWNHILL["notify"] = DOWNHILL["people"] | {"people"}
+DOWNHILL["activity"] = DOWNHILL["notify"] | {"notify"}
+DOWNHILL["monitoring"] = DOWNHILL["notify"] | {"notify"}
+for _feature in ("credentials", "dispatch"):
+    DOWNHILL[_feature] |= {"notify"}
+DOWNHILL["lessonplans"] = DOWNHILL["catalogue"] | {"catalogue"}
 
 KERNEL = frozenset({"db", "jobs", "settings", "web"})
 EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
@@ -29,6 +34,7 @@ EDGE = frozenset({"wiring", "cli", "demo", "http", "sandbox"})
 PURE_NAMES = frozenset(
     {
         "backoff",
+        "bloom",
         "course",
         "criteria",
         "event",
@@ -36,7 +42,9 @@ PURE_NAMES = frozenset(
         "merge",
         "outcome",
         "rollup",
+        "rule_based",
         "schedule",
+        "skeleton",
     }
 )
 PURE_MARK = "(pure)."

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.basics.school import School
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 
 @pytest.fixture
-async def school(db: SqliteDatabase) -> AsyncIterator[School]:
+async def school(db: Database) -> AsyncIterator[School]:
     async with School(db).open() as opened:
         yield opened

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from homeroom.clock import Clock
+from tests.servers.database import database_at
+
 from homeroom.completion.api import StepArgs
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs.api import Done, JobContext, Outcome, Registry
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.worker import Worker
@@ -25,7 +25,8 @@ async def applaud(ctx: JobContext, args: Applaud) -> Outcome:
 
 
 async def main() -> None:
-    db, registry = SqliteDatabase(Path(sys.argv[1]), Clock()), Registry()
+    place = sys.argv[1]
+    db, registry = database_at(place if "://" in place else Path(place)), Registry()
     await db.open()
     registry.add(Applaud, applaud)
     await Worker(db, registry, SqlEngine()).run()

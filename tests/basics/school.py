@@ -1,4 +1,4 @@
-"""A small school: the rooms built by hand on a real SQLite file, as ``wiring`` builds them all."""
+"""A small school: the rooms built by hand on a real database, as ``wiring`` builds them all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from homeroom.catalogue.api import Catalogue, Course
 from homeroom.completion.api import Completion, Completions, Filter, Step, StepArgs, StepState
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.jobs.api import Done, JobContext, Outcome, Registry
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.worker import Worker
@@ -31,7 +31,7 @@ class Applaud(StepArgs, frozen=True, kw_only=True):
 class School:
     """One step follows a completion here: applause, which ``heard`` counts."""
 
-    def __init__(self, db: SqliteDatabase) -> None:
+    def __init__(self, db: Database) -> None:
         self.db, self.catalogue, self.registry = db, Catalogue(), Registry()
         self.completions = Completions([Step("applause", lambda id: Applaud(completion_id=id))])
         self.ingest = Ingest(db, self.completions)
@@ -78,7 +78,7 @@ class School:
         await work(self.db, self.registry)
 
 
-async def work(db: SqliteDatabase, registry: Registry) -> None:
+async def work(db: Database, registry: Registry) -> None:
     """Run a real worker until every job has ended or waits for a later time."""
     worker, committed = Worker(db, registry, SqlEngine()), asyncio.Event()
     forget = db.subscribe(lambda topics: committed.set())
@@ -92,7 +92,7 @@ async def work(db: SqliteDatabase, registry: Registry) -> None:
     await running
 
 
-async def _open_jobs(db: SqliteDatabase) -> int:
+async def _open_jobs(db: Database) -> int:
     async with db.read() as tx:
         [[count]] = await tx.fetch("SELECT COUNT(*) FROM job WHERE state IN ('waiting', 'active')")
     return int(count)

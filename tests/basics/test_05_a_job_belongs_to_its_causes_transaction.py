@@ -3,13 +3,13 @@
 import pytest
 from tests.basics.school import Applaud
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.jobs.api import counts, enqueue, get, states
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_cause_that_is_rolled_back_leaves_no_job(db: SqliteDatabase) -> None:
+async def test_a_cause_that_is_rolled_back_leaves_no_job(db: Database) -> None:
     async def cause() -> None:
         async with db.write() as tx:
             await enqueue(tx, Applaud(completion_id="c1"), id="completion.c1.applause")
@@ -21,7 +21,7 @@ async def test_a_cause_that_is_rolled_back_leaves_no_job(db: SqliteDatabase) -> 
         assert await states(tx, ["completion.c1.applause"]) == {}
 
 
-async def test_a_natural_id_makes_adding_it_twice_one_job(db: SqliteDatabase) -> None:
+async def test_a_natural_id_makes_adding_it_twice_one_job(db: Database) -> None:
     async with db.write() as tx:
         for _ in range(2):
             job_id = await enqueue(tx, Applaud(completion_id="c1"), id="completion.c1.applause")

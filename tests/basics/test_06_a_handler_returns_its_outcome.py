@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 from tests.basics.school import work
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.jobs import api as jobs
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ OUTCOMES: dict[str, jobs.Outcome] = {
 }
 
 
-async def test_a_handler_returns_its_outcome(db: SqliteDatabase) -> None:
+async def test_a_handler_returns_its_outcome(db: Database) -> None:
     registry = jobs.Registry()
     registry.add(Ring, ring)
     async with db.write() as tx:

@@ -15,14 +15,19 @@ from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 
 pytestmark = pytest.mark.anyio
-DIES = Path(__file__).with_name("dies.py")
+TREE = Path(__file__).parents[2]
 
 
-async def test_a_killed_workers_job_runs_elsewhere(school: School) -> None:
+async def test_a_killed_workers_job_runs_elsewhere(school: School, database: Path | str) -> None:
     async with school.db.write() as tx:
         job_id = await enqueue(tx, Applaud(completion_id="c1"))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(DIES), str(school.db.path), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "tests.basics.dies",
+        str(database),
+        cwd=TREE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:

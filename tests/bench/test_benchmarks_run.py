@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import finish, ingest, jobs, memory, report
+from bench import finish, ingest, jobs, memory, notify, plans, report
 
 pytestmark = [pytest.mark.xdist_group("bench")]
 
@@ -28,11 +28,24 @@ def test_a_finishing_request_is_measured_with_all_its_steps_done() -> None:
     assert found["otherMs"]["p50"] > 0
 
 
+def test_starts_of_generations_are_measured_beside_others_that_run() -> None:
+    found = plans.measure(plans=5, busy=3, runs=1)
+    assert found["startMs"]["p99"] > 0
+    assert found["generatingAtTheEnd"] > 0
+    assert found["exampleSeconds"]["max"] > 0
+
+
 def test_memory_is_measured_before_and_after_a_load() -> None:
     found = memory.measure(seconds=1.0, finished=3)
     assert found["events"] > 0
     assert found["idleMiB"] > 0
     assert found["afterMiB"] > 0
+
+
+def test_messages_are_measured_from_the_call_to_the_inbox_and_the_mailbox() -> None:
+    found = notify.measure(count=20, mails=5, rounds=1)["medians"]["homeroom"]
+    assert found["queue_seconds"] < found["inbox_seconds"]
+    assert found["mails_per_second"] > 0
 
 
 def test_the_page_shows_every_figure() -> None:

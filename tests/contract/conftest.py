@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.database import DATABASES, database_at
 from tests.servers.redis import started
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs import store
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.engine import Engine
@@ -29,20 +29,20 @@ from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 
 PATIENCE_SECONDS = 20.0
-Setup = Callable[[Path, Clock], AbstractAsyncContextManager[tuple[Database, Engine]]]
+Setup = Callable[[Path | str, Clock], AbstractAsyncContextManager[tuple[Database, Engine]]]
 
 
 @asynccontextmanager
-async def sqlite(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
-    database = SqliteDatabase(file, clock)
+async def sql(place: Path | str, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
+    database = database_at(place, clock)
     await database.open()
     yield database, SqlEngine()
     await database.close()
 
 
 @asynccontextmanager
-async def sqlite_bullmq(file: Path, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
-    async with sqlite(file, clock) as (database, _), bullmq() as engine:
+async def on_bullmq(place: Path | str, clock: Clock) -> AsyncIterator[tuple[Database, Engine]]:
+    async with sql(place, clock) as (database, _), bullmq() as engine:
         yield database, engine
 
 
@@ -56,10 +56,13 @@ async def bullmq() -> AsyncIterator[Engine]:
     await engine.close()
 
 
-ENGINES: dict[str, Setup] = {
-    "sqlite": sqlite,
-    "sqlite+bullmq": sqlite_bullmq,
+ENGINES: dict[str, tuple[str, Setup]] = {
+    "sqlite": (DATABASES["sqlite"], sql),
+    "sqlite+bullmq": (DATABASES["sqlite"], on_bullmq),
+    "postgresql": (DATABASES["postgresql"], sql),
+    "postgresql+bullmq": (DATABASES["postgresql"], on_bullmq),
 }
+"""By an engine's name: the fixture that gives its database, and what opens both."""
 
 
 class Task(JobArgs, frozen=True, kw_only=True):
@@ -75,8 +78,10 @@ class Task(JobArgs, frozen=True, kw_only=True):
 class Kernel:
     """A kernel with one queue, and a way to wait for what should become true."""
 
-    def __init__(self, db: Database, engine: Engine, clock: Clock) -> None:
+    def __init__(self, db: Database, engine: Engine, clock: Clock, place: Path | str) -> None:
         self.db, self.engine, self.clock = db, engine, clock
+        self.place = place
+        """The file or the URL of the database, for other processes."""
         self.registry = Registry()
         self.upkeep = Upkeep(db, self.registry, engine, clock)
         self.ran: list[str] = []
@@ -182,13 +187,34 @@ class Kernel:
 
 
 @pytest.fixture(params=list(ENGINES))
-async def kernel(
-    request: pytest.FixtureRequest, database_file: Path, clock: Clock
-) -> AsyncIterator[Kernel]:
+def engine_place(request: pytest.FixtureRequest) -> tuple[Setup, Path | str]:
+    """Return how to open an engine, and the file or URL of its fresh database."""
     if "bullmq" in request.param:
         request.getfixturevalue("redis_server")
-    async with ENGINES[request.param](database_file, clock) as (db, engine):
-        yield Kernel(db, engine, clock)
+    fixture, setup = ENGINES[request.param]
+    return setup, request.getfixturevalue(fixture)
+
+
+@pytest.fixture
+async def kernel(engine_place: tuple[Setup, Path | str], clock: Clock) -> AsyncIterator[Kernel]:
+    setup, place = engine_place
+    async with setup(place, clock) as (db, engine):
+        yield Kernel(db, engine, clock, place)
+
+
+@pytest.fixture
+def another(
+    engine_place: tuple[Setup, Path | str], clock: Clock
+) -> Callable[[], AbstractAsyncContextManager[Kernel]]:
+    """Return what opens one more kernel on the same database, as another program would."""
+    setup, place = engine_place
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Kernel]:
+        async with setup(place, clock) as (db, engine):
+            yield Kernel(db, engine, clock, place)
+
+    return opened
 
 
 @pytest.fixture

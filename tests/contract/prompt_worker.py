@@ -8,8 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from tests.servers.database import database_at
+
 from homeroom.jobs.args import JobArgs
 from homeroom.jobs.engines.bullmq import BullmqEngine
 from homeroom.jobs.engines.redis_client import Address
@@ -33,7 +33,8 @@ async def told(ctx: Any, args: Task) -> Any:
 
 
 async def main() -> None:
-    db = SqliteDatabase(Path(sys.argv[1]), Clock())
+    place = sys.argv[1]
+    db = database_at(place if "://" in place else Path(place))
     await db.open()
     registry = Registry()
     registry.add(Task, told)

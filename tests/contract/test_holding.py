@@ -159,15 +159,15 @@ async def test_a_worker_renews_the_lease_of_what_runs_long(kernel: Any) -> None:
     assert job.attempts == 1
 
 
-async def test_a_killed_process_leaves_its_job_to_another(
-    kernel: Any, task: Any, database_file: Path
-) -> None:
+async def test_a_killed_process_leaves_its_job_to_another(kernel: Any, task: Any) -> None:
     kernel.handle()
     job_id = await kernel.add(task(word="held"))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("doomed_worker.py")),
-        str(database_file),
+        "-m",
+        "tests.contract.doomed_worker",
+        str(kernel.place),
+        cwd=Path(__file__).parents[2],
     )
     held = await kernel.reaches(job_id, JobState.ACTIVE)
     os.kill(process.pid, signal.SIGKILL)

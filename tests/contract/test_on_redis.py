@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ from homeroom.jobs.upkeep import Pace, Upkeep
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.parametrize("kernel", ["sqlite+bullmq"], indirect=True),
+    pytest.mark.parametrize("engine_place", ["sqlite+bullmq", "postgresql+bullmq"], indirect=True),
 ]
 POLL = timedelta(milliseconds=50)
 QUICK = Pace(reconcile=timedelta())
@@ -434,14 +435,19 @@ def assert_prompt(waits: list[float]) -> None:
 
 
 async def test_a_job_is_picked_up_at_once_by_another_process(
-    kernel: Any, database_file: Path, redis_server: RedisServer
+    kernel: Any, redis_server: RedisServer
 ) -> None:
     kernel.handle()
     dispatcher = Dispatcher(kernel.db, kernel.registry, kernel.engine)
     dispatching = asyncio.create_task(dispatcher.run())
     script = str(Path(__file__).with_name("prompt_worker.py"))
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, script, str(database_file), redis_server.url, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        script,
+        str(kernel.place),
+        redis_server.url,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     loop, waits = asyncio.get_running_loop(), []
     assert worker.stdout is not None

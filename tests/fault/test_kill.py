@@ -8,24 +8,17 @@ what they were asked without us having heard of it.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fault.aftermath import check_ledger, check_log, check_replay
 
-from homeroom.catalogue import api as catalogue
-from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.demo import found
 from homeroom.demo.check import compare
-from homeroom.demo.player import acknowledged_seconds
 from homeroom.demo.school import Options, School, school
-from homeroom.progress import store
-from homeroom.progress.rebuild import project
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
@@ -91,61 +84,6 @@ async def test_twenty_kills_under_load_lose_nothing_and_double_nothing(tmp_path:
     assert made.answers.lost > 0, "some requests got no answer"
     interrupted = sum(read.partners[name]["unanswered"] for name in ("credly", "analytics", "hr"))
     assert interrupted > 0, "some kills fell between a partner's work and our commit"
-    check_ledger(made)
+    await check_ledger(made, made.database)
     check_log(made)
-    await check_replay(made)
-
-
-def check_ledger(made: School) -> None:
-    """Every acknowledged event is stored once, and nothing is that was not sent."""
-    connection = sqlite3.connect(made.database)
-    try:
-        stored = dict(connection.execute("SELECT id, time_spent FROM progress_event"))
-        [[rows]] = connection.execute("SELECT count(*) FROM progress_event")
-        [[active]] = connection.execute("SELECT count(*) FROM job WHERE state = 'active'")
-        doubled = connection.execute(
-            "SELECT user_id, course_id, attempt FROM completion GROUP BY 1, 2, 3"
-            " HAVING count(*) > 1"
-        ).fetchall()
-    finally:
-        connection.close()
-    acknowledged = made.answers.with_status("accepted", "duplicate", "quarantined")
-    assert len(stored) == rows
-    assert acknowledged <= stored.keys()
-    assert stored.keys() <= made.expected.ids("counted", "held")
-    assert sum(stored.values()) == acknowledged_seconds(made.answers, made.expected.time_spent)
-    assert active == 0
-    assert doubled == []
-
-
-def check_log(made: School) -> None:
-    """The server never met anything that it did not expect."""
-    text = made.server.log.read_text(encoding="utf-8")
-    assert "Traceback" not in text
-    levels = {json.loads(line)["level"] for line in text.splitlines() if line.startswith("{")}
-    assert levels <= {"info", "warning"}
-
-
-async def check_replay(made: School) -> None:
-    """The ledger's replay gives what ingest kept, for every learner and course."""
-    db = SqliteDatabase(made.database, Clock())
-    await db.open()
-    try:
-        async with db.read() as tx:
-            pairs = sorted(made.expected.courses)
-            windows = await catalogue.enrolments(tx, pairs)
-            compared = 0
-            for pair in pairs:
-                last_seq = await store.last_seq(tx, pair)
-                projections, courses = await project(tx, windows[pair], last_seq)
-                kept, _ = await store.courses(tx, [pair])
-                for enrolment in windows[pair]:
-                    key = (*pair, enrolment.attempt)
-                    replayed = projections[enrolment.attempt]
-                    if key in kept:
-                        compared += 1
-                        assert kept[key] == replayed.course_state(courses[enrolment.version])
-    finally:
-        await db.close()
-    began = sum(each.status != "registered" for each in made.expected.courses.values())
-    assert compared == began
+    await check_replay(made, made.database)

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.servers.database import database_at
+from tests.servers.postgres import Postgres
 
 from homeroom.clock import SECOND, Clock
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import Conflict
 from homeroom.jobs import operate, store
 from homeroom.jobs.args import JobArgs
@@ -76,12 +77,9 @@ class JobRows(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        file = Path(self.folder.name) / "jobs.db"
-        shutil.copy(self.template, file)
         self.clock = _Frozen()
         self.loop = asyncio.Runner()
-        self.db = SqliteDatabase(file, self.clock)
+        self.db = database_at(self._fresh(), self.clock)
         self.loop.run(self.db.open())
         self.registry = Registry()
         self.told: list[tuple[str, str]] = []
@@ -91,6 +89,14 @@ class JobRows(RuleBasedStateMachine):
         self.held: list[tuple[str, str]] = []
         """Every (id, token) that any worker believes to hold, dead claims too."""
         self.claims = 0
+
+    def _fresh(self) -> Path | str:
+        """Return an empty database of this story's own."""
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(shutil.copy(self.template, Path(self.folder.name) / "jobs.db"))
+
+    def _throw_away(self) -> None:
+        self.folder.cleanup()
 
     async def _never(self, ctx: Any, args: Any) -> Any:
         raise AssertionError("no worker runs here")
@@ -231,7 +237,21 @@ class JobRows(RuleBasedStateMachine):
         finally:
             self.loop.run(self.db.close())
             self.loop.close()
-            self.folder.cleanup()
+            self._throw_away()
+
+
+class JobRowsOnPostgres(JobRows):
+    """The same on PostgreSQL."""
+
+    server: ClassVar[Postgres]
+    migrated: ClassVar[str]
+
+    def _fresh(self) -> str:
+        self.name = self.server.make_database(self.migrated)
+        return self.server.url(self.name)
+
+    def _throw_away(self) -> None:
+        self.server.drop_database(self.name)
 
 
 class _Frozen(Clock):
@@ -248,17 +268,33 @@ class _Frozen(Clock):
         self._at += round(by.total_seconds() * SECOND)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _template(migrated_file: Path) -> None:
     JobRows.template = migrated_file
 
 
+@pytest.fixture
+def _server(postgres: Postgres, migrated_database: str) -> None:
+    JobRowsOnPostgres.server, JobRowsOnPostgres.migrated = postgres, migrated_database
+
+
+LONG = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+@pytest.mark.usefixtures("_template")
 class TestJobRows(JobRows.TestCase):
     """No job is lost, no two holders can both settle, attempts are bounded, the end is the end."""
 
-    settings = settings(
-        max_examples=60,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
+    settings = LONG
+
+
+@pytest.mark.usefixtures("_server")
+class TestJobRowsOnPostgres(JobRowsOnPostgres.TestCase):
+    """The same on PostgreSQL, in fewer stories: each statement is a round trip there."""
+
+    settings = settings(LONG, max_examples=15)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.servers.database import database_at
+from tests.servers.postgres import Postgres
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Catalogue
-from homeroom.clock import Clock
 from homeroom.completion.api import Completions
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.progress import store
 from homeroom.progress.batch import Batch
 from homeroom.progress.event import Event, EventType, Sender, SentEvent, SentQuiz, judge
@@ -108,8 +111,8 @@ class Rows:
     completions: list[tuple[Any, ...]]
 
 
-async def _prepare(path: Path) -> None:
-    db = SqliteDatabase(path, Clock())
+async def _prepare(place: Path | str) -> None:
+    db = database_at(place)
     await db.open()
     async with db.write() as tx:
         for id, more in COURSES.items():
@@ -118,17 +121,46 @@ async def _prepare(path: Path) -> None:
     await db.close()
 
 
-@pytest.fixture(scope="module")
-def published(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("order") / "homeroom.db"
-    shutil.copy(migrated_file, path)
+Copies = Callable[[], AbstractContextManager[Path | str]]
+"""Gives a database of its own in which the courses are published, for as long as it is needed."""
+
+
+@pytest.fixture(scope="module", params=["migrated_file", "postgres"])
+def published(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Copies]:
+    source: Path | Postgres = request.getfixturevalue(request.param)
+    if isinstance(source, Path):
+        yield _copies_of_file(source, tmp_path_factory.mktemp("order") / "homeroom.db")
+        return
+    name = source.make_database(request.getfixturevalue("migrated_database"))
+    asyncio.run(_prepare(source.url(name)))
+    yield partial(_database_copy, source, name)
+    source.drop_database(name)
+
+
+def _copies_of_file(migrated: Path, path: Path) -> Copies:
+    shutil.copy(migrated, path)
     asyncio.run(_prepare(path))
-    return path
+    return partial(_file_copy, path)
 
 
-async def _ingest(path: Path, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
-    """Put batches through on a file of its own; return the rows and how many events counted."""
-    db = SqliteDatabase(path, Clock())
+@contextmanager
+def _file_copy(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copy(path, Path(folder) / "homeroom.db"))
+
+
+@contextmanager
+def _database_copy(server: Postgres, template: str) -> Iterator[str]:
+    name = server.make_database(template)
+    yield server.url(name)
+    server.drop_database(name)
+
+
+async def _ingest(place: Path | str, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
+    """Put batches through on a database of its own; return the rows and how many events counted."""
+    db = database_at(place)
     await db.open()
     completions, accepted = Completions([]), 0
     try:
@@ -155,7 +187,7 @@ async def _ingest(path: Path, batches: Sequence[Sequence[Event]]) -> tuple[Rows,
     return rows, accepted
 
 
-async def _check_replay(db: SqliteDatabase) -> None:
+async def _check_replay(db: Database) -> None:
     """Hold every stored row against what the ledger says (rule B14)."""
     async with db.read() as tx:
         for pair in PAIRS:
@@ -183,10 +215,9 @@ async def _check_replay(db: SqliteDatabase) -> None:
                 assert (points == 10_000) == satisfied
 
 
-def _in_file(published: Path, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(shutil.copy(published, Path(folder) / "homeroom.db"))
-        return asyncio.run(_ingest(path, batches))
+def _in_copy(published: Copies, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
+    with published() as place:
+        return asyncio.run(_ingest(place, batches))
 
 
 def _chapters(rows: Rows) -> dict[store.CourseKey, dict[str, ChapterState]]:
@@ -212,13 +243,13 @@ FEW = settings(
 @FEW
 @given(events=_lists(KINDS, 30), data=st.data())
 def test_any_order_repetition_and_splitting_gives_the_same_progress(
-    published: Path, events: list[Event], data: st.DataObject
+    published: Copies, events: list[Event], data: st.DataObject
 ) -> None:
     repeated = data.draw(st.lists(st.sampled_from(events), max_size=8))
     shuffled = data.draw(st.permutations([*events, *repeated]))
     cuts = data.draw(st.lists(st.integers(0, 40), max_size=6))
-    plain, counted = _in_file(published, [events])
-    mixed, counted_too = _in_file(published, _split(shuffled, cuts))
+    plain, counted = _in_copy(published, [events])
+    mixed, counted_too = _in_copy(published, _split(shuffled, cuts))
     assert mixed == plain
     assert counted == counted_too == len(events)
 
@@ -226,12 +257,12 @@ def test_any_order_repetition_and_splitting_gives_the_same_progress(
 @FEW
 @given(events=_lists([*KINDS, EventType.PROGRESS_RESET], 16), data=st.data())
 def test_resets_in_any_order_give_the_attempts_that_the_ledger_says(
-    published: Path, events: list[Event], data: st.DataObject
+    published: Copies, events: list[Event], data: st.DataObject
 ) -> None:
     cuts = data.draw(st.lists(st.integers(0, 40), max_size=4))
     shuffled = data.draw(st.permutations(events))
-    plain, _ = _in_file(published, [[event] for event in events])
-    mixed, _ = _in_file(published, _split(shuffled, cuts))
+    plain, _ = _in_copy(published, [[event] for event in events])
+    mixed, _ = _in_copy(published, _split(shuffled, cuts))
     assert _chapters(mixed) == _chapters(plain)
     assert mixed.quizzes == plain.quizzes
     resets = sum(event.type is EventType.PROGRESS_RESET for event in events)
@@ -246,7 +277,7 @@ def test_resets_in_any_order_give_the_attempts_that_the_ledger_says(
     data=st.data(),
 )
 def test_the_date_of_completion_is_the_same_in_any_order(
-    published: Path, times: list[int], noise: list[tuple[int, str]], data: st.DataObject
+    published: Copies, times: list[int], noise: list[tuple[int, str]], data: st.DataObject
 ) -> None:
     """Hold rule B9 where each item has one event that satisfies it."""
     kinds = [
@@ -275,10 +306,10 @@ def test_the_date_of_completion_is_the_same_in_any_order(
     assert _completed_at(published, _split(shuffled, cuts)) == [(latest,)]
 
 
-def _completed_at(published: Path, batches: Sequence[Sequence[Event]]) -> list[tuple[Any, ...]]:
-    async def run(path: Path) -> list[tuple[Any, ...]]:
-        await _ingest(path, batches)
-        db = SqliteDatabase(path, Clock())
+def _completed_at(published: Copies, batches: Sequence[Sequence[Event]]) -> list[tuple[Any, ...]]:
+    async def run(place: Path | str) -> list[tuple[Any, ...]]:
+        await _ingest(place, batches)
+        db = database_at(place)
         await db.open()
         try:
             async with db.read() as tx:
@@ -286,5 +317,5 @@ def _completed_at(published: Path, batches: Sequence[Sequence[Event]]) -> list[t
         finally:
             await db.close()
 
-    with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(run(Path(shutil.copy(published, Path(folder) / "homeroom.db"))))
+    with published() as place:
+        return asyncio.run(run(place))

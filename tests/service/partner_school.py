@@ -23,7 +23,7 @@ from homeroom.credentials.api import (
     HttpDirectory,
 )
 from homeroom.credentials.store import Credential
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.dispatch import store as dispatch_store
 from homeroom.dispatch.api import Destination, Dispatch, Dispatches
 from homeroom.jobs.engines.sql import SqlEngine
@@ -97,7 +97,7 @@ async def running_sandbox(config: SandboxConfig | None = None) -> AsyncIterator[
 class School:
     """Homeroom's side: everything that wiring would build for the three steps."""
 
-    db: SqliteDatabase
+    db: Database
     sandbox: Sandbox
     client: httpx.AsyncClient
     credentials: Credentials
@@ -192,7 +192,7 @@ class School:
 
 @asynccontextmanager
 async def school(
-    db: SqliteDatabase,
+    db: Database,
     sandbox: Sandbox,
     *,
     directory: Directory | None = None,

@@ -15,8 +15,8 @@ from tests.unit.web.serving import serving
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.catalogue.api import Catalogue
 from homeroom.completion.api import Completions, Step, StepArgs
+from homeroom.db.database import Database
 from homeroom.db.group_commit import Limits
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.http.app import INGEST_PATH, create_app
 from homeroom.http.ingest import ingest_app
 from homeroom.http.ingest_openapi import INGEST_PATHS, INGEST_SCHEMAS
@@ -80,7 +80,7 @@ def attempt_at_quiz(id: str, score: float, of: float = 10, **more: Any) -> dict[
 
 @dataclass
 class School:
-    db: SqliteDatabase
+    db: Database
     catalogue: Catalogue
     completions: Completions
     ingest: Ingest
@@ -144,7 +144,7 @@ class School:
 
 @asynccontextmanager
 async def school(
-    db: SqliteDatabase, *, limits: Limits | None = None, on_stuck: Any = None
+    db: Database, *, limits: Limits | None = None, on_stuck: Any = None
 ) -> AsyncIterator[School]:
     completions = Completions([Step("celebrate", lambda id: Celebrate(completion_id=id))])
     catalogue = Catalogue()

@@ -11,13 +11,13 @@ from tests.service.operations_house import ADMIN, JWT_SECRET, House, house
 
 from homeroom.access.api import first_sign_in, make_sign_in
 from homeroom.access.routes import sign_in_link
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 
 @pytest.fixture
-async def home(db: SqliteDatabase) -> AsyncIterator[House]:
+async def home(db: Database) -> AsyncIterator[House]:
     async with house(db) as found:
         yield found
 

@@ -24,6 +24,7 @@ from homeroom.completion.api import (
     Step,
     StepArgs,
 )
+from homeroom.db.database import Database
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import Conflict
 from homeroom.jobs import api as jobs
@@ -79,7 +80,7 @@ def completions(switches: Switches) -> Completions:
 
 
 @pytest.fixture
-async def course(db: SqliteDatabase) -> Course:
+async def course(db: Database) -> Course:
     body = {"title": "=Safety", "units": [{"id": "u", "title": "U", "chapters": [
         {"id": "a", "title": "A"}]}]}  # fmt: skip
     async with db.write() as tx:
@@ -87,7 +88,7 @@ async def course(db: SqliteDatabase) -> Course:
 
 
 @pytest.fixture
-async def http(db: SqliteDatabase, completions: Completions) -> AsyncIterator[httpx.AsyncClient]:
+async def http(db: Database, completions: Completions) -> AsyncIterator[httpx.AsyncClient]:
     async with client(routes.router(db, AUTH, completions)) as opened:
         yield opened
 
@@ -97,9 +98,7 @@ def crossing(course: Course, user: str = "ada", attempt: int = 1, at: int = 1_00
     return Crossing(user, course, attempt, at, 0, 60, chapters)
 
 
-async def record(
-    db: SqliteDatabase, completions: Completions, *crossings: Crossing
-) -> list[Completion]:
+async def record(db: Database, completions: Completions, *crossings: Crossing) -> list[Completion]:
     async with db.write() as tx:
         new = [
             Enrolment(each.user_id, each.course.id, each.attempt, 1, "in_progress", 1, 0)
@@ -109,13 +108,13 @@ async def record(
         return await completions.record(tx, crossings)
 
 
-async def rows(db: SqliteDatabase, sql: str) -> list[tuple[Any, ...]]:
+async def rows(db: Database, sql: str) -> list[tuple[Any, ...]]:
     async with db.read() as tx:
         return await tx.fetch(sql)
 
 
 async def test_a_course_is_completed_once_however_often_it_is_found(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     made: list[Completion] = []
 
@@ -136,7 +135,7 @@ async def test_a_course_is_completed_once_however_often_it_is_found(
 
 
 async def test_the_same_crossing_twice_in_one_batch_is_one_completion(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     made = await record(
         db, completions, crossing(course, at=5), crossing(course, at=9), crossing(course, "bob")
@@ -146,7 +145,7 @@ async def test_the_same_crossing_twice_in_one_batch_is_one_completion(
 
 
 async def test_the_jobs_of_a_completion_are_independent_and_have_their_priorities(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     (made,) = await record(db, completions, crossing(course))
     assert await rows(db, "SELECT id, priority, state, deps_pending FROM job ORDER BY seq") == [
@@ -157,7 +156,7 @@ async def test_the_jobs_of_a_completion_are_independent_and_have_their_prioritie
 
 
 async def test_nothing_of_a_completion_stays_when_its_transaction_fails(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     async def fail() -> None:
         async with db.write() as tx:
@@ -171,7 +170,7 @@ async def test_nothing_of_a_completion_stays_when_its_transaction_fails(
 
 
 async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
-    db: SqliteDatabase,
+    db: Database,
     completions: Completions,
     course: Course,
     switches: Switches,
@@ -200,7 +199,7 @@ async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
 
 
 async def test_a_later_attempt_supersedes_the_earlier_completion(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     (first,) = await record(db, completions, crossing(course))
     (second,) = await record(db, completions, crossing(course, attempt=2, at=2_000_000))
@@ -214,7 +213,7 @@ async def test_a_later_attempt_supersedes_the_earlier_completion(
 
 
 async def test_a_note_changes_no_date_and_runs_nothing_again(
-    db: SqliteDatabase, completions: Completions, course: Course, http: httpx.AsyncClient
+    db: Database, completions: Completions, course: Course, http: httpx.AsyncClient
 ) -> None:
     (made,) = await record(db, completions, crossing(course))
     async with db.write() as tx:
@@ -226,7 +225,7 @@ async def test_a_note_changes_no_date_and_runs_nothing_again(
 
 
 async def test_steps_follow_their_jobs_each_for_itself(
-    db: SqliteDatabase,
+    db: Database,
     completions: Completions,
     course: Course,
     switches: Switches,
@@ -306,7 +305,7 @@ async def test_steps_follow_their_jobs_each_for_itself(
 
 
 async def test_a_failed_step_whose_job_was_pruned_gets_a_new_one(
-    db: SqliteDatabase, completions: Completions, course: Course
+    db: Database, completions: Completions, course: Course
 ) -> None:
     (made,) = await record(db, completions, crossing(course))
     async with db.write() as tx:
@@ -321,7 +320,7 @@ async def test_a_failed_step_whose_job_was_pruned_gets_a_new_one(
 
 
 async def test_completions_are_listed_newest_first_and_filtered(
-    db: SqliteDatabase, completions: Completions, course: Course, http: httpx.AsyncClient
+    db: Database, completions: Completions, course: Course, http: httpx.AsyncClient
 ) -> None:
     ids = []
     for number in range(5):
@@ -353,7 +352,7 @@ async def test_completions_are_listed_newest_first_and_filtered(
 
 
 async def test_a_learner_sees_only_their_own_completions(
-    db: SqliteDatabase, completions: Completions, course: Course, http: httpx.AsyncClient
+    db: Database, completions: Completions, course: Course, http: httpx.AsyncClient
 ) -> None:
     (ada, _) = await record(db, completions, crossing(course), crossing(course, "bob"))
     own = (await http.get("/api/v1/completions", headers=as_("learner:ada"))).json()
@@ -375,7 +374,7 @@ async def test_a_learner_sees_only_their_own_completions(
 
 
 async def test_the_report_streams_every_completion_of_a_period_page_by_page(
-    db: SqliteDatabase,
+    db: Database,
     completions: Completions,
     course: Course,
     http: httpx.AsyncClient,
@@ -407,8 +406,8 @@ async def test_the_report_streams_every_completion_of_a_period_page_by_page(
     assert (await http.get(url)).status_code == 401
 
 
-async def test_the_lists_are_read_from_an_index(db: SqliteDatabase) -> None:
-    async with db.read() as tx:
+async def test_the_lists_are_read_from_an_index(sqlite: SqliteDatabase) -> None:
+    async with sqlite.read() as tx:
         for sql in (
             "SELECT * FROM completion ORDER BY recorded_at DESC, id DESC LIMIT 10",
             "SELECT * FROM completion WHERE course_id = 'x'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from homeroom.catalogue import api, routes, store
 from homeroom.catalogue.api import Catalogue, Course, EditPreview, Enrolment
 from homeroom.completion import store as completion_store
 from homeroom.db import migrate
+from homeroom.db.database import Database
 from homeroom.db.sqlite import SqliteDatabase, SqliteTx
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
@@ -54,13 +56,13 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture
-async def http(db: SqliteDatabase, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncClient]:
+async def http(db: Database, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncClient]:
     async with client(routes.router(db, AUTH, catalogue, count_new_chapters)) as opened:
         yield opened
 
 
 async def test_publishing_makes_versions_and_the_same_body_makes_none(
-    http: httpx.AsyncClient, db: SqliteDatabase
+    http: httpx.AsyncClient, db: Database
 ) -> None:
     url = "/api/v1/courses/data"
     first = await http.put(url, json=course("a", "b"), headers=AUTHOR)
@@ -91,7 +93,7 @@ async def test_what_was_read_can_be_put_back_unchanged(http: httpx.AsyncClient) 
 
 
 async def test_a_dry_run_tells_what_would_change_and_changes_nothing(
-    http: httpx.AsyncClient, db: SqliteDatabase
+    http: httpx.AsyncClient, db: Database
 ) -> None:
     url = "/api/v1/courses/data"
     fresh = await http.put(url, json=course("a"), headers=AUTHOR, params={"dryRun": "true"})
@@ -116,7 +118,7 @@ async def test_a_dry_run_tells_what_would_change_and_changes_nothing(
 
 
 async def test_a_hook_that_fails_leaves_the_course_unpublished(
-    http: httpx.AsyncClient, db: SqliteDatabase, catalogue: Catalogue
+    http: httpx.AsyncClient, db: Database, catalogue: Catalogue
 ) -> None:
     seen: list[tuple[int, int | None]] = []
 
@@ -282,8 +284,9 @@ async def test_only_a_service_may_approve_and_who_listens_hears_of_it_once(
 
 
 async def test_thousands_of_pairs_are_one_search_of_the_primary_key(
-    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    sqlite: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    db = sqlite
     pairs = [(f"u{number} \"'ü", f"c{number % 3}") for number in range(3_000)]
     new = [Enrolment(*pair, attempt, 1, "registered", 1, 0) for pair in pairs for attempt in (2, 1)]
     async with db.write() as tx:
@@ -309,7 +312,7 @@ async def test_thousands_of_pairs_are_one_search_of_the_primary_key(
     assert not any("TEMP B-TREE" in line or line.startswith("SCAN e") for line in plan), plan
 
 
-async def test_a_completion_date_that_is_set_never_moves(db: SqliteDatabase) -> None:
+async def test_a_completion_date_that_is_set_never_moves(db: Database) -> None:
     async with db.write() as tx:
         await api.add_enrolments(tx, [Enrolment("ada", "x", 1, 1, "registered", 5, 0)])
         assert await api.mark_completed(tx, [("ada", "x", 1, 100)]) == 1
@@ -333,7 +336,7 @@ async def test_two_who_publish_at_once_make_two_versions(http: httpx.AsyncClient
 
 
 async def test_many_versions_of_many_courses_are_read_at_once(
-    http: httpx.AsyncClient, db: SqliteDatabase
+    http: httpx.AsyncClient, db: Database
 ) -> None:
     for id in ("x", "y"):
         for chapter in "abc":
@@ -367,7 +370,7 @@ async def test_a_cursor_of_another_kind_is_refused(http: httpx.AsyncClient) -> N
 
 
 async def test_dependents_are_the_courses_that_ever_asked_for_one(
-    http: httpx.AsyncClient, db: SqliteDatabase
+    http: httpx.AsyncClient, db: Database
 ) -> None:
     asks = {"type": "prerequisite", "courseId": "basics"}
     await http.put("/api/v1/courses/x", json=course("a", criteria=asks), headers=AUTHOR)
@@ -376,7 +379,7 @@ async def test_dependents_are_the_courses_that_ever_asked_for_one(
         assert await api.dependents(tx, ["basics", "x"]) == {"basics": frozenset({"x"})}
 
 
-async def test_the_tables_are_as_the_code_declares_them(database_file: Path) -> None:
+async def test_the_tables_are_as_the_code_declares_them(database: Path | str) -> None:
     stores = (store, people_store, completion_store)
     ours = {
         table.name
@@ -385,7 +388,7 @@ async def test_the_tables_are_as_the_code_declares_them(database_file: Path) -> 
         if isinstance(table, sqlalchemy.Table)
     }
     assert len(ours) == 8
-    differences = migrate.state(database_file).differences
+    differences = (await asyncio.to_thread(migrate.state, database)).differences
     named = re.compile(r"Table\('(\w+)'|table=<(\w+)>")
     assert not [each for each in differences if any(set(hit) & ours for hit in named.findall(each))]
 

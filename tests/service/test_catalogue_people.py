@@ -8,7 +8,7 @@ import httpx
 import pytest
 from tests.service.rooms_client import AUTH, as_, client
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.people import api, routes
 
 pytestmark = pytest.mark.anyio
@@ -18,13 +18,13 @@ SERVICE = as_("service")
 
 
 @pytest.fixture
-async def http(db: SqliteDatabase) -> AsyncIterator[httpx.AsyncClient]:
+async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
     async with client(routes.router(db, AUTH)) as opened:
         yield opened
 
 
 async def test_a_person_is_stored_whole_and_replaced_whole(
-    http: httpx.AsyncClient, db: SqliteDatabase
+    http: httpx.AsyncClient, db: Database
 ) -> None:
     whole = ADA | {
         "locale": "en-GB",

@@ -144,7 +144,7 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
 ) -> None:
     sandbox = shell.start("sandbox", "--port", "0", "--directory-token", "let me in")
     assert sandbox.stdout is not None
-    lines = [sandbox.stdout.readline() for _ in range(9)]
+    lines = [sandbox.stdout.readline() for _ in range(11)]
     script = "".join(lines) + "env\n"
     found = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
@@ -158,7 +158,8 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     reached = json.loads(shell.ok("check", "--connect", "--json"))["items"]
     answering = {item["subject"] for item in reached if item["what"].endswith("answers.")}
     assert answering == {
-        f"HOMEROOM_{name}_URL" for name in ("DIRECTORY", "ASSESSMENT", "CREDLY", "ANALYTICS", "HR")
+        f"HOMEROOM_{name}_URL"
+        for name in ("DIRECTORY", "ASSESSMENT", "CREDLY", "ANALYTICS", "HR", "SMTP")
     }
 
     shell.environment |= {"HOMEROOM_DIRECTORY_TOKEN": "wrong", "HOMEROOM_CREDLY_TOKEN": "swordfish"}
@@ -173,7 +174,7 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     away = shell("check", "--connect", "--json")
     assert away.returncode == 3
     faults = [item for item in json.loads(away.stdout)["items"] if item["status"] == "error"]
-    assert len(faults) == 5
+    assert len(faults) == 6
     assert all("cannot be reached" in item["what"] for item in faults)
 
 

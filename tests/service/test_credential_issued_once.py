@@ -16,7 +16,7 @@ from tests.service.partner_school import (
 
 from homeroom.credentials.api import CredlyIssuer
 from homeroom.credentials.credly import Badge, Order
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 DAY = 86_400_000_000
@@ -29,7 +29,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def here(db: SqliteDatabase, sandbox: Sandbox) -> AsyncIterator[School]:
+async def here(db: Database, sandbox: Sandbox) -> AsyncIterator[School]:
     async with school(db, sandbox, only=["credential"]) as built:
         yield built
 
@@ -117,7 +117,7 @@ class DiesAfterOrdering(CredlyIssuer):
 
 
 async def test_a_death_between_the_answer_and_the_commit_issues_no_second_badge(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     await sandbox.control(
         "templates", {"templates": [{"id": "data-basics", "allowDuplicates": True}]}
@@ -130,7 +130,7 @@ async def test_a_death_between_the_answer_and_the_commit_issues_no_second_badge(
 
 
 async def test_a_public_id_is_stored_before_the_order_and_kept_over_attempts(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     seen: list[str] = []
 

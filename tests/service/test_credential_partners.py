@@ -9,7 +9,7 @@ import pytest
 from tests.service.partner_school import CourseScores, Sandbox, School, running_sandbox, school
 
 from homeroom.credentials.api import BuiltInDirectory
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.people import api as people
 from homeroom.people.api import Person
 
@@ -23,7 +23,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def here(db: SqliteDatabase, sandbox: Sandbox) -> AsyncIterator[School]:
+async def here(db: Database, sandbox: Sandbox) -> AsyncIterator[School]:
     async with school(db, sandbox) as built:
         yield built
 
@@ -52,7 +52,7 @@ async def test_no_score_is_null_and_not_zero(here: School, answer: dict[str, Any
 
 
 async def test_the_courses_own_score_counts_without_an_assessment_service(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     async with school(db, sandbox, assessment=CourseScores()) as here:
         await here.complete(await here.publish(), score=8_750)
@@ -95,7 +95,7 @@ async def test_a_learner_whom_the_directory_does_not_know_fails_the_step(here: S
 
 
 async def test_the_built_in_directory_serves_without_a_partner(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     async with school(db, sandbox, directory=BuiltInDirectory(db)) as here:
         id = await here.complete(await here.publish())
@@ -150,7 +150,7 @@ async def test_the_steps_do_not_wait_for_the_credential(here: School) -> None:
     ],
 )
 async def test_a_credential_that_cannot_be_issued_is_skipped_with_its_reason(
-    db: SqliteDatabase,
+    db: Database,
     sandbox: Sandbox,
     options: dict[str, Any],
     course: dict[str, Any],

@@ -11,14 +11,14 @@ from tests.service.partner_school import School, running_sandbox, school
 from tests.service.rooms_client import AUTH, as_, client
 
 from homeroom.credentials import routes
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 OPERATOR, ADA, BEN = as_("operator"), as_("learner:ada"), as_("learner:ben")
 
 
 @pytest.fixture
-async def here(db: SqliteDatabase) -> AsyncIterator[School]:
+async def here(db: Database) -> AsyncIterator[School]:
     async with running_sandbox() as running, school(db, running, only=["credential"]) as built:
         yield built
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.service.partner_school import Sandbox, School, running_sandbox, school
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.sandbox.server import SandboxConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -23,7 +23,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def here(db: SqliteDatabase, sandbox: Sandbox) -> AsyncIterator[School]:
+async def here(db: Database, sandbox: Sandbox) -> AsyncIterator[School]:
     async with school(db, sandbox, only=BOTH) as built:
         yield built
 
@@ -210,7 +210,7 @@ async def test_a_replay_since_a_time_is_of_one_destination_and_counted(here: Sch
 
 
 async def test_a_wrong_secret_is_a_failed_step_and_no_success(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     other = SandboxConfig(webhook_secret="whsec_b3RoZXIgc2VjcmV0IHRoYW4gdGhlIHNhbmRib3ggaGFz")
     wrong = Sandbox(sandbox.url, other, sandbox.client)
@@ -224,7 +224,7 @@ async def test_a_wrong_secret_is_a_failed_step_and_no_success(
 
 
 async def test_a_destination_without_a_url_is_skipped_with_its_reason(
-    db: SqliteDatabase, sandbox: Sandbox
+    db: Database, sandbox: Sandbox
 ) -> None:
     async with school(db, sandbox, with_dispatch=False) as here:
         id = await here.complete(await here.publish())
@@ -237,9 +237,7 @@ async def test_a_destination_without_a_url_is_skipped_with_its_reason(
         assert await sandbox.received("analytics") == []
 
 
-async def test_a_replay_of_what_was_skipped_does_its_step(
-    db: SqliteDatabase, sandbox: Sandbox
-) -> None:
+async def test_a_replay_of_what_was_skipped_does_its_step(db: Database, sandbox: Sandbox) -> None:
     await sandbox.fault("analytics", "status", status=503, times=1)
     async with school(db, sandbox, only=["analytics"]) as here:
         id = await here.complete(await here.publish())

@@ -9,7 +9,7 @@ import pytest
 from tests.service.partner_school import School, running_sandbox, school
 from tests.service.rooms_client import AUTH, as_, client
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.dispatch import routes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -18,7 +18,7 @@ LIST = "/api/v1/dispatches"
 
 
 @pytest.fixture
-async def here(db: SqliteDatabase) -> AsyncIterator[School]:
+async def here(db: Database) -> AsyncIterator[School]:
     async with running_sandbox() as running, school(db, running, only=["analytics", "hr"]) as built:
         yield built
 

@@ -18,10 +18,12 @@ from homeroom.wiring.serving import _caretaker
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 
-async def test_a_checkpoint_that_fails_does_not_stop_the_server(db: SqliteDatabase) -> None:
+async def test_a_checkpoint_that_fails_does_not_stop_the_server(
+    sqlite: SqliteDatabase,
+) -> None:
     settings = SimpleNamespace(health_check_interval=timedelta(milliseconds=1))
-    part = _caretaker(cast(House, SimpleNamespace(settings=settings, db=db)))
-    await db.close()
+    part = _caretaker(cast(House, SimpleNamespace(settings=settings, db=sqlite)))
+    await sqlite.close()
     with capture_logs() as lines:
         running = asyncio.ensure_future(part.run())
         async with asyncio.timeout(10):

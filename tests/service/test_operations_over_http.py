@@ -12,13 +12,13 @@ import jwt
 import pytest
 from tests.service.operations_house import ADMIN, JWT_SECRET, House, house
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 
 @pytest.fixture
-async def home(db: SqliteDatabase) -> AsyncIterator[House]:
+async def home(db: Database) -> AsyncIterator[House]:
     async with house(db) as found:
         yield found
 
@@ -140,7 +140,7 @@ async def test_hints_reach_staff_and_the_learner_they_are_about(home: House) -> 
     assert (await client.get("/api/v1/events")).status_code == 401
 
 
-async def test_a_stop_does_not_wait_for_open_streams(db: SqliteDatabase) -> None:
+async def test_a_stop_does_not_wait_for_open_streams(db: Database) -> None:
     async with house(db) as home:
         stream = home.client.stream("GET", "/api/v1/events", headers=ADMIN)
         await stream.__aenter__()

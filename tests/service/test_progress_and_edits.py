@@ -20,14 +20,14 @@ from tests.service.progress_school import (
 )
 
 from homeroom.clock import DAY, to_rfc3339
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 
 pytestmark = pytest.mark.anyio
 QUARANTINE = "/api/v1/progress/quarantine"
 
 
 @pytest.fixture
-async def house(db: SqliteDatabase) -> AsyncIterator[School]:
+async def house(db: Database) -> AsyncIterator[School]:
     async with school(db) as opened:
         yield opened
 

@@ -10,7 +10,7 @@ import pytest
 from tests.service.progress_school import SERVICE, School, chapter, event, quiz, school
 from tests.service.rooms_client import as_
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.http.app import INGEST_PATH
 from homeroom.web.limits import MAX_BODY_BYTES
 
@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-async def house(db: SqliteDatabase) -> AsyncIterator[School]:
+async def house(db: Database) -> AsyncIterator[School]:
     async with school(db) as opened:
         await opened.publish("fire", chapter("a"), quiz("q"))
         await opened.send(event("before", progress=10, timeSpent=10))

@@ -8,14 +8,14 @@ import pytest
 from tests.service.progress_school import event
 
 from homeroom.completion.api import Completions
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.progress.event import Event, Sender, read_body
 from homeroom.progress.ingest import CommitStats, Ingest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 
-async def test_what_was_rolled_back_is_not_counted(db: SqliteDatabase) -> None:
+async def test_what_was_rolled_back_is_not_counted(db: Database) -> None:
     seen: list[CommitStats] = []
     ingest = Ingest(db, Completions([]), observe=seen.append)
     body = json.dumps([event("1"), event("2")]).encode()

@@ -19,7 +19,7 @@ from tests.service.progress_school import (
 )
 from tests.service.rooms_client import as_
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.http.app import INGEST_PATH
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ URL = "/api/v1/courses/fire/progress"
 
 
 @pytest.fixture
-async def house(db: SqliteDatabase) -> AsyncIterator[School]:
+async def house(db: Database) -> AsyncIterator[School]:
     async with school(db) as opened:
         await opened.publish("fire", chapter("a"), chapter("b"))
         yield opened

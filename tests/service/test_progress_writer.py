@@ -5,28 +5,51 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from anyio.lowlevel import checkpoint
 from tests.service.progress_school import School, chapter, event, school
 
+from homeroom.db.database import Database
 from homeroom.db.group_commit import Limits
+from homeroom.db.postgres import PostgresDatabase
 from homeroom.db.sqlite import SqliteDatabase
 
 pytestmark = pytest.mark.anyio
 QUICK = Limits(timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
 FEW = Limits(max_waiting=21)
-# Triggers may hold no WITH of their own, so the endless one is a view.
-ENDLESS = (
-    "CREATE VIEW endless AS WITH RECURSIVE c(n) AS"
-    " (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 100000000000) SELECT n FROM c",
-    "CREATE TRIGGER hang AFTER INSERT ON progress_event WHEN new.id = 'slow'"
-    " BEGIN SELECT count(*) FROM endless; END",
-)
-POISON = (
-    "CREATE TRIGGER poison BEFORE INSERT ON progress_event WHEN new.id = 'poison'"
-    " BEGIN SELECT RAISE(ABORT, 'poison'); END",
-)
+# Triggers of SQLite may hold no WITH of their own, so the endless one is a view.
+ENDLESS = {
+    "sqlite": (
+        "CREATE VIEW endless AS WITH RECURSIVE c(n) AS"
+        " (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 100000000000) SELECT n FROM c",
+        "CREATE TRIGGER hang AFTER INSERT ON progress_event WHEN new.id = 'slow'"
+        " BEGIN SELECT count(*) FROM endless; END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN PERFORM pg_sleep(1000); RETURN NULL; END $$",
+        "CREATE TRIGGER hang AFTER INSERT ON progress_event FOR EACH ROW"
+        " WHEN (new.id = 'slow') EXECUTE FUNCTION hang()",
+    ),
+}
+HANG_NO_MORE = {
+    "sqlite": "DROP TRIGGER hang",
+    "postgresql": "DROP TRIGGER hang ON progress_event",
+}
+POISON = {
+    "sqlite": (
+        "CREATE TRIGGER poison BEFORE INSERT ON progress_event WHEN new.id = 'poison'"
+        " BEGIN SELECT RAISE(ABORT, 'poison'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$",
+        "CREATE TRIGGER poison BEFORE INSERT ON progress_event FOR EACH ROW"
+        " WHEN (new.id = 'poison') EXECUTE FUNCTION poison()",
+    ),
+}
 BLOCKED = (
     "CREATE TRIGGER block AFTER INSERT ON progress_event WHEN new.id = 'stuck'"
     " BEGIN SELECT block(); END",
@@ -39,14 +62,14 @@ def stuck() -> list[str]:
 
 
 @pytest.fixture
-async def house(db: SqliteDatabase, stuck: list[str]) -> AsyncIterator[School]:
+async def house(db: Database, stuck: list[str]) -> AsyncIterator[School]:
     async with school(db, limits=QUICK, on_stuck=stuck.append) as opened:
         await opened.publish("fire", chapter("a"))
         yield opened
 
 
 @pytest.fixture
-async def small_house(db: SqliteDatabase) -> AsyncIterator[School]:
+async def small_house(db: Database) -> AsyncIterator[School]:
     async with school(db, limits=FEW) as opened:
         await opened.publish("fire", chapter("a"))
         yield opened
@@ -54,10 +77,22 @@ async def small_house(db: SqliteDatabase) -> AsyncIterator[School]:
 
 def wants_to_write(house: School) -> bool:
     """Say whether a commit waits for the writer, which the test holds."""
-    return any(house.db._lock._waiting.values())
+    if isinstance(house.db, SqliteDatabase):
+        return any(house.db._lock._waiting.values())
+    assert isinstance(house.db, PostgresDatabase)
+    return bool(house.db._busy)
 
 
-async def run(db: SqliteDatabase, *statements: str) -> None:
+@asynccontextmanager
+async def ledger_held(db: Database) -> AsyncIterator[None]:
+    """Let no event be stored meanwhile."""
+    async with db.write() as tx:
+        if tx.dialect == "postgresql":
+            await tx.execute("LOCK TABLE progress_event IN EXCLUSIVE MODE")
+        yield
+
+
+async def run(db: Database, *statements: str) -> None:
     async with db.write() as tx:
         for statement in statements:
             await tx.execute(statement)
@@ -73,7 +108,7 @@ async def test_a_flood_is_refused_with_a_time_to_come_back_and_counts_once(
     small_house: School,
 ) -> None:
     house = small_house
-    async with house.db.write():  # nothing can be committed meanwhile
+    async with ledger_held(house.db):
         first = asyncio.ensure_future(house.post(event("0", timeSpent=1)))
         await until(lambda: wants_to_write(house))
         waiting = [
@@ -94,8 +129,8 @@ async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
     small_house: School,
 ) -> None:
     house = small_house
-    await run(house.db, *POISON)
-    async with house.db.write():
+    await run(house.db, *POISON[house.db.dialect])
+    async with ledger_held(house.db):
         first = asyncio.ensure_future(house.post(event("0", timeSpent=1)))
         await until(lambda: wants_to_write(house))
         ids = ["left", "poison", "right"]
@@ -112,7 +147,7 @@ async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
 async def test_a_hanging_commit_is_interrupted_and_tried_again(
     house: School, stuck: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await run(house.db, *ENDLESS)
+    await run(house.db, *ENDLESS[house.db.dialect])
     interrupted = asyncio.Event()
     really = house.db.interrupt
 
@@ -124,7 +159,8 @@ async def test_a_hanging_commit_is_interrupted_and_tried_again(
     sent = asyncio.ensure_future(house.post(event("slow", timeSpent=5)))
     async with asyncio.timeout(10):
         await interrupted.wait()
-        await run(house.db, "DROP TRIGGER hang")  # gets the writer once the interrupt has worked
+        # This gets its turn once the interrupt has worked.
+        await run(house.db, HANG_NO_MORE[house.db.dialect])
         answer = await sent
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
     assert (await house.progress())["timeSpent"] == 5
@@ -134,7 +170,7 @@ async def test_a_hanging_commit_is_interrupted_and_tried_again(
 async def test_a_commit_that_hangs_each_time_is_refused_and_nothing_of_it_is_stored(
     house: School, stuck: list[str]
 ) -> None:
-    await run(house.db, *ENDLESS)
+    await run(house.db, *ENDLESS[house.db.dialect])
     before = await house.tables()
     async with asyncio.timeout(20):
         answer = await house.post(event("slow", timeSpent=5))
@@ -146,10 +182,16 @@ async def test_a_commit_that_hangs_each_time_is_refused_and_nothing_of_it_is_sto
 
 
 async def test_a_commit_that_cannot_be_interrupted_gives_the_process_up(
-    house: School, stuck: list[str]
+    sqlite: SqliteDatabase, stuck: list[str]
 ) -> None:
+    async with school(sqlite, limits=QUICK, on_stuck=stuck.append) as house:
+        await house.publish("fire", chapter("a"))
+        await give_up(house, sqlite, stuck)
+
+
+async def give_up(house: School, sqlite: SqliteDatabase, stuck: list[str]) -> None:
     gate = threading.Event()
-    writer = house.db._writer
+    writer = sqlite._writer
     assert writer is not None
     # SQLite looks for an interrupt between its own steps; within a function it cannot.
     await writer.create_function("block", 0, lambda: gate.wait(30))

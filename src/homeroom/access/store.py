@@ -172,6 +172,7 @@ async def make_sign_in(
 
 async def first_sign_in(tx: Tx) -> str | None:
     """Return an admin's sign-in token if nobody could ever sign in before, else None."""
+    await tx.lock("first sign-in")  # of several servers that start at once, one makes it
     for table in (api_key.c.id, session.c.hash, sign_in.c.hash):
         if await tx.fetch_one(select(table).limit(1)) is not None:
             return None

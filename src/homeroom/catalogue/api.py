@@ -30,6 +30,7 @@ from homeroom.catalogue.criteria import (
     prerequisites,
 )
 from homeroom.catalogue.enrolment import Enrolment, Status
+from homeroom.catalogue.fault import Faults, Place
 from homeroom.catalogue.validity import Validity
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
@@ -47,12 +48,14 @@ __all__ = [
     "EditPreview",
     "Enrolment",
     "Facts",
+    "Faults",
     "LearnerPolicy",
     "Manual",
     "MinCourseGrade",
     "MinTime",
     "MoveOn",
     "NOfM",
+    "Place",
     "Prerequisite",
     "Preview",
     "QuizPolicy",
@@ -69,6 +72,7 @@ __all__ = [
     "enrolments_of",
     "evaluate",
     "known_chapters",
+    "lock_learners",
     "mark_completed",
     "needs",
     "prerequisites",
@@ -79,6 +83,7 @@ __all__ = [
 Pair = tuple[str, str]
 """(user id, course id)."""
 
+_LEARNER = "learner"
 CACHED = 4_096
 _evicting = threading.Lock()
 """Ingest parses in the writer's thread, requests in the loop's."""
@@ -168,6 +173,16 @@ def _enrolment(row: Sequence[Any]) -> Enrolment:
     return Enrolment(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], approved=row[8] == 1
     )
+
+
+async def lock_learners(tx: Tx, user_ids: Collection[str]) -> None:
+    """Keep others from changing anything of these learners' courses until this transaction ends.
+
+    Whoever reads enrolments or progress and writes what follows from them has to call this first:
+    two commits for one learner would otherwise each add to what both have read. Publishing a course
+    locks everybody, so that no commit sees half of it.
+    """
+    await tx.lock(_LEARNER, user_ids)
 
 
 async def enrolments(tx: Tx, pairs: Collection[Pair]) -> dict[Pair, list[Enrolment]]:
@@ -297,6 +312,7 @@ class Catalogue:
 
         Raises ``Invalid`` with all faults.
         """
+        await tx.lock(_LEARNER)
         draft = await self.draft(tx, course_id, body)
         if draft.changes:
             text = _text(draft.course)
@@ -316,6 +332,7 @@ class Catalogue:
         ``approved`` sets or takes back the approval that the criterion ``manual`` asks for. Raises
         ``NotFound`` for an unknown course.
         """
+        await lock_learners(tx, [user_id])
         course = (await current_courses(tx, [course_id])).get(course_id)
         if course is None:
             raise NotFound(f"There is no course {course_id!r}.")

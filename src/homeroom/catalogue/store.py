@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    literal,
     or_,
     select,
 )
@@ -203,9 +204,8 @@ async def enrolments_in(
     at = (ENROLMENT.c.user_id, ENROLMENT.c.attempt)
     statement = select(ENROLMENT).where(ENROLMENT.c.course_id == course_id)
     if after is not None:
-        statement = statement.where(
-            or_(at[0] > after[0], and_(at[0] == after[0], at[1] > after[1]))
-        )
+        attempt = literal(after[1], BigInteger)  # a cursor may name one that no column holds
+        statement = statement.where(or_(at[0] > after[0], and_(at[0] == after[0], at[1] > attempt)))
     return await tx.fetch(statement.order_by(*at).limit(count))
 
 

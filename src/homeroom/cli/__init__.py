@@ -9,7 +9,20 @@ import typer
 from rich.console import Console
 
 from homeroom import __version__
-from homeroom.cli import check, courses, db, demo, jobs, keys, sandbox, serve
+from homeroom.cli import (
+    check,
+    courses,
+    db,
+    demo,
+    jobs,
+    keys,
+    notify,
+    plans,
+    programmes,
+    sandbox,
+    schedules,
+    serve,
+)
 from homeroom.errors import HomeroomError
 
 __all__ = ["app", "main"]
@@ -50,7 +63,11 @@ app.command("check", epilog=check.EPILOG)(check.check)
 app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
 app.add_typer(keys.app, name="keys")
 app.add_typer(courses.app, name="courses")
+app.add_typer(plans.app, name="plans")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(programmes.app, name="programmes")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(notify.app, name="notify")
 app.add_typer(db.app, name="db")
 
 

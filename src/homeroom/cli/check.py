@@ -46,7 +46,8 @@ def check(
     It looks at the settings, at the database and its schema, and with --connect at Redis, if jobs
     go through it, and at the partners:
     directory and assessment are asked for somebody whom nobody knows, Credly for that person's
-    badges, webhooks for an answer to HEAD. Warnings leave the exit code at 0.
+    badges, webhooks for an answer to HEAD, and the mail server for a greeting. Warnings leave the
+    exit code at 0.
     """
     try:
         settings = load_settings()
@@ -82,7 +83,7 @@ def _settings(settings: Settings) -> list[Finding]:
 
 def _database(settings: Settings) -> list[Finding]:
     try:
-        path = settings.database_file
+        place = settings.database_name
     except ConfigurationError:
         return []  # said by problems already
     try:
@@ -90,7 +91,7 @@ def _database(settings: Settings) -> list[Finding]:
     except HomeroomError as error:
         return [_error("database", error)]
     status: Literal["ok", "warning"] = "warning" if state.is_newer else "ok"
-    return [Finding(status, "database", f"{path} is {standing(state)}.")]
+    return [Finding(status, "database", f"{place} is {standing(state)}.")]
 
 
 def _redis(settings: Settings) -> list[Finding]:

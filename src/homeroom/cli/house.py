@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -65,11 +66,13 @@ def state_of(settings: Settings) -> Schema:
 
 
 def unreadable(settings: Settings, error: Exception) -> HomeroomError:
-    """Return the error for a database file that cannot be opened."""
+    """Return the error for a database that cannot be read."""
     reason = str(getattr(error, "orig", None) or error)
+    hint = "Set HOMEROOM_DATABASE_URL to a file of Homeroom's, or put a backup in its place."
+    if not settings.is_embedded:
+        hint = "Look at HOMEROOM_DATABASE_URL, and at the log of the PostgreSQL server."
     return Unavailable(
-        f"The database {settings.database_file} cannot be used: {reason}.",
-        hint="Set HOMEROOM_DATABASE_URL to a file of Homeroom's, or put a backup in its place.",
+        f"The database {settings.database_name} cannot be used: {reason}.", hint=hint
     )
 
 
@@ -78,9 +81,9 @@ def need_database(settings: Settings) -> Schema:
 
     The error says the command that mends it. Raises ``Unavailable`` for a file that is no database.
     """
-    if not settings.database_file.exists():
+    if not exists(settings):
         raise ConfigurationError(
-            f"There is no database at {settings.database_file}.", hint=f"Make it with: {MEND}"
+            f"There is no database at {settings.database_name}.", hint=f"Make it with: {MEND}"
         )
     state = state_of(settings)
     wrong = schema_fault(state)
@@ -94,6 +97,12 @@ def standing(state: Schema) -> str:
     if state.is_newer:
         return f"at revision {state.current}, of a later release; this one works with it"
     return f"at revision {state.current}"
+
+
+def exists(settings: Settings) -> bool:
+    """Say whether there is a file to look at; a database on a server has to be asked."""
+    place = settings.database_place
+    return not isinstance(place, Path) or place.exists()
 
 
 def schema_fault(state: Schema) -> tuple[str, str] | None:

@@ -10,6 +10,8 @@ from datetime import timedelta
 import msgspec
 from pydantic import SecretStr
 
+from homeroom.errors import ConfigurationError
+from homeroom.notify.api import Sender, SmtpCarrier, parse_url
 from homeroom.partner import Partner, PartnerError, basic, bearer, open_client
 from homeroom.wiring import Settings
 
@@ -26,6 +28,13 @@ class Reached:
     name: str
     fault: str | None
     mend: str = ""
+
+
+_MODEL_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+}
 
 
 class _Keys(msgspec.Struct):
@@ -53,9 +62,17 @@ async def reach(settings: Settings) -> list[Reached]:
             ask: Callable[[Partner], Awaitable[object]],
             authorization: str | None = None,
             key: str = "",
+            hidden: str | None = None,
         ) -> None:
             if url is not None:
-                partner = Partner(client, name, url, authorization=authorization, timeout=TIMEOUT)
+                partner = Partner(
+                    client,
+                    name,
+                    url,
+                    authorization=authorization,
+                    timeout=TIMEOUT,
+                    secrets=() if hidden is None else (hidden,),
+                )
                 visits.append(_Visit(setting, partner, ask, key))
 
         directory, assessment = settings.directory_token, settings.assessment_token
@@ -85,10 +102,40 @@ async def reach(settings: Settings) -> list[Reached]:
                 basic(token),
                 "HOMEROOM_CREDLY_TOKEN or HOMEROOM_CREDLY_ORGANIZATION",
             )
+        model_key = _open(settings.llm_api_key)
+        add(
+            "HOMEROOM_LLM_URL",
+            f"the language model {settings.llm_model}",
+            _model_url(settings),
+            lambda model: _models(model, settings.llm_kind, model_key),
+            bearer(model_key) if settings.llm_kind == "openai" else None,
+            "HOMEROOM_LLM_API_KEY",
+            model_key,
+        )
         add("HOMEROOM_ANALYTICS_URL", "analytics", settings.analytics_url, _webhook)
         add("HOMEROOM_HR_URL", "the HR system", settings.hr_url, _webhook)
         add("HOMEROOM_JWT_JWKS_URL", "the JWKS server", settings.jwt_jwks_url, _keys)
-        return list(await asyncio.gather(*(_visited(visit) for visit in visits)))
+        asked = [_visited(visit) for visit in visits]
+        if settings.smtp_url is not None and settings.mail_from is not None:
+            asked.append(_mail(settings.smtp_url, settings.mail_from))
+        return list(await asyncio.gather(*asked))
+
+
+async def _mail(url: SecretStr, mail_from: str) -> Reached:
+    setting, name = "HOMEROOM_SMTP_URL", "the mail server"
+    try:
+        carrier = SmtpCarrier(
+            parse_url(url.get_secret_value()),
+            Sender(mail_from),
+            timeout_seconds=TIMEOUT.total_seconds(),
+        )
+    except ConfigurationError as error:
+        return Reached(setting, name, error.message, error.hint or "")
+    fault = await carrier.greet()
+    if fault is None:
+        return Reached(setting, name, None)
+    mend = f"See that {setting} is right, its user and password too, and can be reached from here."
+    return Reached(setting, name, f"{fault[0].upper()}{fault[1:]}.", mend)
 
 
 def _open(secret: SecretStr | None) -> str | None:
@@ -107,6 +154,22 @@ async def _score(partner: Partner) -> object:
 async def _badges(partner: Partner, organization: str) -> object:
     query = {"filter": f"issuer_earner_id::{_NOBODY}"}
     return await partner.call("GET", ("organizations", organization, "badges"), query=query)
+
+
+def _model_url(settings: Settings) -> str | None:
+    if settings.llm_model is None:
+        return None
+    return settings.llm_url or _MODEL_URLS[settings.llm_kind]
+
+
+async def _models(partner: Partner, kind: str, key: str | None) -> object:
+    """Ask for the list of models, which costs nothing and needs the key."""
+    names = {"anthropic": "x-api-key", "google": "x-goog-api-key"}
+    headers = {names[kind]: key} if kind in names and key is not None else {}
+    if kind == "anthropic":
+        headers["anthropic-version"] = "2023-06-01"
+    path = {"anthropic": ("v1", "models"), "google": ("v1beta", "models")}.get(kind, ("models",))
+    return await partner.call("GET", path, headers=headers)
 
 
 async def _webhook(partner: Partner) -> object:

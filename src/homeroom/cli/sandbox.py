@@ -30,6 +30,9 @@ EPILOG = epilog(
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = PORT,
+    mail_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the mail server; 0 takes a free one.")
+    ] = 0,
     webhook_secret: Annotated[
         str, typer.Option(metavar="whsec_...", help="What webhooks must be signed with.")
     ] = _DEFAULT.webhook_secret,
@@ -50,7 +53,7 @@ def sandbox(
     ] = _DEFAULT.seed,
     as_json: Json = False,
 ) -> None:
-    """Run directory, assessment, Credly-like, analytics and HR servers until Ctrl-C.
+    """Run directory, assessment, Credly-like, analytics, HR and mail servers until Ctrl-C.
 
     They check what they are sent, and can be told to fail, be slow, or time out after having done
     the work. Standard output gets the settings that point Homeroom at them, to be read by a shell.
@@ -67,9 +70,11 @@ def sandbox(
     except ValueError as error:
         raise BadRequest(str(error), hint="Leave it out to take the sandbox's own.") from error
 
+    mail_ports: list[int] = []
+
     def announce(bound: int) -> None:
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-        settings = environment(url, config)
+        settings = environment(url, config, mail_ports[0])
         if as_json:
             print_json({"url": url, "environment": settings})
         else:
@@ -79,7 +84,7 @@ def sandbox(
         sys.stdout.flush()
 
     try:
-        asyncio.run(_until_told(config, host, port, announce))
+        asyncio.run(_until_told(config, host, (port, mail_port), announce, mail_ports.append))
     except OSError as error:
         raise Unavailable(
             f"The sandbox cannot listen on {host}:{port}: {error.strerror or error}.",
@@ -88,11 +93,23 @@ def sandbox(
 
 
 async def _until_told(
-    config: SandboxConfig, host: str, port: int, announce: Callable[[int], None]
+    config: SandboxConfig,
+    host: str,
+    ports: tuple[int, int],
+    announce: Callable[[int], None],
+    mail_started: Callable[[int], None],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         # not loop.add_signal_handler: Windows has none
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    await serve(config, host=host, port=port, started=announce, stop=stop)
+    await serve(
+        config,
+        host=host,
+        port=ports[0],
+        mail_port=ports[1],
+        started=announce,
+        mail_started=mail_started,
+        stop=stop,
+    )

@@ -24,7 +24,8 @@ Settings come from the environment (docs/settings.md); `homeroom check` judges t
 SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE. With several processes, one
 more keeps them running: it starts again what dies, and when it ends, they end.
 
-Exit codes: 0 stopped as asked, 75 the database's writer hung (start it again), 78 configuration."""
+Exit codes: 0 stopped as asked, 3 the database cannot be used, 75 its writer hung (start it again),
+78 configuration, or a PostgreSQL database that `homeroom db upgrade` has not seen yet."""
 
 WORKER_EXAMPLES = """\b
 Examples:
@@ -32,7 +33,7 @@ Examples:
   homeroom worker --port 8421  and answer /healthz, /readyz and /metrics there
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
-Exit codes: 0 stopped as asked, 78 configuration."""
+Exit codes: 0 stopped as asked, 3 the database cannot be used, 78 configuration."""
 
 
 def serve(

@@ -235,11 +235,8 @@ async def _add_job(tx: Tx, completion_id: str, step: Step, run: int) -> str:
 
 
 async def _step(tx: Tx, completion_id: str, name: str) -> StepState | None:
-    for row in await store.steps(tx, [completion_id]):
-        step = StepState(*row)
-        if step.name == name:
-            return step
-    return None
+    row = await store.step(tx, completion_id, name)
+    return None if row is None else StepState(*row)
 
 
 async def _save(tx: Tx, step: StepState) -> None:

@@ -184,6 +184,15 @@ async def steps(tx: Tx, completion_ids: Sequence[str]) -> list[Row]:
     return found
 
 
+async def step(tx: Tx, completion_id: str, name: str) -> Row | None:
+    """Return a step that is to be changed; nobody else does so before this transaction ends."""
+    return await tx.fetch_one(
+        select(STEP)
+        .where(STEP.c.completion_id == completion_id, STEP.c.name == name)
+        .with_for_update()
+    )
+
+
 async def set_step(tx: Tx, completion_id: str, name: str, values: Sequence[object]) -> None:
     """Set (status, job, runs, attempts, last error, skip reason, external id, finished at)."""
     await tx.execute(

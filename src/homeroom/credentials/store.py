@@ -166,6 +166,7 @@ async def set_issued(tx: Tx, id: str, external_id: str, url: str | None, issuer_
 
 async def supersede(tx: Tx, by: Credential) -> None:
     """Mark the credentials of earlier attempts, and this one if a later attempt has one (B12)."""
+    await tx.lock("credential", [by.user_id])  # two attempts' may be issued at the same moment
     await tx.execute(
         "UPDATE credential SET state = 'superseded', superseded_by = ?"
         " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ? AND state = 'issued'",

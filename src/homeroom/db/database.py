@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 HINT_DELAY_SECONDS = 0.001
 """Hints go out a moment after the commit, so that the request that made it is answered first."""
+ANYTHING = "*"
+"""The topic and the id of the hint that stands for those that were lost: look at everything."""
 Listener = Callable[[Sequence[tuple[str, str]]], None]
 
 
@@ -94,6 +96,10 @@ class Database(ABC):
     @abstractmethod
     async def interrupt(self) -> None:
         """Make the statement that the writer is running fail, if one runs."""
+
+    async def checkpoint(self) -> None:
+        """Do what the database wants done now and then; PostgreSQL looks after itself."""
+        return
 
     async def ping(self) -> None:
         """Read something; raise ``Unavailable`` where that fails."""

@@ -53,6 +53,14 @@ class _Waiting(Generic[Item, Result]):
     answer: asyncio.Future[Result]
 
 
+@dataclass(slots=True)
+class _Current(Generic[Item, Result]):
+    """What one series of commits is at, and since when."""
+
+    batch: list[_Waiting[Item, Result]]
+    began: float
+
+
 class GroupCommit(Generic[Item, Result]):
     """Gather items, apply them in one transaction, and answer each once that is committed."""
 
@@ -79,9 +87,6 @@ class GroupCommit(Generic[Item, Result]):
         self.stuck = False
         # Each is counted by one thread only.
         self._weight_put = self._weight_taken = 0
-        self._batch: list[_Waiting[Item, Result]] = []
-        """What is being committed."""
-        self._began = 0.0
         self.last_commit_at: int | None = None
 
     @property
@@ -122,23 +127,22 @@ class GroupCommit(Generic[Item, Result]):
     async def _commit_all(self) -> None:
         """Commit batch after batch until nothing waits, or one fails and is seen to."""
         loop = asyncio.get_running_loop()
-        self._batch = []
+        current = _Current[Item, Result]([], monotonic())
 
         def following() -> Unit[Sequence[Result]] | None:
-            batch = self._batch = self._take()
+            batch = current.batch = self._take()
             if not batch:
                 return None
-            self._began = monotonic()
+            current.began = monotonic()
             return Unit(
                 lambda tx: self._applied(tx, batch),
                 lambda results: loop.call_soon_threadsafe(self._answer, batch, results),
             )
 
-        self._began = monotonic()
         try:
-            await self._watched(self._db.transact_each(following, self._lane))
+            await self._watched(self._db.transact_each(following, self._lane), current)
         except Exception as error:
-            await self._see_to(self._batch or self._take(), error)
+            await self._see_to(current.batch or self._take(), error)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         """Take what goes into one commit; called by one thread at a time, whichever it is."""
@@ -193,20 +197,22 @@ class GroupCommit(Generic[Item, Result]):
 
     async def _commit(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
         """Commit one batch and answer it; return the error that it failed with."""
-        self._began = monotonic()
+        current = _Current(batch, monotonic())
         try:
             results = await self._watched(
-                self._db.transact(lambda tx: self._applied(tx, batch), self._lane)
+                self._db.transact(lambda tx: self._applied(tx, batch), self._lane), current
             )
         except Exception as error:
             return error
         self._answer(batch, results)
         return None
 
-    async def _watched(self, commits: Coroutine[Any, Any, Done]) -> Done:
+    async def _watched(
+        self, commits: Coroutine[Any, Any, Done], current: _Current[Item, Result]
+    ) -> Done:
         """Run commits under the eyes of a timer that interrupts one, or gives the process up."""
         running = asyncio.ensure_future(commits)
-        while (left := self._began + self.limits.timeout_seconds - monotonic()) > 0:
+        while (left := current.began + self.limits.timeout_seconds - monotonic()) > 0:
             done, _ = await asyncio.wait([running], timeout=left)
             if done:
                 return running.result()

@@ -1,12 +1,15 @@
-"""Bring a database to the schema of this release, and say how far it is from it."""
+"""Bring a database to the schema of this release, and say how far it is from it.
+
+A database is named by its file (SQLite) or by its URL (PostgreSQL).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -16,7 +19,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL
 
+from homeroom.db.postgres_ddl import lock_upgrades, on_postgresql
 from homeroom.db.schema import metadata
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,12 @@ class SchemaState:
         return self.current is not None and is_newer(self.current)
 
 
-@contextmanager
-def _connected(path: Path) -> Iterator[Connection]:
+def _on(database: Path | str, work: Callable[[Connection], Found]) -> Found:
+    """Run something on a connection that can do DDL."""
+    return on_postgresql(database, work) if isinstance(database, str) else _on_file(database, work)
+
+
+def _on_file(path: Path, work: Callable[[Connection], Found]) -> Found:
     """Open a SQLite file for DDL; BEGIN IMMEDIATE, so that two upgrades run one after the other."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -48,7 +58,7 @@ def _connected(path: Path) -> Iterator[Connection]:
     event.listen(engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.connect() as connection:
-            yield connection
+            return work(connection)
     finally:
         engine.dispose()
 
@@ -84,25 +94,35 @@ def is_newer(revision: str) -> bool:
     return revision not in _known()
 
 
-def upgrade(path: Path) -> None:
-    """Bring a SQLite file to this release's schema; make it if it is not there. Repeatable.
+def upgrade(database: Path | str) -> None:
+    """Bring a database to this release's schema; make a file that is not there. Repeatable.
 
     A later release's schema is left as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if state(path).is_newer:
+    if isinstance(database, Path):
+        database.parent.mkdir(parents=True, exist_ok=True)
+    _on(database, _upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        lock_upgrades(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and is_newer(current):
         return
-    with _connected(path) as connection:
-        command.upgrade(_config(connection), "head")
-        connection.commit()
+    command.upgrade(_config(connection), "head")
+    connection.commit()
 
 
-def state(path: Path) -> SchemaState:
-    """Compare a SQLite file with this release's schema, changing nothing."""
-    if not path.exists():
+def state(database: Path | str) -> SchemaState:
+    """Compare a database with this release's schema, changing nothing."""
+    if isinstance(database, Path) and not database.exists():
         return SchemaState(None, head(), ())
-    with _connected(path) as connection:
-        migration = MigrationContext.configure(connection)
-        current = migration.get_current_revision()
-        found = compare_metadata(migration, metadata) if current == head() else []
-        return SchemaState(current, head(), tuple(str(difference) for difference in found))
+    return _on(database, _state)
+
+
+def _state(connection: Connection) -> SchemaState:
+    migration = MigrationContext.configure(connection)
+    current = migration.get_current_revision()
+    found = compare_metadata(migration, metadata) if current == head() else []
+    return SchemaState(current, head(), tuple(str(difference) for difference in found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import MetaData
+from sqlalchemy import BigInteger, Integer, MetaData
 
 metadata = MetaData(
     naming_convention={
@@ -11,3 +11,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+SEQ = BigInteger().with_variant(Integer(), "sqlite")
+"""The type of a number that the database gives out, and of what points to one.
+
+SQLite numbers rows only where the type is INTEGER, which holds 64 bits there.
+"""

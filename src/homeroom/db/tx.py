@@ -7,7 +7,7 @@ Every store takes a ``Tx``, so that one commit can span rooms. A statement is ei
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy.sql import ClauseElement
@@ -56,6 +56,19 @@ class Tx(ABC):
     async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
         """Run a SELECT as ``fetch_as`` does, and return tuples."""
         return await self.fetch_as(Row, sql, keys)
+
+    async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
+        """Hold a lock until the end of this transaction; wait for others that hold it.
+
+        For what is read and then written, where no row to lock may be there yet. Without ``ids``
+        everything of that kind is locked. SQLite has one writer: nothing is to be done there.
+        """
+        return
+
+    @property
+    def row_lock(self) -> str:
+        """Return what ends a SELECT whose rows nobody else may change before this transaction."""
+        return " FOR UPDATE" if self.dialect == "postgresql" else ""
 
     @abstractmethod
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:

@@ -122,6 +122,7 @@ class Sandbox(Child):
     """The partner systems."""
 
     url = ""
+    environment: Mapping[str, str] = {}
 
     def __init__(self, log: Path, *, seed: int) -> None:
         """Take the seed of the people that its directory makes up."""
@@ -137,7 +138,8 @@ class Sandbox(Child):
         except (TimeoutError, msgspec.DecodeError):
             raise ChildFailed(f"The sandbox did not start:\n{self.tail()}") from None
         self.url = said["url"]
-        return dict(said["environment"])
+        self.environment = dict(said["environment"])
+        return dict(self.environment)
 
 
 class Server(Child):

@@ -14,7 +14,7 @@ from dataclasses import asdict
 import msgspec
 from rich.console import Console
 
-from homeroom.demo import found
+from homeroom.demo import curriculum, found, weeks
 from homeroom.demo.check import Line, all_agree, compare
 from homeroom.demo.school import Options, School, school, unless_a_child_dies
 from homeroom.demo.view import View, summary
@@ -82,6 +82,13 @@ async def _run(
     )
     await unless_a_child_dies(made, made.load)
     await made.break_partners()
+    plans = await curriculum.start(made.api)
+    console.print(
+        f"A curriculum of {plans.modules} modules and {plans.minutes / 60:g} contact hours becomes"
+        " lesson plans meanwhile.",
+        markup=False,
+        soft_wrap=True,
+    )
     drained = False
 
     async def play() -> None:
@@ -95,9 +102,14 @@ async def _run(
         console.print("Some jobs are still not done after two minutes.", markup=False)
     if before is not None:
         await before(made)
-    lines = compare(
-        made.expected, made.answers, await found.read(made.api, made.sandbox.url, made.expected)
-    )
+    read = await found.read(made.api, made.sandbox.url, made.expected)
+    lines = [
+        *compare(made.expected, made.answers, read),
+        *await curriculum.compare(made.api, plans),
+    ]
+    console.print("Four weeks of 30 facilitators in two programmes pass.", markup=False)
+    folder, seed = made.options.data_dir / "facilitators", made.options.seed
+    lines += await weeks.play(folder, made.sandbox.environment, made.sandbox.url, seed)
     seconds = time.monotonic() - began
     _say_result(made, lines, seconds, console, as_json=as_json)
     return 0 if all_agree(lines) else 1
@@ -159,7 +171,12 @@ def _say_what_now(made: School, console: Console) -> None:
         f' "{url}/api/v1/courses/{course}/progress?userId={learner}"\n'
         f'  curl -H "Authorization: Bearer $KEY" "{url}/api/v1/completions?limit=2"\n'
         f'  curl -H "Authorization: Bearer $KEY" {url}/api/v1/queues\n'
-        f"  curl {made.sandbox.url}/control/summary",
+        f'  curl -H "Authorization: Bearer $KEY" {url}/api/v3/workflow\n'
+        f"  curl {made.sandbox.url}/control/summary\n"
+        "\nThe facilitators' four weeks, week by week, and a mail as its reader sees it:\n"
+        f"  HOMEROOM_DATA_DIR={made.options.data_dir / 'facilitators'}"
+        " .venv/bin/homeroom programmes compliance data-lab --to 2026-W46\n"
+        f"  {made.sandbox.url}/control/mail/1 (all of them: {made.sandbox.url}/control/mail)",
         markup=False,
         soft_wrap=True,
     )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from homeroom.jobs.args import HIGH, LOW, NORMAL, JobArgs
+from homeroom.jobs.args import HIGH, LOW, NORMAL, JobArgs, SlotArgs
 from homeroom.jobs.backoff import Backoff
 from homeroom.jobs.enqueue import (
+    Order,
     UnknownDependency,
     add,
     add_high_priority,
     add_low_priority,
     enqueue,
+    enqueue_all,
 )
 from homeroom.jobs.handler import Handler, JobContext, LeaseLost, Registry, UnknownJobKind
 from homeroom.jobs.job import FINISHED, Job, JobState
 from homeroom.jobs.operate import cancel, clean, forget, promote, remove, retry
 from homeroom.jobs.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from homeroom.jobs.queue_store import pause, resume, workers
-from homeroom.jobs.schedule_store import declare_schedule
+from homeroom.jobs.schedule_store import FiredSlot, declare_schedule, remove_schedule
 from homeroom.jobs.store import Attempt, Filter, attempts, counts, find, get, logs, search, states
 
 __all__ = [
@@ -30,15 +32,18 @@ __all__ = [
     "Done",
     "Fail",
     "Filter",
+    "FiredSlot",
     "Handler",
     "Job",
     "JobArgs",
     "JobContext",
     "JobState",
     "LeaseLost",
+    "Order",
     "Outcome",
     "Registry",
     "Retry",
+    "SlotArgs",
     "Snooze",
     "UnknownDependency",
     "UnknownJobKind",
@@ -51,6 +56,7 @@ __all__ = [
     "counts",
     "declare_schedule",
     "enqueue",
+    "enqueue_all",
     "find",
     "forget",
     "get",
@@ -58,6 +64,7 @@ __all__ = [
     "pause",
     "promote",
     "remove",
+    "remove_schedule",
     "resume",
     "retry",
     "search",

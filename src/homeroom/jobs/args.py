@@ -46,6 +46,20 @@ class JobArgs(
         return payload
 
 
+class SlotArgs(JobArgs, frozen=True, kw_only=True):
+    """The arguments of a job that a schedule adds and that has to know for which of its slots."""
+
+    schedule: str = ""
+    slot: str = ""
+    """The slot's name, ``2026-11-23T09:00[Europe/Berlin]``."""
+    slot_at: int = 0
+    """Microseconds UTC."""
+    late: bool = False
+    """The slot was caught up after a downtime."""
+    by_hand: bool = False
+    """Somebody asked for this run."""
+
+
 Args = TypeVar("Args", bound=JobArgs)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from homeroom.db.tx import Tx
 from homeroom.jobs.job import Job
-from homeroom.jobs.store import COLUMNS, WIDTH, marks, to_job
+from homeroom.jobs.store import COLUMNS, WIDTH, lock_rows, marks, to_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,17 @@ class Gate:
     limited: bool = False
 
 
-async def _gate(tx: Tx, queue: str, wanted: int) -> Gate:
-    row = await tx.fetch_one(
-        "SELECT paused, concurrency, rate_max, rate_window, window_start, window_count"
-        " FROM queue WHERE name = ?",
-        (queue,),
-    )
+_QUEUE = (
+    "SELECT paused, concurrency, rate_max, rate_window, window_start, window_count"
+    " FROM queue WHERE name = ?"
+)
+
+
+async def _gate(tx: Tx, queue: str, wanted: int, *, claiming: bool = True) -> Gate:
+    row = await tx.fetch_one(_QUEUE, (queue,))
+    if claiming and row is not None and row[2] is not None and tx.row_lock:
+        # Starts are counted after they were taken: until then, nobody else may read the count.
+        row = await tx.fetch_one(_QUEUE + tx.row_lock, (queue,))
     if row is None:
         return Gate(wanted)
     paused, concurrency, rate_max, rate_window, start, count = row
@@ -56,7 +61,8 @@ async def _gate(tx: Tx, queue: str, wanted: int) -> Gate:
     if rate_max is None or rate_window is None:
         return Gate(wanted, concurrency)
     end = start + rate_window
-    used = count if start <= tx.now < end else 0
+    # A worker whose clock is a little behind, or that has waited, counts in the same window.
+    used = count if start - rate_window < tx.now < end else 0
     return Gate(
         max(min(wanted, rate_max - used), 0), concurrency, end - tx.now if used else None, True
     )
@@ -68,10 +74,10 @@ async def _count(tx: Tx, queue: str, started: int) -> None:
         return
     await tx.execute(
         "UPDATE queue SET"
-        " window_count = CASE WHEN window_start <= ? AND ? < window_start + rate_window"
-        " THEN window_count + ? ELSE ? END,"
-        " window_start = CASE WHEN window_start <= ? AND ? < window_start + rate_window"
-        " THEN window_start ELSE ? END"
+        " window_count = CASE WHEN window_start - rate_window < ?"
+        " AND ? < window_start + rate_window THEN window_count + ? ELSE ? END,"
+        " window_start = CASE WHEN window_start - rate_window < ?"
+        " AND ? < window_start + rate_window THEN window_start ELSE ? END"
         " WHERE name = ? AND rate_max IS NOT NULL AND rate_window IS NOT NULL",
         (tx.now, tx.now, started, started, tx.now, tx.now, tx.now, queue),
     )
@@ -79,9 +85,9 @@ async def _count(tx: Tx, queue: str, started: int) -> None:
 
 _TAKE = (
     "UPDATE job SET state = 'active', attempts = attempts + 1, started_at = ?, worker = ?,"
-    " lease_token = ?, lease_until = ? WHERE seq IN (SELECT seq FROM job WHERE {where}"
+    " lease_token = ?, lease_until = ? WHERE seq {among}(SELECT seq FROM job WHERE {where}"
     " AND state = 'waiting' AND pruned_at IS NULL AND kind IN ({kinds}){gate}"
-    " ORDER BY priority DESC, seq LIMIT ?{lock})"
+    " ORDER BY priority DESC, seq LIMIT ?{end}"
     f" RETURNING {COLUMNS}, seq, allowance,"
     " (SELECT q.concurrency FROM queue AS q WHERE q.name = job.queue)"
 )
@@ -90,6 +96,13 @@ _UNGATED = (
     " AND (q.paused = 1 OR q.rate_max IS NOT NULL))"
 )
 """The queue is neither paused nor limited, as most are: one statement claims then."""
+_AMONG = {
+    "sqlite": {"among": "IN ", "end": ")"},
+    # An array is made once. A list after IN may be asked for again and again, and each time lock
+    # the next rows.
+    "postgresql": {"among": "= ANY(ARRAY", "end": " FOR UPDATE SKIP LOCKED))"},
+}
+"""Workers of PostgreSQL pass over the rows that others are taking at the same moment."""
 
 
 async def _take(
@@ -106,7 +119,7 @@ async def _take(
         where=f"{column} = ?",
         kinds=marks(len(holder.kinds)),
         gate="" if ungated is None else _UNGATED,
-        lock=" FOR UPDATE SKIP LOCKED" if tx.dialect == "postgresql" else "",
+        **_AMONG[tx.dialect],
     )
     gate = () if ungated is None else (ungated,)
     lease_until = tx.now + holder.lease
@@ -151,7 +164,7 @@ async def claim_one(
 
 async def open_rows(tx: Tx, queue: str, kinds: Sequence[str], limit: int) -> tuple[list[str], Gate]:
     """Return the ids of the first rows of a queue that could be claimed now, in their order."""
-    gate = await _gate(tx, queue, limit)
+    gate = await _gate(tx, queue, limit, claiming=False)
     if not gate.open or not kinds:
         return [], gate
     rows = await tx.fetch(
@@ -170,6 +183,7 @@ async def renew(tx: Tx, holder: Holder, held: Sequence[tuple[str, str]]) -> dict
     if not held:
         return {}
     tokens = dict(held)
+    await lock_rows(tx, tokens)
     rows = await tx.fetch(
         "UPDATE job SET lease_until = ? WHERE state = 'active' AND worker = ?"
         f" AND id IN ({marks(len(tokens))}) RETURNING id, lease_token, cancel_requested",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
@@ -38,6 +39,7 @@ async def enqueue(
     delay: timedelta | None = None,
     after: Sequence[str] = (),
     if_fails: IfFails = "fail",
+    max_retries: int | None = None,
 ) -> str:
     """Add a job and return its id; it can run once ``tx`` is committed.
 
@@ -45,6 +47,7 @@ async def enqueue(
     long as its row exists, and returns the id. ``priority`` is 1 to 10, 10 the most urgent.
     The job starts no earlier than ``delay`` from now, and not before every job of ``after`` is
     completed. If one of those fails this one fails too, or with ``if_fails="run"`` goes on.
+    ``max_retries`` goes before that of its kind, where a setting decides.
     Raises ``Invalid`` for an id or priority that is not allowed, ``UnknownDependency``.
     """
     job_id = _checked_id(id)
@@ -77,7 +80,7 @@ async def enqueue(
             payload=msgspec.json.encode(args),
             version=kind.version,
             run_at=tx.now + wait,
-            allowance=1 + kind.max_retries,
+            allowance=1 + (kind.max_retries if max_retries is None else max_retries),
             state=state,
             deps_pending=len(unfinished),
             failed_because=None if doomed_by is None else dependency_failed(doomed_by),
@@ -93,6 +96,53 @@ async def enqueue(
         elif state is JobState.WAITING:
             tx.notify(JOBS_TOPIC, kind.queue)
     return job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job of many to add."""
+
+    args: JobArgs
+    id: str
+    priority: int | None = None
+    run_at: int | None = None
+    """Microseconds UTC; None: at once."""
+
+
+async def enqueue_all(tx: Tx, orders: Sequence[Order], *, keeps_ids: bool = False) -> None:
+    """Add many jobs that wait for no other, in a statement for some dozens of them.
+
+    The ids were made by ``new_id``; with ``keeps_ids`` they are natural ones, and one that is
+    known already changes nothing.
+    """
+    rows = []
+    states: dict[str, set[JobState]] = {}
+    for order in orders:
+        kind = type(order.args)
+        delayed = order.run_at is not None and order.run_at > tx.now
+        state = JobState.DELAYED if delayed else JobState.WAITING
+        states.setdefault(kind.queue, set()).add(state)
+        rows.append(
+            store.NewJob(
+                id=order.id,
+                keeps_id=keeps_ids,
+                queue=kind.queue,
+                kind=kind.kind,
+                priority=kind.priority if order.priority is None else order.priority,
+                payload=msgspec.json.encode(order.args),
+                version=kind.version,
+                run_at=order.run_at if delayed and order.run_at is not None else tx.now,
+                allowance=1 + kind.max_retries,
+                state=state,
+                deps_pending=0,
+            )
+        )
+    await store.insert_many(tx, rows)
+    for queue, found in states.items():
+        if JobState.DELAYED in found:
+            tx.notify(DELAYED_TOPIC, queue)
+        if JobState.WAITING in found:
+            tx.notify(JOBS_TOPIC, queue)
 
 
 def dependency_failed(job_id: str) -> str:
@@ -111,7 +161,7 @@ def _checked_id(id: str | None) -> str:
 async def _dependencies(tx: Tx, named: Sequence[str]) -> dict[str, JobState]:
     if not named:
         return {}
-    known = await store.states(tx, named)
+    known = await store.states(tx, named, lock=True)
     unknown = [name for name in named if name not in known]
     if unknown:
         raise UnknownDependency(f"There is no job {unknown[0]!r} to wait for.")

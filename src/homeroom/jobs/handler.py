@@ -47,6 +47,7 @@ class JobContext(Protocol):
 Args = TypeVar("Args", bound=JobArgs)
 Run = Callable[[JobContext, Args], Awaitable[Outcome]]
 Settled = Callable[[Tx, Job, Args], Awaitable[None]]
+Preview = Callable[[Tx, Args], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,15 @@ class Handler(Generic[Args]):
     ``changed`` is called in every transaction that ends an attempt, finishes, cancels or revives
     the job (whoever did it: the handler's outcome, a time-out, a lost lease, an operator), with the
     job as it is after the change. A feature keeps its own row in step there.
+
+    ``preview`` says, as JSON, what a run would do, and changes nothing; it is asked for the kinds
+    that schedules add.
     """
 
     args: type[Args]
     run: Run[Args]
     changed: Settled[Args] | None = None
+    preview: Preview[Args] | None = None
 
 
 class Registry:
@@ -70,13 +75,19 @@ class Registry:
         """Start empty."""
         self._handlers: dict[str, Handler[Any]] = {}
 
-    def add(self, args: type[Args], run: Run[Args], changed: Settled[Args] | None = None) -> None:
+    def add(
+        self,
+        args: type[Args],
+        run: Run[Args],
+        changed: Settled[Args] | None = None,
+        preview: Preview[Args] | None = None,
+    ) -> None:
         """Register a handler; raise ValueError if its kind has one already."""
         if not args.queue or ":" in args.queue:
             raise ValueError(f"a queue name has no colon (BullMQ refuses it): {args.queue!r}")
         if args.kind in self._handlers:
             raise ValueError(f"two handlers for the job kind {args.kind}")
-        self._handlers[args.kind] = Handler(args, run, changed)
+        self._handlers[args.kind] = Handler(args, run, changed, preview)
 
     def get(self, kind: str) -> Handler[Any]:
         """Return the handler of a kind; raise ``UnknownJobKind``."""

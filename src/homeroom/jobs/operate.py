@@ -14,7 +14,7 @@ from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import FINISHED, Job, JobState
 from homeroom.jobs.offer import MADE_UP
 from homeroom.jobs.settle import JOB_TOPIC, fail_rows, release, told
-from homeroom.jobs.store import Filter, get, marks, search
+from homeroom.jobs.store import Filter, get, lock_rows, marks, search
 
 Action = Literal["retry", "promote", "cancel", "remove"]
 _UNSTARTED = (JobState.WAITING, JobState.DELAYED, JobState.WAITING_CHILDREN)
@@ -57,7 +57,7 @@ async def cancel(tx: Tx, registry: Registry | None, job_id: str, reason: str = C
     Either way it ends as failed, and what waits for it fails unless it says otherwise. Raises
     ``NotFound``; ``Conflict`` for a job that has finished.
     """
-    job = await get(tx, job_id)
+    job = await get(tx, job_id, lock=True)
     failed = await fail_rows(tx, registry, [(job_id, reason)], states=_UNSTARTED)
     if failed:
         await release(tx, registry, failed)
@@ -76,16 +76,29 @@ async def remove(tx: Tx, job_id: str) -> None:
 
     Raises ``NotFound``; ``Conflict`` for a job that has not finished.
     """
-    job = await get(tx, job_id)
+    job = await get(tx, job_id, lock=True)
     if job.state not in FINISHED:
         raise Conflict(f"Only a finished job can be removed, so cancel it first; {_is(job)}.")
     await prune(tx, [job_id])
 
 
 async def prune(tx: Tx, ids: Sequence[str]) -> int:
-    """Drop the bodies of finished jobs, and the rows of those whose ids were made up here."""
+    """Drop the bodies of finished jobs, and the rows of those whose ids were made up here.
+
+    Return how many there were: one that was retried since it was looked up keeps its body.
+    """
+    pruned = 0
     for start in range(0, len(ids), _BATCH):
-        chunk = tuple(ids[start : start + _BATCH])
+        given = ids[start : start + _BATCH]
+        rows = await tx.fetch(
+            "SELECT id FROM job WHERE state IN ('completed', 'failed')"
+            f" AND id IN ({marks(len(given))}) ORDER BY id{tx.row_lock}",
+            given,
+        )
+        if not rows:
+            continue
+        chunk = tuple(row[0] for row in rows)
+        pruned += len(chunk)
         within = f"({marks(len(chunk))})"
         await tx.execute(f"DELETE FROM job_attempt WHERE job IN {within}", chunk)
         await tx.execute(f"DELETE FROM job_log WHERE job IN {within}", chunk)
@@ -96,7 +109,7 @@ async def prune(tx: Tx, ids: Sequence[str]) -> int:
             f" pruned_at = ? WHERE id IN {within}",
             (tx.now, *chunk),
         )
-    return len(ids)
+    return pruned
 
 
 async def outlived(
@@ -177,6 +190,7 @@ async def act(
 ) -> Step:
     """Do something to the jobs of a filter that it applies to, some hundred in one transaction."""
     rows = await search(tx, wanted, limit=_BATCH, before=before)
+    await lock_rows(tx, [listed.id for _, listed in rows])
     count = 0
     for _, listed in rows:
         job = await get(tx, listed.id)  # an earlier one of these may have changed it

@@ -44,7 +44,7 @@ async def declare(tx: Tx, names: Sequence[str]) -> None:
     await tx.executemany(
         "INSERT INTO queue (name, paused, window_start, window_count, keep_completed, keep_failed)"
         " VALUES (?, 0, 0, 0, ?, ?) ON CONFLICT (name) DO NOTHING",
-        [(name, KEEP_COMPLETED, KEEP_FAILED) for name in names],
+        [(name, KEEP_COMPLETED, KEEP_FAILED) for name in sorted(names)],
     )
 
 

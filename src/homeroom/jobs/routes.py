@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
 from homeroom.clock import SECOND
 from homeroom.db.database import Database
-from homeroom.db.tx import Tx
 from homeroom.errors import Invalid, NotFound
-from homeroom.jobs import operate, queue_store, schedule_store, store
+from homeroom.jobs import operate, queue_store, store
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import JobState
+from homeroom.jobs.record import Record
 from homeroom.jobs.redact import redact
-from homeroom.jobs.show import attempt_fields, job_fields, log_fields, queue_fields, schedule_fields
+from homeroom.jobs.schedules import routes as schedule_routes
+from homeroom.jobs.show import attempt_fields, job_fields, log_fields, queue_fields
 from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import Body, Instant, OutsideId, PathId, View
 from homeroom.web.paging import Page, PagingQuery, page
@@ -24,20 +24,6 @@ from homeroom.web.paging import Page, PagingQuery, page
 OptionalText = Annotated[str | None, Query(min_length=1, max_length=200)]
 JobId = Annotated[OutsideId, Path(alias="jobId")]
 _DONE = {"retry": "retried", "promote": "promoted", "cancel": "cancelled", "remove": "removed"}
-
-
-class Record(Protocol):
-    """Writes an audit line in a transaction; ``access`` lies above this room and lends its own."""
-
-    def __call__(
-        self,
-        tx: Tx,
-        actor: str,
-        action: str,
-        subject: str,
-        details: Mapping[str, Any] | None = None,
-    ) -> Awaitable[None]:
-        """Take who did what to what."""
 
 
 class JobView(View):
@@ -133,30 +119,6 @@ class WorkerView(View):
     active: int
 
 
-class SlotView(View):
-    """What became of a slot of a schedule."""
-
-    slot: str
-    state: Literal["fired", "missed"]
-    slot_at: Instant
-    fired_at: Instant
-    late_seconds: float
-    job_id: str | None
-
-
-class ScheduleView(View):
-    """A schedule with its last slots."""
-
-    name: str
-    cron: str
-    time_zone: str
-    job_name: str
-    paused: bool
-    catch_up_seconds: float
-    next_at: Instant | None
-    slots: list[SlotView]
-
-
 class CountView(View):
     """How many records an action changed."""
 
@@ -195,6 +157,7 @@ def router(db: Database, auth: Auth, registry: Registry, record: Record) -> APIR
     _add_queue_list(routes, db, auth)
     _add_queue_actions(routes, db, auth, record)
     _add_reads(routes, db, auth)
+    routes.include_router(schedule_routes.router(db, auth, registry, record))
     return routes
 
 
@@ -372,17 +335,3 @@ def _add_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         async with db.read() as tx:
             workers = await queue_store.workers(tx)
         return [WorkerView.model_validate(worker) for worker in workers]
-
-    @routes.get("/schedules", dependencies=reads)
-    async def list_schedules() -> list[ScheduleView]:
-        """List the schedules with their next slot and what became of the last ones."""
-        async with db.read() as tx:
-            schedules = await schedule_store.schedules(tx)
-            slots = {
-                schedule.name: await schedule_store.fired_slots(tx, schedule.name, limit=10)
-                for schedule in schedules
-            }
-        return [
-            ScheduleView.model_validate(schedule_fields(schedule, slots[schedule.name]))
-            for schedule in schedules
-        ]

@@ -18,6 +18,7 @@ from cronsim import CronSim, CronSimError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LOOKS_BACK = tuple(timedelta(days=days) for days in (0.125, 8, 32, 367, 1_500))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,22 @@ def due(cron: str, time_zone: str, after: int, until: int, limit: int) -> list[S
             break
         found.append(slot)
     return found
+
+
+def latest(cron: str, time_zone: str, until: int) -> Slot | None:
+    """Return the last slot that is not later than ``until``; None if there was none in four years.
+
+    Looks back in growing steps, so that a frequent cron costs no more than a rare one.
+    """
+    for span in _LOOKS_BACK:
+        last = None
+        for slot in slots(cron, time_zone, until - span // _MICROSECOND):
+            if slot.at > until:
+                break
+            last = slot
+        if last is not None:
+            return last
+    return None
 
 
 def following(cron: str, time_zone: str, after: int) -> int | None:

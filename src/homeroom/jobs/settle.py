@@ -47,7 +47,6 @@ _SETTLE = (
     " lease_until = NULL"
     " WHERE id = ? AND lease_token = ? AND state = 'active'"
 )
-_IS_AWAITED = "EXISTS (SELECT 1 FROM job_dependency AS d WHERE d.waits_for = job.id AND d.met = 0)"
 _ATTEMPT = (
     "INSERT INTO job_attempt"
     " (job, number, started_at, finished_at, outcome, error, traceback, worker)"
@@ -70,24 +69,40 @@ async def settle(tx: Tx, registry: Registry | None, endings: Sequence[Ending]) -
 
     Raises ``ChangedFailed`` where a feature's callback does: nothing may then be committed.
     """
-    lock = " FOR UPDATE" if tx.dialect == "postgresql" else ""
+    ids = [ending.job_id for ending in endings]
     rows = await tx.fetch(
-        f"SELECT {COLUMNS}, lease_token, allowance, {_IS_AWAITED} FROM job"
-        f" WHERE id IN ({marks(len(endings))}){lock}",
-        [ending.job_id for ending in endings],
+        f"SELECT {COLUMNS}, lease_token, allowance FROM job"
+        f" WHERE id IN ({marks(len(ids))}) ORDER BY id{tx.row_lock}",
+        ids,
     )
     held = {(row[0], row[WIDTH]): row for row in rows if row[3] == JobState.ACTIVE}
+    awaited = await _awaited(tx, ids)
     settled: dict[int, _Settled] = {}
     for index, ending in enumerate(endings):
         row = held.pop((ending.job_id, ending.token), None)  # popped: one token settles once
         if row is not None:
-            settled[index] = _settled(tx, registry, ending, row)
+            settled[index] = _settled(tx, registry, ending, row, ending.job_id in awaited)
     await _write(tx, registry, list(settled.values()))
     return [settled[index].job if index in settled else None for index in range(len(endings))]
 
 
-def _settled(tx: Tx, registry: Registry | None, ending: Ending, row: Row) -> _Settled:
-    before, allowance, awaited = to_job(row), row[WIDTH + 1], bool(row[WIDTH + 2])
+async def _awaited(tx: Tx, ids: Sequence[str]) -> set[str]:
+    """Return those of some jobs that others wait for.
+
+    Asked once their rows are locked: who adds a job that waits for one of them locks it as well.
+    """
+    rows = await tx.fetch(
+        f"SELECT DISTINCT waits_for FROM job_dependency WHERE met = 0"
+        f" AND waits_for IN ({marks(len(ids))})",
+        ids,
+    )
+    return {row[0] for row in rows}
+
+
+def _settled(
+    tx: Tx, registry: Registry | None, ending: Ending, row: Row, awaited: bool
+) -> _Settled:
+    before, allowance = to_job(row), row[WIDTH + 1]
     backoff = Backoff()
     if registry is not None and registry.knows(before.kind):
         backoff = registry.get(before.kind).args.backoff
@@ -212,7 +227,7 @@ async def release(tx: Tx, registry: Registry | None, ended: Sequence[Job]) -> No
         failed = await fail_rows(
             tx,
             registry,
-            [(waiter, dependency_failed(cause)) for waiter, cause in doomed.items()],
+            [(waiter, dependency_failed(cause)) for waiter, cause in sorted(doomed.items())],
             states=(JobState.WAITING_CHILDREN,),
         )
         ended = failed
@@ -223,7 +238,7 @@ async def _free(tx: Tx, waiters: Sequence[str]) -> None:
         return
     await tx.executemany(
         "UPDATE job SET deps_pending = deps_pending - 1 WHERE id = ?",
-        [(waiter,) for waiter in waiters],
+        [(waiter,) for waiter in sorted(waiters)],
     )
     ids = sorted(set(waiters))
     rows = await tx.fetch(

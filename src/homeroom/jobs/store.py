@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,15 +90,14 @@ class NewJob:
 _INSERT = (
     "INSERT INTO job (id, keeps_id, queue, kind, state, priority, payload, version, run_at,"
     " created_at, finished_at, attempts, max_attempts, allowance, last_error, cancel_requested,"
-    " deps_pending, unannounced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0, ?, ?)"
-    " ON CONFLICT (id) DO NOTHING"
+    " deps_pending, unannounced)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 
 
-async def insert(tx: Tx, job: NewJob) -> bool:
-    """Add a job unless its id is known; say whether it was added."""
+def _values(tx: Tx, job: NewJob) -> tuple[object, ...]:
     failed = job.failed_because is not None
-    values = (
+    return (
         job.id,
         int(job.keeps_id),
         job.queue,
@@ -110,25 +109,57 @@ async def insert(tx: Tx, job: NewJob) -> bool:
         job.run_at,
         tx.now,
         tx.now if failed else None,
+        0,
         job.allowance,
         job.allowance,
         job.failed_because,
+        0,
         job.deps_pending,
         int(failed),
     )
-    return await tx.execute(_INSERT, values) == 1
 
 
-async def get(tx: Tx, job_id: str) -> Job:
-    """Return a job, a pruned one too; raise ``NotFound``."""
-    row = await tx.fetch_one(f"SELECT {COLUMNS} FROM job WHERE id = ?", (job_id,))
+async def insert(tx: Tx, job: NewJob) -> bool:
+    """Add a job unless its id is known; say whether it was added."""
+    return await tx.execute(_INSERT, _values(tx, job)) == 1
+
+
+async def insert_many(tx: Tx, jobs: Sequence[NewJob]) -> int:
+    """Add jobs whose ids are not known yet; return how many."""
+    return await tx.executemany(_INSERT, [_values(tx, job) for job in jobs])
+
+
+async def lock_rows(tx: Tx, ids: Collection[str]) -> None:
+    """Keep other transactions from changing some jobs until this one ends.
+
+    In the order of their ids, as everywhere: two that lock the same ones never wait for each other.
+    """
+    if tx.row_lock and ids:
+        await tx.fetch(
+            f"SELECT 1 FROM job WHERE id IN ({marks(len(ids))}) ORDER BY id{tx.row_lock}",
+            sorted(ids),
+        )
+
+
+async def get(tx: Tx, job_id: str, *, lock: bool = False) -> Job:
+    """Return a job, a pruned one too; raise ``NotFound``.
+
+    With ``lock`` nobody else changes it before this transaction ends.
+    """
+    ending = tx.row_lock if lock else ""
+    row = await tx.fetch_one(f"SELECT {COLUMNS} FROM job WHERE id = ?{ending}", (job_id,))
     if row is None:
         raise NotFound(f"There is no job with the id {job_id!r}.")
     return to_job(row)
 
 
-async def states(tx: Tx, ids: Sequence[str]) -> dict[str, JobState]:
-    """Return the states of those jobs that exist; pruned ones are still known by their state."""
+async def states(tx: Tx, ids: Sequence[str], *, lock: bool = False) -> dict[str, JobState]:
+    """Return the states of those jobs that exist; pruned ones are still known by their state.
+
+    With ``lock`` nobody changes them before this transaction ends.
+    """
+    if lock:
+        await lock_rows(tx, ids)
     found: dict[str, JobState] = {}
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
@@ -159,7 +190,7 @@ class Filter:
     state: JobState | None = None
     kind: str | None = None
     text: str | None = None
-    """A part of the id, the payload or the last error."""
+    """A part of the id, the payload or the last error; case does not matter."""
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
@@ -175,9 +206,9 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         part = wanted.text
         found.append(
             or_(
-                job.id.contains(part, autoescape=True),
-                job.payload.contains(part, autoescape=True),
-                job.last_error.contains(part, autoescape=True),
+                job.id.icontains(part, autoescape=True),
+                job.payload.icontains(part, autoescape=True),
+                job.last_error.icontains(part, autoescape=True),
             )
         )
     return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 
-from homeroom.db.schema import metadata
+from homeroom.db.schema import SEQ, metadata
 
 job = Table(
     "job",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),  # first in, first out
+    Column("seq", SEQ, primary_key=True, autoincrement=True),  # first in, first out
     Column("id", Text, nullable=False, unique=True),
     Column("keeps_id", Integer, nullable=False),  # the id was given, so it outlives the body
     Column("queue", Text, nullable=False),
@@ -65,7 +65,7 @@ attempt = Table(
 log = Table(
     "job_log",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", SEQ, primary_key=True, autoincrement=True),
     Column("job", Text, nullable=False, index=True),
     Column("at", BigInteger, nullable=False),
     Column("line", Text, nullable=False),

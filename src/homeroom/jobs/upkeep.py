@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from homeroom.clock import SECOND, Clock, microseconds
-from homeroom.db.database import Database, Lane
+from homeroom.db.database import ANYTHING, Database, Lane
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError, Unavailable
 from homeroom.jobs import operate, queue_store, schedule_store, store
@@ -29,6 +29,10 @@ from homeroom.jobs.store import marks
 
 log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
+Missed = Callable[[Tx, schedule_store.FiredSlot], Awaitable[None]]
+"""Told of a slot that came due too long ago, in the transaction that records it."""
+Observe = Callable[[str, str], None]
+"""Told of every slot: its schedule, and ``ok``, ``late`` or ``missed``."""
 _BATCH = 500
 
 
@@ -57,8 +61,12 @@ class Upkeep:
         engine: Engine,
         clock: Clock | None = None,
         pace: Pace | None = None,
+        *,
+        missed: Missed | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Take what the workers of this process have too."""
+        self._missed, self._observe = missed, observe
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self._pace = pace or Pace()
@@ -115,7 +123,7 @@ class Upkeep:
 
     def _heard(self, topics: Sequence[tuple[str, str]]) -> None:
         for topic, _ in topics:
-            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC):
+            if topic in (DELAYED_TOPIC, schedule_store.SCHEDULES_TOPIC, ANYTHING):
                 self._wake.set()
                 return
 
@@ -162,7 +170,8 @@ class Upkeep:
                 "SELECT COUNT(*) FROM job_attempt WHERE job = ? AND outcome = 'lost'", (job_id,)
             )
             still = await tx.fetch_one(
-                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?",
+                "SELECT 1 FROM job WHERE id = ? AND lease_token = ? AND lease_until < ?"
+                + tx.row_lock,
                 (job_id, token, tx.now),
             )
             if still is None:  # renewed or settled since it was read
@@ -178,9 +187,10 @@ class Upkeep:
         if not await self._read(_has_due):
             return 0
         async with self._db.write(Lane.JOBS) as tx:
+            skip = f"{tx.row_lock} SKIP LOCKED" if tx.row_lock else ""  # another upkeep has them
             rows = await tx.fetch(
                 "UPDATE job SET state = 'waiting' WHERE seq IN (SELECT seq FROM job"
-                " WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?)"
+                f" WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ?{skip})"
                 " AND state = 'delayed' RETURNING queue",
                 (tx.now, 10 * _BATCH),
             )
@@ -222,6 +232,9 @@ class Upkeep:
             try:
                 async with self._db.write(Lane.JOBS) as tx:
                     slots = await schedule_store.fire(tx, self._registry, name)
+                    for slot in slots:
+                        if slot.state == "missed" and self._missed is not None:
+                            await self._missed(tx, slot)
             except HomeroomError:
                 raise
             except Exception:  # one broken schedule must not hold up the others
@@ -231,6 +244,8 @@ class Upkeep:
             for slot in slots:
                 if slot.state == "missed":
                     log.warning("schedule_slot_missed", schedule=name, slot=slot.slot)
+                if self._observe is not None:
+                    self._observe(name, slot.outcome)
         return fired
 
     async def reconcile(self) -> None:

@@ -13,7 +13,7 @@ from time import perf_counter
 import structlog
 
 from homeroom.clock import Clock, microseconds
-from homeroom.db.database import Database, Lane
+from homeroom.db.database import ANYTHING, Database, Lane
 from homeroom.db.group_commit import GroupCommit, Limits
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError, Unavailable
@@ -237,6 +237,10 @@ class Worker:
                 self._desks[name].wake.set()
             elif topic == JOB_TOPIC and name in self._runs:
                 self._look.set()
+            elif topic == ANYTHING:
+                self._look.set()
+                for desk in self._desks.values():
+                    desk.wake.set()
 
     async def _watch(self) -> None:
         """Renew leases at a third of their length; look for cancellations once a second."""

@@ -143,6 +143,18 @@ class Metrics:
         self._attempt = Histogram(
             "homeroom_job_attempt_seconds", "Time of one attempt", ["kind"], registry=registry
         )
+        self._notifications = Counter(
+            "homeroom_notifications",
+            "Deliveries of messages by the state they came to; repeated: the key was known",
+            ["type", "channel", "status"],
+            registry=registry,
+        )
+        self._schedules = Counter(
+            "homeroom_schedule_runs",
+            "Slots of schedules: ok, late or missed",
+            ["schedule", "outcome"],
+            registry=registry,
+        )
         self._jobs = Gauge(JOBS, "Jobs by queue and state", ["queue", "state"], registry=registry)
         Gauge(
             "homeroom_process_resident_bytes", "Memory of this process", registry=registry
@@ -198,6 +210,14 @@ class Metrics:
         """Count one ended attempt of a job."""
         self._attempts.labels(kind, outcome).inc()
         self._attempt.labels(kind).observe(seconds)
+
+    def notification(self, type: str, channel: str, status: str, count: int = 1) -> None:
+        """Count deliveries that came to a state."""
+        self._notifications.labels(type, channel, status).inc(count)
+
+    def schedule(self, name: str, outcome: str) -> None:
+        """Count a slot of a schedule."""
+        self._schedules.labels(name, outcome).inc()
 
     def jobs(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Take the number of jobs by queue and state, as the database has them now."""

@@ -10,7 +10,7 @@ from homeroom.db.tx import Row, Tx
 from homeroom.people import store
 from homeroom.people.person import Person, masked
 
-__all__ = ["TOPIC", "Person", "find", "get", "masked", "put"]
+__all__ = ["TOPIC", "Person", "find", "get", "masked", "put", "with_role"]
 
 TOPIC = "people"
 
@@ -24,6 +24,11 @@ async def find(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
 async def get(tx: Tx, id: str) -> Person | None:
     """Return a person, or None."""
     return (await find(tx, [id])).get(id)
+
+
+async def with_role(tx: Tx, role: str) -> list[Person]:
+    """Return the people whom the directory gives a role, by id."""
+    return [_person(row) for row in await store.with_role(tx, role)]
 
 
 async def put(tx: Tx, person: Person) -> bool:

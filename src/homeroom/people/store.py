@@ -35,6 +35,14 @@ async def find(tx: Tx, ids: Sequence[str]) -> list[Row]:
     return found
 
 
+async def with_role(tx: Tx, role: str) -> list[Row]:
+    """Return the rows of those who have a role, by id."""
+    quoted = f'"{role}"'
+    return await tx.fetch(
+        select(PERSON).where(PERSON.c.roles.contains(quoted, autoescape=True)).order_by(PERSON.c.id)
+    )
+
+
 async def put(tx: Tx, values: Sequence[object]) -> None:
     """Insert or replace (id, email, given, family, locale, time zone, manager, roles)."""
     await tx.execute(

@@ -65,6 +65,7 @@ class Batch:
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
+        await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
         new = await self._without_repeats()
         by_pair = self._by_learner(new)
         await self._load(by_pair)

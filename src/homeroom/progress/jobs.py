@@ -141,6 +141,10 @@ class ProgressJobs:
         while True:
             async with self._db.write() as tx:
                 page = await latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
+                await catalogue.lock_learners(tx, [each.user_id for each in page])
+                pairs = [(each.user_id, args.course_id) for each in page]
+                locked = await catalogue.enrolments(tx, pairs)  # as they are by now
+                page = [locked[pair][-1] for pair in pairs]
                 counts = await self._move(tx, args.course_id, page)
             moved, finished = moved + counts[0], finished + counts[1]
             if len(page) < MOVE_PAGE:

@@ -53,24 +53,31 @@ async def keep(tx: Tx, held: Sequence[tuple[Event, str]]) -> None:
 
 async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
     """Return held events in the order in which they came, after a ``seq``."""
-    where, values = "seq > ?", [after]
+    about, values = _about(course_id, None)
     rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM progress_quarantine WHERE {where}"  # noqa: S608  # constants only
-        " AND (? IS NULL OR course_id = ?) ORDER BY seq LIMIT ?",
-        (*values, course_id, course_id, limit),
+        f"SELECT {_COLUMNS} FROM progress_quarantine WHERE seq > ?{about}"  # noqa: S608  # constants only
+        " ORDER BY seq LIMIT ?",
+        (after, *values, limit),
     )
     return [_held(row) for row in rows]
+
+
+def _about(course_id: str | None, user_id: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the conditions on course and learner, where they matter, and their values."""
+    wanted = {"course_id": course_id, "user_id": user_id}
+    known = {name: value for name, value in wanted.items() if value is not None}
+    return "".join(f" AND {name} = ?" for name in known), tuple(known.values())
 
 
 async def replayable(
     tx: Tx, after: int, limit: int, course_id: str | None = None, user_id: str | None = None
 ) -> list[Held]:
     """Return held events that a replay may bring in: all but conflicts."""
+    about, values = _about(course_id, user_id)
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM progress_quarantine"  # noqa: S608  # constants only
-        " WHERE seq > ? AND reason <> ? AND (? IS NULL OR course_id = ?)"
-        " AND (? IS NULL OR user_id = ?) ORDER BY seq LIMIT ?",
-        (after, CONFLICT, course_id, course_id, user_id, user_id, limit),
+        f" WHERE seq > ? AND reason <> ?{about} ORDER BY seq LIMIT ?",
+        (after, CONFLICT, *values, limit),
     )
     return [_held(row) for row in rows]
 
@@ -97,10 +104,10 @@ async def set_reasons(tx: Tx, reasons: Sequence[tuple[int, str]]) -> None:
 
 async def has_replayable(tx: Tx, course_id: str, user_id: str | None = None) -> bool:
     """Say whether a replay has anything to bring in for a course, or for one of its learners."""
+    about, values = _about(course_id, user_id)
     rows = await tx.fetch(
-        "SELECT 1 FROM progress_quarantine WHERE course_id = ? AND reason <> ?"
-        " AND (? IS NULL OR user_id = ?) LIMIT 1",
-        (course_id, CONFLICT, user_id, user_id),
+        f"SELECT 1 FROM progress_quarantine WHERE reason <> ?{about} LIMIT 1",  # noqa: S608  # constants only
+        (CONFLICT, *values),
     )
     return bool(rows)
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from homeroom.db.schema import metadata
+from homeroom.db.schema import SEQ, metadata
 from homeroom.db.tx import Row, Tx
 from homeroom.progress.event import Event
 from homeroom.progress.merge import ChapterState
@@ -34,7 +34,7 @@ CourseKey = tuple[str, str, int]
 progress_event = Table(
     "progress_event",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False, unique=True),
     Column("user_id", Text, nullable=False),
     Column("course_id", Text, nullable=False),
@@ -50,7 +50,7 @@ progress_event = Table(
     Column("body_hash", LargeBinary, nullable=False),
     Column("metadata", Text),
     Column("flags", Integer, nullable=False),
-    Column("previous", BigInteger),
+    Column("previous", SEQ),
 )
 """The ledger. ``previous`` is the ``seq`` of the same learner's row in the same course before it,
 None in the first: by that chain, from ``course_progress.last_seq`` on, a learner's rows are found.
@@ -70,7 +70,7 @@ course_progress = Table(
     Column("time_spent", BigInteger, nullable=False),
     Column("unattributed", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
+    Column("last_seq", SEQ, nullable=False),
     Column("chapters", Text, nullable=False),
 )
 """A learner's attempt at a course with all its chapters: what one request changes is one row
@@ -95,7 +95,7 @@ quiz_attempt = Table(
 progress_quarantine = Table(
     "progress_quarantine",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
@@ -149,6 +149,10 @@ _INTEGERS_IN = {
     "sqlite": _IN["sqlite"],
     "postgresql": "(SELECT CAST(jsonb_array_elements_text(CAST(? AS JSONB)) AS BIGINT))",
 }
+_NEXT_SEQS = (
+    "SELECT nextval(pg_get_serial_sequence('progress_event', 'seq')) AS seq"
+    " FROM generate_series(1, ?) ORDER BY seq"
+)
 _FIND_IDS = "SELECT e.id FROM {keys} AS k CROSS JOIN progress_event AS e WHERE e.id = k.column1"
 _STATE = (
     "c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
@@ -207,6 +211,8 @@ async def known_ids(tx: Tx, ids: Iterable[str]) -> set[str]:
 
 async def take_seqs(tx: Tx, count: int) -> Sequence[int]:
     """Return ``count`` places in the ledger, in rising order, for rows of this transaction."""
+    if tx.dialect == "postgresql":  # others may be taking theirs
+        return [seq for (seq,) in await tx.fetch(_NEXT_SEQS, (count,))]
     [[last]] = await tx.fetch("SELECT coalesce(max(seq), 0) FROM progress_event")
     return range(last + 1, last + count + 1)
 

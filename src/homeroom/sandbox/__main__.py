@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             assessment_token=options.assessment_token,
             seed=options.seed,
         )
-        asyncio.run(_run(config, options.host, options.port, options.until_stdin_closes))
+        ports = (options.port, options.mail_port)
+        asyncio.run(_run(config, options.host, ports, options.until_stdin_closes))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"The sandbox can't start: {error}\n")
         return 1
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument("--mail-port", type=int, default=0, help="of the mail server, likewise")
     parser.add_argument("--webhook-secret", default=default.webhook_secret, metavar="whsec_...")
     parser.add_argument("--credly-token", default=default.credly_token)
     parser.add_argument("--organization", default=default.organization)
@@ -61,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(config: SandboxConfig, host: str, port: int, until_stdin_closes: bool) -> None:
+async def _run(
+    config: SandboxConfig, host: str, ports: tuple[int, int], until_stdin_closes: bool
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,13 +81,23 @@ async def _run(config: SandboxConfig, host: str, port: int, until_stdin_closes: 
 
         loop.add_reader(standard_input, drain)
 
+    mail_ports: list[int] = []
+
     def announce(bound: int) -> None:
         base_url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-        line = {"url": base_url, "environment": environment(base_url, config)}
+        line = {"url": base_url, "environment": environment(base_url, config, mail_ports[0])}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
-    await serve(config, host=host, port=port, started=announce, stop=stop)
+    await serve(
+        config,
+        host=host,
+        port=ports[0],
+        mail_port=ports[1],
+        started=announce,
+        mail_started=mail_ports.append,
+        stop=stop,
+    )
 
 
 if __name__ == "__main__":

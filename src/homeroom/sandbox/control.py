@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from homeroom.sandbox.assessment import Score
@@ -19,6 +19,7 @@ from homeroom.sandbox.credly import Template
 from homeroom.sandbox.directory import Person
 from homeroom.sandbox.exchange import SERVERS, Refused, Server
 from homeroom.sandbox.fault import Fault
+from homeroom.sandbox.mail import MailFault
 from homeroom.sandbox.world import World
 
 _OUTCOMES = ("accepted", "refused", "repeated", "failed")
@@ -60,9 +61,14 @@ def routes(world: World) -> list[BaseRoute]:
         ("POST", "/control/people", _set_people),
         ("POST", "/control/scores", _set_scores),
         ("POST", "/control/templates", _set_templates),
+        ("GET", "/control/mail", _mails),
+        ("POST", "/control/mail/faults", _add_mail_fault),
         ("POST", "/control/reset", _reset),
     ]
-    return [
+    shown: list[BaseRoute] = [
+        Route("/control/mail/{number:int}", _mail_page(world), methods=["GET"])
+    ]
+    return shown + [
         Route(path, _endpoint(world, command), methods=[method]) for method, path, command in table
     ]
 
@@ -157,6 +163,29 @@ async def _set_templates(world: World, request: Request) -> Any:
     for template in order.templates:
         world.credly.templates[template.id] = template
     return {"templates": len(world.credly.templates)}
+
+
+async def _mails(world: World, request: Request) -> Any:
+    to = request.query_params.get("to")
+    mails = [mail for mail in world.mailroom.mails if to is None or to in mail.recipients]
+    return {"items": mails, "forgotten": world.mailroom.forgotten}
+
+
+async def _add_mail_fault(world: World, request: Request) -> Any:
+    return {"id": world.mailroom.add(await _read(request, MailFault))}
+
+
+def _mail_page(world: World) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        """Show a mail as its reader would see it; nothing in it runs or is fetched."""
+        number = request.path_params["number"]
+        for mail in world.mailroom.mails:
+            if mail.number == number:
+                policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+                return HTMLResponse(mail.html, headers={"content-security-policy": policy})
+        return Response("there is no such mail", 404)
+
+    return endpoint
 
 
 async def _reset(world: World, request: Request) -> Any:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Generator
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from homeroom.sandbox import control
+from homeroom.sandbox import control, mail
 from homeroom.sandbox.config import SandboxConfig
 from homeroom.sandbox.exchange import PREFIXES, SERVERS
 from homeroom.sandbox.gate import gate
@@ -45,7 +46,9 @@ def create_app(config: SandboxConfig) -> Starlette:
     return app
 
 
-def environment(base_url: str, config: SandboxConfig) -> dict[str, str]:
+def environment(
+    base_url: str, config: SandboxConfig, mail_port: int | None = None
+) -> dict[str, str]:
     """Return the settings that point Homeroom at a sandbox, as environment variables."""
     base_url = base_url.rstrip("/")
     settings = {f"HOMEROOM_{server.upper()}_URL": base_url + PREFIXES[server] for server in SERVERS}
@@ -54,6 +57,12 @@ def environment(base_url: str, config: SandboxConfig) -> dict[str, str]:
         "HOMEROOM_CREDLY_TOKEN": config.credly_token,
         "HOMEROOM_WEBHOOK_SECRET": config.webhook_secret,
     }
+    if mail_port is not None:
+        host = urlsplit(base_url).netloc.rpartition(":")[0]
+        settings |= {
+            "HOMEROOM_SMTP_URL": f"smtp://{host}:{mail_port}?tls=none",
+            "HOMEROOM_MAIL_FROM": "Homeroom <homeroom@example.org>",
+        }
     if config.directory_token is not None:
         settings["HOMEROOM_DIRECTORY_TOKEN"] = config.directory_token
     if config.assessment_token is not None:
@@ -66,16 +75,26 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    mail_port: int = 0,
     started: Callable[[int], None] | None = None,
+    mail_started: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until cancelled or until `stop` is set; then end within a second, come what may.
 
-    A `port` of 0 takes a free one; `started` is called with the port once requests are taken.
+    A port of 0 takes a free one; `mail_started` is called with the mail server's port, and then
+    `started` with the other one once requests are taken.
     Installs no signal handlers. Raises OSError when the port can't be had.
     """
     app = create_app(config)
-    listener = _listen(host, port)
+    mails = await mail.listen(lambda: app.state.world.mailroom, host, mail_port)
+    try:
+        listener = _listen(host, port)
+    except OSError:
+        mails.close()
+        raise
+    if mail_started is not None:
+        mail_started(mails.sockets[0].getsockname()[1])
     server = _Server(app, started, listener.getsockname()[1])
     app.state.cut = server.cut
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -84,6 +103,7 @@ async def serve(
         await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         told.cancel()
+        mails.close()
         app.state.world.stopping.set()
         server.should_exit = True
         done, _ = await asyncio.wait({serving}, timeout=_LAST_WORDS_SECONDS)

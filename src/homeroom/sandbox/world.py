@@ -14,6 +14,7 @@ from homeroom.sandbox.directory import Directory
 from homeroom.sandbox.exchange import SERVERS, Answer, Exchange, Server
 from homeroom.sandbox.fault import FaultBoard
 from homeroom.sandbox.ledger import Ledger
+from homeroom.sandbox.mail import Mailroom
 
 
 class World:
@@ -31,6 +32,7 @@ class World:
         """Forget everything, faults included, and begin as after a start."""
         self.ledger = Ledger(self.config.keep)
         self.faults = FaultBoard(self.config.seed)
+        self.mailroom = Mailroom()
         self.directory = Directory(self.config)
         self.assessment = Assessment(self.config)
         self.credly = Credly(self.config)
@@ -55,4 +57,7 @@ class World:
             "analytics": self.analytics.summary(),
             "hr": self.hr.summary(),
         }
-        return {server: self.ledger.counts(server) | made.get(server, {}) for server in SERVERS}
+        counted: dict[str, Any] = {
+            server: self.ledger.counts(server) | made.get(server, {}) for server in SERVERS
+        }
+        return counted | {"mail": self.mailroom.summary()}

@@ -33,6 +33,8 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
         *_redis_problems(settings),
         *_access_problems(settings),
         *_partner_problems(settings),
+        *_message_problems(settings),
+        *_model_problems(settings),
         *_unknown(os.environ if environ is None else environ),
     ]
     return sorted(found, key=lambda problem: problem.severity)
@@ -40,10 +42,15 @@ def problems(settings: Settings, environ: Mapping[str, str] | None = None) -> li
 
 def _storage_problems(settings: Settings) -> list[Problem]:
     found = []
+    try:
+        embedded = settings.is_embedded
+    except ConfigurationError as error:
+        found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
+        embedded = True
     folder = settings.data_dir.resolve()
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if embedded and (not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK)):
         found.append(
             Problem(
                 "HOMEROOM_DATA_DIR",
@@ -51,11 +58,7 @@ def _storage_problems(settings: Settings) -> list[Problem]:
                 f"Name another folder, or let this user write to {folder}.",
             )
         )
-    try:
-        settings.database_file  # noqa: B018 - asked for its error
-    except ConfigurationError as error:
-        found.append(Problem("HOMEROOM_DATABASE_URL", error.message, error.hint or ""))
-    if settings.processes > 1 and settings.database.startswith("sqlite:"):
+    if settings.processes > 1 and embedded:
         found.append(
             Problem(
                 "HOMEROOM_PROCESSES",
@@ -220,6 +223,81 @@ def _partner_problems(settings: Settings) -> list[Problem]:
                     "warning",
                 )
             )
+    return found
+
+
+def _message_problems(settings: Settings) -> list[Problem]:
+    found = []
+    if settings.smtp_url is not None and settings.mail_from is None:
+        found.append(
+            Problem(
+                "HOMEROOM_MAIL_FROM",
+                "HOMEROOM_SMTP_URL is set, but nobody sends the mails.",
+                "Set it, such as to: Homeroom <homeroom@example.org>",
+            )
+        )
+    if settings.smtp_url is not None:
+        parts = urlsplit(settings.smtp_url.get_secret_value())
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+            found.append(
+                Problem(
+                    "HOMEROOM_SMTP_URL",
+                    "It is not the address of a mail server.",
+                    "Write smtp://user:password@mail.example.org:587 or smtps://mail.example.org.",
+                )
+            )
+        local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if "tls=none" in parts.query and not local:
+            found.append(
+                Problem(
+                    "HOMEROOM_SMTP_URL",
+                    "Mails, and the password if there is one, go over the network in the clear.",
+                    "Leave out tls=none; smtp:// then asks the server for STARTTLS.",
+                    "error" if parts.password else "warning",
+                )
+            )
+    secret = settings.email_hook_secret
+    if secret is not None and not _signs(secret.get_secret_value()):
+        found.append(
+            Problem(
+                "HOMEROOM_EMAIL_HOOK_SECRET",
+                "Not a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes.",
+                'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+            )
+        )
+    if settings.template_dir is not None and not settings.template_dir.is_dir():
+        found.append(
+            Problem(
+                "HOMEROOM_TEMPLATE_DIR",
+                f"There is no folder {settings.template_dir}.",
+                "Make it, or unset it to use the built-in templates.",
+            )
+        )
+    return found
+
+
+def _model_problems(settings: Settings) -> list[Problem]:
+    found = []
+    if settings.llm_model is None:
+        for name in ("url", "api_key", "budget"):
+            if getattr(settings, f"llm_{name}") is not None:
+                found.append(
+                    Problem(
+                        f"HOMEROOM_LLM_{name.upper()}",
+                        "Without a model it has no effect: lesson plans are written by rule.",
+                        "Set HOMEROOM_LLM_MODEL, or unset this.",
+                        "warning",
+                    )
+                )
+    if (settings.llm_price_input is None) != (settings.llm_price_output is None):
+        lacking = "INPUT" if settings.llm_price_input is None else "OUTPUT"
+        found.append(
+            Problem(
+                f"HOMEROOM_LLM_PRICE_{lacking}",
+                "Only one of the two prices is set.",
+                "Set both, or neither.",
+            )
+        )
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import UTC, datetime, timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -72,6 +73,14 @@ def _test_clock(text: object) -> object:
     return text
 
 
+def _mailbox(text: object) -> object:
+    address = parseaddr(str(text))[1]
+    local, _, domain = address.rpartition("@")
+    if not local or "." not in domain or any(letter in str(text) for letter in "\r\n"):
+        raise ValueError("write a mailbox, such as Homeroom <homeroom@example.org>")
+    return text
+
+
 def _split(text: object) -> object:
     if isinstance(text, str):
         return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
@@ -125,7 +134,12 @@ class Storage(BaseModel):
     """Data and jobs."""
 
     database_url: SecretStr | None = Field(
-        None, description="Unset: `sqlite:///{data dir}/homeroom.db`."
+        None,
+        description="`sqlite:///file`, or `postgresql://user:password@host/database` with libpq's"
+        " options (`?sslmode=verify-full`). Unset: `sqlite:///{data dir}/homeroom.db`.",
+    )
+    database_connections: int = Field(
+        16, ge=8, le=500, description="Connections of one process to PostgreSQL at most."
     )
     queue_url: RedisUrl | None = Field(
         None,
@@ -247,16 +261,110 @@ class Partners(BaseModel):
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
     )
-    smtp_url: SecretStr | None = Field(None, description="Mail server; not used yet.")
-    llm_url: HttpUrl | None = Field(None, description="Language model's API; not used yet.")
-    llm_model: str | None = Field(None, description="Language model; not used yet.")
-    llm_api_key: SecretStr | None = Field(None, description="Key of that API; not used yet.")
 
 
-GROUPS: tuple[type[BaseModel], ...] = (Server, Storage, Ingest, Access, Partners)
+class LanguageModel(BaseModel):
+    """Language model. Without one, lesson plans are written by rule."""
+
+    llm_model: str | None = Field(
+        None, description="Model that writes lesson plans. Unset: they are written by rule."
+    )
+    llm_kind: Literal["openai", "anthropic", "google"] = Field(
+        "openai", description="What its API looks like; `openai` is what most servers speak."
+    )
+    llm_url: HttpUrl | None = Field(
+        None, description="Its API, such as `http://127.0.0.1:11434/v1`. Unset: the provider's own."
+    )
+    llm_api_key: SecretStr | None = Field(None, description="Key of that API.")
+    llm_output: Literal["native", "tool", "prompted"] | None = Field(
+        None,
+        description="How JSON is asked for. Unset: `tool` with `anthropic`, else `native`.",
+    )
+    llm_max_tokens: int = Field(
+        6_000, ge=256, le=200_000, description="Tokens that one answer may have."
+    )
+    llm_timeout: Duration = Field(
+        timedelta(seconds=120), description="How long one call may take, all of it."
+    )
+    llm_requests_per_minute: int | None = Field(
+        None, ge=1, description="Calls a minute of all workers together. Unset: no limit."
+    )
+    llm_tokens_per_minute: int | None = Field(
+        None, ge=1_000, description="Tokens a minute of all workers together. Unset: no limit."
+    )
+    llm_budget: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What one plan may cost; a call that might cost more is not made.",
+    )
+    llm_currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="Currency of budget and prices (ISO 4217)."
+    )
+    llm_price_input: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Price of a million input tokens. Unset: a list of published prices.",
+    )
+    llm_price_output: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Price of a million output tokens."
+    )
+    llm_retries: int = Field(
+        3, ge=0, le=20, description="Further tries of a module whose model fails."
+    )
+    llm_retry_delay: Duration = Field(
+        timedelta(minutes=1),
+        description="Longest wait before the first of these; it doubles with each.",
+    )
 
 
-class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
+class Messages(BaseModel):
+    """Messages to people. The inbox needs no setting; an unset channel is `skipped`."""
+
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: `smtp://user:password@host:587` (STARTTLS) or `smtps://host`.",
+    )
+    mail_from: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Sender of mails, such as `Homeroom <homeroom@example.org>`."
+    )
+    mail_reply_to: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Where answers to mails go. Unset: to the sender."
+    )
+    mail_return_path: Annotated[str, BeforeValidator(_mailbox)] | None = Field(
+        None, description="Where bounces of mails go. Unset: to the sender."
+    )
+    email_hook_secret: SecretStr | None = Field(
+        None, description="Verifies `POST /hooks/email/{provider}`: `whsec_` and base64."
+    )
+    sms_url: SecretStr | None = Field(
+        None, description="Apprise URL of an SMS service, with `{address}` for the number."
+    )
+    chat_url: SecretStr | None = Field(
+        None, description="Apprise URL of a chat service, with `{address}` for the name."
+    )
+    template_dir: Path | None = Field(
+        None, description="Folder of templates that go before the built-in ones."
+    )
+    notification_retention: Duration = Field(
+        timedelta(days=180),
+        description="How long what messages said is kept. Their keys stay 400 days or longer.",
+    )
+
+
+GROUPS: tuple[type[BaseModel], ...] = (
+    Server,
+    Storage,
+    Ingest,
+    Access,
+    Partners,
+    LanguageModel,
+    Messages,
+)
+
+
+class Settings(Server, Storage, Ingest, Access, Partners, LanguageModel, Messages, BaseSettings):
     """All settings. Use ``load``, which says what is wrong in words."""
 
     model_config = SettingsConfigDict(
@@ -285,15 +393,39 @@ class Settings(Server, Storage, Ingest, Access, Partners, BaseSettings):
         return f"sqlite:///{self.data_dir.resolve() / 'homeroom.db'}"
 
     @property
-    def database_file(self) -> Path:
-        """Return the SQLite file; raise ``ConfigurationError`` for another kind of database."""
-        scheme, _, path = self.database.partition(":///")
+    def database_place(self) -> Path | str:
+        """Return where the data is: a SQLite file, or the URL of a PostgreSQL database.
+
+        Raises ``ConfigurationError`` for a URL that is neither.
+        """
+        url = self.database
+        if url.startswith(("postgresql://", "postgres://")):
+            return url
+        scheme, _, path = url.partition(":///")
         if scheme != "sqlite" or not path:
             raise ConfigurationError(
-                "HOMEROOM_DATABASE_URL is not a SQLite file, and this release stores nowhere else.",
-                hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
+                "HOMEROOM_DATABASE_URL names neither a SQLite file nor a PostgreSQL database.",
+                hint="Write sqlite:///relative/path.db, sqlite:////absolute/path.db or"
+                " postgresql://user:password@host:5432/database.",
             )
         return Path(path)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Say whether the data is in a file of this machine, which nobody else looks after."""
+        return isinstance(self.database_place, Path)
+
+    @property
+    def database_name(self) -> str:
+        """Return where the data is, for people: without user, password and options."""
+        place = self.database_place
+        if isinstance(place, Path):
+            return str(place)
+        try:
+            parts = urlsplit(place)
+        except ValueError:  # what is wrong with it is said when it is opened
+            return "postgresql://..."
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def queue(self) -> str | None:

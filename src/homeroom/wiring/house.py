@@ -14,6 +14,7 @@ import structlog
 
 from homeroom.access.api import Access, Jwks, JwtVerifier
 from homeroom.access.jobs import Pruning
+from homeroom.activity.api import Activity
 from homeroom.catalogue.api import Catalogue
 from homeroom.clock import Clock, to_datetime
 from homeroom.completion.api import Completions
@@ -21,22 +22,29 @@ from homeroom.credentials.api import (
     Credentials,
 )
 from homeroom.db import migrate
+from homeroom.db.database import Database
 from homeroom.db.group_commit import Limits
 from homeroom.db.migrate import SchemaState
+from homeroom.db.postgres import PostgresDatabase
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.dispatch.api import Dispatches
 from homeroom.errors import ConfigurationError
 from homeroom.jobs.api import Registry
+from homeroom.lessonplans.api import LessonPlans
 from homeroom.monitoring.api import Metrics
+from homeroom.notify.api import Notifications
 from homeroom.partner import open_client
 from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
 from homeroom.settings import Settings, load
+from homeroom.wiring.messages import notifications as build_notifications
 from homeroom.wiring.partners import (
     assessment,
     credly_unset,
     destination,
     directory,
+    generator,
     issuer,
+    patience,
     public_url,
     secret,
     webhook_unset,
@@ -55,12 +63,12 @@ def load_settings(**given: object) -> Settings:
 
 def database_state(settings: Settings) -> SchemaState:
     """Compare the configured database with this release's schema."""
-    return migrate.state(settings.database_file)
+    return migrate.state(settings.database_place)
 
 
 def upgrade_database(settings: Settings) -> SchemaState:
     """Bring the configured database to this release's schema; make it if it is not there."""
-    migrate.upgrade(settings.database_file)
+    migrate.upgrade(settings.database_place)
     return database_state(settings)
 
 
@@ -69,46 +77,59 @@ class House:
     """The parts that every command may need, on an open database."""
 
     settings: Settings
-    db: SqliteDatabase
+    db: Database
     registry: Registry
     access: Access
     catalogue: Catalogue
     credentials: Credentials
     dispatches: Dispatches
+    notifications: Notifications
+    activity: Activity
     completions: Completions
     metrics: Metrics
     ingest: Ingest
     progress_jobs: ProgressJobs
+    plans: LessonPlans
 
 
 @asynccontextmanager
 async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIterator[House]:
-    """Open the database and build the rooms on it; ``migrated`` brings its schema up first.
+    """Open the database and build the rooms on it.
 
+    ``migrated`` brings the schema of a SQLite file up first. A PostgreSQL database has other
+    processes on it, perhaps of the release before, so that its operator says when.
     Raises ``ConfigurationError`` for a database that is not there or at an earlier release's
     schema. A later release's is worked with, so that both can run side by side.
     """
-    path = settings.database_file
-    if migrated:
-        await asyncio.to_thread(migrate.upgrade, path)
-    await asyncio.to_thread(_check_schema, path)
+    if migrated and settings.is_embedded:
+        await asyncio.to_thread(migrate.upgrade, settings.database_place)
+    await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:
-        db = SqliteDatabase(path, clock)
+        db = _database(settings, clock)
         await db.open()
         stack.push_async_callback(db.close)
         client = open_client()
         stack.push_async_callback(client.aclose)
         house = _furnish(settings, db, client)
         stack.push_async_callback(house.access.close)
+        stack.push_async_callback(house.plans.close)
         yield house
 
 
-def _check_schema(path: Path) -> None:
-    found = migrate.state(path)
+def _database(settings: Settings, clock: Clock) -> Database:
+    place = settings.database_place
+    if isinstance(place, Path):
+        return SqliteDatabase(place, clock)
+    return PostgresDatabase(place, clock, connections=settings.database_connections)
+
+
+def _check_schema(settings: Settings) -> None:
+    found = migrate.state(settings.database_place)
     if found.current is None:
+        what = "There is no database at" if settings.is_embedded else "There are no tables yet in"
         raise ConfigurationError(
-            f"There is no database at {path}.", hint="Make it with: homeroom db upgrade"
+            f"{what} {settings.database_name}.", hint="Make it with: homeroom db upgrade"
         )
     if found.is_newer:
         log.warning("schema_is_newer", current=found.current, head=found.head)
@@ -119,7 +140,7 @@ def _check_schema(path: Path) -> None:
         )
 
 
-def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> House:
+def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> House:
     """Build the rooms, from the ones that know nobody to the ones that know many."""
     registry, metrics, catalogue = Registry(), Metrics(), Catalogue()
     people = directory(settings, db, client)
@@ -140,6 +161,8 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
         credential_url=credentials.url_of,
         unset=webhook_unset(settings),
     )
+    notifications = build_notifications(settings, db, metrics)
+    activity = Activity(db, notifications)
     completions = Completions([credentials.step(), *dispatches.steps()])
 
     def observe(stats: CommitStats) -> None:
@@ -158,6 +181,10 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
     credentials.register(registry, completions)
     dispatches.register(registry, completions)
     progress_jobs.register(registry)
+    notifications.register(registry)
+    activity.register(registry)
+    plans = LessonPlans(db, generator(settings, db), patience(settings))
+    plans.register(registry)
     Pruning(db, settings.audit_retention).register(registry)
     return House(
         settings=settings,
@@ -167,14 +194,17 @@ def _furnish(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) 
         catalogue=catalogue,
         credentials=credentials,
         dispatches=dispatches,
+        notifications=notifications,
+        activity=activity,
         completions=completions,
         metrics=metrics,
         ingest=ingest,
         progress_jobs=progress_jobs,
+        plans=plans,
     )
 
 
-def _access(settings: Settings, db: SqliteDatabase) -> Access:
+def _access(settings: Settings, db: Database) -> Access:
     shared, jwks = secret(settings.jwt_secret), settings.jwt_jwks_url
     verifier = None
     if shared is not None or jwks is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from datetime import timedelta
+
 import httpx
 from pydantic import SecretStr
 
@@ -13,8 +16,11 @@ from homeroom.credentials.api import (
     HttpAssessment,
     HttpDirectory,
 )
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.dispatch.api import Destination
+from homeroom.errors import ConfigurationError
+from homeroom.jobs.api import Backoff
+from homeroom.lessonplans.api import Generator, Limits, ModelConfig, Patience, RuleBased
 from homeroom.partner import Partner, bearer
 from homeroom.settings import Settings
 
@@ -29,7 +35,7 @@ def public_url(settings: Settings) -> str:
     return settings.public_url or f"http://{settings.host}:{settings.port}"
 
 
-def directory(settings: Settings, db: SqliteDatabase, client: httpx.AsyncClient) -> Directory:
+def directory(settings: Settings, db: Database, client: httpx.AsyncClient) -> Directory:
     """Return the directory that the settings name, else the built-in one."""
     if settings.directory_url is None:
         return BuiltInDirectory(db)
@@ -82,3 +88,50 @@ def webhook_unset(settings: Settings) -> dict[str, str]:
         return {}
     urls = {"analytics": settings.analytics_url, "hr": settings.hr_url}
     return {name: "HOMEROOM_WEBHOOK_SECRET is not set" for name, url in urls.items() if url}
+
+
+def generator(settings: Settings, db: Database) -> Generator:
+    """Return what writes lesson plans: the model that the settings name, else the rules.
+
+    Raises ``ConfigurationError`` where the packages for a model are not installed.
+    """
+    if settings.llm_model is None:
+        return RuleBased()
+    config = ModelConfig(
+        kind=settings.llm_kind,
+        model=settings.llm_model,
+        url=settings.llm_url,
+        key=secret(settings.llm_api_key),
+        output=settings.llm_output,
+        max_tokens=settings.llm_max_tokens,
+        timeout=settings.llm_timeout,
+        limits=Limits(
+            settings.llm_requests_per_minute,
+            settings.llm_tokens_per_minute,
+            _micro(settings.llm_budget),
+        ),
+        currency=settings.llm_currency,
+        input_price=_micro(settings.llm_price_input),
+        output_price=_micro(settings.llm_price_output),
+    )
+    try:
+        # an optional extra, which takes a second to load: only who uses a model waits for it
+        module = importlib.import_module("homeroom.lessonplans.model.writer")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"HOMEROOM_LLM_MODEL is set, but a package for it is missing: {error.name}.",
+            hint="Install it with: pip install 'homeroom[llm]'",
+        ) from error
+    made: Generator = module.ModelWriter(db, config)
+    return made
+
+
+def patience(settings: Settings) -> Patience:
+    """Return how patiently a model is tried again."""
+    delay = settings.llm_retry_delay
+    cap = max(delay, timedelta(minutes=30))
+    return Patience(settings.llm_retries, Backoff(base=delay, cap=cap))
+
+
+def _micro(money: float | None) -> int | None:
+    return None if money is None else round(money * 1_000_000)

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from homeroom.access import routes as access_routes
 from homeroom.access.api import first_sign_in, record
 from homeroom.access.jobs import PruneAccess
+from homeroom.activity import routes as activity_routes
+from homeroom.activity.api import PruneRuns
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
@@ -30,16 +32,20 @@ from homeroom.jobs import routes as job_routes
 from homeroom.jobs.api import declare_schedule
 from homeroom.jobs.dispatcher import Dispatcher
 from homeroom.jobs.engine import DispatchingEngine, Engine
+from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
+from homeroom.lessonplans import routes as plan_routes
 from homeroom.monitoring.api import Health, Hints, Siblings, return_memory
+from homeroom.notify import routes as notify_routes
+from homeroom.notify.api import PruneNotifications
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress.api import PruneQuarantine
 from homeroom.settings import Settings, problems
 from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
-from homeroom.wiring.partners import public_url
+from homeroom.wiring.partners import public_url, secret
 from homeroom.wiring.queue import open_engine
 from homeroom.wiring.watching import health_of, monitoring, probes_app
 
@@ -67,6 +73,11 @@ def _app(house: House, health: Health, hints: Hints, siblings: Siblings | None) 
         completion_routes.router(db, auth, house.completions),
         credential_routes.router(db, auth, house.credentials, house.completions),
         dispatch_routes.router(db, auth, house.dispatches),
+        notify_routes.router(
+            db, auth, house.notifications, hook_secret=secret(settings.email_hook_secret)
+        ),
+        activity_routes.router(db, auth, house.activity),
+        plan_routes.router(db, auth, house.plans),
         job_routes.router(db, auth, house.registry, record),
         access_routes.router(
             db,
@@ -103,6 +114,9 @@ async def _working_parts(house: House, engine: Engine) -> list[_Part]:
     async with house.db.write() as tx:
         await declare_schedule(tx, "progress.prune", "17 * * * *", "UTC", PruneQuarantine())
         await declare_schedule(tx, "access.prune", "47 * * * *", "UTC", PruneAccess())
+        await declare_schedule(tx, "notify.prune", "27 3 * * *", "UTC", PruneNotifications())
+        await declare_schedule(tx, "activity.prune", "37 3 * * *", "UTC", PruneRuns())
+        await refresh_schedules(tx)
         for queue in house.registry.queues():
             await queue_store.keep(
                 tx,
@@ -121,7 +135,13 @@ async def _working_parts(house: House, engine: Engine) -> list[_Part]:
         on_stuck=give_up,
         observe=house.metrics.attempt,
     )
-    upkeep = Upkeep(house.db, house.registry, engine)
+    upkeep = Upkeep(
+        house.db,
+        house.registry,
+        engine,
+        missed=house.activity.fan_out.missed,
+        observe=house.metrics.schedule,
+    )
     return [
         _Part("worker", worker.run, worker.stop),
         _Part("scheduler", upkeep.run, upkeep.stop),

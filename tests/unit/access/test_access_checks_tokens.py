@@ -22,7 +22,7 @@ from homeroom.access import store
 from homeroom.access.api import Access, Jwks, JwtVerifier, create_key, first_sign_in, revoke_key
 from homeroom.access.principal import ROLES
 from homeroom.clock import SECOND, Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.errors import Unauthenticated, Unavailable
 from homeroom.web.identity import Role
 
@@ -39,7 +39,7 @@ def signed(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, 
 
 
 @pytest.fixture
-async def access(db: SqliteDatabase) -> AsyncIterator[Access]:
+async def access(db: Database) -> AsyncIterator[Access]:
     access = Access(
         db, admin_key="the-admin-key-of-the-test", jwt_verifier=JwtVerifier(secret=SECRET)
     )
@@ -47,7 +47,7 @@ async def access(db: SqliteDatabase) -> AsyncIterator[Access]:
     await access.close()
 
 
-async def new_key(db: SqliteDatabase, *roles: str) -> tuple[str, str]:
+async def new_key(db: Database, *roles: str) -> tuple[str, str]:
     async with db.write() as tx:
         key, token = await create_key(tx, "player", roles)
     return key.id, token
@@ -57,7 +57,7 @@ def test_the_roles_of_access_are_those_of_the_api() -> None:
     assert set(ROLES) == set(Role)
 
 
-async def test_a_key_stands_for_its_name_and_roles(access: Access, db: SqliteDatabase) -> None:
+async def test_a_key_stands_for_its_name_and_roles(access: Access, db: Database) -> None:
     id, token = await new_key(db, "service", "viewer")
     who = await access.identify(f"Bearer {token}", None)
     assert (who.subject, who.roles, who.via, who.key_id) == (
@@ -68,7 +68,7 @@ async def test_a_key_stands_for_its_name_and_roles(access: Access, db: SqliteDat
     )
 
 
-async def test_the_token_of_a_key_is_stored_nowhere(db: SqliteDatabase) -> None:
+async def test_the_token_of_a_key_is_stored_nowhere(db: Database) -> None:
     _, token = await new_key(db, "service")
     async with db.read() as tx:
         rows = await tx.fetch("SELECT * FROM api_key")
@@ -77,7 +77,7 @@ async def test_the_token_of_a_key_is_stored_nowhere(db: SqliteDatabase) -> None:
 
 
 async def test_the_use_of_a_key_is_noted_once_in_five_minutes(
-    access: Access, db: SqliteDatabase, clock: Clock
+    access: Access, db: Database, clock: Clock
 ) -> None:
     async def last_used() -> int | None:
         await access.close()
@@ -97,7 +97,7 @@ async def test_the_use_of_a_key_is_noted_once_in_five_minutes(
     assert (await last_used() or 0) > first
 
 
-async def test_a_revoked_key_is_refused_within_two_seconds(db: SqliteDatabase) -> None:
+async def test_a_revoked_key_is_refused_within_two_seconds(db: Database) -> None:
     access = Access(db, cache_seconds=99)  # more than two is not to be had
     id, token = await new_key(db, "service")
     await access.identify(f"Bearer {token}", None)
@@ -115,7 +115,7 @@ async def test_a_revoked_key_is_refused_within_two_seconds(db: SqliteDatabase) -
 
 
 async def test_many_requests_at_once_look_a_key_up_once(
-    access: Access, db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    access: Access, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, token = await new_key(db, "service")
     reads = 0
@@ -227,7 +227,7 @@ async def test_a_jwt_is_not_believed_past_its_end(access: Access) -> None:
         await use_until_late()
 
 
-async def test_issuer_and_audience_are_checked_where_they_are_set(db: SqliteDatabase) -> None:
+async def test_issuer_and_audience_are_checked_where_they_are_set(db: Database) -> None:
     access = Access(
         db, jwt_verifier=JwtVerifier(secret=SECRET, issuer="https://id", audience="homeroom")
     )
@@ -292,7 +292,7 @@ def ec_jwk(kid: str) -> dict[str, Any]:
 
 
 async def test_keys_of_a_key_set_are_fetched_once_and_told_apart(
-    db: SqliteDatabase, key_server: KeyServer
+    db: Database, key_server: KeyServer
 ) -> None:
     key_server.keys = [rsa_jwk("r"), ec_jwk("e")]
     access = Access(db, jwt_verifier=JwtVerifier(jwks=Jwks(key_server.url)))
@@ -305,7 +305,7 @@ async def test_keys_of_a_key_set_are_fetched_once_and_told_apart(
         await access.identify(f"Bearer {signed(RSA_KEY, 'RS512', 'r')}", None)
 
 
-async def test_a_public_key_is_no_secret(db: SqliteDatabase, key_server: KeyServer) -> None:
+async def test_a_public_key_is_no_secret(db: Database, key_server: KeyServer) -> None:
     """The classic attack: HS256, signed with the text of the public key."""
     key_server.keys = [rsa_jwk("r"), {"kty": "oct", "k": "c2VjcmV0", "kid": "o", "alg": "HS256"}]
     access = Access(db, jwt_verifier=JwtVerifier(jwks=Jwks(key_server.url)))
@@ -320,7 +320,7 @@ async def test_a_public_key_is_no_secret(db: SqliteDatabase, key_server: KeyServ
 
 
 async def test_a_new_key_is_fetched_but_unknown_ones_cause_no_flood(
-    db: SqliteDatabase, key_server: KeyServer
+    db: Database, key_server: KeyServer
 ) -> None:
     key_server.keys = [rsa_jwk("old")]
     patient = JwtVerifier(jwks=Jwks(key_server.url))
@@ -336,7 +336,7 @@ async def test_a_new_key_is_fetched_but_unknown_ones_cause_no_flood(
 
 
 async def test_without_any_keys_the_answer_is_to_come_back(
-    db: SqliteDatabase, key_server: KeyServer
+    db: Database, key_server: KeyServer
 ) -> None:
     key_server.status = 500
     verifier = JwtVerifier(jwks=Jwks(key_server.url))
@@ -355,7 +355,7 @@ async def test_known_keys_outlive_a_fault_of_their_server(key_server: KeyServer)
     assert (await verifier.check(signed(RSA_KEY, "RS256", "r"))).subject == "ada"
 
 
-async def test_a_sign_in_link_works_once_and_for_a_day(db: SqliteDatabase, clock: Clock) -> None:
+async def test_a_sign_in_link_works_once_and_for_a_day(db: Database, clock: Clock) -> None:
     async with db.write() as tx:
         token = await first_sign_in(tx)
     assert token is not None
@@ -373,14 +373,14 @@ async def test_a_sign_in_link_works_once_and_for_a_day(db: SqliteDatabase, clock
             await store.use_sign_in(tx, late)
 
 
-async def test_only_a_house_without_any_key_gets_a_first_admin(db: SqliteDatabase) -> None:
+async def test_only_a_house_without_any_key_gets_a_first_admin(db: Database) -> None:
     await new_key(db, "viewer")
     async with db.write() as tx:
         assert await first_sign_in(tx) is None
 
 
 async def test_a_session_ends_with_its_time_its_key_and_its_sign_out(
-    access: Access, db: SqliteDatabase, clock: Clock
+    access: Access, db: Database, clock: Clock
 ) -> None:
     id, token = await new_key(db, "operator")
     who = await access.identify(f"Bearer {token}", None)

@@ -7,13 +7,13 @@ import pytest
 from homeroom.access import store
 from homeroom.access.api import Access, create_key, revoke_key
 from homeroom.clock import SECOND
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.errors import Unauthenticated
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_key_revoked_elsewhere_leaves_no_session_behind(db: SqliteDatabase) -> None:
+async def test_a_key_revoked_elsewhere_leaves_no_session_behind(db: Database) -> None:
     access = Access(db)
     async with db.write() as tx:
         key, token = await create_key(tx, "grafana", ["admin"])

@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
+from tests.servers.database import database_at, url_of
 from typer.testing import CliRunner
 
 from homeroom.cli import app
-from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError
 from homeroom.jobs.api import JobArgs, add
@@ -37,7 +36,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Terminal:
-    file: Path
+    place: Path | str
+    """The file or the URL of the database."""
+
+    @property
+    def file(self) -> Path:
+        assert isinstance(self.place, Path)
+        return self.place
 
     def __call__(self, *words: str, answer: str | None = None) -> Ended:
         result = CliRunner().invoke(app, list(words), input=answer)
@@ -58,7 +63,7 @@ class Terminal:
         """Do something in one transaction, as another process would."""
 
         async def run() -> Any:
-            db = SqliteDatabase(self.file, Clock())
+            db = database_at(self.place)
             await db.open()
             try:
                 async with db.write() as tx:
@@ -77,13 +82,30 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(database_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """Return the commands; what they do to the process's logging is undone."""
-    monkeypatch.setenv("HOMEROOM_DATABASE_URL", f"sqlite:///{database_file}")
-    monkeypatch.setenv("HOMEROOM_DATA_DIR", str(database_file.parent))
+def terminal(
+    database: Path | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    """Return the commands, on a database of each kind in turn."""
+    yield from _terminal(database, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def terminal_on_file(
+    database_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    """Return the commands on a SQLite file."""
+    yield from _terminal(database_file, tmp_path, monkeypatch)
+
+
+def _terminal(
+    place: Path | str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    """Yield the commands; what they do to the process's logging is undone."""
+    monkeypatch.setenv("HOMEROOM_DATABASE_URL", url_of(place))
+    monkeypatch.setenv("HOMEROOM_DATA_DIR", str(folder))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield Terminal(database_file)
+    yield Terminal(place)
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
 

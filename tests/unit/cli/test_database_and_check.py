@@ -9,14 +9,15 @@ import pytest
 
 
 @pytest.fixture
-def elsewhere(terminal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(terminal_on_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point the commands at a file that is not there."""
     file = tmp_path / "deep" / "new.db"
     monkeypatch.setenv("HOMEROOM_DATABASE_URL", f"sqlite:///{file}")
     return file
 
 
-def test_a_database_is_made_once(terminal: Any, elsewhere: Path) -> None:
+def test_a_database_is_made_once(terminal_on_file: Any, elsewhere: Path) -> None:
+    terminal = terminal_on_file
     missing = terminal("db", "check", "--json")
     assert (missing.code, missing.json["ok"], missing.json["exists"]) == (78, False, False)
     assert not elsewhere.exists()
@@ -43,9 +44,9 @@ def test_a_database_is_made_once(terminal: Any, elsewhere: Path) -> None:
     ],
 )
 def test_a_missing_database_is_said_with_what_mends_it(
-    terminal: Any, elsewhere: Path, words: tuple[str, ...]
+    terminal_on_file: Any, elsewhere: Path, words: tuple[str, ...]
 ) -> None:
-    ended = terminal(*words)
+    ended = terminal_on_file(*words)
     assert ended.code == 78
     assert "homeroom db upgrade" in ended.err + ended.out
     assert str(elsewhere) in ended.err + ended.out
@@ -71,7 +72,10 @@ def test_tables_that_somebody_changed_are_found(terminal: Any) -> None:
 @pytest.mark.parametrize(
     "words", [("jobs", "list"), ("keys", "list"), ("db", "check"), ("db", "upgrade"), ("check",)]
 )
-def test_a_file_that_is_no_database_is_said_so(terminal: Any, words: tuple[str, ...]) -> None:
+def test_a_file_that_is_no_database_is_said_so(
+    terminal_on_file: Any, words: tuple[str, ...]
+) -> None:
+    terminal = terminal_on_file
     terminal.file.write_text("not a database, but long enough to be read as one" * 100)
     ended = terminal(*words)
     assert ended.code == 3

@@ -69,7 +69,7 @@ def test_a_job_is_shown_with_its_attempts(terminal: Any, rows: Any) -> None:
 
 def test_text_in_a_job_cannot_steer_the_terminal(terminal: Any, rows: Any) -> None:
     rows.ended("f1")
-    terminal.rows("UPDATE job SET last_error = 'gone' || char(27) || '[2J' RETURNING id")
+    terminal.rows("UPDATE job SET last_error = 'gone\x1b[2J' RETURNING id")
     for words in (("list",), ("show", "f1"), ("watch", "--once")):
         out = terminal.ok("jobs", *words).out
         assert "\x1b" not in out

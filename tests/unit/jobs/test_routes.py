@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tests.unit.web.serving import serving
 
 from homeroom.access import store as audit
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.errors import Unauthenticated
 from homeroom.http.app import create_app
 from homeroom.jobs import schedule_store, store
@@ -76,18 +76,18 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-async def client(db: SqliteDatabase, registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
+async def client(db: Database, registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app([router(db, Auth(_identify), registry, audit.record)], ingest=_no_ingest)
     async with serving(app) as client:
         yield client
 
 
-async def _add(db: SqliteDatabase, *jobs: Letter, **options: Any) -> list[str]:
+async def _add(db: Database, *jobs: Letter, **options: Any) -> list[str]:
     async with db.write() as tx:
         return [await enqueue(tx, job, **options) for job in jobs]
 
 
-async def _audited(db: SqliteDatabase) -> list[tuple[str, str, str, Any]]:
+async def _audited(db: Database) -> list[tuple[str, str, str, Any]]:
     """Return who did what to what, the oldest first."""
     async with db.read() as tx:
         lines = await audit.list_audit(tx, 100)
@@ -95,7 +95,7 @@ async def _audited(db: SqliteDatabase) -> list[tuple[str, str, str, Any]]:
 
 
 @asynccontextmanager
-async def _worked(db: SqliteDatabase, registry: Registry, ids: list[str]) -> AsyncIterator[None]:
+async def _worked(db: Database, registry: Registry, ids: list[str]) -> AsyncIterator[None]:
     """Run jobs to their ends; the worker stays for the length of the block."""
     worker = Worker(db, registry, SqlEngine(), worker_id="east")
     running = asyncio.create_task(worker.run())
@@ -118,7 +118,7 @@ async def _worked(db: SqliteDatabase, registry: Registry, ids: list[str]) -> Asy
 
 
 async def test_queues_show_counts_and_the_statistics_of_old(
-    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+    client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
     ids = await _add(db, Letter(), Letter(fails=True))
     async with _worked(db, registry, ids):
@@ -145,7 +145,7 @@ async def test_queues_show_counts_and_the_statistics_of_old(
 
 
 async def test_a_job_is_shown_with_everything_but_its_secrets(
-    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+    client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
     (job_id,) = await _add(db, Letter(fails=True))
     async with _worked(db, registry, [job_id]):
@@ -166,7 +166,7 @@ async def test_a_job_is_shown_with_everything_but_its_secrets(
 
 
 async def test_jobs_are_listed_page_by_page_and_found_by_filter(
-    client: httpx.AsyncClient, db: SqliteDatabase
+    client: httpx.AsyncClient, db: Database
 ) -> None:
     ids = await _add(db, *(Letter() for _ in range(5)))
     (special,) = await _add(db, Letter(), id="special.one", delay=timedelta(hours=1))
@@ -187,7 +187,7 @@ async def test_jobs_are_listed_page_by_page_and_found_by_filter(
     assert body == {"items": [], "nextCursor": None}
 
 
-async def test_actions_on_one_job(client: httpx.AsyncClient, db: SqliteDatabase) -> None:
+async def test_actions_on_one_job(client: httpx.AsyncClient, db: Database) -> None:
     (job_id,) = await _add(db, Letter(), delay=timedelta(hours=1))
     for action, status, state in (
         ("promote", 200, "waiting"),
@@ -212,9 +212,7 @@ async def test_actions_on_one_job(client: httpx.AsyncClient, db: SqliteDatabase)
     ]
 
 
-async def test_an_action_on_many_needs_a_filter(
-    client: httpx.AsyncClient, db: SqliteDatabase
-) -> None:
+async def test_an_action_on_many_needs_a_filter(client: httpx.AsyncClient, db: Database) -> None:
     await _add(db, *(Letter() for _ in range(3)))
     body: dict[str, Any] = {"action": "cancel"}
     for empty in ({}, {"queue": None}, {"state": None, "name": None, "q": None}):
@@ -231,7 +229,7 @@ async def test_an_action_on_many_needs_a_filter(
 
 
 async def test_a_queue_is_paused_resumed_and_cleaned(
-    client: httpx.AsyncClient, db: SqliteDatabase, registry: Registry
+    client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
     ids = await _add(db, Letter(), Letter(fails=True))
     async with _worked(db, registry, ids):
@@ -262,7 +260,7 @@ async def test_a_queue_is_paused_resumed_and_cleaned(
 
 
 async def test_schedules_are_shown_with_their_next_slot(
-    client: httpx.AsyncClient, db: SqliteDatabase
+    client: httpx.AsyncClient, db: Database
 ) -> None:
     async with db.write() as tx:
         await schedule_store.declare_schedule(tx, "weekly", "0 9 * * 1", "Europe/Berlin", Letter())

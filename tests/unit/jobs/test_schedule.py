@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from homeroom.clock import from_datetime, to_rfc3339
-from homeroom.jobs.schedule import due, following, slots
+from homeroom.jobs.schedule import due, following, latest, slots
 
 BERLIN = "Europe/Berlin"
 
@@ -116,3 +116,18 @@ def test_what_cannot_be_read_is_said(cron: str, zone: str, says: str) -> None:
 def test_slots_are_whole_minutes_later_than_asked() -> None:
     after = at("2026-11-22T08:29") + round(timedelta(seconds=59.5).total_seconds() * 1e6)
     assert due("30 8 * * *", "UTC", after, after + 60_000_000, 5)[0].at == at("2026-11-22T08:30")
+
+
+@pytest.mark.parametrize(
+    ("cron", "until", "expected"),
+    [
+        ("0 9 * * 1", "2026-11-23T07:59", "2026-11-16T09:00[Europe/Berlin]"),
+        ("0 9 * * 1", "2026-11-23T08:00", "2026-11-23T09:00[Europe/Berlin]"),
+        ("*/15 * * * *", "2026-11-23T08:01", "2026-11-23T08:00Z"),
+        ("0 0 29 2 *", "2026-11-23T08:00", "2024-02-29T00:00[Europe/Berlin]"),
+    ],
+)
+def test_the_latest_slot_is_found_however_rare(cron: str, until: str, expected: str) -> None:
+    found = latest(cron, BERLIN, at(until))
+    assert found is not None
+    assert found.name == expected

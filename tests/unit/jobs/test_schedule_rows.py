@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.database import database_at
 
 from homeroom.clock import Clock, from_datetime
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.errors import Invalid
+from homeroom.db.database import Database
+from homeroom.errors import Conflict, Invalid
 from homeroom.jobs import schedule_store
-from homeroom.jobs.args import JobArgs
+from homeroom.jobs.args import JobArgs, SlotArgs
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.outcome import Done
@@ -50,27 +52,25 @@ def registry() -> Registry:
     return found
 
 
-async def _declare(db: SqliteDatabase, cron: str, **options: Any) -> None:
+async def _declare(db: Database, cron: str, **options: Any) -> None:
     async with db.write() as tx:
         await schedule_store.declare_schedule(
             tx, "weekly", cron, "Europe/Berlin", Remind(week="w"), **options
         )
 
 
-async def _slots(db: SqliteDatabase) -> list[tuple[str, str]]:
+async def _slots(db: Database) -> list[tuple[str, str]]:
     async with db.read() as tx:
         rows = await schedule_store.fired_slots(tx, "weekly", limit=1_000)
     return [(row.slot, row.state) for row in reversed(rows)]
 
 
-async def _jobs(db: SqliteDatabase) -> list[str]:
+async def _jobs(db: Database) -> list[str]:
     async with db.read() as tx:
         return [row[0] for row in await tx.fetch("SELECT id FROM job ORDER BY seq")]
 
 
-async def test_a_slot_adds_its_job_once(
-    db: SqliteDatabase, clock: Clock, registry: Registry
-) -> None:
+async def test_a_slot_adds_its_job_once(db: Database, clock: Clock, registry: Registry) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
     await upkeep.tick()
@@ -83,11 +83,11 @@ async def test_a_slot_adds_its_job_once(
 
 
 async def test_twenty_schedulers_fire_one_slot_once(
-    db: SqliteDatabase, database_file: Path, clock: Clock, registry: Registry
+    db: Database, database: Path | str, clock: Clock, registry: Registry
 ) -> None:
     await _declare(db, "0 9 * * 1")
     clock.advance(timedelta(hours=12, seconds=1))
-    others = [SqliteDatabase(database_file, clock, readers=1) for _ in range(20)]
+    others = [database_at(database, clock) for _ in range(20)]
     for other in others:
         await other.open()
     try:
@@ -102,7 +102,7 @@ async def test_twenty_schedulers_fire_one_slot_once(
 
 
 async def test_even_a_scheduler_that_reads_an_old_row_cannot_fire_a_slot_again(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -120,7 +120,7 @@ async def test_even_a_scheduler_that_reads_an_old_row_cannot_fire_a_slot_again(
 
 
 async def test_slots_of_a_downtime_are_caught_up_within_the_window_and_else_recorded(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     await _declare(db, "0 * * * *", catch_up=timedelta(hours=2))
     clock.advance(timedelta(hours=5, minutes=30))
@@ -136,7 +136,7 @@ async def test_slots_of_a_downtime_are_caught_up_within_the_window_and_else_reco
 
 
 async def test_a_long_downtime_is_worked_off_in_bounded_steps(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "* * * * *", catch_up=timedelta(minutes=1))
@@ -149,7 +149,7 @@ async def test_a_long_downtime_is_worked_off_in_bounded_steps(
 
 
 async def test_a_schedule_declared_again_goes_on_and_a_new_cron_begins_now(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -161,7 +161,7 @@ async def test_a_schedule_declared_again_goes_on_and_a_new_cron_begins_now(
 
 
 async def test_a_paused_schedule_leaves_out_the_slots_of_its_pause(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -178,7 +178,7 @@ async def test_a_paused_schedule_leaves_out_the_slots_of_its_pause(
 
 
 async def test_a_schedule_of_a_kind_that_is_not_known_here_is_left_to_others(
-    db: SqliteDatabase, clock: Clock
+    db: Database, clock: Clock
 ) -> None:
     await _declare(db, "0 9 * * 1")
     clock.advance(timedelta(hours=12, seconds=1))
@@ -186,13 +186,13 @@ async def test_a_schedule_of_a_kind_that_is_not_known_here_is_left_to_others(
     assert await _slots(db) == []
 
 
-async def test_a_cron_that_cannot_be_read_is_refused(db: SqliteDatabase) -> None:
+async def test_a_cron_that_cannot_be_read_is_refused(db: Database) -> None:
     with pytest.raises(Invalid, match="weekly"):
         await _declare(db, "0 9 * *")
 
 
 async def test_old_slots_and_the_ids_of_their_jobs_are_forgotten(
-    db: SqliteDatabase, clock: Clock, registry: Registry
+    db: Database, clock: Clock, registry: Registry
 ) -> None:
     upkeep = Upkeep(db, registry, SqlEngine(), clock)
     await _declare(db, "0 9 * * 1")
@@ -205,3 +205,138 @@ async def test_old_slots_and_the_ids_of_their_jobs_are_forgotten(
     await upkeep.tick()
     assert await _slots(db) == []
     assert await _jobs(db) == []
+
+
+class RemindSlot(SlotArgs, frozen=True, kw_only=True):
+    """A job that wants to know for which slot it runs."""
+
+    kind = "schedule.remind_slot"
+    queue = "schedule"
+
+
+@pytest.fixture
+def told(registry: Registry) -> Registry:
+    async def run(ctx: Any, args: Any) -> Any:
+        return Done()
+
+    async def preview(tx: Any, args: RemindSlot) -> Any:
+        return {"slot": args.slot, "late": args.late, "byHand": args.by_hand}
+
+    registry.add(RemindSlot, run, preview=preview)
+    return registry
+
+
+async def _declare_slots(db: Database, name: str = "weekly") -> None:
+    async with db.write() as tx:
+        await schedule_store.declare_schedule(
+            tx, name, "0 9 * * 1", "Europe/Berlin", RemindSlot(), keep_edits=True
+        )
+
+
+async def _payloads(db: Database) -> list[dict[str, Any]]:
+    async with db.read() as tx:
+        return [
+            json.loads(row[0]) for row in await tx.fetch("SELECT payload FROM job ORDER BY seq")
+        ]
+
+
+async def test_a_job_is_told_for_which_slot_it_runs_and_whether_that_is_late(
+    db: Database, clock: Clock, told: Registry
+) -> None:
+    await _declare_slots(db)
+    clock.advance(timedelta(hours=12, minutes=30))
+    await Upkeep(db, told, SqlEngine(), clock).tick()
+    [payload] = await _payloads(db)
+    assert payload["slot"] == "2026-11-23T09:00[Europe/Berlin]"
+    assert (payload["late"], payload["byHand"]) == (True, False)
+
+
+async def test_a_run_by_hand_takes_the_latest_slot_however_old_and_keeps_one_row_a_slot(
+    db: Database, clock: Clock, told: Registry
+) -> None:
+    await _declare_slots(db)
+    clock.advance(timedelta(days=3))
+    upkeep = Upkeep(db, told, SqlEngine(), clock)
+    await upkeep.tick()
+    assert await _slots(db) == [("2026-11-23T09:00[Europe/Berlin]", "missed")]
+    for _ in range(2):
+        async with db.write() as tx:
+            await schedule_store.run_now(tx, told, "weekly")
+    await upkeep.tick()
+    assert await _slots(db) == [("2026-11-23T09:00[Europe/Berlin]", "fired")]
+    assert [payload["byHand"] for payload in await _payloads(db)] == [True, True]
+
+
+async def test_a_dry_run_says_what_a_run_would_do_and_changes_nothing(
+    db: Database, told: Registry
+) -> None:
+    await _declare_slots(db)
+    async with db.read() as tx:
+        slot, found = await schedule_store.preview(tx, told, "weekly")
+    assert slot.name == "2026-11-16T09:00[Europe/Berlin]"
+    assert found == {"slot": slot.name, "late": True, "byHand": True}
+    assert await _slots(db) == []
+    await _declare(db, "0 9 * * 1")
+    async with db.read() as tx:
+        with pytest.raises(Conflict, match="cannot say beforehand"):
+            await schedule_store.preview(tx, told, "weekly")
+
+
+async def test_a_change_by_hand_outlives_the_next_declaration(
+    db: Database, clock: Clock, told: Registry
+) -> None:
+    await _declare_slots(db)
+    async with db.write() as tx:
+        await schedule_store.change_schedule(
+            tx, "weekly", cron="30 8 * * 1", catch_up=timedelta(days=2)
+        )
+    await _declare_slots(db)
+    async with db.read() as tx:
+        found = await schedule_store.get_schedule(tx, "weekly")
+    assert (found.cron, found.catch_up) == ("30 8 * * 1", 2 * 86_400_000_000)
+    async with db.write() as tx:
+        with pytest.raises(Invalid):
+            await schedule_store.change_schedule(tx, "weekly", time_zone="Mars/Olympus")
+
+
+async def test_whoever_wants_to_hear_is_told_of_a_missed_slot_in_its_commit(
+    db: Database, clock: Clock, told: Registry
+) -> None:
+    heard: list[str] = []
+    seen: list[tuple[str, str]] = []
+
+    async def missed(tx: Any, slot: schedule_store.FiredSlot) -> None:
+        heard.append(slot.slot)
+
+    await _declare_slots(db)
+    clock.advance(timedelta(days=3))
+    upkeep = Upkeep(
+        db,
+        told,
+        SqlEngine(),
+        clock,
+        missed=missed,
+        observe=lambda name, outcome: seen.append((name, outcome)),
+    )
+    await upkeep.tick()
+    await upkeep.tick()
+    assert heard == ["2026-11-23T09:00[Europe/Berlin]"]
+    assert seen == [("weekly", "missed")]
+
+
+async def test_the_longest_names_make_jobs_too(db: Database, clock: Clock, told: Registry) -> None:
+    await _declare_slots(db, "w" * 128)
+    clock.advance(timedelta(hours=12, seconds=1))
+    await Upkeep(db, told, SqlEngine(), clock).tick()
+    [job_id] = await _jobs(db)
+    assert len(job_id) <= 128
+
+
+async def test_a_start_works_out_anew_when_schedules_fire(db: Database, told: Registry) -> None:
+    await _declare_slots(db)
+    async with db.write() as tx:
+        right = (await schedule_store.get_schedule(tx, "weekly")).next_slot_at
+        await tx.execute("UPDATE schedule SET next_slot_at = next_slot_at + 3600000000")
+        assert await schedule_store.refresh_schedules(tx) == 1
+        assert await schedule_store.refresh_schedules(tx) == 0
+        assert (await schedule_store.get_schedule(tx, "weekly")).next_slot_at == right

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from homeroom.db.database import Database
 from homeroom.db.migrate import head
-from homeroom.db.sqlite import SqliteDatabase
 from homeroom.errors import TooBusy
 from homeroom.monitoring import hints as hints_module
 from homeroom.monitoring.health import Health
@@ -84,7 +84,7 @@ def test_memory_is_that_of_this_process() -> None:
     del ballast
 
 
-async def test_all_parts_well_is_ok(db: SqliteDatabase) -> None:
+async def test_all_parts_well_is_ok(db: Database) -> None:
     async def well() -> None:
         return None
 
@@ -95,7 +95,7 @@ async def test_all_parts_well_is_ok(db: SqliteDatabase) -> None:
 
 
 async def test_an_ill_part_degrades_and_says_why(
-    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("homeroom.monitoring.health.PROBE_SECONDS", 1.5)
 
@@ -120,7 +120,7 @@ async def test_an_ill_part_degrades_and_says_why(
     assert "1.5 seconds" in str(found.checks["silent"].detail)
 
 
-async def test_an_old_schema_or_no_database_is_a_failure(db: SqliteDatabase) -> None:
+async def test_an_old_schema_or_no_database_is_a_failure(db: Database) -> None:
     health = Health(db, head())
     async with db.write() as tx:
         await tx.execute("UPDATE alembic_version SET version_num = '0001_jobs'")
@@ -151,7 +151,7 @@ def test_a_learner_hears_of_own_records_only(hint: Hint, own: bool) -> None:
     assert is_about("ada", hint) is own
 
 
-async def commit(db: SqliteDatabase, *pairs: Hint) -> None:
+async def commit(db: Database, *pairs: Hint) -> None:
     async with db.write() as tx:
         for topic, id in pairs:
             tx.notify(topic, id)
@@ -162,7 +162,7 @@ async def next_hint(stream: AsyncIterator[Hint | None]) -> Hint | None:
         return await anext(stream)
 
 
-async def test_hints_come_after_the_commit_each_once(db: SqliteDatabase) -> None:
+async def test_hints_come_after_the_commit_each_once(db: Database) -> None:
     hints = Hints(db)
     stream = aiter(hints.listen(lambda hint: hint[0] != "jobs"))
     assert await next_hint(stream) is None
@@ -185,7 +185,7 @@ async def test_hints_come_after_the_commit_each_once(db: SqliteDatabase) -> None
 
 
 async def test_a_slow_listener_is_told_that_it_missed_something(
-    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_WAITING", 10)
     hints = Hints(db)
@@ -197,7 +197,7 @@ async def test_a_slow_listener_is_told_that_it_missed_something(
     assert await next_hint(stream) == ("courses", "later")
 
 
-async def test_a_quiet_stream_beats_and_ends_in_time(db: SqliteDatabase) -> None:
+async def test_a_quiet_stream_beats_and_ends_in_time(db: Database) -> None:
     hints = Hints(db, heartbeat_seconds=0.01, stream_seconds=0.2)
     beats = [hint async for hint in hints.listen(lambda _: True)]
     assert len(beats) > 3
@@ -205,7 +205,7 @@ async def test_a_quiet_stream_beats_and_ends_in_time(db: SqliteDatabase) -> None
 
 
 async def test_there_is_room_for_so_many_streams(
-    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_LISTENERS", 1)
     hints = Hints(db)

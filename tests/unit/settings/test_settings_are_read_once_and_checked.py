@@ -40,7 +40,7 @@ def faulty(settings: Settings) -> dict[str, str]:
 def test_the_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch)
     assert (settings.host, settings.port, settings.concurrency) == ("127.0.0.1", 8420, 3)
-    assert settings.database_file == Path.cwd() / "var" / "homeroom.db"
+    assert settings.database_place == Path.cwd() / "var" / "homeroom.db"
     assert settings.queue is None
     assert settings.enable_credentials
     assert problems(settings, {}) == []
@@ -135,11 +135,20 @@ def test_a_missing_extra_is_said_with_how_to_install_it(monkeypatch: pytest.Monk
     assert "homeroom[redis]" in missing.mend
 
 
-def test_a_database_elsewhere_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = read(monkeypatch, DATABASE_URL="postgresql://db/homeroom")
-    assert faulty(settings) == {"HOMEROOM_DATABASE_URL": "error"}
+def test_the_data_is_in_a_file_or_on_a_postgresql_server(monkeypatch: pytest.MonkeyPatch) -> None:
     absolute = read(monkeypatch, DATABASE_URL="sqlite:////srv/h.db")
-    assert absolute.database_file == Path("/srv/h.db")
+    assert absolute.database_place == Path("/srv/h.db")
+    assert (absolute.database_name, absolute.is_embedded) == ("/srv/h.db", True)
+    url = "postgresql://bo:swordfish@db.school.example:6432/homeroom?sslmode=verify-full"
+    server = read(monkeypatch, DATABASE_URL=url)
+    assert (server.database_place, server.is_embedded) == (url, False)
+    assert server.database_name == "postgresql://db.school.example:6432/homeroom"
+    assert faulty(server) == {}
+
+
+@pytest.mark.parametrize("url", ["mysql://db/homeroom", "homeroom.db", "sqlite://", "sqlite:///"])
+def test_a_database_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert faulty(read(monkeypatch, DATABASE_URL=url)) == {"HOMEROOM_DATABASE_URL": "error"}
 
 
 def test_several_processes_need_more_than_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +273,29 @@ def test_every_setting_is_described_on_the_page() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     page = (ROOT / "docs" / "settings.md").read_text()
     assert page == markdown(), "write it anew: python -m homeroom.settings > docs/settings.md"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"SMTP_URL": "smtp://mail.example.org"}, {"HOMEROOM_MAIL_FROM": "error"}),
+        ({"SMTP_URL": "mail.example.org"}, {"HOMEROOM_SMTP_URL": "error"}),
+        ({"SMTP_URL": "smtp://mail.example.org?tls=none"}, {"HOMEROOM_SMTP_URL": "warning"}),
+        ({"SMTP_URL": "smtp://u:p@mail.example.org?tls=none"}, {"HOMEROOM_SMTP_URL": "error"}),
+        ({"SMTP_URL": "smtp://u:p@localhost?tls=none"}, {}),
+        ({"EMAIL_HOOK_SECRET": "short"}, {"HOMEROOM_EMAIL_HOOK_SECRET": "error"}),
+        ({"TEMPLATE_DIR": "/nowhere/at/all"}, {"HOMEROOM_TEMPLATE_DIR": "error"}),
+    ],
+)
+def test_what_keeps_messages_from_going_out_is_said(
+    given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = {} if "HOMEROOM_MAIL_FROM" in expected else {"MAIL_FROM": "Homeroom <h@example.org>"}
+    settings = read(monkeypatch, **given, **sender)
+    assert faulty(settings) == expected
+
+
+@pytest.mark.parametrize("text", ["Homeroom", "h@localhost", "a@b.example\r\nBcc: x@y.example"])
+def test_a_sender_is_a_mailbox(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="HOMEROOM_MAIL_FROM"):
+        read(monkeypatch, MAIL_FROM=text)

@@ -201,7 +201,9 @@ class Fetcher:
             await self._tell(self._complete(job, row.result, keep))
         elif row.state is not JobState.FAILED:
             await self._tell(self._follow(job, row) if foreign else self._drop(job))
-            if claim is not None:
+            # One that waits and was not to be had was held by another commit for a moment, or its
+            # queue lets nothing through; the dispatcher knows which.
+            if claim is not None or row.state is JobState.WAITING:
                 self._forget(self._desk.queue, [row_id])
         elif claim is None and job.attemptsMade:
             await self._revive(job, row_id)

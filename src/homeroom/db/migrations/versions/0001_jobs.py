@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from homeroom.db.schema import SEQ
+
 revision: str = "0001_jobs"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
@@ -17,7 +19,7 @@ def upgrade() -> None:
     """Create the tables of this room."""
     op.create_table(
         "job",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", SEQ, autoincrement=True, nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("keeps_id", sa.Integer(), nullable=False),
         sa.Column("queue", sa.Text(), nullable=False),
@@ -104,7 +106,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "job_log",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", SEQ, autoincrement=True, nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("line", sa.Text(), nullable=False),

@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from homeroom.db.schema import SEQ
+
 revision: str = "0006_progress"
 down_revision: str | None = "0005_completion"
 branch_labels: str | Sequence[str] | None = None
@@ -18,7 +20,7 @@ def upgrade() -> None:
     """Create the tables of this room."""
     op.create_table(
         "progress_event",
-        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("seq", SEQ, primary_key=True, autoincrement=True),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("user_id", sa.Text, nullable=False),
         sa.Column("course_id", sa.Text, nullable=False),
@@ -40,8 +42,8 @@ def upgrade() -> None:
         "ledger_part",
         sa.Column("user_id", sa.Text, primary_key=True),
         sa.Column("course_id", sa.Text, primary_key=True),
-        sa.Column("first_seq", sa.Integer, primary_key=True),
-        sa.Column("last_seq", sa.Integer, nullable=False),
+        sa.Column("first_seq", SEQ, primary_key=True),
+        sa.Column("last_seq", SEQ, nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -80,7 +82,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "progress_quarantine",
-        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("seq", SEQ, primary_key=True, autoincrement=True),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("body_hash", sa.LargeBinary, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from homeroom.db.schema import SEQ
+
 revision: str = "0009_one_row_a_course"
 down_revision: str | None = "0008_dispatch"
 branch_labels: str | Sequence[str] | None = None
@@ -26,7 +28,7 @@ _CHAPTERS = {
 
 def upgrade() -> None:
     """Link the ledger's rows, and gather the chapters of each attempt."""
-    op.add_column("progress_event", sa.Column("previous", sa.BigInteger))
+    op.add_column("progress_event", sa.Column("previous", SEQ))
     op.execute(
         "UPDATE progress_event SET previous = linked.previous FROM (SELECT seq, lag(seq) OVER"
         " (PARTITION BY user_id, course_id ORDER BY seq) AS previous FROM progress_event) AS linked"
@@ -34,6 +36,11 @@ def upgrade() -> None:
     )
     op.drop_index("ix_course_progress_course_id_user_id", "course_progress")
     op.rename_table("course_progress", "course_progress_before")
+    if op.get_bind().dialect.name == "postgresql":  # where the name of a key is taken once
+        op.execute(
+            "ALTER TABLE course_progress_before"
+            " RENAME CONSTRAINT pk_course_progress TO pk_course_progress_before"
+        )
     op.create_table(
         "course_progress",
         sa.Column("user_id", sa.Text, primary_key=True),
@@ -46,7 +53,7 @@ def upgrade() -> None:
         sa.Column("time_spent", sa.BigInteger, nullable=False),
         sa.Column("unattributed", sa.BigInteger, nullable=False),
         sa.Column("last_at", sa.BigInteger, nullable=False),
-        sa.Column("last_seq", sa.BigInteger, nullable=False),
+        sa.Column("last_seq", SEQ, nullable=False),
         sa.Column("chapters", sa.Text, nullable=False),
     )
     kept = ", ".join(f"c.{name}" for name in _KEPT.split(", "))

@@ -1,0 +1,173 @@
+"""A transaction of PostgreSQL: every statement is one round trip, however many rows it is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, cast, get_origin
+
+import msgspec
+
+from homeroom.db.postgres_fault import mapped
+from homeroom.db.statement import render
+from homeroom.db.tx import Found, Row, Statement, Tx
+
+MANY_LOCKS = 500
+"""More ids than these are locked all at once: the server has room for some thousand locks in all
+(``max_locks_per_transaction`` times ``max_connections``)."""
+
+_encode = msgspec.json.Encoder().encode
+_LITERAL_OR_MARK = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\?")
+_ONE_ROW = re.compile(r"VALUES \((?:\?, )*\?\)")
+_ARRAY_OF = {str: "text[]", int: "bigint[]", bytes: "bytea[]"}
+_LOCK_ALL = "SELECT pg_advisory_xact_lock($1)"
+_LOCK_SOME = (
+    "SELECT pg_advisory_xact_lock_shared($1),"
+    " (SELECT count(pg_advisory_xact_lock(key)) FROM unnest($2::bigint[]) AS key)"
+)
+
+
+@lru_cache(maxsize=1024)
+def numbered(sql: str) -> str:
+    """Return SQL with ``$1``, ``$2`` ... in place of its ``?`` marks; literals stay as they are."""
+    number = 0
+
+    def name(found: re.Match[str]) -> str:
+        nonlocal number
+        if found[0] != "?":
+            return found[0]
+        number += 1
+        return f"${number}"
+
+    return _LITERAL_OR_MARK.sub(name, sql)
+
+
+def arrays(types: Iterable[str]) -> str:
+    """Return the rows that arrays of these types hold, as something to select from."""
+    return f"unnest({', '.join(f'${n}::{each}' for n, each in enumerate(types, 1))})"
+
+
+@lru_cache(maxsize=256)
+def _keyed(sql: str, types: tuple[str, ...]) -> str:
+    columns = ", ".join(f"column{n}" for n in range(1, len(types) + 1))
+    return sql.replace("{keys}", f"(SELECT * FROM {arrays(types)} AS given({columns}))")
+
+
+def lock_key(kind: str, id: str | None = None) -> int:
+    """Return the number of an advisory lock; two names may share one, which costs a wait."""
+    text = kind if id is None else f"{kind}\0{id}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)
+
+
+def storable(value: Any) -> Any:
+    """Return a value as PostgreSQL can store it: its text holds no NUL character."""
+    if type(value) is str and "\0" in value:
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return value
+
+
+class PostgresTx(Tx):
+    """A transaction on a connection of its own."""
+
+    dialect = "postgresql"
+
+    def __init__(self, connection: Any, now: int, shapes: dict[str, str | None]) -> None:
+        """Take the connection on which BEGIN was run.
+
+        ``shapes`` is the database's memory of how statements look that insert many rows.
+        """
+        super().__init__(now)
+        self._connection, self._shapes = connection, shapes
+
+    async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        sql, bound = _ready(statement, values)
+        with mapped():
+            return _count(await self._connection.execute(sql, *bound))
+
+    async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and return all its rows."""
+        sql, bound = _ready(statement, values)
+        with mapped():
+            return [tuple(row) for row in await self._connection.fetch(sql, *bound)]
+
+    async def fetch_as(
+        self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
+    ) -> list[Found]:
+        """Run a SELECT for any number of keys at once, and return rows of a type."""
+        if not keys:
+            return []
+        types = tuple(_ARRAY_OF[type(value)] for value in keys[0])
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        with mapped():
+            rows = await self._connection.fetch(_keyed(sql, types), *columns)
+        if of is tuple or get_origin(of) is tuple:
+            return [cast(Found, tuple(row)) for row in rows]
+        return _decoded(of, rows)
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for every row of values and return how many rows changed.
+
+        What inserts ``VALUES (?, ...)`` is one statement for all rows, in their order.
+        """
+        if not rows:
+            return 0
+        with mapped():
+            shape = await self._shape(sql)
+            if shape is None:
+                one = numbered(sql)
+                return sum(
+                    [_count(await self._connection.execute(one, *map(storable, r))) for r in rows]
+                )
+            columns = [[storable(value) for value in column] for column in zip(*rows, strict=True)]
+            return _count(await self._connection.execute(shape, *columns))
+
+    async def _shape(self, sql: str) -> str | None:
+        """Return an INSERT of one row as one of arrays; the server knows the columns' types."""
+        if sql not in self._shapes:
+            row = _ONE_ROW.search(sql)
+            if row is None:
+                self._shapes[sql] = None
+            else:
+                prepared = await self._connection.prepare(numbered(sql))
+                types = [f"{each.name}[]" for each in prepared.get_parameters()]
+                chosen = f"SELECT * FROM {arrays(types)}"
+                self._shapes[sql] = f"{sql[: row.start()]}{chosen}{sql[row.end() :]}"
+        return self._shapes[sql]
+
+    async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
+        """Wait until no other transaction holds this lock, and hold it until this one ends."""
+        everybody = lock_key(kind)
+        with mapped():
+            if ids is None or len(ids) > MANY_LOCKS:
+                await self._connection.execute(_LOCK_ALL, everybody)
+            elif ids:
+                keys = sorted({lock_key(kind, id) for id in ids})
+                await self._connection.execute(_LOCK_SOME, everybody, keys)
+
+
+def _decoded(of: type[Found], rows: Sequence[Any]) -> list[Found]:
+    """Return rows as a msgspec type; columns named ``..._json``, which come last, are JSON text."""
+    if not rows:
+        return []
+    names = list(rows[0].keys())
+    plain = sum(not name.endswith("_json") for name in names)
+    texts = []
+    for row in rows:
+        values = tuple(row)
+        start = _encode(values[:plain])[:-1].decode()
+        texts.append(",".join([start, *values[plain:]]) + "]")
+    return msgspec.json.decode(f"[{','.join(texts)}]", type=list[of])  # type: ignore[valid-type]
+
+
+def _ready(statement: Statement, values: Sequence[Any]) -> tuple[str, Iterable[Any]]:
+    sql, bound = render(statement, values, "postgresql")
+    return (numbered(sql) if isinstance(statement, str) else sql), map(storable, bound)
+
+
+def _count(status: str) -> int:
+    """Return how many rows a command tag such as ``INSERT 0 3`` or ``UPDATE 2`` speaks of."""
+    number = status.rpartition(" ")[2]
+    return int(number) if number.isdigit() else 0

@@ -1,0 +1,1 @@
+"""Turn a curriculum into lesson plans, module by module, in the background."""

@@ -1,0 +1,1 @@
+"""Lesson plans as files that other programs open."""

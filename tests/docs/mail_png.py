@@ -1,0 +1,90 @@
+"""Picture mails at the width of a phone: ``python -m tests.docs.mail_png chromium docs/mail.png``.
+
+They go through a real conversation into the sandbox's mail server, and are shown from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from homeroom.notify.api import (
+    EXAMPLES,
+    Channel,
+    Letter,
+    Sender,
+    SmtpCarrier,
+    Status,
+    Talk,
+    Templates,
+    parse_url,
+)
+
+TYPES = ("log_reminder", "manager_report")
+WIDTH, HEIGHT, GAP = 390, 680, 24
+STOP = "https://homeroom.example.org/u/token"
+
+
+async def send(environment: dict[str, str]) -> None:
+    """Send an example of each type."""
+    sender = Sender(environment["HOMEROOM_MAIL_FROM"])
+    carrier = SmtpCarrier(parse_url(environment["HOMEROOM_SMTP_URL"]), sender)
+    for type in TYPES:
+        words = Templates().words(
+            type, EXAMPLES[type], locale="en-GB", given_name="Ada", stop_url=STOP
+        )
+        letter = Letter(type, Channel.EMAIL, "ada@example.org", words, STOP)
+        verdict = await carrier.carry(letter, Talk())
+        if verdict.status is not Status.ACCEPTED:
+            raise RuntimeError(verdict.error)
+
+
+def picture(browser: str, target: Path) -> None:
+    """Send, show side by side, and write the picture."""
+    sandbox = subprocess.Popen(
+        [sys.executable, "-m", "homeroom.sandbox", "--until-stdin-closes"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert sandbox.stdin is not None
+    assert sandbox.stdout is not None
+    said = json.loads(sandbox.stdout.readline())
+    asyncio.run(send(said["environment"]))
+    style = f"border:0;width:{WIDTH}px;height:{HEIGHT}px;margin-right:{GAP}px"
+    frames = "".join(
+        f'<iframe src="{said["url"]}/control/mail/{number}" style="{style}"></iframe>'
+        for number in range(1, len(TYPES) + 1)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "mails.html"
+        body = f'<body style="margin:0;background:#fff;white-space:nowrap">{frames}</body>'
+        page.write_text(f"<!doctype html><html>{body}</html>", encoding="utf-8")
+        subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--hide-scrollbars",
+                "--virtual-time-budget=4000",
+                f"--window-size={len(TYPES) * WIDTH + GAP},{HEIGHT}",
+                f"--screenshot={target.resolve()}",
+                page.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    sandbox.stdin.close()
+    sandbox.wait()
+
+
+if __name__ == "__main__":
+    picture(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,154 @@
+"""No loss, no double: PostgreSQL is stopped at once, and started again, under load (issue 3).
+
+Its immediate stop is what a power cut is to it: it recovers from its log. Two programs use it here,
+a server and a worker, and neither is started again. Players are told to come back, and do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.fault.aftermath import check_ledger, check_log, check_replay
+from tests.servers.postgres import Missing, Postgres, running, skip_or_fail
+
+from homeroom.db import migrate
+from homeroom.demo import found
+from homeroom.demo.check import compare
+from homeroom.demo.child import Child
+from homeroom.demo.school import Options, School, school
+from homeroom.http.app import INGEST_PATH
+
+pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
+
+RESTARTS = 6
+PARTNERS = tuple(
+    f"HOMEROOM_{name}"
+    for name in ("CREDLY", "ANALYTICS", "HR", "DIRECTORY", "ASSESSMENT", "WEBHOOK")
+)
+LEARNERS = 40
+SEED = 20261125
+PATIENCE_SECONDS = 200
+
+
+@pytest.fixture
+def durable() -> Iterator[Postgres]:
+    """Run a server that waits for the disk at every commit, as in production."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running(durable=True))
+        except Missing as missing:
+            skip_or_fail(missing)
+        yield server
+
+
+@asynccontextmanager
+async def working(made: School, url: str, folder: Path) -> AsyncIterator[Child]:
+    """Run a worker of its own beside the server."""
+    settings = {
+        "HOMEROOM_DATABASE_URL": url,
+        "HOMEROOM_LOG_FORMAT": "json",
+        "HOMEROOM_JOB_LEASE": "2s",
+        "HOMEROOM_JOBS_KEEP_COMPLETED": "1000000",
+        **{
+            name: value
+            for name, value in made.server._settings.items()
+            if name.startswith(PARTNERS)
+        },
+    }
+    child = Child("worker", ["homeroom", "worker"], settings, folder / "worker.log")
+    await child.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "worker_started" not in child.log.read_text(encoding="utf-8"):
+                child.check()
+                await asyncio.sleep(0.05)
+        yield child
+    finally:
+        await child.stop()
+
+
+async def refused(made: School) -> list[httpx.Response]:
+    """Ask for what needs the database, while it is away."""
+    event = {
+        "id": f"while-away-{made.answers.events}",
+        "userId": "nobody",
+        "courseId": made.courses[0].id,
+        "eventType": "heartbeat",
+        "timestamp": "2026-11-20T09:00:00Z",
+        "timeSpent": 0,
+    }
+    person = {"givenName": "Nobody", "familyName": "Atall"}
+    return list(
+        await asyncio.gather(
+            made.api.get("/api/v1/completions"),
+            made.api.put("/api/v1/people/nobody", json=person),
+            made.api.post(INGEST_PATH, json={"events": [event]}),
+        )
+    )
+
+
+async def restart_at_random_moments(
+    made: School, durable: Postgres, dice: random.Random
+) -> list[httpx.Response]:
+    """Stop and start PostgreSQL once in every part of the play; return what was answered."""
+    answers: list[httpx.Response] = []
+    for number in range(RESTARTS):
+        made.players.hold_at((number + 1) / (RESTARTS + 1))
+        await asyncio.sleep(dice.uniform(0.2, 1.5))
+        await asyncio.to_thread(durable.stop, signal.SIGQUIT)
+        if number in {1, 4}:  # longer than ingest tries again by itself
+            answers += await refused(made)
+        await asyncio.to_thread(durable.start)
+        made.server.check()
+    made.players.hold_at(1.0)
+    return answers
+
+
+async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothing(
+    durable: Postgres, tmp_path: Path
+) -> None:
+    url = durable.url(durable.make_database())
+    await asyncio.to_thread(migrate.upgrade, url)
+    options = Options(
+        tmp_path,
+        learners=LEARNERS,
+        seed=SEED,
+        port=0,
+        seconds=20.0,
+        settings={"HOMEROOM_JOB_LEASE": "2s", "HOMEROOM_DATABASE_URL": url},
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
+        await made.load()
+        await made.break_partners()
+        async with working(made, url, tmp_path) as worker:
+            made.players.hold_at(0.0)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(made.players.play(made.plan))
+                restarting = group.create_task(
+                    restart_at_random_moments(made, durable, random.Random(SEED))
+                )
+            await made.add_later_chapter()
+            assert await made.settle(60), "nothing is left active, waiting or delayed"
+            ready = (await made.api.get("/readyz")).json()
+            assert {part["status"] for part in ready["checks"].values()} == {"ok"}, ready
+            read = await found.read(made.api, made.sandbox.url, made.expected)
+            lines = compare(made.expected, made.answers, read)
+            worker.check()
+            made.server.check()
+        await made.server.stop()
+
+    answers = restarting.result()
+    assert [answer.status_code for answer in answers] == [503] * 6
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+    assert [line for line in lines if not line.ok] == []
+    await check_ledger(made, url)
+    check_log(made)
+    assert "Traceback" not in worker.log.read_text(encoding="utf-8")
+    await check_replay(made, url)

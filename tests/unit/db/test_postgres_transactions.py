@@ -1,0 +1,310 @@
+"""Transactions of PostgreSQL: what a statement becomes, and what happens when many write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text, select
+
+from homeroom.clock import Clock
+from homeroom.db.database import Lane
+from homeroom.db.postgres import PostgresDatabase
+from homeroom.db.postgres_tx import MANY_LOCKS, numbered
+from homeroom.db.tx import Tx
+from homeroom.errors import Unavailable
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SECONDS = 20
+PUPIL = Table("pupil", MetaData(), Column("id", Text), Column("points", Integer))
+MANY = 3_000
+
+
+@pytest.fixture
+async def school(postgresql: PostgresDatabase) -> PostgresDatabase:
+    async with postgresql.write() as tx:
+        await tx.execute(
+            "CREATE TABLE pupil (seq BIGSERIAL, id TEXT PRIMARY KEY, points INTEGER, photo BYTEA)"
+        )
+        await tx.executemany(
+            "INSERT INTO pupil (id, points) VALUES (?, ?)", [("ada", 1), ("bo", 2)]
+        )
+    return postgresql
+
+
+async def points(db: PostgresDatabase) -> dict[str, int]:
+    async with db.read() as tx:
+        return dict(await tx.fetch("SELECT id, points FROM pupil"))
+
+
+async def add(tx: Tx, id: str, more: int) -> None:
+    await tx.execute("UPDATE pupil SET points = points + ? WHERE id = ?", (more, id))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("a = ? AND b = ?", "a = $1 AND b = $2"),
+        ("a = '?' AND b = ?", "a = '?' AND b = $1"),
+        ("a = 'it''s ?' AND \"odd?\" = ?", "a = 'it''s ?' AND \"odd?\" = $1"),
+        ("SELECT 1", "SELECT 1"),
+    ],
+)
+def test_marks_are_numbered_but_not_those_in_literals(sql: str, expected: str) -> None:
+    assert numbered(sql) == expected
+
+
+async def test_rows_changed_are_counted_however_the_statement_is_sent(
+    school: PostgresDatabase,
+) -> None:
+    insert = "INSERT INTO pupil (id, points) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
+    rows = [(f"p{number}", number) for number in range(MANY)]
+    async with school.write() as tx:
+        assert await tx.executemany(insert, [("ada", 9), *rows]) == MANY
+        assert await tx.executemany(insert, rows[:2]) == 0
+        assert await tx.executemany(insert, []) == 0
+        update = "UPDATE pupil SET points = ? WHERE id = ?"
+        assert await tx.executemany(update, [(5, "ada"), (6, "nobody"), (7, "bo")]) == 2
+        assert await tx.execute("DELETE FROM pupil WHERE points >= ?", (10,)) == MANY - 10
+        in_order = await tx.fetch("SELECT id FROM pupil WHERE id LIKE 'p%' ORDER BY seq")
+    assert in_order == [(id,) for id, _ in rows[:10]]
+
+
+async def test_any_number_of_keys_is_one_statement(school: PostgresDatabase) -> None:
+    keys = [("ada", 1), ("bo", 3), *(("x", number) for number in range(MANY))]
+    sql = (
+        "SELECT p.id, p.photo FROM {keys} AS k JOIN pupil AS p"
+        " ON p.id = k.column1 AND p.points = k.column2"
+    )
+    async with school.read() as tx:
+        assert await tx.fetch_keyed(sql, keys) == [("ada", None)]
+        assert await tx.fetch_keyed(sql, []) == []
+
+
+async def test_values_come_back_as_they_were_but_for_nul_which_postgresql_cannot_store(
+    school: PostgresDatabase,
+) -> None:
+    insert = "INSERT INTO pupil (id, points, photo) VALUES (?, ?, ?)"
+    async with school.write() as tx:
+        await tx.execute(insert, ("Zoë \N{OWL} '?'", None, b"\x00\xff"))
+        await tx.executemany(insert, [("cut\x00here", 2**31 - 1, None)])
+        statement = select(PUPIL.c.id).where(PUPIL.c.id.in_(["cut\ufffdhere", "bo"]))
+        assert await tx.fetch(statement.order_by(PUPIL.c.id)) == [("bo",), ("cut\ufffdhere",)]
+        row = await tx.fetch_one("SELECT points, photo FROM pupil WHERE id LIKE 'Zo%'")
+    assert row == (None, b"\x00\xff")
+
+
+async def test_an_error_undoes_all_and_leaves_the_connection_usable(
+    school: PostgresDatabase,
+) -> None:
+    async def work(tx: Tx) -> None:
+        await add(tx, "ada", 100)
+        await tx.execute("INSERT INTO pupil (id) VALUES ('bo')")
+
+    for _ in range(20):  # more often than there are connections
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await school.transact(work)
+    assert await points(school) == {"ada": 1, "bo": 2}
+
+
+async def test_an_error_that_somebody_caught_is_not_taken_for_a_commit(
+    school: PostgresDatabase,
+) -> None:
+    async def careless() -> None:
+        async with school.write() as tx:
+            await add(tx, "ada", 100)
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await tx.fetch("SELECT * FROM nothing")
+
+    with pytest.raises(RuntimeError, match="rolled back"):
+        await careless()
+    assert await points(school) == {"ada": 1, "bo": 2}
+
+
+async def test_two_that_stand_in_each_others_way_are_both_done(school: PostgresDatabase) -> None:
+    both = asyncio.Barrier(2)
+    tries: list[str] = []
+
+    async def give(first: str, second: str) -> None:
+        async def work(tx: Tx) -> None:
+            tries.append(first)
+            await add(tx, first, 10)
+            if len(tries) <= 2:
+                await both.wait()  # each holds what the other wants
+            await add(tx, second, 10)
+
+        await school.transact(work)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(give("ada", "bo"), give("bo", "ada"))
+    assert len(tries) == 3
+    assert await points(school) == {"ada": 21, "bo": 22}
+
+
+async def test_who_cannot_repeat_is_told_to_come_back(school: PostgresDatabase) -> None:
+    both = asyncio.Barrier(2)
+
+    async def give(first: str, second: str) -> None:
+        async with school.write() as tx:
+            await add(tx, first, 10)
+            await both.wait()
+            await add(tx, second, 10)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        found = await asyncio.gather(give("ada", "bo"), give("bo", "ada"), return_exceptions=True)
+    [error] = [each for each in found if each is not None]
+    assert isinstance(error, Unavailable)
+    assert error.retry_after_seconds == 1
+    assert await points(school) == {"ada": 11, "bo": 12}
+
+
+@pytest.mark.parametrize("ids", [["ada"], [f"u{number}" for number in range(MANY_LOCKS + 1)], None])
+async def test_a_lock_lets_the_second_read_what_the_first_has_written(
+    school: PostgresDatabase, ids: Sequence[str] | None
+) -> None:
+    async def count_up(wanted: Sequence[str] | None) -> None:
+        async with school.write() as tx:
+            await tx.lock("pupil", wanted)
+            [[now]] = await tx.fetch("SELECT points FROM pupil WHERE id = 'ada'")
+            await tx.execute("UPDATE pupil SET points = ? WHERE id = 'ada'", (now + 1,))
+
+    some = ["ada", "bo"]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(*(count_up(wanted) for wanted in [ids, some] * 10))
+    assert (await points(school))["ada"] == 21
+
+
+async def test_who_locks_something_else_does_not_wait(school: PostgresDatabase) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with school.write() as tx, school.write() as other:
+            await tx.lock("pupil", ["ada"])
+            await other.lock("pupil", ["bo"])
+            await other.lock("teacher")
+
+
+async def test_a_read_is_a_snapshot_that_cannot_write(school: PostgresDatabase) -> None:
+    async with school.read() as tx:
+        before = await tx.fetch("SELECT sum(points) FROM pupil")
+        async with school.write() as writer:
+            await add(writer, "ada", 10)
+        assert await tx.fetch("SELECT sum(points) FROM pupil") == before
+    with pytest.raises(Unavailable):
+        async with school.read() as tx:
+            await add(tx, "ada", 10)
+    assert await points(school) == {"ada": 11, "bo": 2}
+
+
+async def test_a_read_that_takes_too_long_is_ended(
+    school: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeroom.db.postgres.READ_LIMIT_SECONDS", 0.1)
+    with pytest.raises(Unavailable, match="longer than 5 seconds"):
+        async with school.read() as tx:
+            await tx.fetch("SELECT pg_sleep(30)")
+    monkeypatch.undo()
+    assert len(await points(school)) == 2
+
+
+async def test_a_caller_who_is_cancelled_leaves_nothing_behind(school: PostgresDatabase) -> None:
+    began = asyncio.Event()
+
+    async def work(tx: Tx) -> None:
+        await add(tx, "ada", 100)
+        began.set()
+        await tx.fetch("SELECT pg_sleep(30)")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(12):  # more often than there are connections
+            began.clear()
+            running = asyncio.create_task(school.transact(work))
+            await began.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        async with school.write() as tx:  # nobody holds the row any more
+            await add(tx, "ada", 1)
+    assert await points(school) == {"ada": 2, "bo": 2}
+
+
+async def test_an_interrupt_ends_what_ingest_is_doing(school: PostgresDatabase) -> None:
+    began = asyncio.Event()
+
+    async def work(tx: Tx) -> None:
+        began.set()
+        await tx.fetch("SELECT pg_sleep(30)")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await school.interrupt()  # nothing runs: nothing happens
+        running = asyncio.create_task(school.transact(work, Lane.INGEST))
+        await began.wait()
+        while not running.done():
+            await school.interrupt()
+            await asyncio.wait([running], timeout=0.1)
+        with pytest.raises(Unavailable):
+            await running
+    assert len(await points(school)) == 2
+
+
+async def test_a_connection_that_the_server_ends_is_replaced(school: PostgresDatabase) -> None:
+    async def cut_off(tx: Tx) -> None:
+        await add(tx, "ada", 100)
+        await tx.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    for _ in range(12):
+        with pytest.raises(Unavailable) as refused:
+            await school.transact(cut_off)
+        assert refused.value.retry_after_seconds == 1
+    assert await points(school) == {"ada": 1, "bo": 2}
+
+
+async def test_requests_leave_connections_for_ingest_and_jobs(school: PostgresDatabase) -> None:
+    enough = asyncio.Event()
+    holding: list[int] = []
+
+    async def hold() -> None:
+        async with school.write():
+            holding.append(1)
+            await enough.wait()
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        requests = [asyncio.create_task(hold()) for _ in range(30)]
+        async with school.write(Lane.INGEST), school.write(Lane.JOBS) as tx:
+            await add(tx, "ada", 1)
+        assert len(holding) < 30
+        enough.set()
+        await asyncio.gather(*requests)
+    assert (await points(school))["ada"] == 2
+
+
+async def test_what_is_after_the_commit_is_called_only_then(school: PostgresDatabase) -> None:
+    called: list[str] = []
+
+    async def work(tx: Tx) -> None:
+        tx.after_commit(lambda: called.append("committed"))
+        await add(tx, "ada", 1)
+        assert called == []
+
+    await school.transact(work)
+
+    async def fail(tx: Tx) -> None:
+        tx.after_commit(lambda: called.append("never"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await school.transact(fail)
+    assert called == ["committed"]
+
+
+async def test_a_closed_database_says_so(postgres_url: str, clock: Clock) -> None:
+    db = PostgresDatabase(postgres_url, clock)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="closed"):
+            async with db.write():
+                pass
+        with pytest.raises(Unavailable, match="closed"):
+            await db.ping()
+        await db.open()
+        await db.ping()
+        await db.close()
