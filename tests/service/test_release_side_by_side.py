@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.docs.serving import ADMIN
+from tests.servers.postgres import Postgres
 from tests.service.test_cli_processes import Shell, until
 
 pytestmark = pytest.mark.service
@@ -102,6 +103,21 @@ def test_it_starts_again_on_the_next_releases_schema_and_leaves_it_alone(
     with closing(sqlite3.connect(file)) as connection:
         [(revision,)] = connection.execute("SELECT version_num FROM alembic_version")
     assert revision == "9999_next_release"
+
+
+def test_on_postgresql_it_starts_on_the_next_releases_schema_and_does_its_work(
+    shell: Shell, postgres: Postgres, postgres_url: str
+) -> None:
+    database = postgres_url.rpartition("/")[2]
+    statements = [each.strip() for each in EXPANDED.split(";") if each.strip()]
+    postgres.run(*statements, database=database)
+    shell.environment["HOMEROOM_DATABASE_URL"] = postgres_url
+    assert "9999_next_release, of a later release" in shell.ok("db", "upgrade")
+    with serving(shell) as api:
+        finish_a_course(api, "ada")
+        assert api.get("/readyz").status_code == 200
+    found = postgres.rows("SELECT version_num FROM alembic_version", database)
+    assert found == [("9999_next_release",)]
 
 
 def test_a_worker_runs_beside_it_and_answers_probes_and_metrics_where_it_is_told_to(

@@ -83,17 +83,10 @@ def family(text: str, name: str) -> dict[str, float]:
     }
 
 
-@pytest.fixture
-def url(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip("tests.servers.postgres", reason="comes with the PostgreSQL backend")
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 def test_processes_share_the_port_and_the_sums_are_exact_though_one_is_killed(
-    url: str, tmp_path: Path
+    postgres_url: str, tmp_path: Path
 ) -> None:
-    with serving(url, tmp_path) as (base, process):
+    with serving(postgres_url, tmp_path) as (base, process):
         children = psutil.Process(process.pid).children()
         assert len(children) == 3  # two that serve, one that works
         fresh = httpx.Limits(max_keepalive_connections=0)  # each request by its own connection
