@@ -1,7 +1,8 @@
 """Run every benchmark and write ``bench/results.md``: figures, ratios, versions and caveats.
 
     make bench                       all of it, five interleaved rounds (about 15 minutes)
-    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory, notify, plans
+    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory, notify, plans,
+                                     queueing
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -19,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import finish, ingest, jobs, memory, notify, plans, report
+from bench import finish, ingest, jobs, memory, notify, plans, queueing_workers, report
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "results.json"
@@ -42,7 +43,8 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Run what is asked for, keep the other figures of the last run, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("ingest", "jobs", "finish", "memory", "notify", "plans"))
+    names = ("ingest", "jobs", "finish", "memory", "notify", "plans", "queueing")
+    parser.add_argument("--only", choices=names)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -56,6 +58,9 @@ def main() -> None:
         "plans": lambda: plans.measure(plans=10, busy=5, runs=1) if quick else plans.measure(),
         "memory": lambda: memory.measure(
             seconds=3.0 if quick else 60.0, finished=20 if quick else 300
+        ),
+        "queueing": lambda: queueing_workers.compare(
+            queueing_workers.SMALL if quick else queueing_workers.SCENES
         ),
         "notify": lambda: notify.measure(
             count=200 if quick else 10_000, mails=50 if quick else 1_000, rounds=min(rounds, 3)

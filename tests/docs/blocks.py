@@ -72,7 +72,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         """Start it in a folder of links to the project."""
-        for name in (".venv", "src", "tests", "examples", "pyproject.toml", "Makefile"):
+        for name in (".venv", "src", "tests", "bench", "examples", "pyproject.toml", "Makefile"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "docs").mkdir()
         self.folder = folder

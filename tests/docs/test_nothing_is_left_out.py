@@ -52,7 +52,7 @@ def test_every_setting_is_on_its_page() -> None:
 
 def test_settings_that_other_pages_speak_of_exist() -> None:
     known = {row.name for row in view(load())}
-    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "UPGRADE.md", *DOCS.rglob("*.md")]:
         spoken_of = set(re.findall(r"\bHOMEROOM_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
         assert spoken_of <= known, path.name
 
@@ -144,7 +144,10 @@ def test_every_exit_code_is_on_the_page_for_the_night() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))],
+    [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "UPGRADE")),
+        *sorted(DOCS.rglob("*.md")),
+    ],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_links_lead_somewhere(path: Path) -> None:
@@ -195,7 +198,8 @@ def test_routes_that_pages_speak_of_exist() -> None:
 
 def test_metrics_that_pages_speak_of_exist() -> None:
     found = set(re.findall(r"^# TYPE (\w+)", Metrics().text().decode(), re.MULTILINE))
-    spoken_of = set(re.findall(r"`(homeroom_[a-z_]+)`", page("operating.md")))
+    pages = page("operating.md") + page("deploying.md")
+    spoken_of = set(re.findall(r"\b(homeroom_[a-z_]+)\b", pages))
     assert spoken_of
     assert spoken_of <= found
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from homeroom.cli.group import Json, epilog
-from homeroom.cli.house import need_database
+from homeroom.cli.house import need_database, standing
 from homeroom.cli.output import counted, print_json, say
 from homeroom.cli.reach import reach
 from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
@@ -90,7 +90,8 @@ def _database(settings: Settings) -> list[Finding]:
         state = need_database(settings)
     except HomeroomError as error:
         return [_error("database", error)]
-    return [Finding("ok", "database", f"{place} is at revision {state.current}.")]
+    status: Literal["ok", "warning"] = "warning" if state.is_newer else "ok"
+    return [Finding(status, "database", f"{place} is {standing(state)}.")]
 
 
 def _redis(settings: Settings) -> list[Finding]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from sqlalchemy.exc import SQLAlchemyError
 
 from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import exists, need_database, schema_fault, state_of, unreadable
+from homeroom.cli.house import (
+    exists,
+    need_database,
+    schema_fault,
+    standing,
+    state_of,
+    unreadable,
+)
 from homeroom.cli.output import print_json, say
 from homeroom.wiring import load_settings, upgrade_database
 
@@ -33,7 +40,7 @@ def upgrade(as_json: Json = False) -> None:
     if as_json:
         print_json({"database": place, "before": before, "after": after.current})
     elif before == after.current:
-        say(f"{place} is at revision {after.current} already.")
+        say(f"{place} is {standing(after)}{'' if after.is_newer else ' already'}.")
     else:
         say(f"{place}: {before or 'nothing'} -> {after.current}")
 
@@ -57,4 +64,5 @@ def check(as_json: Json = False) -> None:
         )
     state = need_database(settings)
     if not as_json:
-        say(f"{settings.database_name} is at revision {state.current}, as this release needs.")
+        needed = "" if state.is_newer else ", as this release needs"
+        say(f"{settings.database_name} is {standing(state)}{needed}.")

@@ -32,6 +32,10 @@ class Schema(Protocol):
     def differences(self) -> tuple[str, ...]:
         """Return what differs though the revision is right."""
 
+    @property
+    def is_newer(self) -> bool:
+        """Say whether a later release made it."""
+
 
 def in_house(work: Callable[[House], Awaitable[Found]]) -> Found:
     """Run something with the configured database open, and return what it returns.
@@ -88,6 +92,13 @@ def need_database(settings: Settings) -> Schema:
     return state
 
 
+def standing(state: Schema) -> str:
+    """Return where a usable database stands, for the end of a sentence."""
+    if state.is_newer:
+        return f"at revision {state.current}, of a later release; this one works with it"
+    return f"at revision {state.current}"
+
+
 def exists(settings: Settings) -> bool:
     """Say whether there is a file to look at; a database on a server has to be asked."""
     place = settings.database_place
@@ -98,10 +109,12 @@ def schema_fault(state: Schema) -> tuple[str, str] | None:
     """Return what is wrong with a database's schema and how to mend it, or None."""
     if state.current is None:
         return ("The database has no tables yet.", f"Make them with: {MEND}")
+    if state.is_newer:
+        return None
     if state.current != state.head:
         return (
             f"The database is at revision {state.current}, this release needs {state.head}.",
-            f"Bring it up to date with: {MEND} (if it is from a newer release, use that one)",
+            f"Bring it up to date with: {MEND}",
         )
     if state.differences:
         return (

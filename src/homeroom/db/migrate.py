@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,11 @@ class SchemaState:
     def is_current(self) -> bool:
         """Say whether the database is exactly at this release's schema."""
         return self.current == self.head and not self.differences
+
+    @property
+    def is_newer(self) -> bool:
+        """Say whether a later release has made the schema, which this one works with as it is."""
+        return self.current is not None and is_newer(self.current)
 
 
 def _on(database: Path | str, work: Callable[[Connection], Found]) -> Found:
@@ -81,8 +87,26 @@ def head() -> str:
     return revision
 
 
+@cache
+def _known() -> frozenset[str]:
+    script = ScriptDirectory.from_config(_config())
+    return frozenset(each.revision for each in script.walk_revisions())
+
+
+def is_newer(revision: str) -> bool:
+    """Say whether a revision is a later release's: this one does not carry it.
+
+    Such a schema has all that this release needs, since a release only takes away what the one
+    before it did not use any more (UPGRADE.md).
+    """
+    return revision not in _known()
+
+
 def upgrade(database: Path | str) -> None:
-    """Bring a database to this release's schema; make a file that is not there. Repeatable."""
+    """Bring a database to this release's schema; make a file that is not there. Repeatable.
+
+    A later release's schema is left as it is.
+    """
     if isinstance(database, Path):
         database.parent.mkdir(parents=True, exist_ok=True)
     _on(database, _upgrade)
@@ -91,6 +115,9 @@ def upgrade(database: Path | str) -> None:
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         _postgres_ddl().lock_upgrades(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and is_newer(current):
+        return
     command.upgrade(_config(connection), "head")
     connection.commit()
 

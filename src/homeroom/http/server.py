@@ -70,14 +70,16 @@ async def serve(
     started: Callable[[str], None] | None = None,
     stopping: Callable[[], None] | None = None,
     grace_seconds: float = 25.0,
+    listening: socket.socket | None = None,
 ) -> None:
     """Answer requests until ``stop`` is set, then finish those that run.
 
     ``started`` gets the URL once requests are answered (port 0 takes a free one). ``stopping`` is
-    called before running answers are waited for, to end streams. Raises ``ConfigurationError`` if
-    the address is taken.
+    called before running answers are waited for, to end streams. ``listening`` is a socket that
+    ``bind`` has opened already, perhaps for several processes. Raises ``ConfigurationError`` if the
+    address is taken.
     """
-    opened = bind(host, port)
+    opened = bind(host, port) if listening is None else listening
     server = _Server(
         uvicorn.Config(
             app,
@@ -130,13 +132,20 @@ async def _until_started(server: _Server, running: asyncio.Future[None]) -> None
         await asyncio.sleep(0.005)
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set ``stop`` on the first SIGTERM or SIGINT; a second one ends the process as usual."""
+def stop_on_signals(stop: asyncio.Event, *, kept: bool = False) -> None:
+    """Set ``stop`` on the first SIGTERM or SIGINT; a second one ends the process as usual.
+
+    A process that is ``kept`` by another one takes no notice of a second signal: a terminal or a
+    supervisor may signal all processes, and the one that keeps them then does so again.
+    """
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
-        log.info("stopping", signal=number.name)
+        if not stop.is_set():
+            log.info("stopping", signal=number.name)
         stop.set()
+        if kept:
+            return
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
 

@@ -47,12 +47,21 @@ class Readiness:
 class Health:
     """Ask every part how it is. Only the database and its schema are vital."""
 
-    def __init__(self, db: Database, head: str, probes: Mapping[str, Probe] | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        head: str,
+        probes: Mapping[str, Probe] | None = None,
+        *,
+        is_newer: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         """Take the database, the schema it has to be at, and parts that may be ill meanwhile.
 
-        ``head`` is what ``migrate.head()`` returns.
+        ``head`` is what ``migrate.head()`` returns; ``is_newer`` says whether another schema is a
+        later release's, which will do as well.
         """
         self._db, self._head, self._probes = db, head, dict(probes or {})
+        self._is_newer = is_newer
 
     def add(self, name: str, probe: Probe) -> None:
         """Ask one more part."""
@@ -79,8 +88,8 @@ class Health:
         async with self._db.read() as tx:
             rows = await tx.fetch("SELECT version_num FROM alembic_version")
         current = rows[0][0] if rows else None
-        if current == self._head:
-            return None
+        if current == self._head or (current is not None and self._is_newer(current)):
+            return None  # a later release has upgraded it and will soon be here as well
         return f"The schema is at {current}, this release needs {self._head}: homeroom db upgrade."
 
 

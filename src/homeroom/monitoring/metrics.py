@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import generate_latest
 
 from homeroom.monitoring.memory import resident_bytes
@@ -15,8 +16,57 @@ WINDOW_SECONDS = 60
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
+JOBS = "homeroom_jobs"
 FAULTY = frozenset({"rejected", "conflict", "refused"})
 """Statuses of events that count as errors; ``refused`` is what a 4xx or 5xx turned away."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What the short summary is made of; sums, so that those of several processes add up."""
+
+    queued: float
+    stored: float
+    faulty: float
+    seen: float
+    commits: float
+    commit_seconds: float
+    resident_bytes: float
+    uptime_seconds: float
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric of one process with all its samples."""
+
+    name: str
+    text: str
+    type: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All metrics of one process, as another process is given them."""
+
+    process: str
+    figures: Figures
+    families: list[Family]
+
+
+class _Families:
+    """What ``generate_latest`` asks: the families of several processes, each under one head."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+
+    def collect(self) -> list[Metric]:
+        found: dict[str, Metric] = {}
+        for snapshot in self._snapshots:
+            for family in snapshot.families:
+                metric = found.setdefault(
+                    family.name, Metric(family.name, family.text, family.type)
+                )
+                for name, labels, value in family.samples:
+                    metric.add_sample(name, {**labels, "process": snapshot.process}, value)
+        return list(found.values())
 
 
 class _Window:
@@ -105,9 +155,7 @@ class Metrics:
             ["schedule", "outcome"],
             registry=registry,
         )
-        self._jobs = Gauge(
-            "homeroom_jobs", "Jobs by queue and state", ["queue", "state"], registry=registry
-        )
+        self._jobs = Gauge(JOBS, "Jobs by queue and state", ["queue", "state"], registry=registry)
         Gauge(
             "homeroom_process_resident_bytes", "Memory of this process", registry=registry
         ).set_function(resident_bytes)
@@ -178,23 +226,65 @@ class Metrics:
             for state, count in states.items():
                 self._jobs.labels(queue, state).set(count)
 
-    def text(self) -> bytes:
-        """Return all of it in Prometheus's text format."""
-        return generate_latest(self.registry)
+    def text(self, process: str | None = None, others: Sequence[Snapshot] = ()) -> bytes:
+        """Return all of it in Prometheus's text format.
 
-    def summary(self) -> dict[str, float]:
-        """Return what ``useProgressMetrics`` shows: rates of the last minute, and what is now."""
-        seen, commits = self._seen.total(), self._commits.total()
-        span = min(WINDOW_SECONDS, max(1.0, self._now() - self.started_at))
+        One of several processes gives its name and the snapshots of the others. Every sample then
+        says of which process it is, but for the jobs, which are counted in the database for all.
+        """
+        if process is None:
+            return generate_latest(self.registry)
+        rows = CollectorRegistry()
+        rows.register(self._jobs)
+        return generate_latest(_Families([self.snapshot(process), *others])) + generate_latest(rows)
+
+    def snapshot(self, process: str) -> Snapshot:
+        """Return the metrics of this process for another one; without the jobs."""
+        families = [
+            Family(
+                metric.name,
+                metric.documentation,
+                metric.type,
+                [(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
+            )
+            for metric in self.registry.collect()
+            if metric.name != JOBS
+        ]
+        return Snapshot(process, self._figures(), families)
+
+    def _figures(self) -> Figures:
+        return Figures(
+            queued=self._queue_size(),
+            stored=self._stored.total(),
+            faulty=self._faulty.total(),
+            seen=self._seen.total(),
+            commits=self._commits.total(),
+            commit_seconds=self._commit_time.total(),
+            resident_bytes=resident_bytes(),
+            uptime_seconds=self._now() - self.started_at,
+        )
+
+    def summary(self, others: Sequence[Snapshot] = ()) -> dict[str, float]:
+        """Return what ``useProgressMetrics`` shows: rates of the last minute, and what is now.
+
+        The figures of other processes are added to those of this one.
+        """
+        all_of_them = [self._figures(), *(other.figures for other in others)]
+        seen = sum(each.seen for each in all_of_them)
+        commits = sum(each.commits for each in all_of_them)
+        uptime = max(each.uptime_seconds for each in all_of_them)
+        span = min(WINDOW_SECONDS, max(1.0, uptime))
+        seconds = sum(each.commit_seconds for each in all_of_them)
+        memory = sum(each.resident_bytes for each in all_of_them)
         return {
-            "queueSize": self._queue_size(),
-            "eventsPerSecond": round(self._stored.total() / span, 3),
-            "errorRate": round(self._faulty.total() / seen, 6) if seen else 0.0,
-            "averageProcessingMs": (
-                round(self._commit_time.total() / commits * 1_000, 3) if commits else 0.0
+            "queueSize": round(sum(each.queued for each in all_of_them)),
+            "eventsPerSecond": round(sum(each.stored for each in all_of_them) / span, 3),
+            "errorRate": (
+                round(sum(each.faulty for each in all_of_them) / seen, 6) if seen else 0.0
             ),
-            "memoryMb": round(resident_bytes() / 1_048_576, 1),
-            "uptimeSeconds": round(self._now() - self.started_at, 3),
+            "averageProcessingMs": round(seconds / commits * 1_000, 3) if commits else 0.0,
+            "memoryMb": round(memory / 1_048_576, 1),
+            "uptimeSeconds": round(uptime, 3),
         }
 
 

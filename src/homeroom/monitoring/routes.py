@@ -14,6 +14,7 @@ from homeroom.errors import Unavailable
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.hints import Hint, Hints, is_about
 from homeroom.monitoring.metrics import Metrics
+from homeroom.monitoring.sibling import Siblings
 from homeroom.web.context import QUIET
 from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import View
@@ -88,8 +89,13 @@ def router(
     job_counts: JobCounts,
     worker_count: WorkerCount,
     settings: Sequence[object],
+    siblings: Siblings | None = None,
 ) -> APIRouter:
-    """Return the routes. ``settings`` are rows of ``homeroom.settings.view``."""
+    """Return the routes.
+
+    ``settings`` are rows of ``homeroom.settings.view``. One of several processes of a server gives
+    its ``siblings``, and answers for all of them.
+    """
     routes = APIRouter()
     _add_probes(routes, health)
     reader = Depends(auth.require(Role.OPERATOR, Role.VIEWER))
@@ -98,14 +104,18 @@ def router(
     async def prometheus(_: Identity = reader) -> Response:
         """Return all metrics in Prometheus's text format."""
         metrics.jobs(await job_counts())
-        return Response(metrics.text(), media_type=METRICS_TYPE)
+        if siblings is None:
+            text = metrics.text()
+        else:
+            text = metrics.text(siblings.name, await siblings.others())
+        return Response(text, media_type=METRICS_TYPE)
 
     @routes.get("/api/v1/metrics/summary", tags=["operations"])
     async def summary(_: Identity = reader) -> SummaryView:
         """Return what is going on, in few numbers."""
         return SummaryView.model_validate(
             {
-                **metrics.summary(),
+                **metrics.summary(() if siblings is None else await siblings.others()),
                 "activeWorkers": await worker_count(),
                 "jobs": await job_counts(),
             }

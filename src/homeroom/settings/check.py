@@ -58,6 +58,16 @@ def _storage_problems(settings: Settings) -> list[Problem]:
                 f"Name another folder, or let this user write to {folder}.",
             )
         )
+    if settings.processes > 1 and embedded:
+        found.append(
+            Problem(
+                "HOMEROOM_PROCESSES",
+                f"{settings.processes} processes cannot share a SQLite file: it has one writer at a"
+                " time, so they would only wait for each other.",
+                "Stay with one process, or move to PostgreSQL (HOMEROOM_DATABASE_URL); UPGRADE.md"
+                " says how.",
+            )
+        )
     return found
 
 

@@ -100,6 +100,9 @@ class Server(BaseModel):
     data_dir: Path = Field(Path("var"), description="Folder of the database file and other data.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8420, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    processes: int = Field(
+        1, ge=1, le=64, description="API processes that share the port; several need PostgreSQL."
+    )
     public_url: HttpUrl | None = Field(
         None, description="How others reach this server. Unset: `http://{host}:{port}`."
     )
@@ -164,6 +167,12 @@ class Storage(BaseModel):
     )
     redis_ca_file: Path | None = Field(
         None, description="Who signed Redis's certificate. Unset: whom the system trusts."
+    )
+    worker_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port where `homeroom worker` answers probes and `/metrics`. Unset: none.",
     )
     concurrency: int = Field(
         3, ge=1, le=1_000, description="Jobs of one queue that run at once (`maxConcurrency`)."

@@ -13,6 +13,7 @@ from homeroom.wiring.house import (
     open_house,
     upgrade_database,
 )
+from homeroom.wiring.many import serve_many
 from homeroom.wiring.queue import redis_fault
 from homeroom.wiring.serving import serve, work
 
@@ -27,6 +28,7 @@ __all__ = [
     "problems",
     "redis_fault",
     "serve",
+    "serve_many",
     "upgrade_database",
     "work",
 ]

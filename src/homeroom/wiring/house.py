@@ -98,12 +98,12 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
 
     ``migrated`` brings the schema of a SQLite file up first. A PostgreSQL database has other
     processes on it, perhaps of the release before, so that its operator says when.
-    Raises ``ConfigurationError`` for a database that is not there or not at this release's schema.
+    Raises ``ConfigurationError`` for a database that is not there or at an earlier release's
+    schema. A later release's is worked with, so that both can run side by side.
     """
     if migrated and settings.is_embedded:
         await asyncio.to_thread(migrate.upgrade, settings.database_place)
-    else:
-        await asyncio.to_thread(_check_schema, settings)
+    await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:
         db = _database(settings, clock)
@@ -131,7 +131,9 @@ def _check_schema(settings: Settings) -> None:
         raise ConfigurationError(
             f"{what} {settings.database_name}.", hint="Make it with: homeroom db upgrade"
         )
-    if found.current != found.head:
+    if found.is_newer:
+        log.warning("schema_is_newer", current=found.current, head=found.head)
+    elif found.current != found.head:
         raise ConfigurationError(
             f"The database is at {found.current}, this release needs {found.head}.",
             hint="Bring it there with: homeroom db upgrade",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from fastapi import APIRouter
@@ -18,9 +20,8 @@ from homeroom.activity.api import PruneRuns
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
-from homeroom.db import migrate
 from homeroom.dispatch import routes as dispatch_routes
-from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
+from homeroom.errors import ConfigurationError, HomeroomError
 from homeroom.http import log as http_log
 from homeroom.http import server
 from homeroom.http.app import create_app
@@ -28,42 +29,43 @@ from homeroom.http.ingest import ingest_app
 from homeroom.http.ingest_openapi import INGEST_PATHS, INGEST_SCHEMAS
 from homeroom.jobs import queue_store
 from homeroom.jobs import routes as job_routes
-from homeroom.jobs.api import counts, declare_schedule, workers
+from homeroom.jobs.api import declare_schedule
 from homeroom.jobs.dispatcher import Dispatcher
 from homeroom.jobs.engine import DispatchingEngine, Engine
 from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 from homeroom.lessonplans import routes as plan_routes
-from homeroom.monitoring import routes as monitoring_routes
-from homeroom.monitoring.api import Health, Hints, return_memory
+from homeroom.monitoring.api import Health, Hints, Siblings, return_memory
 from homeroom.notify import routes as notify_routes
 from homeroom.notify.api import PruneNotifications
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress.api import PruneQuarantine
-from homeroom.settings import Settings, problems, view
+from homeroom.settings import Settings, problems
 from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
 from homeroom.wiring.partners import public_url, secret
 from homeroom.wiring.queue import open_engine
+from homeroom.wiring.watching import health_of, monitoring, probes_app
 
 log = structlog.get_logger(__name__)
 
 
-def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
-    settings, db, metrics = house.settings, house.db, house.metrics
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process stands that is one of several of one server."""
+
+    name: str
+    folder: Path
+    """Where they meet, to exchange metrics."""
+    listening: socket.socket
+    """Their common socket."""
+
+
+def _app(house: House, health: Health, hints: Hints, siblings: Siblings | None) -> ASGIApp:
+    settings, db = house.settings, house.db
     auth = Auth(access_routes.identifier(house.access))
-
-    async def job_counts() -> dict[str, dict[str, int]]:
-        async with db.read() as tx:
-            found = await counts(tx)
-        return {name: {state.value: n for state, n in each.items()} for name, each in found.items()}
-
-    async def worker_count() -> int:
-        async with db.read() as tx:
-            return len(await workers(tx))
-
     routers: Sequence[APIRouter] = (
         catalogue_routes.router(db, auth, house.catalogue, house.progress_jobs.preview),
         people_routes.router(db, auth),
@@ -84,51 +86,17 @@ def _app(house: House, health: Health, hints: Hints) -> ASGIApp:
             session_lifetime=settings.session_lifetime,
             secure_cookie=public_url(settings).startswith("https:"),
         ),
-        monitoring_routes.router(
-            auth,
-            metrics=metrics,
-            health=health,
-            hints=hints,
-            job_counts=job_counts,
-            worker_count=worker_count,
-            settings=view(settings),
-        ),
+        monitoring(house, auth, health, hints, siblings),
     )
     return create_app(
         routers,
-        ingest=ingest_app(house.ingest, auth, db.clock, observe_status=metrics.events),
+        ingest=ingest_app(house.ingest, auth, db.clock, observe_status=house.metrics.events),
         ingest_paths=INGEST_PATHS,
         ingest_schemas=INGEST_SCHEMAS,
-        observe=metrics.request,
+        observe=house.metrics.request,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )
-
-
-def _health(house: House, engine: Engine) -> Health:
-    async def worker() -> str | None:
-        async with house.db.read() as tx:
-            return None if await workers(tx) else "no worker is running: jobs wait"
-
-    async def ingest() -> str | None:
-        return "the ingest writer is stuck" if house.ingest.writer.stuck else None
-
-    async def destinations() -> str | None:
-        async with house.db.read() as tx:
-            off = await house.dispatches.off(tx)
-        return None if not off else "switched off: " + ", ".join(sorted(off))
-
-    probes = {"worker": worker, "ingest": ingest, "destinations": destinations}
-
-    async def redis() -> str | None:
-        try:
-            return await engine.fault()
-        except Unavailable:  # anybody may ask for readiness: addresses are for the log
-            return "Redis cannot be used, so jobs wait; the log says why"
-
-    if isinstance(engine, DispatchingEngine):
-        probes["redis"] = redis
-    return Health(house.db, migrate.head(), probes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +202,8 @@ async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
     await run()
 
 
-def _refuse_problems(settings: Settings) -> None:
+def refuse_problems(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` if a server cannot run with these settings."""
     wrong = [problem for problem in problems(settings) if problem.severity == "error"]
     if wrong:
         raise ConfigurationError(
@@ -244,21 +213,27 @@ def _refuse_problems(settings: Settings) -> None:
 
 
 async def serve(
-    settings: Settings, *, worker: bool = True, started: Callable[[str, str | None], None]
+    settings: Settings,
+    *,
+    worker: bool = True,
+    started: Callable[[str, str | None], None],
+    place: Place | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; with ``worker``, run the jobs and the schedules too.
 
-    ``started`` is given the URL and, at the very first start, a one-time sign-in link.
+    ``started`` is given the URL and, at the very first start, a one-time sign-in link. ``place`` is
+    for one of several processes.
     """
     http_log.configure(settings.log_level, settings.log_format)
-    _refuse_problems(settings)
+    refuse_problems(settings)
     stop = asyncio.Event()
-    server.stop_on_signals(stop)
+    server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings, migrated=True) as house:
         async with house.db.write() as tx:
             token = await first_sign_in(tx)
-        health, hints = _health(house, engine), Hints(house.db)
-        app = _app(house, health, hints)
+        health, hints = health_of(house, engine), Hints(house.db)
+        siblings = None if place is None else Siblings(place.folder, place.name, house.metrics)
+        app = _app(house, health, hints, siblings)
 
         def on_started(url: str) -> None:
             public = settings.public_url or url
@@ -273,9 +248,11 @@ async def serve(
                 started=on_started,
                 stopping=hints.close,
                 grace_seconds=settings.shutdown_grace.total_seconds(),
+                listening=None if place is None else place.listening,
             )
 
         parts = [_Part("ingest", house.ingest.run, house.ingest.close), _caretaker(house)]
+        parts += _sharing_parts(siblings)
         if worker:
             parts += await _working_parts(house, engine)
         else:
@@ -283,17 +260,40 @@ async def serve(
         await _run(parts, _Part("server", answer, stop.set))
 
 
-async def work(settings: Settings, *, started: Callable[[], None]) -> None:
-    """Run worker and scheduler alone until SIGTERM or SIGINT."""
+def _sharing_parts(siblings: Siblings | None) -> list[_Part]:
+    return [] if siblings is None else [_Part("siblings", siblings.run, siblings.close)]
+
+
+async def work(
+    settings: Settings, *, started: Callable[[str | None], None], place: Place | None = None
+) -> None:
+    """Run worker and scheduler alone until SIGTERM or SIGINT.
+
+    Where the settings name a port, probes and metrics are answered there; ``started`` is given the
+    URL, or None. ``place`` is for one of several processes.
+    """
     http_log.configure(settings.log_level, settings.log_format)
     stop = asyncio.Event()
-    server.stop_on_signals(stop)
+    server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings) as house:
+        siblings = None if place is None else Siblings(place.folder, place.name, house.metrics)
         ingest = _Part("ingest", house.ingest.run, house.ingest.close)
-        parts = [ingest, *await _working_parts(house, engine)]
+        parts = [ingest, *_sharing_parts(siblings), *await _working_parts(house, engine)]
+        hints = Hints(house.db)
 
         async def wait() -> None:
-            started()
-            await stop.wait()
+            port = None if place is not None else settings.worker_port
+            if port is None:
+                started(None)
+                await stop.wait()
+                return
+            await server.serve(
+                probes_app(house, health_of(house, engine), hints),
+                settings.host,
+                port,
+                stop=stop,
+                started=started,
+                stopping=hints.close,
+            )
 
         await _run(parts, _Part("signals", wait, stop.set))

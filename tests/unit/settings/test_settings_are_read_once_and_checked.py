@@ -151,6 +151,16 @@ def test_a_database_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch
     assert faulty(read(monkeypatch, DATABASE_URL=url)) == {"HOMEROOM_DATABASE_URL": "error"}
 
 
+def test_several_processes_need_more_than_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMEROOM_PROCESSES", "4")
+    [found] = [each for each in problems(load(), {}) if each.setting == "HOMEROOM_PROCESSES"]
+    assert found.severity == "error"
+    assert "UPGRADE.md" in found.mend
+    assert not [
+        each for each in problems(load(processes=1), {}) if each.setting == "HOMEROOM_PROCESSES"
+    ]
+
+
 def test_a_server_that_others_reach_needs_to_tell_people_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
