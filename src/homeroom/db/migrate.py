@@ -73,18 +73,21 @@ def head() -> str:
     return revision
 
 
-def upgrade(database: Path | str) -> None:
-    """Bring a database to this release's schema; make a file that is not there. Repeatable."""
+def upgrade(database: Path | str, revision: str = "head") -> None:
+    """Bring a database to this release's schema; make a file that is not there. Repeatable.
+
+    An earlier ``revision`` is for tests, which need the databases of earlier releases.
+    """
     if isinstance(database, Path):
         database.parent.mkdir(parents=True, exist_ok=True)
-    _on(database, _upgrade)
 
+    def work(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            lock_upgrades(connection)
+        command.upgrade(_config(connection), revision)
+        connection.commit()
 
-def _upgrade(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        lock_upgrades(connection)
-    command.upgrade(_config(connection), "head")
-    connection.commit()
+    _on(database, work)
 
 
 def state(database: Path | str) -> SchemaState:

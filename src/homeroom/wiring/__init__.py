@@ -11,8 +11,8 @@ from homeroom.wiring.house import (
     database_state,
     load_settings,
     open_house,
-    upgrade_database,
 )
+from homeroom.wiring.moving import back_up, copy_database, restore, upgrade_database, verify
 from homeroom.wiring.queue import redis_fault
 from homeroom.wiring.serving import serve, work
 
@@ -21,12 +21,16 @@ __all__ = [
     "Problem",
     "SchemaState",
     "Settings",
+    "back_up",
+    "copy_database",
     "database_state",
     "load_settings",
     "open_house",
     "problems",
     "redis_fault",
+    "restore",
     "serve",
     "upgrade_database",
+    "verify",
     "work",
 ]
