@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,24 +102,25 @@ def is_newer(revision: str) -> bool:
     return revision not in _known()
 
 
-def upgrade(database: Path | str) -> None:
+def upgrade(database: Path | str, revision: str = "head") -> None:
     """Bring a database to this release's schema; make a file that is not there. Repeatable.
 
-    A later release's schema is left as it is.
+    A later release's schema is left as it is. An earlier ``revision`` is for tests, which need the
+    databases of earlier releases.
     """
     if isinstance(database, Path):
         database.parent.mkdir(parents=True, exist_ok=True)
-    _on(database, _upgrade)
 
+    def work(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            _postgres_ddl().lock_upgrades(connection)
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and is_newer(current):
+            return
+        command.upgrade(_config(connection), revision)
+        connection.commit()
 
-def _upgrade(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        _postgres_ddl().lock_upgrades(connection)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None and is_newer(current):
-        return
-    command.upgrade(_config(connection), "head")
-    connection.commit()
+    _on(database, work)
 
 
 def state(database: Path | str) -> SchemaState:

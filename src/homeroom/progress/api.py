@@ -5,8 +5,10 @@ from __future__ import annotations
 from homeroom.progress.event import BodyFault, Event, EventType, Rejected, Sender, judge, read_body
 from homeroom.progress.ingest import CommitStats, Ingest, Result, take
 from homeroom.progress.jobs import MoveLearners, ProgressJobs, PruneQuarantine, ReplayQuarantine
+from homeroom.progress.proof import PROOF
 
 __all__ = [
+    "PROOF",
     "BodyFault",
     "CommitStats",
     "Event",

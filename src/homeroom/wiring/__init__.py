@@ -11,9 +11,9 @@ from homeroom.wiring.house import (
     database_state,
     load_settings,
     open_house,
-    upgrade_database,
 )
 from homeroom.wiring.many import serve_many
+from homeroom.wiring.moving import back_up, copy_database, restore, upgrade_database, verify
 from homeroom.wiring.queue import redis_fault
 from homeroom.wiring.serving import serve, work
 
@@ -22,13 +22,17 @@ __all__ = [
     "Problem",
     "SchemaState",
     "Settings",
+    "back_up",
+    "copy_database",
     "database_state",
     "load_settings",
     "open_house",
     "problems",
     "redis_fault",
+    "restore",
     "serve",
     "serve_many",
     "upgrade_database",
+    "verify",
     "work",
 ]

@@ -37,6 +37,7 @@ from homeroom.partner import open_client
 from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
 from homeroom.settings import Settings, load
 from homeroom.wiring.messages import notifications as build_notifications
+from homeroom.wiring.moving import upgrade_database
 from homeroom.wiring.partners import (
     assessment,
     credly_unset,
@@ -66,12 +67,6 @@ def database_state(settings: Settings) -> SchemaState:
     return migrate.state(settings.database_place)
 
 
-def upgrade_database(settings: Settings) -> SchemaState:
-    """Bring the configured database to this release's schema; make it if it is not there."""
-    migrate.upgrade(settings.database_place)
-    return database_state(settings)
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """The parts that every command may need, on an open database."""
@@ -96,13 +91,13 @@ class House:
 async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIterator[House]:
     """Open the database and build the rooms on it.
 
-    ``migrated`` brings the schema of a SQLite file up first. A PostgreSQL database has other
-    processes on it, perhaps of the release before, so that its operator says when.
+    ``migrated`` brings the schema of a SQLite file up first, after a backup. A PostgreSQL database
+    has other processes on it, perhaps of the release before, so that its operator says when.
     Raises ``ConfigurationError`` for a database that is not there or at an earlier release's
     schema. A later release's is worked with, so that both can run side by side.
     """
     if migrated and settings.is_embedded:
-        await asyncio.to_thread(migrate.upgrade, settings.database_place)
+        await asyncio.to_thread(upgrade_database, settings)
     await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:

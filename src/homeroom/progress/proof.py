@@ -1,0 +1,61 @@
+"""By what a ledger and what is rolled up from it are held against each other, and against a copy.
+
+Statements over all rows of all learners, for ``homeroom db copy``, ``backup`` and ``verify``.
+"""
+
+from __future__ import annotations
+
+from homeroom.db.inventory import Check, Proof, Total
+
+_TIMES = (
+    "SELECT user_id, course_id, CAST(sum(recorded) AS BIGINT) AS ledger,"
+    " CAST(sum(counted) AS BIGINT) AS course FROM ("
+    "SELECT user_id, course_id, time_spent AS recorded, 0 AS counted FROM progress_event"
+    " WHERE type <> 'progress_reset' UNION ALL"
+    " SELECT user_id, course_id, 0, time_spent FROM course_progress) AS both_of"
+    " GROUP BY user_id, course_id"
+)
+_LAST = (
+    "SELECT user_id, course_id, max(last_seq) AS last FROM course_progress"
+    " GROUP BY user_id, course_id"
+)
+
+PROOF = Proof(
+    totals=(
+        Total(
+            "ledger seconds",
+            "SELECT CAST(coalesce(sum(time_spent), 0) AS BIGINT) FROM progress_event",
+        ),
+        Total(
+            "course seconds",
+            "SELECT CAST(coalesce(sum(time_spent), 0) AS BIGINT) FROM course_progress",
+        ),
+    ),
+    checks=(
+        Check(
+            "time spent",
+            "Of learner {} in course {} the ledger has {} s and the course {} s.",
+            f"SELECT user_id, course_id, ledger, course FROM ({_TIMES}) AS times"
+            " WHERE ledger <> course",
+        ),
+        Check(
+            "chain",
+            "The ledger's row {} names {} as the one before it, which is {}.",
+            "SELECT seq, coalesce(CAST(previous AS TEXT), 'none'),"
+            " coalesce(CAST(before AS TEXT), 'none') FROM"
+            " (SELECT seq, previous, lag(seq) OVER (PARTITION BY user_id, course_id ORDER BY seq)"
+            " AS before FROM progress_event) AS linked"
+            " WHERE coalesce(previous, 0) <> coalesce(before, 0)",
+        ),
+        Check(
+            "end of the chain",
+            "Of learner {} in course {} the ledger ends with row {}, and the course with {}.",
+            "SELECT l.user_id, l.course_id, l.last, coalesce(c.last, 0) FROM"
+            " (SELECT user_id, course_id, max(seq) AS last FROM progress_event"
+            f" GROUP BY user_id, course_id) AS l LEFT JOIN ({_LAST}) AS c"
+            " ON c.user_id = l.user_id AND c.course_id = l.course_id"
+            " WHERE l.last <> coalesce(c.last, 0)",
+        ),
+    ),
+)
+"""Times of one learner's attempts are added up: a reset moves events from one to another."""
