@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.servers.database import database_at
 from tests.service.activity_school import ActivitySchool, at, build, local
 
 from homeroom.activity.jobs import Remind
 from homeroom.clock import Clock
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.db.tx import Tx
+from homeroom.errors import Unavailable
 from homeroom.jobs import schedule_store
 from homeroom.jobs.api import JobContext
 from homeroom.notify.api import Channel, Message, NoCarrier, Sent
@@ -62,10 +64,10 @@ CONTEXT = cast(JobContext, SimpleNamespace(settle=settled))
 
 
 @pytest.fixture
-async def schools(
-    db: SqliteDatabase, database_file: Path, clock: Clock
-) -> AsyncIterator[list[ActivitySchool]]:
-    databases = [SqliteDatabase(database_file, clock, readers=1) for _ in range(SCHEDULERS)]
+async def schools(database: Path | str, clock: Clock) -> AsyncIterator[list[ActivitySchool]]:
+    # On PostgreSQL they really run side by side, and wait for one another's keys at every chunk.
+    number = SCHEDULERS if isinstance(database, Path) else 8
+    databases = [database_at(database, clock) for _ in range(number)]
     for each in databases:
         await each.open()
     in_use = {Channel.EMAIL: Carried(cast(str, None))}
@@ -99,12 +101,12 @@ async def test_twenty_schedulers_and_crashes_make_one_run_and_one_message_each(
         while True:
             try:
                 await school.activity.fan_out.remind(CONTEXT, args)
-            except Crash:
+            except (Crash, Unavailable):  # the file is locked for long where so many write
                 continue
             return
 
     await asyncio.gather(*(until_done(school) for school in schools))
-    assert len(crashes) >= 50
+    assert len(crashes) >= 2 * len(schools)
     async with first.db.read() as tx:
         runs = await tx.fetch(
             "SELECT state, sent FROM activity_run WHERE schedule = 'reminder.lab'"

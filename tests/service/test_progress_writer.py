@@ -83,6 +83,15 @@ def wants_to_write(house: School) -> bool:
     return bool(house.db._busy)
 
 
+def waiting(house: School, behind: int) -> bool:
+    """Say whether so much waits behind the first commit.
+
+    On SQLite that one waits, too: what it takes is decided when it gets the writer.
+    """
+    itself = int(isinstance(house.db, SqliteDatabase))
+    return house.ingest.writer.waiting_weight == behind + itself
+
+
 @asynccontextmanager
 async def ledger_held(db: Database) -> AsyncIterator[None]:
     """Let no event be stored meanwhile."""
@@ -111,18 +120,19 @@ async def test_a_flood_is_refused_with_a_time_to_come_back_and_counts_once(
     async with ledger_held(house.db):
         first = asyncio.ensure_future(house.post(event("0", timeSpent=1)))
         await until(lambda: wants_to_write(house))
-        waiting = [
+        others = [
             asyncio.ensure_future(house.post(*(event(f"{n}.{i}", timeSpent=1) for i in range(10))))
             for n in range(2)
         ]
-        await until(lambda: house.ingest.writer.waiting_weight == 21)
-        refused = await house.post(event("too much", timeSpent=1))
+        await until(lambda: waiting(house, 20))
+        too_much = [event(f"too much {number}", timeSpent=1) for number in range(2)]
+        refused = await house.post(*too_much)
         assert (refused.status_code, refused.json()["code"]) == (429, "too_busy")
         assert int(refused.headers["retry-after"]) >= 1
-    answers = [answer.json()["accepted"] for answer in await asyncio.gather(first, *waiting)]
+    answers = [answer.json()["accepted"] for answer in await asyncio.gather(first, *others)]
     assert answers == [1, 10, 10]
-    assert (await house.send(event("too much", timeSpent=1)))["accepted"] == 1
-    assert (await house.progress())["timeSpent"] == 22
+    assert (await house.send(*too_much))["accepted"] == 2
+    assert (await house.progress())["timeSpent"] == 23
 
 
 async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
@@ -135,7 +145,7 @@ async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
         await until(lambda: wants_to_write(house))
         ids = ["left", "poison", "right"]
         others = [asyncio.ensure_future(house.post(event(id, timeSpent=1))) for id in ids]
-        await until(lambda: house.ingest.writer.waiting_weight >= 4)
+        await until(lambda: waiting(house, 3))
     answers = await asyncio.gather(first, *others)
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200]
     assert "poison" not in answers[2].json()["detail"]

@@ -118,7 +118,7 @@ async def test_a_url_that_cannot_be_read_is_said_without_its_password(url: str) 
 async def test_a_missing_driver_is_said_with_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres_driver, "asyncpg", None)
+    monkeypatch.setattr(postgres_driver, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as refused:
         PostgresDatabase("postgresql://host/homeroom", Clock())
     assert "pip install 'homeroom[postgres]'" in str(refused.value.hint)
