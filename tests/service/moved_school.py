@@ -7,7 +7,15 @@ from typing import Any
 
 import httpx
 from tests.servers.database import database_at
-from tests.service.progress_school import School, attempt_at_quiz, chapter, event, quiz, school
+from tests.service.progress_school import (
+    SERVICE,
+    School,
+    attempt_at_quiz,
+    chapter,
+    event,
+    quiz,
+    school,
+)
 
 from homeroom.db.database import Database
 
@@ -73,8 +81,6 @@ async def answers(place: Path | str) -> dict[str, Any]:
 
 
 async def _history(http: httpx.AsyncClient, learner: str) -> Any:
-    from tests.service.progress_school import SERVICE
-
     answer = await http.get(
         "/api/v1/courses/fire/progress/history", params={"userId": learner}, headers=SERVICE
     )

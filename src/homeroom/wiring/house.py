@@ -96,7 +96,9 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
     Raises ``ConfigurationError`` for a database that is not there or not at this release's schema.
     """
     if migrated and settings.is_embedded:
-        await asyncio.to_thread(upgrade_database, settings)
+        kept = await asyncio.to_thread(upgrade_database, settings)
+        if kept is not None:
+            log.info("database_backed_up", file=str(kept), before="upgrade")
     else:
         await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
