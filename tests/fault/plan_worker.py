@@ -13,8 +13,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from tests.servers.database import database_at
+
 from homeroom.jobs.api import Registry
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
@@ -23,8 +23,8 @@ from homeroom.lessonplans.api import LessonPlans, ModelConfig
 from homeroom.lessonplans.model.writer import ModelWriter
 
 
-async def work(path: Path, url: str) -> None:
-    db = SqliteDatabase(path, Clock())
+async def work(place: Path | str, url: str) -> None:
+    db = database_at(place)
     await db.open()
     registry, engine = Registry(), SqlEngine()
     config = ModelConfig(
@@ -36,7 +36,8 @@ async def work(path: Path, url: str) -> None:
 
 
 def main() -> None:
-    path, url = Path(sys.argv[1]), sys.argv[2]
+    where, url = sys.argv[1:]
+    place = where if "://" in where else Path(where)
     children: set[int] = set()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -46,7 +47,7 @@ def main() -> None:
             if child == 0:
                 sys.stdin.close()
                 os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # its log is not for the test
-                asyncio.run(work(path, url))
+                asyncio.run(work(place, url))
                 os._exit(0)
             children.add(child)
             print(f"born {child}", flush=True)

@@ -10,17 +10,18 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.servers.database import database_at
 from tests.service.plan_house import PlanHouse, curriculum, plan_house
 from tests.service.scripted_model import ScriptedModel, scripted_model
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.database import Database
 from homeroom.lessonplans.api import RuleBased
 from homeroom.lessonplans.check import check_plan
 
@@ -57,12 +58,12 @@ class Workers:
 
 
 @asynccontextmanager
-async def workers_on(path: Path, url: str) -> AsyncIterator[Workers]:
+async def workers_on(place: Path | str, url: str) -> AsyncIterator[Workers]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.fault.plan_worker",
-        str(path),
+        str(place),
         url,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -81,8 +82,8 @@ async def workers_on(path: Path, url: str) -> AsyncIterator[Workers]:
 class Executioner:
     """Kills the worker at every point of a list of (request, when) and checks each request."""
 
-    def __init__(self, model: ScriptedModel, path: Path, dice: random.Random) -> None:
-        self._model, self._path, self._dice = model, path, dice
+    def __init__(self, model: ScriptedModel, place: Path | str, dice: random.Random) -> None:
+        self._model, self._place, self._dice = model, place, dice
         self.asked_though_stored: list[str] = []
         self.victim: int | None = None
         self.killed = asyncio.Event()
@@ -99,18 +100,27 @@ class Executioner:
     def before(self, number: int) -> None:
         """Look up whether the lesson is stored; kill while it is in flight, if that is meant."""
         question = self._model.questions[-1]
-        stored = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
-        try:
-            [[written_at]] = stored.execute(
-                "SELECT written_at FROM lesson_plan_lesson WHERE slot LIKE ?",
-                (f'%"number":"{question["lesson"]["number"]}"%',),
-            )
-        finally:
-            stored.close()
+        with ThreadPoolExecutor(1) as thread:  # the model's server answers nobody meanwhile
+            looking = thread.submit(asyncio.run, self._written_at(question["lesson"]["number"]))
+            written_at = looking.result()
         if written_at is not None:
             self.asked_though_stored.append(question["lesson"]["number"])
         if self._mode == "in flight" and number >= self._from:
             self._kill()
+
+    async def _written_at(self, lesson: str) -> int | None:
+        db = database_at(self._place)
+        await db.open()
+        try:
+            async with db.read() as tx:
+                [[written_at]] = await tx.fetch(
+                    "SELECT written_at FROM lesson_plan_lesson WHERE slot LIKE ?",
+                    (f'%"number":"{lesson}"%',),
+                )
+        finally:
+            await db.close()
+        found: int | None = written_at
+        return found
 
     def after(self, number: int) -> None:
         """Kill once the answer is on its way, or a moment later: before or after the commit."""
@@ -129,16 +139,16 @@ class Executioner:
 
 
 async def test_thirty_kills_repeat_at_most_one_call_each_and_no_stored_lesson(
-    db: SqliteDatabase, database_file: Path
+    db: Database, database: Path | str
 ) -> None:
     house = plan_house(db, RuleBased())  # this process only queues and reads
     plan_id = await house.started(curriculum(MODULES, LESSONS))
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         scripted_model() as model,
-        workers_on(database_file, model.url) as workers,
+        workers_on(database, model.url) as workers,
     ):
-        killer = Executioner(model, database_file, random.Random(SEED))
+        killer = Executioner(model, database, random.Random(SEED))
         for number in range(KILLS):
             pid = await workers.fork()
             killer.aim(pid, ("in flight", "answered", "a moment later")[number % 3])
@@ -162,15 +172,13 @@ async def test_thirty_kills_repeat_at_most_one_call_each_and_no_stored_lesson(
     assert {lesson.revision for lesson in plan.lessons} == {1}, "each was stored once"
 
 
-async def test_two_workers_never_write_one_lesson_twice(
-    db: SqliteDatabase, database_file: Path
-) -> None:
+async def test_two_workers_never_write_one_lesson_twice(db: Database, database: Path | str) -> None:
     house = plan_house(db, RuleBased())
     plans = [await house.started(curriculum(2, 5, title=f"Plan {number}")) for number in range(6)]
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         scripted_model() as model,
-        workers_on(database_file, model.url) as workers,
+        workers_on(database, model.url) as workers,
     ):
         await workers.fork()
         await workers.fork()
@@ -184,7 +192,7 @@ async def test_two_workers_never_write_one_lesson_twice(
     assert len(rows) == 2, "both had work"
 
 
-async def end_leases(db: SqliteDatabase) -> None:
+async def end_leases(db: Database) -> None:
     """Let the time pass that a dead worker's lease lasts: nothing else can have it meanwhile."""
     async with db.write() as tx:
         await tx.execute("UPDATE job SET lease_until = 1 WHERE state = 'active'")

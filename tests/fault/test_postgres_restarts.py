@@ -57,9 +57,7 @@ async def working(made: School, url: str, folder: Path) -> AsyncIterator[Child]:
         "HOMEROOM_JOB_LEASE": "2s",
         "HOMEROOM_JOBS_KEEP_COMPLETED": "1000000",
         **{
-            name: value
-            for name, value in made.server._settings.items()
-            if name.startswith(PARTNERS)
+            name: value for name, value in made.server.settings.items() if name.startswith(PARTNERS)
         },
     }
     child = Child("worker", ["homeroom", "worker"], settings, folder / "worker.log")

@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 from homeroom.clock import Clock, to_datetime
 from homeroom.db import archive, inventory, postgres_dump, sqlite_file
 from homeroom.db.archive import KEYS, Archive, Damaged, Manifest
-from homeroom.db.inventory import Inventory, Proof
+from homeroom.db.inventory import Inventory
 from homeroom.db.migrate import head
+from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from homeroom.db.postgres_ddl import on_postgresql
+from homeroom.db.migrate import on_server
+from homeroom.db.proof import Check, Proof
 from homeroom.errors import Conflict
 
 Found = TypeVar("Found")
@@ -26,32 +27,6 @@ SERVED = (
 """How many connections to a PostgreSQL database other processes of Homeroom's have."""
 MOST_FAULTS = 5
 """More faults of one check than these are not named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """A sum that must be the same wherever the rows are; ``sql`` gives one integer."""
-
-    name: str
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Something that holds in every sound database; ``sql`` gives a row for each fault."""
-
-    name: str
-    fault: str
-    """What is wrong, with ``{}`` for each column of a row."""
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a room wants to be summed up and checked, in SQL of this release's schema."""
-
-    totals: Sequence[Total] = ()
-    checks: Sequence[Check] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +62,7 @@ def snapshot(place: Path | str, work: Callable[[Connection], Found]) -> Found:
     A file must be there. Raises ``Unavailable``, or SQLAlchemyError for a file that is no database.
     """
     if isinstance(place, str):
-        return on_postgresql(place, lambda connection: work(_frozen(connection)))
+        return on_server(place, lambda connection: work(_frozen(connection)))
     engine = create_engine(
         URL.create("sqlite", database=str(place)),
         connect_args={"isolation_level": None, "timeout": 60},

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -18,10 +19,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL
 
-from homeroom.db.postgres_ddl import lock_upgrades, on_postgresql
 from homeroom.db.schema import metadata
 
 Found = TypeVar("Found")
+
+
+def _postgres_ddl() -> Any:
+    """Load what only a database of the extra ``postgres`` needs: it takes some megabytes."""
+    return import_module("homeroom.db.postgres_ddl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,13 @@ class SchemaState:
 
 def _on(database: Path | str, work: Callable[[Connection], Found]) -> Found:
     """Run something on a connection that can do DDL."""
-    return on_postgresql(database, work) if isinstance(database, str) else _on_file(database, work)
+    return on_server(database, work) if isinstance(database, str) else _on_file(database, work)
+
+
+def on_server(url: str, work: Callable[[Connection], Found]) -> Found:
+    """Run something synchronous on a PostgreSQL connection, whose driver is loaded for that."""
+    found: Found = _postgres_ddl().on_postgresql(url, work)
+    return found
 
 
 def _on_file(path: Path, work: Callable[[Connection], Found]) -> Found:
@@ -83,7 +94,7 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
 
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            lock_upgrades(connection)
+            _postgres_ddl().lock_upgrades(connection)
         command.upgrade(_config(connection), revision)
         connection.commit()
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy import Dialect
+from sqlalchemy.dialects import registry
 
 from homeroom.db.tx import Statement
 
-_DIALECTS = {
-    "sqlite": SQLiteDialect(paramstyle="qmark"),
-    "postgresql": PGDialect_asyncpg(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
+_NAMES = {
+    "sqlite": ("sqlite", "qmark"),
+    "postgresql": ("postgresql.asyncpg", "numeric_dollar"),
 }
+
+
+@cache
+def _dialect(name: str) -> Dialect:
+    """Return a dialect, loaded when it is first needed: that of PostgreSQL takes some memory."""
+    known_as, paramstyle = _NAMES[name]
+    made: Dialect = registry.load(known_as)(paramstyle=paramstyle)
+    return made
 
 
 def render(
@@ -28,7 +37,7 @@ def render(
     if isinstance(statement, str):
         return statement, values
     compiled = statement.compile(
-        dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True}
+        dialect=_dialect(dialect), compile_kwargs={"render_postcompile": True}
     )
     order = getattr(compiled, "positiontup", None) or []
     return str(compiled), [compiled.params[key] for key in order]

@@ -18,7 +18,7 @@ import pytest
 from lxml import etree
 from tests.unit.lessonplans.plans import PLAIN, hostile, plan_of
 
-from homeroom.lessonplans.export.format import export
+from homeroom.lessonplans.export.cartridge import export
 
 CP = "{http://www.imsglobal.org/xsd/imsccv1p3/imscp_v1p1}"
 LOM = "{http://ltsc.ieee.org/xsd/imsccv1p3/LOM/manifest}"
@@ -58,7 +58,7 @@ class Cartridge:
     """A cartridge that was opened."""
 
     def __init__(self, body: dict[str, Any]) -> None:
-        self.zip = zipfile.ZipFile(io.BytesIO(export(plan_of(body), "imscc").content))
+        self.zip = zipfile.ZipFile(io.BytesIO(export(plan_of(body))))
         self.root = etree.fromstring(self.zip.read("imsmanifest.xml"))
 
     def all(self, name: str) -> list[Any]:
@@ -254,4 +254,4 @@ def test_pages_hold_no_markup_of_the_authors_texts(cartridge: Cartridge) -> None
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:
-    assert export(plan_of(PLAIN), "imscc") == export(plan_of(PLAIN), "imscc")
+    assert export(plan_of(PLAIN)) == export(plan_of(PLAIN))

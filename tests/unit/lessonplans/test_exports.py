@@ -15,7 +15,9 @@ from icalendar import Calendar
 from pypdf import PdfReader
 from tests.unit.lessonplans.plans import HOSTILE_TEXTS, PLAIN, hostile, plan_of
 
+from homeroom.errors import HomeroomError
 from homeroom.lessonplans.export.format import FORMATS, Format, export
+from homeroom.lessonplans.export.press import MAKERS
 from homeroom.lessonplans.export.timetable import timetable
 from homeroom.lessonplans.plan import Plan
 
@@ -31,6 +33,12 @@ def docx_text(content: bytes) -> str:
     return "\n".join([paragraph.text for paragraph in word.paragraphs] + cells)
 
 
+def content_of(plan: Plan, form: Format) -> bytes:
+    """Make a file in this process, which is a second faster than in one of its own."""
+    make = FORMATS[form].make or MAKERS[form]
+    return make(plan)
+
+
 def pdf_text(content: bytes) -> str:
     return "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(content)).pages)
 
@@ -38,7 +46,7 @@ def pdf_text(content: bytes) -> str:
 @pytest.mark.parametrize("form", ["docx", "pdf"])
 def test_a_document_is_read_back_with_all_that_the_plan_says(form: Format) -> None:
     plan = plan_of(PLAIN, gap=True)
-    content = export(plan, form).content
+    content = content_of(plan, form)
     found = words(docx_text(content) if form == "docx" else pdf_text(content))
     assert words("Bread for beginners") in found
     assert words("2 modules, 5 lessons, 4.5 contact hours.") in found
@@ -53,7 +61,7 @@ def test_a_document_is_read_back_with_all_that_the_plan_says(form: Format) -> No
 
 @pytest.mark.parametrize("form", ["docx", "pdf"])
 def test_text_that_looks_like_markup_is_shown_as_it_is(form: Format) -> None:
-    content = export(plan_of(hostile()), form).content
+    content = content_of(plan_of(hostile()), form)
     found = words(docx_text(content) if form == "docx" else pdf_text(content))
     for text in HOSTILE_TEXTS:
         # a PDF sets typographic ligatures nowhere in these, and keeps every sign
@@ -71,11 +79,11 @@ def test_every_format_is_made_of_a_plan_that_is_not_written_yet(
         status="pending",
         lessons=tuple(replace(one, body=None, generator=None) for one in plan.lessons),
     )
-    assert export(empty, form).content
+    assert content_of(empty, form)
 
 
 def test_markdown_escapes_what_would_be_markup() -> None:
-    found = export(plan_of(hostile()), "md").content.decode()
+    found = content_of(plan_of(hostile()), "md").decode()
     assert "<script>" not in found
     assert r"\<script\>alert(1)\</script\>" in found
     assert r"\[link\](http://evil.example)" in found
@@ -87,7 +95,7 @@ def test_markdown_escapes_what_would_be_markup() -> None:
 
 
 def rows_of(plan: Plan) -> list[dict[str, str]]:
-    content = export(plan, "csv").content.decode("utf-8-sig")
+    content = content_of(plan, "csv").decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(content)))
 
 
@@ -110,7 +118,7 @@ def test_no_cell_of_a_spreadsheet_is_a_formula() -> None:
 
 def test_a_calendar_is_read_back_with_an_event_a_lesson_in_its_time_zone() -> None:
     plan = plan_of(PLAIN)
-    calendar = Calendar.from_ical(export(plan, "ics").content)
+    calendar = Calendar.from_ical(content_of(plan, "ics"))
     events = list(calendar.walk("VEVENT"))
     assert len(events) == len(plan.lessons)
     assert len({str(event["uid"]) for event in events}) == len(plan.lessons)
@@ -125,7 +133,7 @@ def test_a_calendar_is_read_back_with_an_event_a_lesson_in_its_time_zone() -> No
     minutes = [(event["dtend"].dt - event["dtstart"].dt).seconds // 60 for event in events]
     assert minutes == [60, 60, 60, 45, 45]
     assert len(list(calendar.walk("VTIMEZONE"))) == 1
-    assert Calendar.from_ical(export(plan_of(hostile()), "ics").content)
+    assert Calendar.from_ical(content_of(plan_of(hostile()), "ics"))
 
 
 def test_a_plan_without_a_first_day_starts_on_the_monday_after_it_was_made() -> None:
@@ -162,3 +170,20 @@ def test_a_file_is_named_after_the_plan_and_nothing_else() -> None:
     assert export(plan_of(PLAIN), "docx").name == "bread-for-beginners.docx"
     assert export(plan_of(hostile()), "csv").name == "hyperlink-http-evil-example-a1.csv"
     assert export(plan_of({**PLAIN, "title": "学び"}), "ics").name == "lesson-plans.ics"
+
+
+@pytest.mark.parametrize("form", list(FORMATS))
+def test_a_file_that_is_made_in_a_process_of_its_own_is_the_same(form: Format) -> None:
+    plan = plan_of(PLAIN)
+    made = export(plan, form)
+    if form in {"docx", "pdf"}:  # which say when they were made
+        text = docx_text if form == "docx" else pdf_text
+        assert text(made.content) == text(content_of(plan, form))
+    else:
+        assert made.content == content_of(plan, form)
+
+
+def test_a_file_that_cannot_be_made_is_an_error_that_names_it() -> None:
+    plan = replace(plan_of(PLAIN), lessons=None)  # type: ignore[arg-type]  # as no plan is
+    with pytest.raises(HomeroomError, match="The docx file could not be made"):
+        export(plan, "docx")
