@@ -11,13 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
 
 from homeroom.clock import Clock, to_datetime
 from homeroom.db import archive, inventory, postgres_dump, sqlite_file
 from homeroom.db.archive import KEYS, Archive, Damaged, Manifest
-from homeroom.db.inventory import Inventory, Proof
+from homeroom.db.inventory import Inventory
 from homeroom.db.migrate import head
+from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
 
@@ -74,7 +74,7 @@ def _back_up_file(
 
 def _sound(opened: Connection, proof: Proof) -> Inventory:
     """Take stock of a file whose structure is sound; what the rows say is for ``verify``."""
-    found = inventory.faults(opened, ())
+    found = inventory.damage(opened)
     if found:
         raise Damaged(
             found[0], hint="Make no more backups over good ones; restore the last good one."
@@ -121,17 +121,13 @@ def verify(place: Path | str, proof: Proof) -> Verdict:
 
 def _judged(opened: Connection, proof: Proof) -> Verdict:
     """Look at the structure first: in a damaged file nothing can be counted on."""
-    try:
-        found = inventory.faults(opened, ())
-        if found:
-            return Verdict(Inventory(None), found)
-        held = inventory.take(opened, proof, head())
-        checks = proof.checks if held.revision == head() else ()
-        return Verdict(held, inventory.faults(opened, checks))
-    except DatabaseError as error:
-        if opened.dialect.name != "sqlite":
-            raise
-        return Verdict(Inventory(None), [f"The file is damaged: {error.orig}"])
+    found = inventory.damage(opened)
+    if found:
+        return Verdict(Inventory(None), found)
+    held = inventory.take(opened, proof, head())
+    if held.revision != head():  # the checks speak of this release's tables
+        return Verdict(held, ())
+    return Verdict(held, inventory.judge(opened, proof.checks))
 
 
 def verify_backup(file: Path, proof: Proof) -> Verdict:

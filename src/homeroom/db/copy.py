@@ -2,7 +2,7 @@
 
 Rows are copied as they are, jobs and their leases included, with every process of the source
 stopped: the source is held so that none can start. What arrives is one transaction, or one file
-that gets its name at the end, so that an interrupted copy leaves nothing (decision 0017).
+that gets its name at the end, so that an interrupted copy leaves nothing (decision 0018).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sqlalchemy import Table
 
 from homeroom.db import archive, migrate, sqlite_file
 from homeroom.db.copy_end import Batches, End, FileEnd, ServerEnd, tables
-from homeroom.db.inventory import Proof
 from homeroom.db.postgres import connect
 from homeroom.db.postgres_fault import mapped
 from homeroom.db.postgres_tx import storable
+from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped as sqlite_mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict, HomeroomError
 

@@ -117,11 +117,12 @@ class ServerEnd(End):
 
     async def batches(self, table: Table) -> Batches:
         """Yield all rows of a table."""
-        cursor = await self.connection.cursor(
-            f'SELECT {_columns(table)} FROM public."{table.name}"'
-        )
-        while rows := await cursor.fetch(BATCH):
+        name = f'"copy of {table.name}"'  # each its own, for the driver remembers their columns
+        sql = f'SELECT {_columns(table)} FROM public."{table.name}"'
+        await self.connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}")
+        while rows := await self.connection.fetch(f"FETCH {BATCH} FROM {name}"):
             yield [tuple(row) for row in rows]
+        await self.connection.execute(f"CLOSE {name}")
 
     async def put(self, table: Table, rows: Batches) -> None:
         """Insert rows into a table that is empty, by COPY."""
@@ -138,7 +139,7 @@ class ServerEnd(End):
                 columns=[column.name for column in table.columns],
                 records=each(),
             )
-        except (asyncpg.DataError, OverflowError) as error:
+        except (asyncpg.DataError, OverflowError, TypeError) as error:
             raise HomeroomError(
                 f"The table {table.name} holds a value that PostgreSQL does not take: {error}.",
                 hint="Look at the source with: homeroom db verify",

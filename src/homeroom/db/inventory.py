@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from homeroom.db.postgres_ddl import on_postgresql
+from homeroom.db.migrate import on_server
+from homeroom.db.proof import Check, Proof
 from homeroom.errors import Conflict
 
 Found = TypeVar("Found")
@@ -25,32 +27,6 @@ SERVED = (
 """How many connections to a PostgreSQL database other processes of Homeroom's have."""
 MOST_FAULTS = 5
 """More faults of one check than these are not named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """A sum that must be the same wherever the rows are; ``sql`` gives one integer."""
-
-    name: str
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Something that holds in every sound database; ``sql`` gives a row for each fault."""
-
-    name: str
-    fault: str
-    """What is wrong, with ``{}`` for each column of a row."""
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a room wants to be summed up and checked, in SQL of this release's schema."""
-
-    totals: Sequence[Total] = ()
-    checks: Sequence[Check] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +62,7 @@ def snapshot(place: Path | str, work: Callable[[Connection], Found]) -> Found:
     A file must be there. Raises ``Unavailable``, or SQLAlchemyError for a file that is no database.
     """
     if isinstance(place, str):
-        return on_postgresql(place, lambda connection: work(_frozen(connection)))
+        return on_server(place, lambda connection: work(_frozen(connection)))
     engine = create_engine(
         URL.create("sqlite", database=str(place)),
         connect_args={"isolation_level": None, "timeout": 60},
@@ -133,13 +109,17 @@ def take(connection: Connection, proof: Proof, head: str) -> Inventory:
     return Inventory(current, tables, {each.name: _one(connection, each.sql) for each in totals})
 
 
-def faults(connection: Connection, checks: Sequence[Check]) -> list[str]:
-    """Return what is wrong with a database; a file's own structure is looked at first."""
+def damage(connection: Connection) -> list[str]:
+    """Return what is wrong with the structure of a SQLite file; a server looks after its own."""
+    if connection.dialect.name != "sqlite":
+        return []
+    said = _integrity(connection)
+    return [] if said == ["ok"] else [f"The file is damaged: {line}" for line in said[:MOST_FAULTS]]
+
+
+def judge(connection: Connection, checks: Sequence[Check]) -> list[str]:
+    """Return the faults that the checks find, the first few of each."""
     told = []
-    if connection.dialect.name == "sqlite":
-        said = [str(line) for (line,) in connection.exec_driver_sql("PRAGMA integrity_check")]
-        if said != ["ok"]:
-            return [f"The file is damaged: {line}" for line in said[:MOST_FAULTS]]
     for check in checks:
         with connection.exec_driver_sql(check.sql) as result:
             rows = result.fetchmany(MOST_FAULTS + 1)
@@ -147,6 +127,16 @@ def faults(connection: Connection, checks: Sequence[Check]) -> list[str]:
         if len(rows) > MOST_FAULTS:
             told.append(f"There are more of these faults ({check.name}).")
     return told
+
+
+def _integrity(connection: Connection) -> list[str]:
+    """Return what SQLite says of a file: ``ok``, or what is damaged."""
+    try:
+        return [str(line) for (line,) in connection.exec_driver_sql("PRAGMA integrity_check")]
+    except OperationalError:  # locked, or a disk that does not answer
+        raise
+    except DatabaseError as error:
+        return [str(error.orig)]
 
 
 def _one(connection: Connection, sql: str) -> int:

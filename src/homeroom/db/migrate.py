@@ -51,10 +51,13 @@ class SchemaState:
 
 def _on(database: Path | str, work: Callable[[Connection], Found]) -> Found:
     """Run something on a connection that can do DDL."""
-    if isinstance(database, str):
-        found: Found = _postgres_ddl().on_postgresql(database, work)
-        return found
-    return _on_file(database, work)
+    return on_server(database, work) if isinstance(database, str) else _on_file(database, work)
+
+
+def on_server(url: str, work: Callable[[Connection], Found]) -> Found:
+    """Run something synchronous on a PostgreSQL connection, whose driver is loaded for that."""
+    found: Found = _postgres_ddl().on_postgresql(url, work)
+    return found
 
 
 def _on_file(path: Path, work: Callable[[Connection], Found]) -> Found:

@@ -5,7 +5,7 @@ Statements over all rows of all learners, for ``homeroom db copy``, ``backup`` a
 
 from __future__ import annotations
 
-from homeroom.db.inventory import Check, Proof, Total
+from homeroom.db.proof import Check, Proof, Total
 
 _TIMES = (
     "SELECT user_id, course_id, CAST(sum(recorded) AS BIGINT) AS ledger,"

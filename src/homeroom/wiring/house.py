@@ -97,7 +97,9 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
     schema. A later release's is worked with, so that both can run side by side.
     """
     if migrated and settings.is_embedded:
-        await asyncio.to_thread(upgrade_database, settings)
+        kept = await asyncio.to_thread(upgrade_database, settings)
+        if kept is not None:
+            log.info("database_backed_up", file=str(kept), before="upgrade")
     await asyncio.to_thread(_check_schema, settings)
     clock = Clock(settings.clock_offset(to_datetime(Clock().now())))
     async with AsyncExitStack() as stack:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
-
 from homeroom.db import backup, copy, migrate
 from homeroom.db.archive import Manifest
 from homeroom.db.backup import Restored, Verdict
 from homeroom.db.copy import Copied
 from homeroom.progress.api import PROOF
 from homeroom.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 
 def keys_folder(settings: Settings) -> Path:
@@ -30,8 +26,6 @@ def upgrade_database(settings: Settings) -> Path | None:
     kept = None
     if isinstance(place, Path):
         kept = backup.back_up_before_upgrade(place, keys_folder(settings), PROOF)
-        if kept is not None:
-            log.info("database_backed_up", file=str(kept), before="upgrade")
     migrate.upgrade(place)
     return kept
 

@@ -1,0 +1,395 @@
+"""``homeroom db backup``, ``restore`` and ``verify``, on files and on a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.database import url_of
+from tests.servers.postgres import Postgres
+from tests.service.moved_school import answers, change, played_at, rows_of
+from tests.service.test_moving_up import everything, in_use
+
+from homeroom import wiring
+from homeroom.db import archive, backup, migrate, postgres_dump, sqlite_file
+from homeroom.db.archive import Damaged, Manifest
+from homeroom.errors import BadRequest, ConfigurationError, Conflict, HomeroomError, Unavailable
+from homeroom.settings import Settings, load
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+SOME_TABLES = {"progress_event": 11, "course_progress": 4, "link_key": 1}
+
+
+def at(place: Path | str, folder: Path) -> Settings:
+    return load(database_url=url_of(place), data_dir=folder)
+
+
+@pytest.fixture
+def settings(database: Path | str, tmp_path: Path) -> Settings:
+    """Return the settings of an installation of each kind that has a secret file."""
+    key = tmp_path / "keys" / "signing" / "2026.pem"
+    key.parent.mkdir(parents=True)
+    key.write_text("a private key")
+    return at(database, tmp_path)
+
+
+async def backed_up(settings: Settings, file: Path) -> Manifest:
+    return await asyncio.to_thread(wiring.back_up, settings, file)
+
+
+async def restored(settings: Settings, file: Path, *, force: bool = False) -> backup.Restored:
+    return await asyncio.to_thread(wiring.restore, settings, file, force=force)
+
+
+async def verified(settings: Settings, file: Path | None = None) -> backup.Verdict:
+    return await asyncio.to_thread(wiring.verify, settings, file)
+
+
+async def test_a_backup_of_a_served_database_brings_all_of_it_back(
+    settings: Settings, database: Path | str, tmp_path: Path
+) -> None:
+    await played_at(database)
+    before, told = await everything(database), await answers(database)
+    file = tmp_path / "monday.zip"
+    async with in_use(database):
+        made = await backed_up(settings, file)
+    assert {name: made.tables[name] for name in SOME_TABLES} == SOME_TABLES
+    assert made.totals == {"ledger seconds": 277, "course seconds": 277}
+    assert is_private(file)
+    found = await verified(settings, file)
+    assert (found.faults, found.made_at) == ([], made.made_at)
+    (tmp_path / "keys" / "signing" / "2026.pem").unlink()
+    await change(database, "DELETE FROM progress_event", "UPDATE person SET given_name = 'Eve'")
+    with pytest.raises(Conflict, match="holds rows already"):
+        await restored(settings, file)
+    done = await restored(settings, file, force=True)
+    assert await everything(database) == before
+    assert await answers(database) == told
+    assert (tmp_path / "keys" / "signing" / "2026.pem").read_text() == "a private key"
+    assert (await asyncio.to_thread(migrate.state, database)).is_current
+    if done.kept is not None:
+        assert await rows_of(done.kept, "SELECT given_name FROM person") == [("Eve",)]
+    assert hidden_in(tmp_path) == []
+
+
+def is_private(path: Path) -> bool:
+    return path.stat().st_mode & 0o777 == 0o600
+
+
+def text_of(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+def spoil(path: Path, end: int) -> None:
+    """Put nonsense before a place in a file."""
+    content = bytearray(path.read_bytes())
+    content[end - 300 : end] = os.urandom(300)
+    path.write_bytes(content)
+
+
+def hidden_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+async def test_what_was_written_after_a_backup_has_numbers_of_its_own(
+    settings: Settings, database: Path | str, tmp_path: Path
+) -> None:
+    await played_at(database)
+    await backed_up(settings, tmp_path / "one.zip")
+    await restored(settings, tmp_path / "one.zip", force=True)
+    assert (await verified(settings)).faults == []
+    [(last,)] = await rows_of(database, "SELECT max(seq) FROM job")
+    await change(
+        database,
+        "INSERT INTO job (id, keeps_id, queue, kind, state, priority, payload, version, run_at,"
+        " created_at, attempts, max_attempts, allowance, cancel_requested, deps_pending,"
+        " unannounced) SELECT 'next', 1, queue, kind, 'waiting', 0, payload, 1, 5, 5, 0, 3, 3, 0,"
+        " 0, 0 FROM job WHERE id = 'job-0'",
+    )
+    assert await rows_of(database, "SELECT seq FROM job WHERE id = 'next'") == [(last + 1,)]
+
+
+async def test_a_database_in_use_is_not_replaced(
+    settings: Settings, database: Path | str, tmp_path: Path
+) -> None:
+    await played_at(database)
+    await backed_up(settings, tmp_path / "one.zip")
+    before = await everything(database)
+    async with in_use(database):
+        with pytest.raises(Conflict) as refused:
+            await restored(settings, tmp_path / "one.zip", force=True)
+        assert "homeroom serve" in str(refused.value.hint)
+    assert await everything(database) == before
+
+
+async def test_a_backup_is_not_written_over_another(settings: Settings, tmp_path: Path) -> None:
+    await backed_up(settings, tmp_path / "one.zip")
+    with pytest.raises(Conflict, match="is there already"):
+        await backed_up(settings, tmp_path / "one.zip")
+    with pytest.raises(BadRequest, match="no folder"):
+        await backed_up(settings, tmp_path / "nowhere" / "one.zip")
+
+
+async def test_a_backup_of_the_other_kind_is_sent_to_db_copy(
+    database_file: Path, postgres_url: str, tmp_path: Path
+) -> None:
+    file, server = at(database_file, tmp_path), at(postgres_url, tmp_path)
+    await backed_up(file, tmp_path / "file.zip")
+    await backed_up(server, tmp_path / "server.zip")
+    for into, name in ((server, "file.zip"), (file, "server.zip")):
+        with pytest.raises(BadRequest) as refused:
+            await restored(into, tmp_path / name, force=True)
+        assert "homeroom db copy" in str(refused.value.hint)
+
+
+async def test_damage_of_any_kind_is_found_and_nothing_is_replaced(
+    settings: Settings, database: Path | str, tmp_path: Path
+) -> None:
+    await played_at(database)
+    good = tmp_path / "good.zip"
+    await backed_up(settings, good)
+    before = await everything(database)
+    whole = good.read_bytes()
+    with zipfile.ZipFile(good) as found:
+        parts = {name: found.read(name) for name in found.namelist()}
+        data = found.infolist()[1]
+    spots = {"cut off": whole[: len(whole) // 2], "not a backup": b"PK\x03\x04" * 100}
+    at_data = data.header_offset + data.compress_size // 2
+    spots["a byte"] = whole[:at_data] + bytes([whole[at_data] ^ 0xFF]) + whole[at_data + 1 :]
+    manifest = json.loads(parts["manifest.json"])
+    manifest["tables"]["person"] = 2
+    for name, content in spots.items():
+        (tmp_path / f"{name}.zip").write_bytes(content)
+    write_archive(tmp_path / "counts.zip", {**parts, "manifest.json": json.dumps(manifest)})
+    manifest["files"][0]["name"] = "../elsewhere"
+    write_archive(tmp_path / "name.zip", {**parts, "manifest.json": json.dumps(manifest)})
+    write_archive(tmp_path / "newer.zip", {**parts, "manifest.json": '{"format": 2}'})
+    for name in [*spots, "counts", "name", "newer"]:
+        with pytest.raises((Damaged, BadRequest)):
+            await restored(settings, tmp_path / f"{name}.zip", force=True)
+    found_there = await verified(settings, tmp_path / "counts.zip")
+    assert any("rows of person: 2 and 1" in fault for fault in found_there.faults)
+    assert await everything(database) == before
+
+
+def write_archive(file: Path, parts: dict[str, Any]) -> None:
+    with zipfile.ZipFile(file, "w") as into:
+        for name, content in parts.items():
+            into.writestr(name, content)
+
+
+async def test_a_key_that_differs_is_not_replaced_without_a_word(
+    settings: Settings, tmp_path: Path
+) -> None:
+    await backed_up(settings, tmp_path / "one.zip")
+    key = tmp_path / "keys" / "signing" / "2026.pem"
+    key.write_text("another key")
+    with pytest.raises(Conflict, match="another file"):
+        await restored(settings, tmp_path / "one.zip")
+    assert key.read_text() == "another key"
+    await restored(settings, tmp_path / "one.zip", force=True)
+    assert key.read_text() == "a private key"
+    assert is_private(key)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE course_progress SET time_spent = time_spent + 1 WHERE user_id = 'ada'", "ada"),
+        ("UPDATE progress_event SET previous = 1 WHERE seq = 6", "row 6"),
+        ("UPDATE course_progress SET last_seq = 1 WHERE user_id = 'bo'", "bo"),
+        ("DELETE FROM progress_event WHERE id = 'ada-2'", "ada"),
+        ("DELETE FROM course_progress WHERE user_id = 'ada'", "ada"),
+    ],
+)
+async def test_verify_holds_the_ledger_against_the_courses(
+    settings: Settings, database: Path | str, statement: str, told: str
+) -> None:
+    await played_at(database)
+    assert (await verified(settings)).faults == []
+    await change(database, statement)
+    faults = (await verified(settings)).faults
+    assert any(told in fault for fault in faults), faults
+
+
+async def test_a_file_whose_pages_are_damaged_is_found(database_file: Path, tmp_path: Path) -> None:
+    await played_at(database_file)
+    settings = at(database_file, tmp_path)
+    file = tmp_path / "good.zip"
+    await backed_up(settings, file)
+    with closing(sqlite3.connect(database_file)) as opened:
+        [(page,)] = opened.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'uq_progress_event_id'"
+            " OR name = 'sqlite_autoindex_progress_event_1'"
+        ).fetchall()
+        [(size,)] = opened.execute("PRAGMA page_size").fetchall()
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    spoil(database_file, page * size)
+    assert (await verified(settings)).faults
+    with pytest.raises(HomeroomError):
+        await backed_up(settings, tmp_path / "bad.zip")
+    assert not (tmp_path / "bad.zip").exists()
+    done = await restored(settings, file, force=True)
+    assert (await verified(settings)).faults == []
+    assert done.kept is not None
+    kept = await verified(at(done.kept, tmp_path))
+    assert kept.faults, "what was there is kept as it was"
+
+
+async def test_a_restore_onto_a_new_machine_needs_no_database_there(
+    database_file: Path, tmp_path: Path
+) -> None:
+    await played_at(database_file)
+    await backed_up(at(database_file, tmp_path), tmp_path / "one.zip")
+    fresh = tmp_path / "fresh" / "homeroom.db"
+    done = await restored(at(fresh, fresh.parent), tmp_path / "one.zip")
+    assert done.kept is None
+    assert await everything(fresh) == await everything(database_file)
+
+
+async def test_a_restore_onto_a_new_server_makes_the_tables(
+    postgres: Postgres, postgres_url: str, tmp_path: Path
+) -> None:
+    await played_at(postgres_url)
+    await backed_up(at(postgres_url, tmp_path), tmp_path / "one.zip")
+    name = postgres.make_database()
+    await restored(at(postgres.url(name), tmp_path), tmp_path / "one.zip")
+    assert await everything(postgres.url(name)) == await everything(postgres_url)
+    postgres.drop_database(name)
+
+
+async def test_a_log_that_a_killed_server_left_is_not_played_into_the_restored_file(
+    database_file: Path, tmp_path: Path
+) -> None:
+    await played_at(database_file)
+    settings = at(database_file, tmp_path)
+    await backed_up(settings, tmp_path / "one.zip")
+    before = await everything(database_file)
+    child = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+        "db.execute(\"UPDATE person SET given_name = 'Eve'\"); db.commit();"
+        "os.kill(os.getpid(), 9)"
+    )
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", child, str(database_file)], check=False
+    )
+    assert database_file.with_name("homeroom.db-wal").stat().st_size > 0
+    done = await restored(settings, tmp_path / "one.zip", force=True)
+    assert await everything(database_file) == before
+    assert done.kept is not None
+    assert await rows_of(done.kept, "SELECT given_name FROM person") == [("Eve",)]
+
+
+async def test_tables_of_a_later_release_go_with_a_restore(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    await played_at(postgres_url)
+    settings = at(postgres_url, tmp_path)
+    await backed_up(settings, tmp_path / "one.zip")
+    await change(
+        postgres_url,
+        "CREATE TABLE invented (id integer)",
+        "ALTER TABLE person ADD COLUMN shoe_size integer",
+        "UPDATE alembic_version SET version_num = '9999_later'",
+    )
+    await restored(settings, tmp_path / "one.zip", force=True)
+    assert (await asyncio.to_thread(migrate.state, postgres_url)).is_current
+
+
+async def test_a_restore_that_fails_halfway_leaves_the_server_as_it_was(
+    postgres: Postgres, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await played_at(postgres_url)
+    settings = at(postgres_url, tmp_path)
+    await backed_up(settings, tmp_path / "one.zip")
+    before = await everything(postgres_url)
+    usual = postgres_dump.replace
+
+    def miscounted(tools: Any, url: str, dumped: Path, held: dict[str, int]) -> None:
+        usual(tools, url, dumped, {**held, "person": 99})
+
+    monkeypatch.setattr(postgres_dump, "replace", miscounted)
+    with pytest.raises(Unavailable, match="person has 1 rows and should have 99"):
+        await restored(settings, tmp_path / "one.zip", force=True)
+    assert await everything(postgres_url) == before
+
+
+async def test_a_password_is_in_no_list_of_processes(
+    postgres: Postgres, postgres_url: str, tmp_path: Path
+) -> None:
+    with_password = postgres_url.replace("homeroom@", "homeroom:sword%3Afish@")
+    with postgres_dump.private(with_password + "?sslmode=disable") as seen:
+        assert "fish" not in seen
+        file = seen.rpartition("passfile=")[2].replace("%2F", "/")
+        assert text_of(Path(file)) == "*:*:*:*:sword\\:fish\n"
+        assert is_private(Path(file))
+    assert text_of(Path(file)) is None
+    with postgres_dump.private(postgres_url) as seen:
+        assert seen == postgres_url
+    made = await backed_up(at(with_password, tmp_path), tmp_path / "one.zip")
+    assert made.kind == "postgresql"
+
+
+def test_missing_and_old_tools_are_said_with_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as missing:
+        postgres_dump.find(17, path=str(tmp_path), debian=tmp_path)
+    assert "not installed" in missing.value.message
+    assert "apt install postgresql-client-17" in str(missing.value.hint)
+    for major in (14, 16, 18):
+        tools(tmp_path / str(major) / "bin", major)
+    found = [postgres_dump.find(server, path="", debian=tmp_path).major for server in (0, 14, 15)]
+    assert found == [18, 14, 16]
+    with pytest.raises(ConfigurationError, match="too old for the server, which is PostgreSQL 19"):
+        postgres_dump.find(19, path="", debian=tmp_path)
+
+
+def tools(folder: Path, major: int) -> None:
+    """Make programs that say of which release they are."""
+    folder.mkdir(parents=True)
+    for name in ("pg_dump", "pg_restore", "psql"):
+        (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {major}.2'\n")
+        (folder / name).chmod(0o755)
+
+
+async def test_one_commit_later_is_not_in_a_dump_nor_in_its_counts(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await played_at(postgres_url)
+    settings = at(postgres_url, tmp_path)
+    usual = postgres_dump.dump
+
+    def late(*given: Any) -> None:
+        asyncio.run(change(postgres_url, "DELETE FROM person"))
+        usual(*given)
+
+    def in_thread(*given: Any) -> None:
+        with ThreadPoolExecutor(1) as thread:  # a loop runs in this one
+            thread.submit(late, *given).result()
+
+    monkeypatch.setattr(postgres_dump, "dump", in_thread)
+    made = await backed_up(settings, tmp_path / "one.zip")
+    assert made.tables["person"] == 1
+    assert (await verified(settings, tmp_path / "one.zip")).faults == []
+    assert await rows_of(postgres_url, "SELECT count(*) FROM person") == [(0,)]
+
+
+def test_a_name_beside_a_file_is_its_own(tmp_path: Path) -> None:
+    made = archive.beside(tmp_path / "a.db", "part")
+    assert made.parent == tmp_path
+    assert str(os.getpid()) in made.name
+    assert not sqlite_file.has_rows(tmp_path / "a.db")
+
+
+async def test_databases_that_are_not_there_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no database"):
+        await backed_up(at(tmp_path / "none.db", tmp_path), tmp_path / "one.zip")
