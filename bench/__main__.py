@@ -1,8 +1,8 @@
 """Run every benchmark and write ``bench/results.md``: figures, ratios, versions and caveats.
 
-    make bench                       all of it, five interleaved rounds (about 15 minutes)
-    make bench ARGS="--only jobs"    one of: ingest, jobs, finish, memory, notify, plans,
-                                     queueing
+    make bench                       all of it, five interleaved rounds (about 40 minutes)
+    make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
+                                     memory, notify, plans, queueing
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -20,7 +20,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import finish, ingest, jobs, memory, notify, plans, queueing_workers, report
+from bench import (
+    filled,
+    finish,
+    ingest,
+    ingest_postgres,
+    jobs,
+    jobs_shared,
+    memory,
+    notify,
+    plans,
+    queueing_workers,
+    report,
+)
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "results.json"
@@ -43,17 +55,17 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Run what is asked for, keep the other figures of the last run, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = ("ingest", "jobs", "finish", "memory", "notify", "plans", "queueing")
-    parser.add_argument("--only", choices=names)
+    parser.add_argument("--only", choices=tuple(report.TITLES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     quick, rounds = options.quick, 1 if options.quick else options.rounds
+    of_ingest = (2.0, filled.SMALL) if quick else (5.0, None)
     runs: dict[str, Callable[[], Any]] = {
-        "ingest": lambda: ingest.measure(
-            rounds, 2.0 if quick else 5.0, ingest.SMALL if quick else None
-        ),
+        "ingest": lambda: ingest.measure(rounds, *of_ingest),
+        "ingest-postgres": lambda: ingest_postgres.measure(rounds, *of_ingest),
         "jobs": lambda: jobs.measure(jobs=300 if quick else 2_000, rounds=rounds),
+        "jobs-shared": lambda: jobs_shared.measure(jobs=300 if quick else 2_000, rounds=rounds),
         "finish": lambda: finish.measure(learners=30 if quick else 300),
         "plans": lambda: plans.measure(plans=10, busy=5, runs=1) if quick else plans.measure(),
         "memory": lambda: memory.measure(

@@ -15,12 +15,12 @@ import gc
 import json
 import logging
 import random
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,19 @@ from typing import Any
 import structlog
 from huey import SqliteHuey
 
+from bench.drain import IDLE_SECONDS, LIMIT_SECONDS, Meter, Numbers, drain, medians, rates, waits
 from homeroom.clock import Clock
 from homeroom.db import migrate
+from homeroom.db.database import Database
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.jobs.args import JobArgs
+from homeroom.jobs.engine import Engine
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.outcome import Done
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import DEFAULT_CONCURRENCY, Worker
-
-Numbers = dict[str, float]
-IDLE_SECONDS = (0.05, 0.15)
-"""How long a worker idles before a pick-up is measured; random, so that no poll is in step."""
-LIMIT_SECONDS = 120.0
 
 
 class Noop(JobArgs, frozen=True, kw_only=True):
@@ -53,72 +51,47 @@ class Noop(JobArgs, frozen=True, kw_only=True):
     number: int = 0
 
 
-def _rates(jobs: int, added: float, begun: float, drained: float) -> Numbers:
-    return {
-        "added_per_second": jobs / added,
-        "drained_per_second": jobs / (drained - begun),
-        "both_per_second": jobs / (added + drained - begun),
-    }
-
-
-async def _ours(file: Path, jobs: int, picks: int, concurrency: int) -> Numbers:
-    """Add and drain ``jobs``, then measure ``picks`` pick-ups by the idle worker."""
-    db = SqliteDatabase(file, Clock())
-    await db.open()
-    registry, engine = Registry(), SqlEngine()
-    ran = 0
-    at = 0.0
-    wanted, all_ran = jobs, asyncio.Event()
+async def homeroom(
+    db: Database, engine: Engine, jobs: int, picks: int, concurrency: int
+) -> Numbers:
+    """Measure our kernel on a database, which is opened here, and an engine."""
+    meter, registry = Meter(), Registry()
 
     async def run(ctx: Any, args: Noop) -> Done:
-        nonlocal ran, at
-        ran += 1
-        at = time.perf_counter()
-        if ran >= wanted:
-            all_ran.set()
+        meter.count()
         return Done()
 
-    registry.add(Noop, run)
-    begin = time.perf_counter()
-    for number in range(jobs):
+    async def add(number: int) -> None:
         async with db.write() as tx:
             await enqueue(tx, Noop(number=number))
-    added = time.perf_counter() - begin
-    worker = Worker(db, registry, engine, concurrency=concurrency)
-    upkeep = Upkeep(db, registry, engine)
-    begun = time.perf_counter()
-    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(upkeep.run())]
-    async with asyncio.timeout(LIMIT_SECONDS):
-        await all_ran.wait()
-        await _settled(db)
-    numbers = _rates(jobs, added, begun, time.perf_counter())
-    waits: list[float] = []
-    for number in range(picks):
-        await asyncio.sleep(random.uniform(*IDLE_SECONDS))
-        wanted, all_ran = ran + 1, asyncio.Event()
-        start = time.perf_counter()
-        async with db.write() as tx:
-            await enqueue(tx, Noop(number=number))
-        async with asyncio.timeout(LIMIT_SECONDS):
-            await all_ran.wait()
-        waits.append(at - start)
-    worker.stop()
-    upkeep.stop()
-    await asyncio.gather(*tasks)
-    await db.close()
-    return numbers | _waits(waits)
 
-
-async def _settled(db: SqliteDatabase) -> None:
-    """Wait until no row is unfinished: a job counts once that is durable."""
-    while True:
+    async def unfinished() -> bool:
         async with db.read() as tx:
             row = await tx.fetch_one(
                 "SELECT 1 FROM job WHERE queue = 'bench' AND pruned_at IS NULL"
                 " AND state IN ('waiting', 'active') LIMIT 1"
             )
-        if row is None:
-            return
+        return row is not None
+
+    registry.add(Noop, run)
+    await db.open()
+    await engine.open()
+    working = _working(
+        Worker(db, registry, engine, concurrency=concurrency), Upkeep(db, registry, engine)
+    )
+    found = await drain(meter, jobs, picks, add=add, working=working, unfinished=unfinished)
+    await engine.close()
+    await db.close()
+    return found
+
+
+@asynccontextmanager
+async def _working(worker: Worker, upkeep: Upkeep) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(upkeep.run())]
+    yield
+    worker.stop()
+    upkeep.stop()
+    await asyncio.gather(*tasks)
 
 
 def _huey(file: Path, jobs: int, picks: int, threads: int, fsync: bool | None) -> Numbers:
@@ -146,8 +119,8 @@ def _huey(file: Path, jobs: int, picks: int, threads: int, fsync: bool | None) -
     consumer.start()
     if not all_ran.wait(LIMIT_SECONDS):
         raise TimeoutError(f"huey ran {ran} of {jobs} jobs in {LIMIT_SECONDS} s")
-    numbers = _rates(jobs, added, begun, time.perf_counter())
-    waits: list[float] = []
+    numbers = rates(jobs, added, begun, time.perf_counter())
+    seconds: list[float] = []
     for number in range(picks):
         time.sleep(random.uniform(*IDLE_SECONDS))
         all_ran.clear()
@@ -156,18 +129,10 @@ def _huey(file: Path, jobs: int, picks: int, threads: int, fsync: bool | None) -
         noop(number)
         if not all_ran.wait(LIMIT_SECONDS):
             raise TimeoutError("huey did not pick up a job")
-        waits.append(at - start)
+        seconds.append(at - start)
     consumer.stop(graceful=True)
     huey.storage.close()
-    return numbers | _waits(waits)
-
-
-def _waits(waits: list[float]) -> Numbers:
-    ordered = sorted(waits)
-    return {
-        "pick_up_ms_p50": statistics.median(ordered) * 1_000,
-        "pick_up_ms_max": ordered[-1] * 1_000,
-    }
+    return numbers | waits(seconds)
 
 
 def _contenders(jobs: int, picks: int, concurrency: int) -> dict[str, Callable[[Path], Numbers]]:
@@ -175,7 +140,9 @@ def _contenders(jobs: int, picks: int, concurrency: int) -> dict[str, Callable[[
         def measured(folder: Path) -> Numbers:
             file = folder / "homeroom.db"
             migrate.upgrade(file)
-            return asyncio.run(_ours(file, jobs, picks, slots))
+            return asyncio.run(
+                homeroom(SqliteDatabase(file, Clock()), SqlEngine(), jobs, picks, slots)
+            )
 
         return measured
 
@@ -201,25 +168,22 @@ def measure(jobs: int = 2_000, picks: int = 20, rounds: int = 5, concurrency: in
             with tempfile.TemporaryDirectory() as folder:
                 results[name].append(run(Path(folder)))
             gc.collect()
-    medians = {
-        name: {key: statistics.median(one[key] for one in found) for key in found[0]}
-        for name, found in results.items()
-    }
+    found = medians(results)
     return {
         "jobs": jobs,
         "pick_ups": picks,
         "rounds": rounds,
         "versions": {name: version(name) for name in ("homeroom", "huey")}
         | {"python": sys.version.split()[0]},
-        "medians": medians,
-        "ahead": _ahead(medians),
+        "medians": found,
+        "ahead": _ahead(found),
     }
 
 
-def _ahead(medians: dict[str, Numbers]) -> dict[str, float]:
+def _ahead(found: dict[str, Numbers]) -> dict[str, float]:
     """Return by what factor our best is ahead of huey's best; below 1 is behind."""
-    ours = [found for name, found in medians.items() if name.startswith("homeroom")]
-    theirs = [found for name, found in medians.items() if name.startswith("huey")]
+    ours = [one for name, one in found.items() if name.startswith("homeroom")]
+    theirs = [one for name, one in found.items() if name.startswith("huey")]
     ahead = {
         key: max(one[key] for one in ours) / max(one[key] for one in theirs)
         for key in ("drained_per_second", "both_per_second")

@@ -17,6 +17,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import cycle, islice
 from typing import Any, cast
 
 import msgspec
@@ -34,6 +35,8 @@ class Plan:
     """What is sent, and for how long. Either `requests` or `seconds` ends the run."""
 
     port: int
+    second_port: int | None = None
+    """Of another server, to which every other connection goes."""
     host: str = "127.0.0.1"
     path: str = "/api/progress/enhanced-update"
     key: str = ""
@@ -344,8 +347,8 @@ async def send(cargo: Cargo) -> dict[str, Any]:
     plan, loop = cargo.plan, asyncio.get_running_loop()
     run = Run(cargo)
     connections = [
-        (await loop.create_connection(lambda: Connection(run), plan.host, plan.port))[1]
-        for _ in range(plan.connections)
+        (await loop.create_connection(lambda: Connection(run), plan.host, port))[1]
+        for port in islice(cycle([plan.port, plan.second_port or plan.port]), plan.connections)
     ]
     run.open = len(connections)
     # Nothing made so far goes away before the end, and nothing made later refers to itself.

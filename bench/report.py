@@ -9,10 +9,30 @@ CAVEATS = {
         " After every run the sum of `timeSpent` in the ledger was compared with what was"
         " acknowledged. `bare` only decodes and stores nothing."
     ),
+    "ingest-postgres": (
+        "As above, on a PostgreSQL server of the benchmark's own with `fsync` and"
+        " `synchronous_commit` on, which shares the two cores with the handlers and with the load"
+        " generator: where `two processes` are not faster than one, there was no core left for"
+        " them. `naive` and `express` keep the requests for one learner apart by a lock, and use"
+        " the same tables; `express` needs one statement for an event and its chapter, and"
+        " node-postgres's own pool of ten. Sums were compared in every run of every contender that"
+        " stores anything."
+    ),
     "jobs": (
         "No-op jobs in one process on SQLite. Ours keeps the row, the attempt and the history and"
         " settles durably; huey forgets a job that has run. `64 at once` is a setting, the default"
         " is 3."
+    ),
+    "jobs-shared": (
+        "No-op jobs in one process, each added by itself, on servers of the benchmark's own on the"
+        " same machine: PostgreSQL with `fsync` on, Redis with its log written to disk every second"
+        " unless it says `always`. Ours are rows of PostgreSQL with either engine, added in the"
+        " commit of their cause, with attempt and history; `log_bytes_per_job` is what PostgreSQL"
+        " writes to its log for one. Plain `bullmq` keeps a job in Redis alone and forgets it when"
+        " it has run: a Redis that dies takes the jobs of its last second along, and one that is"
+        " emptied all of them. `what our row costs` is the time that a job takes longer with BullMQ"
+        " for being a row too. The last table is how much Redis's memory grows for 1,000 waiting"
+        " jobs; of ours it never holds more than that of a queue, however many wait."
     ),
     "finish": (
         "One client, one request at a time, a pause before each; the worker and the sandbox run"
@@ -46,7 +66,9 @@ CAVEATS = {
 }
 TITLES = {
     "ingest": "Ingest of progress events",
+    "ingest-postgres": "Ingest of progress events on PostgreSQL",
     "jobs": "Jobs",
+    "jobs-shared": "Jobs on PostgreSQL and on Redis",
     "finish": "A request that finishes a course",
     "plans": "Lesson plans",
     "memory": "Memory",

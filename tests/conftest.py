@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from tests.servers.database import DATABASES, database_at
-from tests.servers.postgres import Missing, Postgres, running, skip_or_fail
+from tests.servers.missing import skip_or_fail
+from tools.servers.debian import Missing
+from tools.servers.postgres import Postgres, running
 
 from homeroom.clock import Clock
 from homeroom.db import migrate

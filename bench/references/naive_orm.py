@@ -1,8 +1,9 @@
 """The common way: FastAPI, pydantic models and ORM sessions; select, then update, for each event.
 
 Written as a competent developer would before measuring: one session and one commit a request, the
-event's id as primary key, the same fields as Homeroom stores, WAL and `synchronous=FULL`. A request
-checks its API key against a table, and the course is rolled up once, from its chapters.
+event's id as primary key, the same fields as Homeroom stores. A request checks its API key against
+a table, and the course is rolled up once, from its chapters. SQLite runs with WAL and
+`synchronous=FULL`; on PostgreSQL, by psycopg, the requests for one learner wait for one another.
 """
 
 import argparse
@@ -10,16 +11,27 @@ import hashlib
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from sqlalchemy import JSON, Connection, Engine, create_engine, event, func, insert, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 BLOCK = 50_000
@@ -48,8 +60,8 @@ class ProgressEvent(Base):
     event_type: Mapped[str]
     progress: Mapped[int | None]
     time_spent: Mapped[int]
-    occurred_at: Mapped[int]
-    received_at: Mapped[int]
+    occurred_at: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[int] = mapped_column(BigInteger)
     course_version: Mapped[int] = mapped_column(default=1)
     attempt: Mapped[int] = mapped_column(default=1)
     body_hash: Mapped[bytes]
@@ -66,7 +78,7 @@ class ChapterProgress(Base):
     progress: Mapped[int] = mapped_column(default=0)
     time_spent: Mapped[int] = mapped_column(default=0)
     completed: Mapped[bool] = mapped_column(default=False)
-    last_watched_at: Mapped[int]
+    last_watched_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class CourseProgress(Base):
@@ -77,7 +89,7 @@ class CourseProgress(Base):
     course_id: Mapped[str] = mapped_column(primary_key=True)
     progress: Mapped[int] = mapped_column(default=0)
     time_spent: Mapped[int] = mapped_column(default=0)
-    last_activity_at: Mapped[int]
+    last_activity_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class Wire(BaseModel):
@@ -196,17 +208,28 @@ def roll_up(session: Session, user_id: str, course_id: str) -> None:
     course.progress, course.time_spent, course.last_activity_at = int(mean), spent, last
 
 
-def open_engine(path: Path, pool: str = "one") -> Engine:
-    """Open the file with SQLAlchemy's ``default`` pool, or so that writers wait for ``one``.
+def hold(session: Session, learners: Iterable[str]) -> None:
+    """Make other requests for these learners wait: they would read what this one changes.
+
+    On SQLite one transaction writes, and the others wait for it as it is.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        for learner in sorted(learners):
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(learner, 0))))
+
+
+def open_engine(database: str, pool: str = "default") -> Engine:
+    """Open the database at a URL with SQLAlchemy's ``default`` pool, or with ``one`` connection.
 
     With a pool of several, each with a busy time-out, SQLite lets writers sleep and starve.
     """
     limits: dict[str, Any] = {}
     if pool == "one":
         limits = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
-    engine = create_engine(
-        f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 30}, **limits
-    )
+    url = make_url(database)
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url.set(drivername="postgresql+psycopg"), **limits)
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, **limits)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -280,6 +303,7 @@ def build(engine: Engine) -> FastAPI:
         with Session(engine) as session, session.begin():
             if session.get(ApiKey, digest) is None:
                 raise HTTPException(401, "unknown API key")
+            hold(session, {one.user_id for one in body.events})
             for one in body.events:
                 status = store(session, one)
                 setattr(answer, status, getattr(answer, status) + 1)
@@ -301,19 +325,18 @@ def build(engine: Engine) -> FastAPI:
 
 
 def main() -> None:
-    """Fill a file of its own and serve it on loopback until told to stop."""
+    """Fill a database of its own and serve it on loopback until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--port", type=int, default=8431)
-    parser.add_argument("--database", type=Path, required=True)
-    parser.add_argument("--pool", choices=("default", "one"), default="one")
+    parser.add_argument("--database", required=True, help="SQLAlchemy's URL of it")
+    parser.add_argument("--pool", choices=("default", "one"), default="default")
     parser.add_argument("--key", default="hr_bench")
     parser.add_argument("--learners", type=int, default=10_000)
     parser.add_argument("--chapters", type=int, default=50)
     parser.add_argument("--events", type=int, default=1_000_000)
     options = parser.parse_args()
-    fresh = not options.database.exists()
     engine = open_engine(options.database, options.pool)
-    if fresh:
+    if not inspect(engine).has_table(ApiKey.__tablename__):
         Base.metadata.create_all(engine)
         with Session(engine) as session, session.begin():
             digest = hashlib.sha256(options.key.encode()).hexdigest()

@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import pytest
+from bench.filled import SMALL
+from tests.servers.missing import skip_or_fail
+from tools.servers.debian import Missing
 
-from bench import finish, ingest, jobs, memory, notify, plans, report
+from bench import (
+    finish,
+    ingest,
+    ingest_postgres,
+    jobs,
+    jobs_shared,
+    memory,
+    notify,
+    plans,
+    report,
+)
 
 pytestmark = [pytest.mark.xdist_group("bench")]
 
 
 def test_ingest_is_measured_with_exact_sums_against_every_reference() -> None:
-    found = ingest.measure(rounds=1, seconds=1.0, size=ingest.SMALL)
+    found = ingest.measure(rounds=1, seconds=0.5, size=SMALL)
     assert found["sums"] == "exact in every run"
     assert all(one["events_per_second"] > 0 for one in found["medians"].values())
     assert {"bare", "homeroom, v7 ids", "homeroom, v4 ids"} <= found["medians"].keys()
+
+
+def test_ingest_on_postgresql_is_measured_with_exact_sums_against_every_reference() -> None:
+    try:
+        found = ingest_postgres.measure(rounds=1, seconds=0.5, size=SMALL)
+    except Missing as missing:
+        skip_or_fail(missing)
+    assert found["sums"] == "exact in every run"
+    assert all(one["events_per_second"] > 0 for one in found["medians"].values())
+    assert found["ratios"].keys() >= {"v7 over bare", "v7 over naive", "v7 over express"}
 
 
 def test_jobs_are_measured_against_another_queue() -> None:
     found = jobs.measure(jobs=60, picks=3, rounds=1)
     assert any(name.startswith("huey") for name in found["medians"])
     assert all(one["drained_per_second"] > 0 for one in found["medians"].values())
+
+
+def test_jobs_on_servers_are_measured_with_their_rows_against_other_queues() -> None:
+    try:
+        found = jobs_shared.measure(jobs=30, picks=2, rounds=1)
+    except Missing as missing:
+        skip_or_fail(missing)
+    queues = {name.split(",")[0] for name in found["medians"]}
+    assert queues == {"homeroom", "homeroom with BullMQ", "bullmq", "procrastinate", "pgqueuer"}
+    assert all(one["drained_per_second"] > 0 for one in found["medians"].values())
+    assert 0 < found["redis, 1,000 waiting jobs"]["homeroom with BullMQ, MiB"] < 10
 
 
 def test_a_finishing_request_is_measured_with_all_its_steps_done() -> None:

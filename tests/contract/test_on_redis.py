@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import structlog
 from bullmq import Queue
-from tests.servers.redis import RedisServer, running_redis
+from tests.servers.redis import running_redis
+from tools.servers.redis import RedisServer
 
 from homeroom.errors import Unavailable
 from homeroom.jobs import operate, queue_store, store

@@ -16,7 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.fault.aftermath import check_ledger, check_log, check_replay
-from tests.servers.postgres import Missing, Postgres, running, skip_or_fail
+from tests.servers.missing import skip_or_fail
+from tools.servers.debian import Missing
+from tools.servers.postgres import Postgres, running
 
 from homeroom.db import migrate
 from homeroom.demo import found

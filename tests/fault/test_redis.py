@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from tests.fault.shared_worker import DEATHS, Deadly
 from tests.servers.proxy import Proxy, proxy_to
-from tests.servers.redis import RedisServer, running_redis
+from tests.servers.redis import running_redis
+from tools.servers.redis import RedisServer
 
 from homeroom.clock import Clock
 from homeroom.db.sqlite import SqliteDatabase

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.servers.database import database_at
-from tests.servers.postgres import Postgres
+from tools.servers.postgres import Postgres
 
 from homeroom.clock import SECOND, Clock
 from homeroom.errors import Conflict

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.servers.database import database_at
-from tests.servers.postgres import Postgres
+from tools.servers.postgres import Postgres
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Catalogue

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from tests.servers.database import url_of
-from tests.servers.postgres import Postgres
 from tests.service.moved_school import answers, change, played_at, rows_of
 from tests.service.test_moving_up import everything, in_use
+from tools.servers.postgres import Postgres
 
 from homeroom import wiring
 from homeroom.db import archive, backup, migrate, postgres_dump, sqlite_file

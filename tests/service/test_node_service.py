@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.servers.redis import RedisServer
 from tests.service.partner_school import COURSE, Sandbox, running_sandbox
+from tools.servers.redis import RedisServer
 
 from homeroom.demo.child import Child, Server, free_port
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from tests.servers.database import database_at, url_of
-from tests.servers.postgres import Postgres
 from tests.service.moved_school import answers, played_at, rows_of
 from tests.service.progress_school import event, school
+from tools.servers.postgres import Postgres
 
 from homeroom import wiring
 from homeroom.db import backup, migrate

@@ -22,8 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.servers.redis import RedisServer, free_port, program, running_redis
+from tests.servers.redis import running_redis
 from tests.service.partner_school import COURSE, running_sandbox
+from tools.servers.port import free_port
+from tools.servers.redis import RedisServer, program
 
 from homeroom.clock import Clock, to_datetime
 from homeroom.demo.child import Child, Server

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.docs.serving import ADMIN
-from tests.servers.postgres import Postgres
 from tests.service.test_cli_processes import Shell, until
+from tools.servers.postgres import Postgres
 
 pytestmark = pytest.mark.service
 EXPANDED = """

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.servers.postgres import Missing, Postgres, need_binaries, skip_or_fail
+from tests.servers.missing import skip_or_fail
+from tools.servers.debian import Missing
+from tools.servers.postgres import Postgres, need_binaries
 
 from homeroom.clock import Clock
 from homeroom.db import migrate, postgres_driver
@@ -28,7 +30,7 @@ async def opening(url: str) -> HomeroomError:
 def test_a_missing_server_skips_on_a_laptop_and_fails_in_a_build(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tests.servers.postgres.binaries", lambda: None)
+    monkeypatch.setattr("tools.servers.postgres.binaries", lambda: None)
     monkeypatch.setattr("os.geteuid", lambda: 1_000)
     with pytest.raises(Missing, match="apt install postgresql") as missing:
         need_binaries()

@@ -1,20 +1,18 @@
-"""A PostgreSQL server of the tests' own: found or installed, started on a free port, and ended.
+"""A PostgreSQL server for tests and benchmarks: found or installed, on a free port, and ended.
 
-Each test process has one, in a temporary folder, and it dies with that process whatever happens.
-A test gets a database of its own, a copy of one that was migrated.
+Each process that starts one has it in a temporary folder, and it dies with that process whatever
+happens. Each test gets a database of its own, a copy of one that was migrated.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import pwd
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
@@ -25,13 +23,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
-import pytest
+
+from tools.servers.debian import Missing, found_or_installed
+from tools.servers.port import free_port
 
 Found = TypeVar("Found")
 OLDEST = 15
 PATIENCE_SECONDS = 60
 _ROOM_BYTES = 512 * 1024 * 1024
-_INSTALL_LOCK = Path(tempfile.gettempdir()) / "homeroom-tests-install.lock"
 _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/homeroom-tests.conf")
 _UNPRIVILEGED = ("postgres", "nobody")
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -43,10 +42,6 @@ _SETTINGS = (
     "log_min_messages=warning",
     "deadlock_timeout=200ms",
 )
-
-
-class Missing(Exception):
-    """There is no server to be had here; the text says what to do about it."""
 
 
 def binaries() -> Path | None:
@@ -67,36 +62,11 @@ def binaries() -> Path | None:
 def need_binaries() -> Path:
     """Return the server's programs, installing them where that is possible; raise ``Missing``."""
     folder = binaries()
-    if folder is not None:
-        return folder
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Missing(
-            f"PostgreSQL {OLDEST} or later is not installed, and only root on Debian can install it"
-            " from here. Install it (Debian and Ubuntu: apt install postgresql), or run as root."
-        )
-    with _INSTALL_LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = binaries()  # another test process may have been faster
-        if folder is None:
-            _install()
-            folder = binaries()
-    if folder is None:
-        raise Missing(f"The package postgresql brought no server of version {OLDEST} or later.")
-    return folder
-
-
-def _install() -> None:
-    """Install Debian's package without the server that it would start for everybody."""
-    _NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
-    _NO_CLUSTER.write_text("create_main_cluster = false\n")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (
-        ("apt-get", "update", "-qq"),
-        ("apt-get", "install", "-qq", "-y", "--no-install-recommends", "postgresql"),
-    ):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Missing(f"{' '.join(words)} failed: {done.stderr.strip()[-500:]}")
+    if folder is None and os.geteuid() == 0:
+        # Debian's package would start a server for everybody.
+        _NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+        _NO_CLUSTER.write_text("create_main_cluster = false\n")
+    return folder or found_or_installed("postgresql", binaries)
 
 
 def _as_somebody(words: Sequence[str | Path]) -> list[str]:
@@ -124,13 +94,6 @@ def _now(work: Coroutine[Any, Any, Found]) -> Found:
     """Run something on a thread of its own, whether or not a loop runs in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -231,13 +194,15 @@ def _memory() -> str | None:
 
 
 @contextmanager
-def running(*, durable: bool = False) -> Iterator[Postgres]:
-    """Run a server; ``durable`` waits for the disk at every commit, as in production."""
+def running(*, durable: bool = False, settings: Sequence[str] = ()) -> Iterator[Postgres]:
+    """Run a server; ``durable`` waits for the disk at every commit, as in production.
+
+    ``settings`` (``name=value``) go before those that suit tests.
+    """
     programs = need_binaries()
     folder = Path(tempfile.mkdtemp(prefix="homeroom-postgres-", dir=None if durable else _memory()))
-    server = Postgres(
-        folder, programs, _free_port(), _SETTINGS if durable else (*_SETTINGS, *_FAST)
-    )
+    chosen = (*_SETTINGS, *(() if durable else _FAST), *settings)  # the last one counts
+    server = Postgres(folder, programs, free_port(), chosen)
     try:
         if os.geteuid() == 0:
             os.chown(folder, _user(), _group())
@@ -253,10 +218,3 @@ def running(*, durable: bool = False) -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def skip_or_fail(missing: Missing) -> None:
-    """Skip where a person works without the server; a build has to have it."""
-    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-        pytest.fail(str(missing))
-    pytest.skip(str(missing))
