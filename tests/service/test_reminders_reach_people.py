@@ -88,10 +88,11 @@ async def test_a_late_log_is_told_of_at_once_and_listed_on_tuesday(
     school.move_to(local("2026-12-01T10:00"))
     await school.work()
     assert "manager_report:lab:2026-W48:mara" in await school.keys()
-    report = mail.to("mara@example.org")[1].get_body(("plain",))
-    assert report is not None
-    assert "Ben Example: Course art" in report.get_content()
-    assert "Ada Example: Course sql" in report.get_content()
+    bodies = [each.get_body(("plain",)) for each in mail.to("mara@example.org")]
+    texts = [body.get_content() for body in bodies if body is not None]
+    # A warning of the logs that Ben has missed comes at the same time, before or after it.
+    [report] = [text for text in texts if "Ben Example: Course art" in text]
+    assert "Ada Example: Course sql" in report
 
 
 async def test_leave_takes_back_what_was_asked(school: ActivitySchool) -> None:
