@@ -22,8 +22,12 @@ from bench import (
 pytestmark = [pytest.mark.xdist_group("bench")]
 
 
+ANSWERED_SECONDS = 3.0
+"""What 64 connections ask at once, the slowest reference takes 2 s to answer on two busy cores."""
+
+
 def test_ingest_is_measured_with_exact_sums_against_every_reference() -> None:
-    found = ingest.measure(rounds=1, seconds=0.5, size=SMALL)
+    found = ingest.measure(rounds=1, seconds=ANSWERED_SECONDS, size=SMALL)
     assert found["sums"] == "exact in every run"
     assert all(one["events_per_second"] > 0 for one in found["medians"].values())
     assert {"bare", "homeroom, v7 ids", "homeroom, v4 ids"} <= found["medians"].keys()
@@ -31,7 +35,7 @@ def test_ingest_is_measured_with_exact_sums_against_every_reference() -> None:
 
 def test_ingest_on_postgresql_is_measured_with_exact_sums_against_every_reference() -> None:
     try:
-        found = ingest_postgres.measure(rounds=1, seconds=0.5, size=SMALL)
+        found = ingest_postgres.measure(rounds=1, seconds=ANSWERED_SECONDS, size=SMALL)
     except Missing as missing:
         skip_or_fail(missing)
     assert found["sums"] == "exact in every run"

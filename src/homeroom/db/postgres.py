@@ -323,9 +323,16 @@ async def _commit(connection: Any) -> asyncio.CancelledError | None:
 async def _roll_back(connection: Any) -> None:
     """Undo what was done; a connection that cannot even do that is cut off."""
     try:
-        await asyncio.shield(connection.execute("ROLLBACK"))
+        running = asyncio.ensure_future(connection.execute("ROLLBACK"))
+        running.add_done_callback(_take_notice)  # where the caller is cancelled, nobody else does
+        await asyncio.shield(running)
     except BaseException as error:
         with suppress(asyncpg.InterfaceError):  # it was lost, and is in nobody's hands any more
             connection.terminate()
         if isinstance(error, asyncio.CancelledError):
             raise
+
+
+def _take_notice(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled():
+        ended.exception()
