@@ -150,7 +150,8 @@ _INTEGERS_IN = {
     "postgresql": "(SELECT CAST(jsonb_array_elements_text(CAST(? AS JSONB)) AS BIGINT))",
 }
 _NEXT_SEQS = (
-    "SELECT nextval(pg_get_serial_sequence('progress_event', 'seq')) AS seq"
+    # In brackets the name of the sequence is looked up once; that is most of the work.
+    "SELECT nextval((SELECT pg_get_serial_sequence('progress_event', 'seq'))::regclass) AS seq"
     " FROM generate_series(1, ?) ORDER BY seq"
 )
 _FIND_IDS = "SELECT e.id FROM {keys} AS k CROSS JOIN progress_event AS e WHERE e.id = k.column1"

@@ -13,7 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, select
 from homeroom.clock import Clock
 from homeroom.db.database import Lane
 from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.postgres_tx import MANY_LOCKS, numbered
+from homeroom.db.postgres_tx import MANY_LOCKS, MANY_ROWS, numbered
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 
@@ -71,6 +71,33 @@ async def test_rows_changed_are_counted_however_the_statement_is_sent(
         assert await tx.execute("DELETE FROM pupil WHERE points >= ?", (10,)) == MANY - 10
         in_order = await tx.fetch("SELECT id FROM pupil WHERE id LIKE 'p%' ORDER BY seq")
     assert in_order == [(id,) for id, _ in rows[:10]]
+
+
+async def test_many_plain_rows_are_copied_and_are_what_single_ones_would_be(
+    school: PostgresDatabase,
+) -> None:
+    insert = "INSERT INTO pupil (id, points, photo) VALUES (?, ?, ?)"
+    rows = [(f"p{number}", number or None, b"\x00\xff") for number in range(MANY_ROWS)]
+    async with school.write() as tx:
+        assert await tx.executemany(insert, [("cut\x00here", 2**31 - 1, None), *rows]) == 1 + len(
+            rows
+        )
+        stored = await tx.fetch(
+            "SELECT id, points, photo FROM pupil WHERE id LIKE 'p%' ORDER BY seq"
+        )
+        assert await tx.fetch_one("SELECT points FROM pupil WHERE id = ?", ("cut\ufffdhere",))
+    assert stored == rows
+
+
+async def test_copied_rows_whose_key_is_taken_fail_as_single_ones_do_and_none_is_left(
+    school: PostgresDatabase,
+) -> None:
+    insert = "INSERT INTO pupil (id, points) VALUES (?, ?)"
+    rows = [*((f"p{number}", number) for number in range(MANY_ROWS)), ("ada", 9)]
+    with pytest.raises(asyncpg.UniqueViolationError):
+        async with school.write() as tx:
+            await tx.executemany(insert, rows)
+    assert await points(school) == {"ada": 1, "bo": 2}
 
 
 async def test_any_number_of_keys_is_one_statement(school: PostgresDatabase) -> None:
