@@ -145,7 +145,7 @@ class _Count:
             for row in batch:
                 text = repr(row)
                 if _NUL in text:
-                    row = tuple(map(storable, row))
+                    row = tuple(storable(row))
                     text = repr(row)
                 passed.append(row)
                 hashed = blake2b(text.encode(), digest_size=8).digest()

@@ -66,7 +66,7 @@ def lock_key(kind: str, id: str | None = None) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
-def _storable(values: Iterable[Any]) -> list[Any]:
+def storable(values: Iterable[Any]) -> list[Any]:
     """Return values as PostgreSQL can store them: its text holds no NUL character."""
     return [
         value.replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -131,13 +131,13 @@ class PostgresTx(Tx):
             if shape is None:
                 one = numbered(sql)
                 return sum(
-                    [_count(await self._connection.execute(one, *_storable(row))) for row in rows]
+                    [_count(await self._connection.execute(one, *storable(row))) for row in rows]
                 )
-            columns = [_storable(column) for column in zip(*rows, strict=True)]
+            columns = [storable(column) for column in zip(*rows, strict=True)]
             return _count(await self._connection.execute(shape, *columns))
 
     async def _copy(self, table: str, columns: list[str], rows: Sequence[Sequence[Any]]) -> int:
-        records = [_storable(row) for row in rows]
+        records = [storable(row) for row in rows]
         copy = self._connection.copy_records_to_table
         return _count(await copy(table, columns=columns, records=records))
 
@@ -181,7 +181,7 @@ def _decoded(of: type[Found], rows: Sequence[Any]) -> list[Found]:
 
 def _ready(statement: Statement, values: Sequence[Any]) -> tuple[str, Iterable[Any]]:
     sql, bound = render(statement, values, "postgresql")
-    return (numbered(sql) if isinstance(statement, str) else sql), _storable(bound)
+    return (numbered(sql) if isinstance(statement, str) else sql), storable(bound)
 
 
 def _count(status: str) -> int:
