@@ -6,9 +6,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -30,15 +29,6 @@ class Lane(IntEnum):
     JOBS = 0
     REQUEST = 1
     INGEST = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Unit(Generic[Result]):
-    """One transaction of ``Database.transact_each``."""
-
-    work: Callable[[Tx], Coroutine[Any, Any, Result]]
-    committed: Callable[[Result], object]
-    """Told the result once it is committed, on any thread."""
 
 
 class Database(ABC):
@@ -77,17 +67,6 @@ class Database(ABC):
         """
         async with self.write(lane) as tx:
             return await work(tx)
-
-    async def transact_each(
-        self, following: Callable[[], Unit[Any] | None], lane: Lane = Lane.REQUEST
-    ) -> None:
-        """Run transaction after transaction until there is none, or one fails; raise its error.
-
-        ``following`` gives the next one when the one before is committed; like ``work`` it may be
-        called on another thread. This may return although there are more: others wait to write.
-        """
-        while (unit := following()) is not None:
-            unit.committed(await self.transact(unit.work, lane))
 
     @abstractmethod
     def read(self) -> AbstractAsyncContextManager[Tx]:

@@ -3,9 +3,6 @@
 While one transaction is being written, the next one gathers. Measured for ingest: a window of 2 ms
 made it slower than no window at all (architecture page). Progress ingest and job settlement share
 this file.
-
-The database's own thread takes the next batch itself: where it waited for a busy event loop to hand
-it over, it stood still for a third of the time (decision 0010).
 """
 
 from __future__ import annotations
@@ -14,12 +11,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import structlog
 
-from homeroom.db.database import Database, Lane, Unit
+from homeroom.db.database import Database, Lane
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError, TooBusy, Unavailable
 
@@ -51,14 +47,6 @@ class _Waiting(Generic[Item, Result]):
     item: Item
     weight: int
     answer: asyncio.Future[Result]
-
-
-@dataclass(slots=True)
-class _Current(Generic[Item, Result]):
-    """What one series of commits is at, and since when."""
-
-    batch: list[_Waiting[Item, Result]]
-    began: float
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -114,7 +102,8 @@ class GroupCommit(Generic[Item, Result]):
         """Commit what comes in until ``close`` is called and nothing waits."""
         while self._waiting or not self._closing:
             if self._waiting:
-                await self._commit_all()
+                await self._commit_next()
+                await asyncio.sleep(0)  # answers go out before the next batch is worked on
                 continue
             self._wake.clear()
             await self._wake.wait()
@@ -124,28 +113,21 @@ class GroupCommit(Generic[Item, Result]):
         self._closing = True
         self._wake.set()
 
-    async def _commit_all(self) -> None:
-        """Commit batch after batch until nothing waits, or one fails and is seen to."""
-        loop = asyncio.get_running_loop()
-        current = _Current[Item, Result]([], monotonic())
+    async def _commit_next(self) -> None:
+        """Commit one batch; one that fails is seen to."""
+        batch: list[_Waiting[Item, Result]] = []
 
-        def following() -> Unit[Sequence[Result]] | None:
-            batch = current.batch = self._take()
-            if not batch:
-                return None
-            current.began = monotonic()
-            return Unit(
-                lambda tx: self._applied(tx, batch),
-                lambda results: loop.call_soon_threadsafe(self._answer, batch, results),
-            )
+        async def work(tx: Tx) -> Sequence[Result]:
+            if not batch:  # not before it is this writer's turn: more has come in meanwhile
+                batch.extend(self._take())
+            return await self._applied(tx, batch)
 
-        try:
-            await self._watched(self._db.transact_each(following, self._lane), current)
-        except Exception as error:
-            await self._see_to(current.batch or self._take(), error)
+        error = await self._commit(batch, work)
+        if error is not None:
+            await self._see_to(batch or self._take(), error)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
-        """Take what goes into one commit; called by one thread at a time, whichever it is."""
+        """Take what goes into one commit; called on the thread of the transaction."""
         batch: list[_Waiting[Item, Result]] = []
         weight = 0
         while self._waiting:
@@ -160,6 +142,8 @@ class GroupCommit(Generic[Item, Result]):
         return batch
 
     async def _applied(self, tx: Tx, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
+        if not batch:  # all callers have gone
+            return []
         return await self._apply(tx, [waiting.item for waiting in batch])
 
     def _answer(self, batch: list[_Waiting[Item, Result]], results: Sequence[Result]) -> None:
@@ -179,7 +163,7 @@ class GroupCommit(Generic[Item, Result]):
                 break
             log.warning("group_commit_retry", writer=self.name, attempt=retry + 1)
             await asyncio.sleep(self.limits.retry_delay_seconds)
-            failed = await self._commit(batch)
+            failed = await self._commit_again(batch)
             if failed is None:
                 return
             error = failed
@@ -191,31 +175,32 @@ class GroupCommit(Generic[Item, Result]):
         # One poisonous item must not fail its neighbours.
         log.warning("group_commit_split", writer=self.name, items=len(batch), error=repr(error))
         for waiting in batch:
-            alone = await self._commit([waiting])
+            alone = await self._commit_again([waiting])
             if alone is not None:
                 await self._see_to([waiting], alone)
 
-    async def _commit(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
+    async def _commit_again(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
+        return await self._commit(batch, lambda tx: self._applied(tx, batch))
+
+    async def _commit(
+        self,
+        batch: list[_Waiting[Item, Result]],
+        work: Callable[[Tx], Coroutine[Any, Any, Sequence[Result]]],
+    ) -> Exception | None:
         """Commit one batch and answer it; return the error that it failed with."""
-        current = _Current(batch, monotonic())
         try:
-            results = await self._watched(
-                self._db.transact(lambda tx: self._applied(tx, batch), self._lane), current
-            )
+            results = await self._watched(self._db.transact(work, self._lane))
         except Exception as error:
             return error
         self._answer(batch, results)
         return None
 
-    async def _watched(
-        self, commits: Coroutine[Any, Any, Done], current: _Current[Item, Result]
-    ) -> Done:
-        """Run commits under the eyes of a timer that interrupts one, or gives the process up."""
-        running = asyncio.ensure_future(commits)
-        while (left := current.began + self.limits.timeout_seconds - monotonic()) > 0:
-            done, _ = await asyncio.wait([running], timeout=left)
-            if done:
-                return running.result()
+    async def _watched(self, commit: Coroutine[Any, Any, Done]) -> Done:
+        """Run a commit under the eyes of a timer that interrupts it, or gives the process up."""
+        running = asyncio.ensure_future(commit)
+        done, _ = await asyncio.wait([running], timeout=self.limits.timeout_seconds)
+        if done:
+            return running.result()
         log.error("group_commit_hangs", writer=self.name, seconds=self.limits.timeout_seconds)
         await self._db.interrupt()
         done, _ = await asyncio.wait([running], timeout=self.limits.interrupt_seconds)

@@ -20,11 +20,6 @@ class LaneLock:
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
         self._overtaken: dict[Lane, int] = dict.fromkeys(Lane, 0)
 
-    @property
-    def is_wanted(self) -> bool:
-        """Say whether somebody waits for it; may be asked on any thread."""
-        return any(self._waiting.values())
-
     async def acquire(self, lane: Lane) -> None:
         """Wait for the lock in a lane."""
         if not self._held:

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from homeroom.clock import Clock
-from homeroom.db.database import Database, Lane, Unit
+from homeroom.db.database import Database, Lane
 from homeroom.db.lane import LaneLock
 from homeroom.db.sqlite_log import LogKeeper, copy
-from homeroom.db.sqlite_tx import Series, SqliteTx, in_thread, mapped
+from homeroom.db.sqlite_tx import SqliteTx, Visit, in_thread, mapped
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 
@@ -28,6 +28,8 @@ __all__ = ["SqliteDatabase", "SqliteTx"]
 Result = TypeVar("Result")
 BUSY_TIMEOUT_MS = 10_000
 READ_LIMIT_SECONDS = 5.0
+STAND_BY_SECONDS = 0.02
+"""How long the event loop leaves the interpreter to a transaction's statements (decision 0010)."""
 AUTOCHECKPOINT_PAGES = 60_000
 """The writer's own limit, should ``LogKeeper`` not keep up (235 MiB)."""
 JOURNAL_SIZE_LIMIT = 256 * 1024 * 1024
@@ -45,7 +47,7 @@ class SqliteDatabase(Database):
         self.path = path
         self._lock = LaneLock()
         self._writer: aiosqlite.Connection | None = None
-        self._series: Series | None = None
+        self._visit: Visit | None = None
         self._log = LogKeeper(self._connect_log, self._exclusive)
         self._log_task: asyncio.Task[None] | None = None
         self._reader_count = readers
@@ -148,41 +150,27 @@ class SqliteDatabase(Database):
     ) -> Result:
         """Run ``work`` in a write transaction, from BEGIN to COMMIT in one visit to the thread.
 
-        A caller who is cancelled waits until it was undone, or was committed already.
+        The event loop stands by meanwhile, for ``STAND_BY_SECONDS`` at most. A caller who is
+        cancelled waits until it was undone, or was committed already.
         """
-        results: list[Result] = []
-        units = iter([Unit(work, results.append)])
-        await self.transact_each(lambda: next(units, None), lane)
-        return results[0]
-
-    async def transact_each(
-        self, following: Callable[[], Unit[Any] | None], lane: Lane = Lane.REQUEST
-    ) -> None:
-        """Run transactions in one visit to the thread, until there is none or others want to write.
-
-        The thread does not wait for the event loop in between. A caller who is cancelled waits
-        until the one that runs was undone, or was committed already.
-        """
-        loop = asyncio.get_running_loop()
         await self._lock.acquire(lane)
         try:
             if self._writer is None:
                 raise Unavailable("The database is closed.")
-            series = self._series = Series(
-                self._writer._conn,
-                self.clock.now,
-                lambda tx: loop.call_soon_threadsafe(self._done, tx),
-                lambda: self._lock.is_wanted,
-            )
-            running: asyncio.Future[None] = in_thread(self._writer, series.run, following)
-            cancelled = await _until_done(running, series.stop)
+            visit = self._visit = Visit(self._writer._conn, self.clock.now())
+            running: asyncio.Future[Result] = in_thread(self._writer, visit.run, work)
+            visit.stand_by(STAND_BY_SECONDS)
+            cancelled = await _until_done(running, visit.stop)
         finally:
-            self._series = None
+            self._visit = None
             self._lock.release()
         if cancelled is not None:
-            running.exception()
+            if running.exception() is None:
+                self._done(visit.tx)
             raise cancelled
-        running.result()
+        result = running.result()
+        self._done(visit.tx)
+        return result
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
@@ -213,8 +201,8 @@ class SqliteDatabase(Database):
 
     async def interrupt(self) -> None:
         """Make the statement that the writer is running fail, if one runs."""
-        if self._series is not None:
-            self._series.stop()
+        if self._visit is not None:
+            self._visit.stop()
         elif self._writer is not None:
             await self._writer.interrupt()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,9 +14,7 @@ from typing import Any, TypeVar
 import aiosqlite
 import msgspec
 
-from homeroom.db import turn
 from homeroom.db.chunk import keyed, multi_row
-from homeroom.db.database import Unit
 from homeroom.db.statement import render
 from homeroom.db.tx import Found, Row, Statement, Tx
 from homeroom.errors import Unavailable
@@ -75,10 +74,6 @@ def _execute_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Seque
     for statement, values in multi_row(sql, rows):
         changed += connection.execute(statement, values).rowcount
     return changed
-
-
-def _fetch(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Row]:
-    return connection.execute(sql, values).fetchall()
 
 
 def _fetch_as(
@@ -180,29 +175,29 @@ class SqliteTx(Tx):
 class DrivenTx(Tx):
     """A transaction on the connection's own thread: nothing in it waits for the event loop.
 
-    Its methods are coroutines that never pause, so ``Series`` runs whole batches in one visit to
+    Its methods are coroutines that never pause, so a ``Visit`` runs whole batches in one visit to
     the thread where ``SqliteTx`` needs one a statement.
     """
 
     dialect = "sqlite"
 
-    def __init__(self, series: Series, now: int) -> None:
-        """Take the series that opens and ends the transaction."""
+    def __init__(self, live: Callable[[], sqlite3.Connection], now: int) -> None:
+        """Take what gives the connection for as long as it may be used."""
         super().__init__(now)
-        self._live = series.live
+        self._live = live
 
     async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
         """Run a statement and return how many rows it changed."""
         sql, bound = render(statement, values)
         with mapped():
-            return turn.lend(self._live().execute, sql, bound).rowcount
+            return self._live().execute(sql, bound).rowcount
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for every row of values and return how many rows changed."""
         if not rows:
             return 0
         with mapped():
-            return turn.lend(_execute_rows, self._live(), sql, rows)
+            return _execute_rows(self._live(), sql, rows)
 
     async def fetch_as(
         self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
@@ -211,37 +206,36 @@ class DrivenTx(Tx):
         if not keys:
             return []
         with mapped():
-            return turn.lend(_fetch_as, self._live(), of, sql, keys)
+            return _fetch_as(self._live(), of, sql, keys)
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
         sql, bound = render(statement, values)
         with mapped():
-            return turn.lend(_fetch, self._live(), sql, bound)
+            return self._live().execute(sql, bound).fetchall()
 
 
-class Series:
-    """Transactions that follow each other on the connection's own thread."""
+class Visit:
+    """One transaction that runs on the connection's own thread from BEGIN to COMMIT."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        now: Callable[[], int],
-        done: Callable[[Tx], object],
-        is_wanted: Callable[[], bool],
-    ) -> None:
-        """Take the driver's connection, who is told of a commit, and whether others want it."""
-        self._connection, self._now, self._done = connection, now, done
-        self._is_wanted = is_wanted
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+        """Take the driver's connection and the time of the transaction."""
+        self.tx = DrivenTx(self._live, now)
+        self._connection = connection
         self._stopped = False
+        self._statements = threading.Lock()  # held until nothing but COMMIT is left
+        self._statements.acquire()
 
     def stop(self) -> None:
         """Make the statement that runs, or the next one, fail; may be called from any thread."""
         self._stopped = True
         self._connection.interrupt()
 
-    def live(self) -> sqlite3.Connection:
-        """Return the connection; raise ``Unavailable`` if the series was stopped."""
+    def stand_by(self, seconds: float) -> None:
+        """Block this thread until the statements are done, or for so long: see decision 0010."""
+        self._statements.acquire(timeout=seconds)
+
+    def _live(self) -> sqlite3.Connection:
         if self._stopped:
             raise Unavailable("The transaction was interrupted.", retry_after_seconds=1)
         return self._connection
@@ -249,37 +243,29 @@ class Series:
     def _is_stopped(self) -> bool:
         return self._stopped
 
-    def run(self, following: Callable[[], Unit[Any] | None]) -> None:
-        """Run transactions; called on the connection's thread.
+    def run(self, work: Callable[[Tx], Coroutine[Any, Any, Result]]) -> Result:
+        """Run the transaction and return what ``work`` does; called on the connection's thread.
 
-        Raises RuntimeError, with that transaction rolled back, if one awaits anything but itself:
-        there is no event loop here to wait with.
+        Raises RuntimeError, with everything undone, if ``work`` awaits anything but its
+        transaction: there is no event loop here to wait with.
         """
+        connection = self._connection
         with mapped():
             # An interrupt that comes just before a statement begins is forgotten by SQLite.
-            self._connection.set_progress_handler(self._is_stopped, STEPS_BETWEEN_LOOKS)
-            turn.take()
+            connection.set_progress_handler(self._is_stopped, STEPS_BETWEEN_LOOKS)
             try:
-                while (unit := following()) is not None:
-                    self._run(unit)
-                    if self._is_wanted():
-                        return
+                self._live().execute("BEGIN IMMEDIATE")
+                result = _run_through(work(self.tx))
+                self._statements.release()  # the file's part of the work begins
+                self._live().execute("COMMIT")
+                return result
             finally:
-                turn.give()
-                self._connection.set_progress_handler(None, 0)
-
-    def _run(self, unit: Unit[Any]) -> None:
-        tx = DrivenTx(self, self._now())
-        try:
-            turn.lend(self.live().execute, "BEGIN IMMEDIATE")
-            result = _run_through(unit.work(tx))
-            turn.lend(self.live().execute, "COMMIT")
-        finally:
-            # After an error; a full disk or an interrupt may have rolled it back already.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        self._done(tx)
-        unit.committed(result)
+                if self._statements.locked():
+                    self._statements.release()
+                # After an error; a full disk or an interrupt may have rolled it back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                connection.set_progress_handler(None, 0)
 
 
 def _run_through(coroutine: Coroutine[Any, Any, Result]) -> Result:
