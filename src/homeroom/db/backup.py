@@ -16,7 +16,7 @@ from homeroom.clock import Clock, to_datetime
 from homeroom.db import archive, inventory, postgres_dump, sqlite_file
 from homeroom.db.archive import KEYS, Archive, Damaged, Manifest
 from homeroom.db.inventory import Inventory
-from homeroom.db.migrate import head
+from homeroom.db.migrate import head, revision_of
 from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
@@ -102,7 +102,7 @@ def back_up_before_upgrade(place: Path, keys: Path, proof: Proof) -> Path | None
     """Back up a file beside itself if an upgrade would change it; keep the last three of these."""
     if not place.exists() or place.stat().st_size == 0:
         return None
-    current = inventory.snapshot(place, inventory.revision)
+    current = inventory.snapshot(place, revision_of)
     if current in (None, head()):
         return None
     moment = to_datetime(Clock().now()).strftime("%Y%m%dT%H%M%S%fZ")

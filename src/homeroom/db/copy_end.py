@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from homeroom.db.inventory import REVISION_TABLE, SERVED, served
+from homeroom.db.inventory import SERVED, served
+from homeroom.db.migrate import REVISION_TABLE
 from homeroom.db.postgres_driver import asyncpg
 from homeroom.db.schema import metadata
 from homeroom.errors import HomeroomError

@@ -14,12 +14,11 @@ from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from homeroom.db.migrate import on_server
+from homeroom.db.migrate import REVISION_TABLE, on_server, revision_of
 from homeroom.db.proof import Check, Proof
 from homeroom.errors import Conflict
 
 Found = TypeVar("Found")
-REVISION_TABLE = "alembic_version"
 SERVED = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND pid <> pg_backend_pid() AND application_name = 'homeroom'"
@@ -88,17 +87,9 @@ def served(connections: int) -> Conflict:
     )
 
 
-def revision(connection: Connection) -> str | None:
-    """Return the revision of the schema; None where there are no tables of ours."""
-    if not inspect(connection).has_table(REVISION_TABLE):
-        return None
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").first()
-    return None if found is None else str(found[0])
-
-
 def take(connection: Connection, proof: Proof, head: str) -> Inventory:
     """Count what a database holds; sums only where its schema is that of this release."""
-    current = revision(connection)
+    current = revision_of(connection)
     names = sorted(inspect(connection).get_table_names())
     tables = {
         name: int(_one(connection, f'SELECT count(*) FROM "{name}"'))

@@ -12,22 +12,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
 
-from homeroom.db.schema import metadata
-
 Found = TypeVar("Found")
+MIGRATIONS = Path(__file__).parent / "migrations"
+REVISION_TABLE = "alembic_version"
 
 
 def _postgres_ddl() -> Any:
     """Load what only a database of the extra ``postgres`` needs: it takes some megabytes."""
     return import_module("homeroom.db.postgres_ddl")
+
+
+def _migration_run() -> Any:
+    """Load what only a database that is to be changed or compared needs, for the same reason."""
+    return import_module("homeroom.db.migration_run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +74,25 @@ def _on_file(path: Path, work: Callable[[Connection], Found]) -> Found:
         engine.dispose()
 
 
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
+@cache
+def _known() -> tuple[str, ...]:
+    """Return this release's revisions, oldest first: each is named as its file."""
+    return tuple(sorted(file.stem for file in (MIGRATIONS / "versions").glob("[0-9]*.py")))
 
 
 def head() -> str:
     """Return the newest revision that this release knows."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
+    if not _known():
         raise LookupError("the package carries no migrations")
-    return revision
+    return _known()[-1]
 
 
-@cache
-def _known() -> frozenset[str]:
-    script = ScriptDirectory.from_config(_config())
-    return frozenset(each.revision for each in script.walk_revisions())
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision of the schema; None where there are no tables of ours."""
+    if not inspect(connection).has_table(REVISION_TABLE):
+        return None
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").first()
+    return None if found is None else str(found[0])
 
 
 def is_newer(revision: str) -> bool:
@@ -117,13 +116,19 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             _postgres_ddl().lock_upgrades(connection)
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and is_newer(current):
+        current = revision_of(connection)
+        if current == head() or (current is not None and is_newer(current)):
             return
-        command.upgrade(_config(connection), revision)
-        connection.commit()
+        _migration_run().upgrade(connection, revision)
 
     _on(database, work)
+
+
+def standing(database: Path | str) -> SchemaState:
+    """Say at which revision a database is, without a look at its tables; changes nothing."""
+    if isinstance(database, Path) and not database.exists():
+        return SchemaState(None, head(), ())
+    return SchemaState(_on(database, revision_of), head(), ())
 
 
 def state(database: Path | str) -> SchemaState:
@@ -134,7 +139,6 @@ def state(database: Path | str) -> SchemaState:
 
 
 def _state(connection: Connection) -> SchemaState:
-    migration = MigrationContext.configure(connection)
-    current = migration.get_current_revision()
-    found = compare_metadata(migration, metadata) if current == head() else []
-    return SchemaState(current, head(), tuple(str(difference) for difference in found))
+    current = revision_of(connection)
+    found = _migration_run().differences(connection) if current == head() else ()
+    return SchemaState(current, head(), found)

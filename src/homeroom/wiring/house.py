@@ -37,7 +37,7 @@ from homeroom.partner import open_client
 from homeroom.progress.api import CommitStats, Ingest, ProgressJobs
 from homeroom.settings import Settings, load
 from homeroom.wiring.messages import notifications as build_notifications
-from homeroom.wiring.moving import upgrade_database
+from homeroom.wiring.moving import upgrade_apart
 from homeroom.wiring.partners import (
     assessment,
     credly_unset,
@@ -97,7 +97,7 @@ async def open_house(settings: Settings, *, migrated: bool = False) -> AsyncIter
     schema. A later release's is worked with, so that both can run side by side.
     """
     if migrated and settings.is_embedded:
-        kept = await asyncio.to_thread(upgrade_database, settings)
+        kept = await asyncio.to_thread(upgrade_apart, settings)
         if kept is not None:
             log.info("database_backed_up", file=str(kept), before="upgrade")
     await asyncio.to_thread(_check_schema, settings)
@@ -122,7 +122,7 @@ def _database(settings: Settings, clock: Clock) -> Database:
 
 
 def _check_schema(settings: Settings) -> None:
-    found = migrate.state(settings.database_place)
+    found = migrate.standing(settings.database_place)
     if found.current is None:
         what = "There is no database at" if settings.is_embedded else "There are no tables yet in"
         raise ConfigurationError(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 from homeroom.db import backup, copy, migrate
 from homeroom.db.archive import Manifest
 from homeroom.db.backup import Restored, Verdict
 from homeroom.db.copy import Copied
+from homeroom.errors import HomeroomError
 from homeroom.progress.api import PROOF
 from homeroom.settings import Settings
 
@@ -27,6 +31,31 @@ def upgrade_database(settings: Settings) -> Path | None:
     if isinstance(place, Path):
         kept = backup.back_up_before_upgrade(place, keys_folder(settings), PROOF)
     migrate.upgrade(place)
+    return kept
+
+
+def upgrade_apart(settings: Settings) -> Path | None:
+    """Do what ``upgrade_database`` does, where there is something to do, in another process.
+
+    Raises what that raises, and ``HomeroomError`` if the process ends without a word.
+    """
+    now = migrate.standing(settings.database_place)
+    if now.current == now.head or now.is_newer:
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "homeroom.wiring.upgrading"],
+        input=pickle.dumps(settings),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise HomeroomError(
+            f"The upgrade of {settings.database_name} ended with {done.returncode}.",
+            hint="What it said stands above. Try it alone with: homeroom db upgrade",
+        )
+    kept: Path | HomeroomError | None = pickle.loads(done.stdout)  # noqa: S301 - from its pipe
+    if isinstance(kept, HomeroomError):
+        raise kept
     return kept
 
 

@@ -23,7 +23,7 @@ def said() -> set[object]:
         with file.open("rb") as opened:
             method = "jinja2.ext:babel_extract"
             found |= {each[1] for each in extract(method, opened, KEYWORDS, options=OPTIONS)}
-    with (HERE / "template.py").open("rb") as opened:
+    with (HERE / "rendering.py").open("rb") as opened:
         found |= {each[1] for each in extract("python", opened, KEYWORDS)}
     return found
 
