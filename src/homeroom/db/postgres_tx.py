@@ -76,6 +76,13 @@ def storable(values: Iterable[Any]) -> list[Any]:
     ]
 
 
+def _storable_rows(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    """Do what ``storable`` does for many rows, with one look at all of them: none is the rule."""
+    if b"\\u0000" not in _encode(rows):  # how JSON writes that character
+        return rows
+    return [storable(row) for row in rows]
+
+
 class PostgresTx(Tx):
     """A transaction on a connection of its own."""
 
@@ -123,6 +130,7 @@ class PostgresTx(Tx):
         """
         if not rows:
             return 0
+        rows = _storable_rows(rows)
         copied = _COPIED.fullmatch(sql) if len(rows) >= MANY_ROWS else None
         with mapped():
             if copied is not None:
@@ -130,16 +138,13 @@ class PostgresTx(Tx):
             shape = await self._shape(sql)
             if shape is None:
                 one = numbered(sql)
-                return sum(
-                    [_count(await self._connection.execute(one, *storable(row))) for row in rows]
-                )
-            columns = [storable(column) for column in zip(*rows, strict=True)]
+                return sum([_count(await self._connection.execute(one, *row)) for row in rows])
+            columns = list(zip(*rows, strict=True))
             return _count(await self._connection.execute(shape, *columns))
 
     async def _copy(self, table: str, columns: list[str], rows: Sequence[Sequence[Any]]) -> int:
-        records = [storable(row) for row in rows]
         copy = self._connection.copy_records_to_table
-        return _count(await copy(table, columns=columns, records=records))
+        return _count(await copy(table, columns=columns, records=rows))
 
     async def _shape(self, sql: str) -> str | None:
         """Return an INSERT of one row as one of arrays; the server knows the columns' types."""
@@ -171,12 +176,8 @@ def _decoded(of: type[Found], rows: Sequence[Any]) -> list[Found]:
         return []
     names = list(rows[0].keys())
     plain = sum(not name.endswith("_json") for name in names)
-    texts = []
-    for row in rows:
-        values = tuple(row)
-        start = _encode(values[:plain])[:-1].decode()
-        texts.append(",".join([start, *values[plain:]]) + "]")
-    return msgspec.json.decode(f"[{','.join(texts)}]", type=list[of])  # type: ignore[valid-type]
+    raw = [(*row[:plain], *map(msgspec.Raw, row[plain:])) for row in rows]
+    return msgspec.json.decode(_encode(raw), type=list[of])  # type: ignore[valid-type]
 
 
 def _ready(statement: Statement, values: Sequence[Any]) -> tuple[str, Iterable[Any]]:
