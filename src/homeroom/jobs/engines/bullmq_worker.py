@@ -61,9 +61,27 @@ class Pace:
 
 
 class _Worker(BullWorker):  # type: ignore[misc]  # published without types
-    """BullMQ's worker, which keeps errors of its connection to itself while it tries again."""
+    """BullMQ's worker, which asks Redis for about as many jobs as it may find there.
+
+    By itself it asks once for every free slot whenever a job has come or ended: with 64 slots a
+    lone job waited for 63 answers that there is nothing, 17 ms instead of 6 until it ran. Errors of
+    its connection it keeps to itself while it tries again.
+    """
 
     link: Link
+    desk: Desk
+
+    def make_room(self, found: bool) -> None:
+        """Say how many may be fetched or run: ever more while there are any, and one to wait."""
+        busy = len(self.jobs)
+        wanted = 2 * busy + 3 if found else busy + 1
+        self.opts["concurrency"] = min(wanted, self.desk.concurrency)
+
+    async def getNextJob(self, token: str) -> BullJob | None:  # noqa: N802 - BullMQ's name
+        """Fetch a job, or wait for one; None if there was none to be had."""
+        job = await super().getNextJob(token)
+        self.make_room(job is not None)
+        return job
 
     def isConnectionError(self, error: Exception) -> bool:  # noqa: N802 - BullMQ's name
         """Say whether BullMQ is to try again; note that Redis did not answer."""
@@ -93,7 +111,7 @@ class Fetcher:
     async def run(self, client: Redis) -> None:
         """Fetch and run until the desk stops, or until Redis is away; wait for what runs."""
         worker = _Worker(self._desk.queue, self._process, self._options(client))
-        worker.link = self._link
+        worker.link, worker.desk = self._link, self._desk
         worker.on("error", self._failed)
         fetching = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(self._stopped(worker))
@@ -115,7 +133,7 @@ class Fetcher:
             "connection": client,
             "prefix": PREFIX,
             "autorun": False,
-            "concurrency": self._desk.concurrency,
+            "concurrency": 1,  # ``make_room`` keeps it
             "lockDuration": self._pace.lock_ms,
             "stalledInterval": self._pace.stalled_ms,
             "maxStalledCount": _NEVER,
@@ -123,14 +141,14 @@ class Fetcher:
             "runRetryDelay": 500,
         }
 
-    async def _stopped(self, worker: BullWorker) -> None:
+    async def _stopped(self, worker: _Worker) -> None:
         """Return once the desk stops; keep the number of slots as the queue's row says."""
         while not self._desk.stopping:
             self._desk.wake.clear()
-            worker.opts["concurrency"] = self._desk.concurrency
+            worker.make_room(found=True)
             await self._desk.wake.wait()
 
-    async def _end(self, worker: BullWorker) -> None:
+    async def _end(self, worker: _Worker) -> None:
         """Fetch no more; give back what was fetched at this very moment."""
         await worker.pause(do_not_wait_active=True)
         fetches = set(worker.processing) - self._slots
@@ -180,7 +198,7 @@ class Fetcher:
             log.exception("bullmq_job_failed", queue=self._desk.queue, job=job.id)
             await self._tell(self._fail(job, repr(error)))
         finally:
-            job.queue.opts["concurrency"] = self._desk.concurrency
+            job.queue.make_room(found=True)
 
     async def _handle(self, job: BullJob) -> None:
         if self._desk.stopping:
