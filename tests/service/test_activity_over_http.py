@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,6 +61,25 @@ async def api(school: ActivitySchool) -> AsyncIterator[httpx.AsyncClient]:
 async def write(api: httpx.AsyncClient, who: dict[str, str] = ADA, **given: Any) -> httpx.Response:
     body = {"offeringId": "art", "week": "2026-W48", **given}
     return await api.post(LOGS, json=body, headers=who)
+
+
+async def test_changes_of_one_log_at_the_same_moment_are_all_kept(api: httpx.AsyncClient) -> None:
+    log = (await write(api, status="draft")).json()
+    changes: list[dict[str, Any]] = [
+        {"notes": "Went well."},
+        {"attendance": [{"heldOn": "2026-11-23", "present": 12, "expected": 14}]},
+        {"grading": {"essays": "done"}},
+        {"status": "submitted"},
+    ]
+    path = f"{LOGS}/{log['id']}"
+    answers = await asyncio.gather(
+        *[api.patch(path, json=change, headers=ADA) for change in changes]
+    )
+    assert [answer.status_code for answer in answers] == [200] * 4
+    found = (await api.get(path, headers=ADA)).json()
+    assert {name: found[name] for change in changes for name in change} == {
+        name: value for change in changes for name, value in change.items()
+    }
 
 
 async def test_a_programme_is_stored_and_read_by_those_whom_it_concerns(

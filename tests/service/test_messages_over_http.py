@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -290,6 +291,23 @@ async def test_a_delivery_is_sent_again_with_who_and_why(
     assert (await api.post(f"{path}/resend", json={}, headers=OPERATOR)).status_code == 422
     assert (await api.post(f"{path}/resend", json=again, headers=OPERATOR)).status_code == 202
     assert (await api.post(f"{path}/resend", json=again, headers=OPERATOR)).status_code == 409
+    await school.work()
+    tries = (await api.get(path, headers=VIEWER)).json()["tries"]
+    assert [each["outcome"] for each in tries] == ["unknown", "accepted"]
+
+
+async def test_several_who_ask_at_once_have_it_sent_again_once(
+    school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
+) -> None:
+    mail.plan("end", "cut")
+    await send(school)
+    await school.work()
+    [item] = (await api.get("/api/v1/deliveries?status=unknown", headers=VIEWER)).json()["items"]
+    path, again = f"/api/v1/deliveries/{item['id']}", {"reason": "nothing came"}
+    answers = await asyncio.gather(
+        *[api.post(f"{path}/resend", json=again, headers=OPERATOR) for _ in range(6)]
+    )
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
     await school.work()
     tries = (await api.get(path, headers=VIEWER)).json()["tries"]
     assert [each["outcome"] for each in tries] == ["unknown", "accepted"]

@@ -38,6 +38,10 @@ class Logs:
             raise NotFound(f"There is no offering {id!r}.")
         return found
 
+    async def hold(self, tx: Tx, id: str) -> None:
+        """Let nobody else change a log until this transaction ends; for who reads it to change."""
+        await tx.lock("activity log", [id])
+
     async def get(self, tx: Tx, id: str) -> Log:
         """Return a log; raise ``NotFound``."""
         found = await store.log(tx, id)

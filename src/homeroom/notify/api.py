@@ -141,7 +141,7 @@ class Notifications:
         if not why.strip():
             raise Invalid("Say why it is to be sent again: it is kept with the attempt.")
         async with self._db.write() as tx:
-            found = await store.get(tx, delivery_id)
+            found = await store.get(tx, delivery_id, hold=True)
             if found is None:
                 raise NotFound(f"There is no delivery {delivery_id!r}.")
             delivery, notification = found

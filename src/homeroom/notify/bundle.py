@@ -54,7 +54,7 @@ class Bundling:
         async with post.db.write() as tx:
             ready: list[Ready] = []
             wait = None
-            for delivery, notification in await store.of_bundle(tx, bundle):
+            for delivery, notification in await store.of_bundle(tx, bundle, hold=True):
                 kind = kind_of(notification.type)
                 if delivery.status is Status.SENDING:
                     await end_lost(post, tx, delivery, kind)

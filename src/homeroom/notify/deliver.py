@@ -183,7 +183,7 @@ class Delivering:
     async def _claim(self, ctx: JobContext, delivery_id: str) -> Ready | Outcome:
         post = self._post
         async with post.db.write() as tx:
-            found = await store.get(tx, delivery_id)
+            found = await store.get(tx, delivery_id, hold=True)
             if found is None:
                 return Fail("the delivery is kept no longer")
             delivery, notification = found

@@ -123,24 +123,34 @@ async def add_deliveries(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
     )
 
 
-async def get(tx: Tx, delivery_id: str) -> tuple[Delivery, Notification] | None:
-    """Return a delivery with its notification."""
+async def get(
+    tx: Tx, delivery_id: str, *, hold: bool = False
+) -> tuple[Delivery, Notification] | None:
+    """Return a delivery with its notification; ``hold`` keeps others from changing it."""
     row = await tx.fetch_one(
         f"SELECT {_NOTIFICATION}, {_DELIVERY} FROM delivery AS d"
-        " JOIN notification AS n ON n.id = d.notification_id WHERE d.id = ?",
+        f" JOIN notification AS n ON n.id = d.notification_id WHERE d.id = ?{_held(tx, hold)}",
         (delivery_id,),
     )
     return None if row is None else (to_delivery(row[_WIDTH:]), to_notification(row))
 
 
-async def of_bundle(tx: Tx, bundle: str) -> list[tuple[Delivery, Notification]]:
-    """Return the deliveries that go out together, the oldest first."""
+async def of_bundle(
+    tx: Tx, bundle: str, *, hold: bool = False
+) -> list[tuple[Delivery, Notification]]:
+    """Return the deliveries that go out together, the oldest first; ``hold`` is as in ``get``."""
     rows = await tx.fetch(
         f"SELECT {_NOTIFICATION}, {_DELIVERY} FROM delivery AS d"
-        " JOIN notification AS n ON n.id = d.notification_id WHERE d.bundle = ? ORDER BY d.id",
+        " JOIN notification AS n ON n.id = d.notification_id WHERE d.bundle = ? ORDER BY d.id"
+        f"{_held(tx, hold)}",
         (bundle,),
     )
     return [(to_delivery(row[_WIDTH:]), to_notification(row)) for row in rows]
+
+
+def _held(tx: Tx, hold: bool) -> str:
+    """Return what ends a SELECT whose deliveries (``d``) nobody else may change meanwhile."""
+    return f"{tx.row_lock} OF d" if hold and tx.row_lock else ""
 
 
 async def move(

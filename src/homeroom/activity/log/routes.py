@@ -209,6 +209,7 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     async def change_log(log_id: LogId, body: LogChange, identity: Identity = writer) -> LogView:
         """Change a log, or hand in a draft. When it was handed in does not change by edits."""
         async with db.write() as tx:
+            await activity.logs.hold(tx, log_id)
             log = await _visible(tx, activity, log_id, identity)
             check(identity, log.facilitator_id)
             changed = {**log.content, **content(body)}
@@ -218,6 +219,7 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     async def delete_log(log_id: LogId, identity: Identity = remover) -> None:
         """Delete a log; what it satisfied is owed again."""
         async with db.write() as tx:
+            await activity.logs.hold(tx, log_id)
             log = await _visible(tx, activity, log_id, identity)
             programme = await activity.programmes.get(tx, log.programme_id)
             if not manages(identity, programme):
