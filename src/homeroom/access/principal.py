@@ -26,6 +26,6 @@ class Principal:
     roles: frozenset[str]
     via: Literal["key", "jwt", "session"]
     key_id: str | None = None
-    """The API key behind it, where there is one."""
+    """The API key behind it, where there is one; of the admin key a mark (``Access``)."""
     expires_at: float | None = None
     """When its token ends, in seconds since 1970; None where the token itself has no end."""

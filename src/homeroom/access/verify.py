@@ -29,6 +29,7 @@ TOUCH_MICROSECONDS = 300 * SECOND
 NOT_BEFORE_LEEWAY_SECONDS = 30
 MAX_TOKEN_LENGTH = 8_192
 SESSION_TOKEN_LENGTH = 43
+_ADMIN = "admin."
 _REAL = Clock()
 """An issuer of tokens knows nothing of a clock that was moved for a demo."""
 
@@ -114,6 +115,8 @@ class Access:
         """Take the database of keys and sessions, and what the settings say beyond it."""
         self._db, self._jwt = db, jwt_verifier
         self._admin = digest(admin_key) if admin_key else None
+        self._admin_id = f"{_ADMIN}{digest(_ADMIN + admin_key)[:30]}" if admin_key else None
+        """What sessions are known by that this admin key has opened: they end when it changes."""
         self._cache_seconds = min(cache_seconds, CACHE_SECONDS)
         self._cache: dict[str, tuple[float, Principal]] = {}
         self._checking: dict[str, asyncio.Task[Principal]] = {}
@@ -176,7 +179,7 @@ class Access:
 
     async def _check_token(self, token: str) -> Principal:
         if self._admin is not None and hmac.compare_digest(digest(token), self._admin):
-            return Principal("admin key", frozenset({"admin"}), "key")
+            return Principal("admin key", frozenset({"admin"}), "key", self._admin_id)
         if token.startswith(KEY_PREFIX):
             return await self._check_key(token)
         if self._jwt is not None and token.count(".") == 2:
@@ -209,4 +212,7 @@ class Access:
             principal = await find_session(tx, token)
         if principal is None:
             raise Unauthenticated("The session has ended; sign in again.")
+        opened_by = principal.key_id or ""
+        if opened_by.startswith(_ADMIN) and opened_by != self._admin_id:
+            raise Unauthenticated("The admin key has changed since; sign in again.")
         return principal

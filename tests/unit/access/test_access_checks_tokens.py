@@ -137,6 +137,20 @@ async def test_the_admin_key_may_do_all(access: Access) -> None:
     assert who.roles == {"admin"}
 
 
+async def test_a_session_ends_with_the_admin_key_that_opened_it(
+    access: Access, db: Database
+) -> None:
+    who = await access.identify("bearer the-admin-key-of-the-test", None)
+    async with db.write() as tx:
+        cookie = await store.open_session(tx, who, 60_000_000)
+    assert (await access.identify(None, cookie)).roles == {"admin"}
+    for changed in ("the-next-admin-key-of-the-test", None):
+        later = Access(db, admin_key=changed)
+        with pytest.raises(Unauthenticated, match="admin key has changed"):
+            await later.identify(None, cookie)
+        await later.close()
+
+
 @pytest.mark.parametrize(
     "header",
     [
