@@ -62,8 +62,7 @@ async def homeroom(
         return Done()
 
     async def add(number: int) -> None:
-        async with db.write() as tx:
-            await enqueue(tx, Noop(number=number))
+        await db.transact(lambda tx: enqueue(tx, Noop(number=number)))
 
     async def unfinished() -> bool:
         async with db.read() as tx:
