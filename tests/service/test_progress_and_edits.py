@@ -21,6 +21,7 @@ from tests.service.progress_school import (
 
 from homeroom.clock import DAY, to_rfc3339
 from homeroom.db.database import Database
+from homeroom.progress import quarantine
 
 pytestmark = pytest.mark.anyio
 QUARANTINE = "/api/v1/progress/quarantine"
@@ -53,6 +54,23 @@ async def test_what_came_before_its_course_is_counted_once_after_publishing(hous
     assert (found["progress"], found["timeSpent"]) == (30, 30)
     assert (await house.send(first))["duplicate"] == 1
     assert (await house.progress())["timeSpent"] == 30
+
+
+async def test_so_much_is_set_aside_of_a_learner_and_no_more(
+    house: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "MOST_HELD", 3)
+    await house.publish("known", chapter("a"))
+    made_up = [event(str(n), courseId=f"made-up-{n}") for n in range(5)]
+    found = await house.send(*made_up, event("good", courseId="known", timeSpent=7))
+    assert (found["accepted"], found["quarantined"], found["rejected"]) == (1, 3, 2)
+    codes = [each["code"] for each in found["results"]]
+    assert codes == ["unknown_course"] * 3 + ["quarantine_full"] * 2
+    assert [id for id, _ in await held(house)] == ["0", "1", "2"]
+    conflicting = event("good", courseId="known", timeSpent=8)
+    assert (await house.send(conflicting))["conflict"] == 1
+    assert (await house.send(event("ben's", userId="ben", courseId="later")))["quarantined"] == 1
+    assert [id for id, _ in await held(house)] == ["0", "1", "2", "ben's"]
 
 
 async def test_a_replay_by_hand_says_what_became_of_the_events(house: School) -> None:

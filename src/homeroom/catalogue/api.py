@@ -65,12 +65,14 @@ __all__ = [
     "add_enrolments",
     "course_at",
     "courses_at",
+    "courses_that_expire",
     "current_courses",
     "dependents",
     "enrolments",
     "enrolments_in",
     "enrolments_of",
     "evaluate",
+    "expire",
     "known_chapters",
     "lock_learners",
     "mark_completed",
@@ -82,6 +84,11 @@ __all__ = [
 
 Pair = tuple[str, str]
 """(user id, course id)."""
+CourseKey = tuple[str, str, int]
+"""(user id, course id, attempt)."""
+CompletedAt = tuple[int, str, int]
+"""(date, user id, attempt): a place among a course's completed enrolments."""
+_FIRST: CompletedAt = (-(1 << 62), "", 0)
 
 _LEARNER = "learner"
 CACHED = 4_096
@@ -247,6 +254,45 @@ async def update_enrolments(tx: Tx, changed: Sequence[Enrolment]) -> int:
         for each in changed
     ]
     return await store.update_enrolments(tx, rows)
+
+
+async def courses_that_expire(tx: Tx) -> dict[str, list[Course]]:
+    """Return the versions of courses whose completions end to be valid, by course id."""
+    found: dict[str, list[Course]] = {}
+    for course_id, version, body_hash in await store.versions_with_validity(tx):
+        course = await _parse(tx, course_id, version, body_hash)
+        if course.validity is not None:
+            found.setdefault(course_id, []).append(course)
+    return found
+
+
+async def expire(
+    tx: Tx, versions: Sequence[Course], after: CompletedAt | None, count: int
+) -> tuple[list[CourseKey], CompletedAt | None]:
+    """Let enrolments of one course expire whose completion is not valid any more (rule B12).
+
+    ``versions`` are those of ``courses_that_expire``. Looks at ``count`` completed enrolments after
+    a place; returns those that expired now and the place to go on from, None at the end.
+    """
+    by_version = {course.version: course for course in versions}
+    course_id = versions[0].id
+    until = max(
+        course.validity.latest_start(tx.now) for course in versions if course.validity is not None
+    )
+    page = await store.completed_in(tx, course_id, until, after or _FIRST, count)
+    over: list[CourseKey] = []
+    for completed_at, user_id, attempt, version in page:
+        course = by_version.get(version)
+        ends = None if course is None else course.valid_until(completed_at)
+        if ends is not None and ends <= tx.now:
+            over.append((user_id, course_id, attempt))
+    if over:
+        await lock_learners(tx, {user_id for user_id, _, _ in over})
+        await store.mark_expired(tx, sorted(over))
+    if len(page) < count:
+        return over, None
+    completed_at, user_id, attempt, _ = page[-1]
+    return over, (completed_at, user_id, attempt)
 
 
 async def mark_completed(tx: Tx, done: Sequence[tuple[str, str, int, int]]) -> int:

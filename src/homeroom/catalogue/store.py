@@ -17,11 +17,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
 )
 
 from homeroom.db.schema import metadata
 from homeroom.db.tx import Row, Tx
 
+_COMPLETED = "status = 'completed'"
 COURSE = Table(
     "course",
     metadata,
@@ -61,6 +63,15 @@ ENROLMENT = Table(
     Column("approved", Integer, nullable=False),
     PrimaryKeyConstraint("user_id", "course_id", "attempt"),
     Index(None, "course_id", "user_id", "attempt"),
+    Index(
+        "ix_enrolment_completed",
+        "course_id",
+        "completed_at",
+        "user_id",
+        "attempt",
+        sqlite_where=text(_COMPLETED),
+        postgresql_where=text(_COMPLETED),
+    ),
     sqlite_with_rowid=False,
 )
 _IN = {
@@ -105,6 +116,14 @@ async def versions_of(tx: Tx, course_id: str) -> list[Row]:
     """Return (version, body_hash) of all versions of a course."""
     return await tx.fetch(
         "SELECT version, body_hash FROM course_version WHERE course_id = ?", (course_id,)
+    )
+
+
+async def versions_with_validity(tx: Tx) -> list[Row]:
+    """Return (course_id, version, body_hash) of the versions whose completions end to be valid."""
+    return await tx.fetch(
+        "SELECT course_id, version, body_hash FROM course_version"
+        """ WHERE body LIKE '%"validity":"%' ORDER BY course_id, version"""
     )
 
 
@@ -247,4 +266,29 @@ async def mark_completed(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
         "UPDATE enrolment SET status = 'completed', completed_at = ?"
         " WHERE user_id = ? AND course_id = ? AND attempt = ? AND completed_at IS NULL",
         rows,
+    )
+
+
+async def completed_in(
+    tx: Tx, course_id: str, until: int, after: tuple[int, str, int], count: int
+) -> list[Row]:
+    """Return (completed_at, user, attempt, version) of enrolments that are completed, in order.
+
+    Those that were completed by ``until``, which is included.
+    """
+    return await tx.fetch(
+        "SELECT completed_at, user_id, attempt, version FROM enrolment"
+        f" WHERE course_id = ? AND {_COMPLETED} AND completed_at <= ?"  # constants only
+        " AND (completed_at, user_id, attempt) > (?, ?, ?)"
+        " ORDER BY completed_at, user_id, attempt LIMIT ?",
+        (course_id, until, *after, count),
+    )
+
+
+async def mark_expired(tx: Tx, keys: Sequence[Sequence[object]]) -> int:
+    """Let completed enrolments expire: rows of (user, course, attempt)."""
+    return await tx.executemany(
+        "UPDATE enrolment SET status = 'expired'"
+        f" WHERE user_id = ? AND course_id = ? AND attempt = ? AND {_COMPLETED}",  # constants only
+        keys,
     )

@@ -12,8 +12,10 @@ _DURATION = re.compile(
     r"(?:T(?=[0-9])(?:([0-9]{1,6})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,8})S)?)?"
 )
 MAX_MONTHS = 100 * 12
-_SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SHORT_MONTHS = timedelta(days=3)
+"""How much a month's end may be moved: 31 January and one month is 28 February."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,23 @@ class Validity:
         31 January and one month is the last day of February, at the same time of day.
         """
         moment = _EPOCH + timedelta(microseconds=start)
-        months = moment.month - 1 + self.months
-        year, month = moment.year + months // 12, months % 12 + 1
-        day = min(moment.day, calendar.monthrange(year, month)[1])
-        return (moment.replace(year=year, month=month, day=day) + self.span - _EPOCH) // timedelta(
-            microseconds=1
-        )
+        return (_moved(moment, self.months) + self.span - _EPOCH) // _MICROSECOND
+
+    def latest_start(self, end: int) -> int:
+        """Return an instant after which nothing has started that ended by ``end``.
+
+        Most of what started up to then has ended, too, but not all: ``end`` says which.
+        """
+        moment = _EPOCH + timedelta(microseconds=end) - self.span
+        return (_moved(moment, -self.months) + _SHORT_MONTHS - _EPOCH) // _MICROSECOND
+
+
+def _moved(moment: datetime, by: int) -> datetime:
+    """Return the same day of another month, or its last day if it has none such."""
+    months = moment.month - 1 + by
+    year, month = moment.year + months // 12, months % 12 + 1
+    day = min(moment.day, calendar.monthrange(year, month)[1])
+    return moment.replace(year=year, month=month, day=day)
 
 
 def parse(text: str) -> Validity:

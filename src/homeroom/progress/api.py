@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from homeroom.progress.event import BodyFault, Event, EventType, Rejected, Sender, judge, read_body
 from homeroom.progress.ingest import CommitStats, Ingest, Result, take
-from homeroom.progress.jobs import MoveLearners, ProgressJobs, PruneQuarantine, ReplayQuarantine
+from homeroom.progress.jobs import (
+    ExpireEnrolments,
+    MoveLearners,
+    ProgressJobs,
+    PruneQuarantine,
+    ReplayQuarantine,
+)
 from homeroom.progress.proof import PROOF
 
 __all__ = [
@@ -13,6 +19,7 @@ __all__ = [
     "CommitStats",
     "Event",
     "EventType",
+    "ExpireEnrolments",
     "Ingest",
     "MoveLearners",
     "ProgressJobs",

@@ -27,6 +27,7 @@ from homeroom.progress.verdict import (
     CONFLICT,
     DUPLICATE,
     NOT_ENROLLED,
+    QUARANTINE_FULL,
     UNKNOWN_CHAPTER,
     UNKNOWN_COURSE,
     UNTRUSTED,
@@ -277,12 +278,22 @@ class Batch:
         if self.verdicts.count(ACCEPTED) == len(self.verdicts):
             return
         aside = [
-            (event, verdict.code or "")
-            for event, verdict in zip(self.events, self.verdicts, strict=True)
+            index
+            for index, verdict in enumerate(self.verdicts)
             if verdict.status is Status.QUARANTINED or verdict.status is Status.CONFLICT
         ]
-        if aside:
-            await quarantine.keep(self.tx, aside)
+        if not aside:
+            return
+        room = await quarantine.room(self.tx, {self.events[index].user_id for index in aside})
+        held = []
+        for index in aside:
+            event, verdict = self.events[index], self.verdicts[index]
+            room[event.user_id] -= 1
+            if room[event.user_id] >= 0:
+                held.append((event, verdict.code or ""))
+            elif verdict.status is Status.QUARANTINED:
+                self.verdicts[index] = QUARANTINE_FULL
+        await quarantine.keep(self.tx, held)
 
 
 def _state(attempt: Attempt) -> CourseState:

@@ -27,6 +27,7 @@ from homeroom.progress.rollup import fresh
 
 MOVE_PAGE = 200
 PRUNE_PAGE = 5_000
+EXPIRE_PAGE = 500
 QUARANTINE_TTL = timedelta(days=30)
 _BY_ENROLMENT = frozenset({"manual", "prerequisite"})
 """What may be true of a learner without any event of theirs in the course (``Course.needs``)."""
@@ -64,6 +65,14 @@ class PruneQuarantine(JobArgs, frozen=True, kw_only=True):
     priority: ClassVar[int] = LOW
 
 
+class ExpireEnrolments(JobArgs, frozen=True, kw_only=True):
+    """Let completed enrolments expire whose validity has ended. Result: ``{"expired"}``."""
+
+    kind: ClassVar[str] = "progress.expire"
+    queue: ClassVar[str] = "progress"
+    timeout: ClassVar[timedelta] = timedelta(minutes=30)
+
+
 class ProgressJobs:
     """The jobs of progress, and the hooks that add them."""
 
@@ -84,6 +93,7 @@ class ProgressJobs:
         registry.add(ReplayQuarantine, self.replay_quarantine)
         registry.add(MoveLearners, self.move_learners)
         registry.add(PruneQuarantine, self.prune)
+        registry.add(ExpireEnrolments, self.expire)
 
     async def on_publish(self, tx: Tx, course: Course, previous: Course | None) -> None:
         """Add the jobs that a new version asks for (``Catalogue.on_publish``)."""
@@ -184,3 +194,21 @@ class ProgressJobs:
             pruned += count
             if count < PRUNE_PAGE:
                 return Done({"pruned": pruned})
+
+    async def expire(self, ctx: JobContext, args: ExpireEnrolments) -> Outcome:
+        """Go through the courses whose completions end to be valid, a page a commit (rule B12)."""
+        expired = 0
+        async with self._db.read() as tx:
+            courses = await catalogue.courses_that_expire(tx)
+        for versions in courses.values():
+            after: catalogue.CompletedAt | None = None
+            while True:
+                async with self._db.write() as tx:
+                    over, after = await catalogue.expire(tx, versions, after, EXPIRE_PAGE)
+                    for user_id, course_id, _ in over:
+                        tx.notify("progress", f"{user_id}/{course_id}")
+                expired += len(over)
+                if after is None:
+                    break
+                await ctx.progress({"expired": expired})
+        return Done({"expired": expired})

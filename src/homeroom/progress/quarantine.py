@@ -6,7 +6,7 @@ Both are pruned after ``HOMEROOM_QUARANTINE_TTL``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +15,8 @@ from homeroom.db.tx import Row, Tx
 from homeroom.progress.event import Event, identity_of
 
 CONFLICT = "conflict"
+MOST_HELD = 10_000
+"""Of one learner: a token of theirs could send events of made-up courses without end."""
 
 _INSERT = (
     "INSERT INTO progress_quarantine (id, body_hash, reason, user_id, course_id, chapter_id, event,"
@@ -49,6 +51,18 @@ async def keep(tx: Tx, held: Sequence[tuple[Event, str]]) -> None:
             for event, reason in held
         ],
     )  # fmt: skip
+
+
+async def room(tx: Tx, user_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many more events may be set aside of each of these learners."""
+    most = MOST_HELD
+    rows = await tx.fetch_keyed(
+        "SELECT k.column1 AS user_id, (SELECT count(*) FROM"  # noqa: S608  # constants only
+        " (SELECT 1 FROM progress_quarantine AS q WHERE q.user_id = k.column1"
+        f" LIMIT {most}) AS held) AS held FROM {{keys}} AS k",
+        [(user_id,) for user_id in sorted(user_ids)],
+    )
+    return {user_id: most - held for user_id, held in rows}
 
 
 async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:

@@ -106,6 +106,7 @@ progress_quarantine = Table(
     Column("received_at", BigInteger, nullable=False),
     UniqueConstraint("id", "body_hash"),
     Index(None, "course_id"),
+    Index(None, "user_id"),
 )
 
 _EVENT_COLUMNS = (

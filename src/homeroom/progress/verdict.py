@@ -38,6 +38,11 @@ CONFLICT = Verdict(
 NOT_ENROLLED = Verdict(
     Status.REJECTED, "not_enrolled", "The course does not enrol by itself; enrol the learner first."
 )
+QUARANTINE_FULL = Verdict(
+    Status.REJECTED,
+    "quarantine_full",
+    "Too many events of this learner wait for courses that the catalogue does not know.",
+)
 UNKNOWN_COURSE = Verdict(
     Status.QUARANTINED, "unknown_course", "Kept until the catalogue knows this course."
 )

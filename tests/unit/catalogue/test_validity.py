@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homeroom.catalogue import validity
 from homeroom.clock import from_datetime, to_rfc3339
@@ -55,3 +57,17 @@ def test_a_duration_is_counted_on_the_calendar(
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         validity.parse(text)
+
+
+@given(
+    st.integers(0, 90 * 365 * 86_400).map(lambda seconds: seconds * 1_000_000),
+    st.integers(0, 40),
+    st.integers(0, 400),
+    st.integers(0, 5 * 86_400),
+)
+def test_what_has_ended_did_not_start_after_the_latest_start(
+    began: int, months: int, days: int, later: int
+) -> None:
+    held = validity.parse(f"P{months}M{days}DT1S")
+    now = held.end(began) + later * 1_000_000
+    assert began <= held.latest_start(now)
