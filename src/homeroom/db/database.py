@@ -35,6 +35,8 @@ class Database(ABC):
     """A database that hands out transactions. Built in ``wiring`` only."""
 
     dialect: Literal["sqlite", "postgresql"]
+    commits_at_once: int = 1
+    """How many transactions one writer (``GroupCommit``) may have under way."""
 
     def __init__(self, clock: Clock) -> None:
         """Take the clock that gives every transaction its ``now``."""

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -61,14 +62,18 @@ class GroupCommit(Generic[Item, Result]):
         name: str,
         limits: Limits | None = None,
         on_stuck: Callable[[str], None] | None = None,
+        at_once: int = 1,
     ) -> None:
         """Take ``apply``, which gets a transaction and items and returns one result an item.
 
-        ``on_stuck`` is called when a commit can neither finish nor be interrupted.
+        ``on_stuck`` is called when a commit can neither finish nor be interrupted. With ``at_once``
+        more than one may be under way: another begins when ``Tx.only_writes_follow`` is called.
         """
         self._db, self._lane, self._apply, self.name = db, lane, apply, name
         self.limits = limits or Limits()
         self._on_stuck = on_stuck
+        self._room = asyncio.Semaphore(at_once)
+        self._at_once = at_once
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -100,24 +105,35 @@ class GroupCommit(Generic[Item, Result]):
 
     async def run(self) -> None:
         """Commit what comes in until ``close`` is called and nothing waits."""
-        while self._waiting or not self._closing:
-            if self._waiting:
-                await self._commit_next()
+        async with asyncio.TaskGroup() as under_way:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                await self._room.acquire()
+                next_one = asyncio.Event()
+                commit = under_way.create_task(self._commit_next(next_one))
+                commit.add_done_callback(partial(self._ended, next_one))
+                await next_one.wait()
                 await asyncio.sleep(0)  # answers go out before the next batch is worked on
-                continue
-            self._wake.clear()
-            await self._wake.wait()
 
     def close(self) -> None:
         """Take no more items; ``run`` returns once what waits is committed."""
         self._closing = True
         self._wake.set()
 
-    async def _commit_next(self) -> None:
-        """Commit one batch; one that fails is seen to."""
+    def _ended(self, next_one: asyncio.Event, _: asyncio.Task[None]) -> None:
+        self._room.release()
+        next_one.set()
+
+    async def _commit_next(self, next_one: asyncio.Event) -> None:
+        """Commit one batch; one that fails is seen to. The next one may begin with the event."""
         batch: list[_Waiting[Item, Result]] = []
 
         async def work(tx: Tx) -> Sequence[Result]:
+            if self._at_once > 1:
+                tx.on_only_writes = next_one.set
             if not batch:  # not before it is this writer's turn: more has come in meanwhile
                 batch.extend(self._take())
             return await self._applied(tx, batch)

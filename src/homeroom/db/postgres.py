@@ -39,8 +39,11 @@ WAIT_SECONDS = 10.0
 STATEMENT_SECONDS = 20
 TRIES = 5
 """How often ``transact`` does a transaction that was undone for the sake of another one."""
-_KEPT = 4
-"""Connections that requests never take: one each for ingest, job commits, upkeep and leases."""
+_KEPT = 3
+"""Connections that requests never take: one each for job commits, upkeep and leases; ingest has
+its own."""
+_INGEST = 3
+"""Commits of ingest that one process has under way, where there are connections enough."""
 _COLLISION_PAUSE_SECONDS = 0.02
 _INTERRUPT_SECONDS = 2.0
 
@@ -80,7 +83,8 @@ class PostgresDatabase(Database):
         self._url = url
         writers = max(connections, FEWEST) * 5 // 8
         self._sizes = {"writers": writers, "readers": max(connections, FEWEST) - writers - 1}
-        self._requests = asyncio.Semaphore(writers - _KEPT)
+        self.commits_at_once = _INGEST if writers >= 3 * _INGEST else 1
+        self._requests = asyncio.Semaphore(writers - _KEPT - self.commits_at_once)
         self._writers: Any = None
         self._readers: Any = None
         self._busy: set[Any] = set()
@@ -160,14 +164,14 @@ class PostgresDatabase(Database):
             if watched:
                 self._busy.add(connection)
             try:
-                await _run(connection, _BEGIN_WRITE)
-                tx = PostgresTx(connection, self.clock.now(), self._shapes)
+                tx = PostgresTx(connection, self.clock.now(), self._shapes, _BEGIN_WRITE)
                 try:
                     yield tx
                 except BaseException:
-                    await _roll_back(connection)
+                    if tx.has_begun:
+                        await _roll_back(connection)
                     raise
-                cancelled = await _commit(connection)
+                cancelled = await _commit(connection) if tx.has_begun else None
             finally:
                 self._busy.discard(connection)
         self._committed(tx)

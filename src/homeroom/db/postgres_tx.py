@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, cast, get_origin
@@ -77,10 +78,12 @@ def storable(values: Iterable[Any]) -> list[Any]:
 
 
 def _storable_rows(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-    """Do what ``storable`` does for many rows, with one look at all of them: none is the rule."""
-    if b"\\u0000" not in _encode(rows):  # how JSON writes that character
-        return rows
-    return [storable(row) for row in rows]
+    """Do what ``storable`` does for many rows, with a look at each column: no NUL is the rule."""
+    for column in zip(*rows, strict=True):
+        with suppress(TypeError):  # not text
+            if "\0" in "".join(filter(None, column)):
+                return [storable(row) for row in rows]
+    return rows
 
 
 class PostgresTx(Tx):
@@ -88,25 +91,42 @@ class PostgresTx(Tx):
 
     dialect = "postgresql"
 
-    def __init__(self, connection: Any, now: int, shapes: dict[str, str | None]) -> None:
-        """Take the connection on which BEGIN was run.
+    def __init__(
+        self, connection: Any, now: int, shapes: dict[str, str | None], begin: str | None = None
+    ) -> None:
+        """Take the connection, on which BEGIN was run; or ``begin``, which does so when needed.
 
         ``shapes`` is the database's memory of how statements look that insert many rows.
         """
         super().__init__(now)
-        self._connection, self._shapes = connection, shapes
+        self._connection, self._shapes, self._begin = connection, shapes, begin
+
+    @property
+    def has_begun(self) -> bool:
+        """Say whether there is anything to commit."""
+        return self._begin is None
+
+    async def _begun(self, *, with_: str | None = None) -> Any:
+        """Return the connection once the transaction has begun, ``with_`` a statement if it has to.
+
+        That one travels along, and is forgotten where the transaction has begun before.
+        """
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            await self._connection.execute(begin if with_ is None else f"{begin}; {with_}")
+        return self._connection
 
     async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
         """Run a statement and return how many rows it changed."""
         sql, bound = _ready(statement, values)
         with mapped():
-            return _count(await self._connection.execute(sql, *bound))
+            return _count(await (await self._begun()).execute(sql, *bound))
 
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
         sql, bound = _ready(statement, values)
         with mapped():
-            return [tuple(row) for row in await self._connection.fetch(sql, *bound)]
+            return [tuple(row) for row in await (await self._begun()).fetch(sql, *bound)]
 
     async def fetch_as(
         self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
@@ -117,7 +137,7 @@ class PostgresTx(Tx):
         types = tuple(_ARRAY_OF[type(value)] for value in keys[0])
         columns = [list(column) for column in zip(*keys, strict=True)]
         with mapped():
-            rows = await self._connection.fetch(_keyed(sql, types), *columns)
+            rows = await (await self._begun()).fetch(_keyed(sql, types), *columns)
         if of is tuple or get_origin(of) is tuple:
             return [cast(Found, tuple(row)) for row in rows]
         return _decoded(of, rows)
@@ -138,12 +158,12 @@ class PostgresTx(Tx):
             shape = await self._shape(sql)
             if shape is None:
                 one = numbered(sql)
-                return sum([_count(await self._connection.execute(one, *row)) for row in rows])
+                return sum([_count(await (await self._begun()).execute(one, *row)) for row in rows])
             columns = list(zip(*rows, strict=True))
-            return _count(await self._connection.execute(shape, *columns))
+            return _count(await (await self._begun()).execute(shape, *columns))
 
     async def _copy(self, table: str, columns: list[str], rows: Sequence[Sequence[Any]]) -> int:
-        copy = self._connection.copy_records_to_table
+        copy = (await self._begun()).copy_records_to_table
         return _count(await copy(table, columns=columns, records=rows))
 
     async def _shape(self, sql: str) -> str | None:
@@ -153,7 +173,7 @@ class PostgresTx(Tx):
             if row is None:
                 self._shapes[sql] = None
             else:
-                prepared = await self._connection.prepare(numbered(sql))
+                prepared = await (await self._begun()).prepare(numbered(sql))
                 types = [f"{each.name}[]" for each in prepared.get_parameters()]
                 chosen = f"SELECT * FROM {arrays(types)}"
                 self._shapes[sql] = f"{sql[: row.start()]}{chosen}{sql[row.end() :]}"
@@ -162,11 +182,21 @@ class PostgresTx(Tx):
     async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
         """Wait until no other transaction holds this lock, and hold it until this one ends."""
         everybody = lock_key(kind)
+        many = ids is None or len(ids) > MANY_LOCKS
+        keys = sorted({lock_key(kind, id) for id in ids or ()})
+        if not many and not keys:
+            return
         with mapped():
-            if ids is None or len(ids) > MANY_LOCKS:
+            if self._begin is not None:  # a transaction often begins by a lock: one trip for both
+                sql = _LOCK_ALL if many else _LOCK_SOME
+                await self._begun(
+                    with_=sql.replace("$1", str(everybody)).replace(
+                        "$2", f"'{{{str(keys)[1:-1]}}}'"
+                    )
+                )
+            elif many:
                 await self._connection.execute(_LOCK_ALL, everybody)
-            elif ids:
-                keys = sorted({lock_key(kind, id) for id in ids})
+            else:
                 await self._connection.execute(_LOCK_SOME, everybody, keys)
 
 

@@ -26,6 +26,8 @@ class Tx(ABC):
         """Start with the instant (microseconds UTC) that all rows of this commit carry."""
         self.now = now
         self.topics: list[tuple[str, str]] = []
+        self.on_only_writes: Callable[[], None] | None = None
+        """Who waits for ``only_writes_follow``."""
         self._after_commit: list[Callable[[], None]] = []
 
     @abstractmethod
@@ -85,6 +87,14 @@ class Tx(ABC):
         It is a hint and may be lost; nothing that must happen may depend on it.
         """
         self.topics.append((topic, id))
+
+    def only_writes_follow(self) -> None:
+        """Say that this transaction reads nothing more, so that its writer may begin another one.
+
+        A hint, for databases on which several may be under way.
+        """
+        if self.on_only_writes is not None:
+            self.on_only_writes()
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call something once this is committed; it is forgotten if the transaction fails."""

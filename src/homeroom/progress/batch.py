@@ -59,6 +59,8 @@ class Batch:
         self._attempts: dict[store.CourseKey, Attempt] = {}
         self._rows: list[tuple[object, ...]] = []
         """The ledger rows of this commit."""
+        self._quizzes: list[tuple[object, ...]] = []
+        """The rows of its quiz attempts that count."""
         self._last_seqs: dict[store.Pair, int] = {}
         """The latest ledger row of each learner's course."""
         self._resets: dict[store.Pair, int] = {}
@@ -67,17 +69,17 @@ class Batch:
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
         await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
-        new = await self._without_repeats()
+        new, seqs = await self._without_repeats()
         by_pair = self._by_learner(new)
         await self._load(by_pair)
-        seqs = iter(await store.take_seqs(self.tx, len(new)) if new else ())
         for pair, indices in by_pair.items():
             self._place(pair, indices, seqs)
-        await store.insert_events(self.tx, self._rows)
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
         attempts = [attempt for attempt in attempts if attempt.last_seq]
         await self._enrol(attempts)
         touched = await self._count([each for each in attempts if _pair(each) not in self._resets])
+        self.tx.only_writes_follow()  # but for resets, and what follows from a finished course
+        await self._write(touched)
         for pair in sorted(self._resets):
             touched += await self._reset(pair)
         self.finished = await complete(self.tx, touched, self.completions)
@@ -88,22 +90,25 @@ class Batch:
             self.tx.notify("progress", "/".join(pair))
         return self.verdicts
 
-    async def _without_repeats(self) -> list[int]:
-        """Return the indices of events that neither this batch nor the ledger has seen (B1)."""
+    async def _without_repeats(self) -> tuple[list[int], Iterator[int]]:
+        """Return the indices of events that neither this batch nor the ledger has seen (B1).
+
+        And places in the ledger for them.
+        """
         first: dict[str, int] = {}
         for index, event in enumerate(self.events):
             before = first.setdefault(event.id, index)
             if before != index:
                 self._repeats.append((index, before))
-        known = await store.known_ids(self.tx, first)
+        known, seqs = await store.look_up(self.tx, first)
         if not known:
-            return list(first.values())
+            return list(first.values()), iter(seqs)
         for row in await store.events_by_id(self.tx, known):
             stored, _ = event_of(row)
             index = first.pop(stored.id)
             same = identity_of(self.events[index]) == identity_of(stored)
             self.verdicts[index] = DUPLICATE if same else CONFLICT
-        return list(first.values())
+        return list(first.values()), iter(seqs)
 
     def _by_learner(self, indices: Sequence[int]) -> dict[store.Pair, list[int]]:
         """Group events by learner and course."""
@@ -241,19 +246,23 @@ class Batch:
             await catalogue.update_enrolments(self.tx, changed)
 
     async def _count(self, attempts: Sequence[Attempt]) -> list[Touched]:
-        """Add the events to their courses, and write what changed."""
-        touched, quizzes = [], []
+        """Add the events to their courses."""
+        touched = []
         for attempt in attempts:
             state = _state(attempt)
             each = Touched(attempt.enrolment, attempt.course, state, attempt.last_event_at)
             for chapter_id in attempt.add_to(state):
                 await self._note_earlier(each.key, chapter_id)
             if attempt.quizzes:
-                quizzes += attempt.quiz_rows()
+                self._quizzes += attempt.quiz_rows()
             touched.append(each)
-        await store.save_quizzes(self.tx, quizzes)
-        await store.save_courses(self.tx, [(each.key, each.state) for each in touched])
         return touched
+
+    async def _write(self, touched: Sequence[Touched]) -> None:
+        """Write the ledger and what was counted."""
+        await store.save_quizzes(self.tx, self._quizzes)
+        await store.save_courses(self.tx, [(each.key, each.state) for each in touched])
+        await store.insert_events(self.tx, self._rows)
 
     async def _note_earlier(self, key: store.CourseKey, chapter_id: str) -> None:
         """Add an audit line for a late event that proves an earlier completion (rule B9).

@@ -48,7 +48,13 @@ class Ingest:
         self._completions = completions
         self._observe = observe
         self.writer = GroupCommit[Sequence[Event], list[Verdict]](
-            db, Lane.INGEST, self._apply, name="ingest", limits=limits, on_stuck=on_stuck
+            db,
+            Lane.INGEST,
+            self._apply,
+            name="ingest",
+            limits=limits,
+            on_stuck=on_stuck,
+            at_once=db.commits_at_once,
         )
 
     async def put(self, events: Sequence[Event]) -> list[Verdict]:

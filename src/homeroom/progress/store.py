@@ -6,7 +6,7 @@ key order, so that neighbours share pages and no two writers can deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 from sqlalchemy import (
@@ -150,12 +150,12 @@ _INTEGERS_IN = {
     "sqlite": _IN["sqlite"],
     "postgresql": "(SELECT CAST(jsonb_array_elements_text(CAST(? AS JSONB)) AS BIGINT))",
 }
-_NEXT_SEQS = (
-    # In brackets the name of the sequence is looked up once; that is most of the work.
-    "SELECT nextval((SELECT pg_get_serial_sequence('progress_event', 'seq'))::regclass) AS seq"
-    " FROM generate_series(1, ?) ORDER BY seq"
-)
 _FIND_IDS = "SELECT e.id FROM {keys} AS k CROSS JOIN progress_event AS e WHERE e.id = k.column1"
+_LOOK_UP = (
+    # In brackets the name of the sequence is looked up once; that is most of the work.
+    "SELECT e.id, nextval((SELECT pg_get_serial_sequence('progress_event', 'seq'))::regclass)"
+    " AS seq FROM {keys} AS k LEFT JOIN progress_event AS e ON e.id = k.column1"
+)
 _STATE = (
     "c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
     " c.satisfied, c.time_spent, c.unattributed, c.last_at, c.last_seq"
@@ -203,20 +203,20 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-async def known_ids(tx: Tx, ids: Iterable[str]) -> set[str]:
-    """Return those of some event ids that the ledger has.
+async def look_up(tx: Tx, ids: Collection[str]) -> tuple[set[str], Sequence[int]]:
+    """Return those of some event ids that the ledger has, and places in it for the others.
 
-    It spares a commit the failure of the unique constraint, which is what decides (rule B2).
+    To look spares a commit the failure of the unique constraint, which is what decides (rule B2).
+    The places rise, and there may be more than are needed.
     """
-    return {id for (id,) in await tx.fetch_keyed(_FIND_IDS, [(id,) for id in ids])}
-
-
-async def take_seqs(tx: Tx, count: int) -> Sequence[int]:
-    """Return ``count`` places in the ledger, in rising order, for rows of this transaction."""
-    if tx.dialect == "postgresql":  # others may be taking theirs
-        return [seq for (seq,) in await tx.fetch(_NEXT_SEQS, (count,))]
+    keys = [(id,) for id in ids]
+    if tx.dialect == "postgresql":  # where others may be taking places, and statements are trips
+        rows = await tx.fetch_keyed(_LOOK_UP, keys)
+        known = {id for id, _ in rows if id is not None}
+        return known, sorted(seq for _, seq in rows if seq is not None)
+    known = {id for (id,) in await tx.fetch_keyed(_FIND_IDS, keys)}
     [[last]] = await tx.fetch("SELECT coalesce(max(seq), 0) FROM progress_event")
-    return range(last + 1, last + count + 1)
+    return known, range(last + 1, last + len(keys) + 1)
 
 
 async def insert_events(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
