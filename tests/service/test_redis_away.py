@@ -68,21 +68,27 @@ async def test_progress_is_accepted_without_redis_and_all_is_delivered_once_it_i
                 async with httpx.AsyncClient(
                     base_url=server.url, headers=ADMIN, timeout=30, trust_env=False
                 ) as api:
-                    await _walk_through_an_outage(api, redis)
+                    await _walk_through_an_outage(api, redis, tmp_path / "worker.log")
             finally:
                 await server.stop()
                 await worker.stop()
         received = await sandbox.received("analytics")
     assert len(received) == 1
     for name in ("server", "worker"):
-        lines = (tmp_path / f"{name}.log").read_text(encoding="utf-8").splitlines()
-        events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+        events = _events(tmp_path / f"{name}.log")
         said = [event for event in events if event.startswith("redis_")]
         assert said == ["redis_away", "redis_back"], name
         assert len(events) < 60, "no flood"
 
 
-async def _walk_through_an_outage(api: httpx.AsyncClient, redis: RedisServer) -> None:
+def _events(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["event"] for line in lines if line.startswith("{")]
+
+
+async def _walk_through_an_outage(
+    api: httpx.AsyncClient, redis: RedisServer, worker_log: Path
+) -> None:
     (await api.put("/api/v1/courses/data", json=COURSE)).raise_for_status()
 
     async def has_worker() -> bool:
@@ -111,6 +117,11 @@ async def _walk_through_an_outage(api: httpx.AsyncClient, redis: RedisServer) ->
     path = f"/api/v1/completions/{completion['id']}"
     steps = (await api.get(path)).json()["steps"]
     assert {step["status"] for step in steps} <= {"waiting", "skipped"}
+
+    async def noticed() -> bool:
+        return "redis_away" in _events(worker_log)
+
+    await until(noticed)
     redis.start()
 
     async def delivered() -> bool:
