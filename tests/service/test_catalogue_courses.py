@@ -19,6 +19,7 @@ from homeroom.catalogue import api, routes, store
 from homeroom.catalogue.api import Catalogue, Course, EditPreview, Enrolment
 from homeroom.completion import store as completion_store
 from homeroom.db import migrate
+from homeroom.db.chunk import keyed
 from homeroom.db.database import Database
 from homeroom.db.sqlite import SqliteDatabase, SqliteTx
 from homeroom.db.tx import Tx
@@ -293,18 +294,18 @@ async def test_thousands_of_pairs_are_one_search_of_the_primary_key(
         assert await api.add_enrolments(tx, new) == 6_000
         assert await api.add_enrolments(tx, new[:5]) == 0
     statements: list[tuple[Any, Any]] = []
-    fetch = SqliteTx.fetch
+    fetch_as = SqliteTx.fetch_as
 
-    async def watched(self: SqliteTx, statement: Any, values: Any = ()) -> list[Any]:
-        statements.append((statement, values))
-        return await fetch(self, statement, values)
+    async def watched(self: SqliteTx, of: Any, sql: str, keys: Any) -> list[Any]:
+        statements.append((sql, keys))
+        return await fetch_as(self, of, sql, keys)
 
     async with db.read() as tx:
-        monkeypatch.setattr(SqliteTx, "fetch", watched)
+        monkeypatch.setattr(SqliteTx, "fetch_as", watched)
         found = await api.enrolments(tx, [*pairs, ("nobody", "c0")])
         monkeypatch.undo()
-        assert len(statements) == 1
-        sql, values = statements[0]
+        [asked] = statements
+        sql, values = next(keyed(*asked))
         plan = [str(row[3]) for row in await tx.fetch(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert set(found) == set(pairs)
     assert all([each.attempt for each in attempts] == [1, 2] for attempts in found.values())

@@ -32,7 +32,7 @@ from homeroom.catalogue.criteria import (
 from homeroom.catalogue.enrolment import Enrolment, Status
 from homeroom.catalogue.fault import Faults, Place
 from homeroom.catalogue.validity import Validity
-from homeroom.db.tx import Tx
+from homeroom.db.tx import Question, Row, Tx
 from homeroom.errors import NotFound
 
 __all__ = [
@@ -63,6 +63,8 @@ __all__ = [
     "Unit",
     "Validity",
     "add_enrolments",
+    "ask_current",
+    "ask_enrolments",
     "course_at",
     "courses_at",
     "courses_that_expire",
@@ -77,6 +79,7 @@ __all__ = [
     "lock_learners",
     "mark_completed",
     "needs",
+    "parsed",
     "prerequisites",
     "published_at",
     "update_enrolments",
@@ -115,14 +118,23 @@ async def _parse(tx: Tx, course_id: str, version: int, body_hash: str) -> Course
     return course
 
 
-async def current_courses(tx: Tx, course_ids: Collection[str]) -> dict[str, Course]:
-    """Return the current version of those courses that exist, by id."""
-    if not course_ids:
-        return {}
+def ask_current(course_ids: Collection[str]) -> Question[list[Row]]:
+    """Ask for the current versions of some courses; ``parsed`` makes courses of the answer."""
+    return store.current(course_ids)
+
+
+async def parsed(tx: Tx, current: Sequence[Row]) -> dict[str, Course]:
+    """Return, by id, the courses that the answer to ``ask_current`` names."""
     return {
         course_id: await _parse(tx, course_id, version, body_hash)
-        for course_id, version, body_hash in await store.current(tx, course_ids)
+        for course_id, version, body_hash in current
     }
+
+
+async def current_courses(tx: Tx, course_ids: Collection[str]) -> dict[str, Course]:
+    """Return the current version of those courses that exist, by id."""
+    rows = await tx.ask(ask_current(course_ids))
+    return await parsed(tx, rows)
 
 
 async def course_at(tx: Tx, course_id: str, version: int) -> Course:
@@ -192,19 +204,27 @@ async def lock_learners(tx: Tx, user_ids: Collection[str]) -> None:
     await tx.lock(_LEARNER, user_ids)
 
 
-async def enrolments(tx: Tx, pairs: Collection[Pair]) -> dict[Pair, list[Enrolment]]:
-    """Return all attempts of some (user, course) pairs, in order; one statement for any number.
+def ask_enrolments(pairs: Collection[Pair]) -> Question[dict[Pair, list[Enrolment]]]:
+    """Ask for all attempts of some (user, course) pairs, in order.
 
-    A pair without an enrolment is absent.
+    A pair without an enrolment is absent in the answer.
     """
+    return store.enrolments(pairs, _by_pair)
+
+
+def _by_pair(rows: Sequence[Row]) -> dict[Pair, list[Enrolment]]:
     found: dict[Pair, list[Enrolment]] = {}
-    if pairs:
-        for row in await store.enrolments(tx, pairs):
-            found.setdefault((row[0], row[1]), []).append(_enrolment(row))
+    for row in rows:
+        found.setdefault((row[0], row[1]), []).append(_enrolment(row))
     for attempts in found.values():
         if len(attempts) > 1:
             attempts.sort(key=lambda each: each.attempt)
     return found
+
+
+async def enrolments(tx: Tx, pairs: Collection[Pair]) -> dict[Pair, list[Enrolment]]:
+    """Return the answer to ``ask_enrolments``."""
+    return await tx.ask(ask_enrolments(pairs))
 
 
 async def enrolments_in(

@@ -20,7 +20,7 @@ from homeroom.db.database import Database, Lane, Listener
 from homeroom.db.postgres_driver import asyncpg, need_driver
 from homeroom.db.postgres_fault import Collided, mapped
 from homeroom.db.postgres_hint import Herald
-from homeroom.db.postgres_tx import PostgresTx
+from homeroom.db.postgres_tx import PostgresTx, Shapes
 from homeroom.db.tx import Tx
 from homeroom.errors import ConfigurationError, Unavailable
 
@@ -89,7 +89,7 @@ class PostgresDatabase(Database):
         self._readers: Any = None
         self._busy: set[Any] = set()
         """Connections on which ingest and jobs are writing."""
-        self._shapes: dict[str, str | None] = {}
+        self._shapes: Shapes = {}
         self._herald = Herald(self._connect_herald, self._tell)
 
     async def open(self) -> None:

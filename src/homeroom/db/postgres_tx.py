@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -11,9 +11,10 @@ from typing import Any, cast, get_origin
 
 import msgspec
 
+from homeroom.db.json_rows import decoder, row_text
 from homeroom.db.postgres_fault import mapped
 from homeroom.db.statement import render
-from homeroom.db.tx import Found, Row, Statement, Tx
+from homeroom.db.tx import Found, Question, Row, Statement, Tx
 
 MANY_LOCKS = 500
 """More ids than these are locked all at once: the server has room for some thousand locks in all
@@ -28,6 +29,7 @@ _COPIED = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \((?:\?, )*\?\)")
 """An INSERT that leaves nothing to be decided, so that COPY can do it."""
 _ONE_ROW = re.compile(r"VALUES \((?:\?, )*\?\)")
 _ARRAY_OF = {str: "text[]", int: "bigint[]", bytes: "bytea[]"}
+Shapes = dict[Hashable, str | None]
 _LOCK_ALL = "SELECT pg_advisory_xact_lock($1)"
 _LOCK_SOME = (
     "SELECT pg_advisory_xact_lock_shared($1),"
@@ -50,15 +52,22 @@ def numbered(sql: str) -> str:
     return _LITERAL_OR_MARK.sub(name, sql)
 
 
-def arrays(types: Iterable[str]) -> str:
-    """Return the rows that arrays of these types hold, as something to select from."""
-    return f"unnest({', '.join(f'${n}::{each}' for n, each in enumerate(types, 1))})"
+def arrays(types: Iterable[str], first: int = 1) -> str:
+    """Return the rows that arrays of these types hold, as something to select from.
+
+    ``first`` is the number of the first array's place.
+    """
+    return f"unnest({', '.join(f'${n}::{each}' for n, each in enumerate(types, first))})"
 
 
 @lru_cache(maxsize=256)
-def _keyed(sql: str, types: tuple[str, ...]) -> str:
+def _keyed(sql: str, types: tuple[str, ...], first: int = 1) -> str:
     columns = ", ".join(f"column{n}" for n in range(1, len(types) + 1))
-    return sql.replace("{keys}", f"(SELECT * FROM {arrays(types)} AS given({columns}))")
+    return sql.replace("{keys}", f"(SELECT * FROM {arrays(types, first)} AS given({columns}))")
+
+
+def _types(keys: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+    return tuple(_ARRAY_OF[type(value)] for value in keys[0])
 
 
 def lock_key(kind: str, id: str | None = None) -> int:
@@ -91,12 +100,10 @@ class PostgresTx(Tx):
 
     dialect = "postgresql"
 
-    def __init__(
-        self, connection: Any, now: int, shapes: dict[str, str | None], begin: str | None = None
-    ) -> None:
+    def __init__(self, connection: Any, now: int, shapes: Shapes, begin: str | None = None) -> None:
         """Take the connection, on which BEGIN was run; or ``begin``, which does so when needed.
 
-        ``shapes`` is the database's memory of how statements look that insert many rows.
+        ``shapes`` is the database's memory of what it has made of statements.
         """
         super().__init__(now)
         self._connection, self._shapes, self._begin = connection, shapes, begin
@@ -134,13 +141,46 @@ class PostgresTx(Tx):
         """Run a SELECT for any number of keys at once, and return rows of a type."""
         if not keys:
             return []
-        types = tuple(_ARRAY_OF[type(value)] for value in keys[0])
-        columns = [list(column) for column in zip(*keys, strict=True)]
+        columns = zip(*keys, strict=True)
         with mapped():
-            rows = await (await self._begun()).fetch(_keyed(sql, types), *columns)
+            rows = await (await self._begun()).fetch(_keyed(sql, _types(keys)), *columns)
         if of is tuple or get_origin(of) is tuple:
             return [cast(Found, tuple(row)) for row in rows]
         return _decoded(of, rows)
+
+    async def ask_all(self, *questions: Question[Any]) -> list[Any]:
+        """Return the answers to several questions, each of which comes as one JSON text."""
+        asked = [question for question in questions if question.keys]
+        if not asked:
+            return [question.read([]) for question in questions]
+        columns = [column for question in asked for column in zip(*question.keys, strict=True)]
+        with mapped():
+            sql = await self._together(tuple((each.sql, _types(each.keys)) for each in asked))
+            [texts] = await (await self._begun()).fetch(sql, *columns)
+        left = iter(texts)
+        return [
+            each.read(decoder(each.of).decode(next(left)) if each.keys else [])
+            for each in questions
+        ]
+
+    async def _together(self, statements: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+        """Return several keyed SELECTs as one that gives a JSON text of each one's rows."""
+        known = self._shapes.get(statements)
+        if known is None:
+            columns, first = [], 1
+            for sql, types in statements:
+                prepared = await (await self._begun()).prepare(_keyed(sql, types))
+                row = row_text(
+                    [each.name for each in prepared.get_attributes()],
+                    "CAST(json_build_array({}) AS text)",
+                )
+                columns.append(
+                    f"(SELECT '[' || coalesce(string_agg({row}, ','), '') || ']'"
+                    f" FROM ({_keyed(sql, types, first)}) AS found)"
+                )
+                first += len(types)
+            known = self._shapes[statements] = f"SELECT {', '.join(columns)}"
+        return known
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for every row of values and return how many rows changed.

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
-import msgspec
 
 from homeroom.db.chunk import keyed, multi_row
+from homeroom.db.json_rows import decoder, row_text
 from homeroom.db.statement import render
 from homeroom.db.tx import Found, Row, Statement, Tx
 from homeroom.errors import Unavailable
@@ -27,8 +27,6 @@ STEPS_BETWEEN_LOOKS = 5_000_000
 _KEY_COLUMN = re.compile(r"\bcolumn(\d+)\b")
 _as_json_texts: dict[str, str] = {}
 """What ``_as_json`` made of each statement; there are as many as the stores have."""
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-"""By the type of a row; there are as many as the stores have."""
 
 _AWAY = frozenset(
     {
@@ -84,13 +82,11 @@ def _fetch_as(
     ``fetchall`` takes Python's lock back for every row too, and decoding JSON makes the rows faster
     than the driver does.
     """
-    decoder = _decoders.get(of)
-    if decoder is None:
-        decoder = _decoders[of] = msgspec.json.Decoder(list[of])  # type: ignore[valid-type]
+    decode = decoder(of).decode
     found: list[Found] = []
     for statement, values in keyed(_as_json(connection, sql), keys):
         [[text]] = connection.execute(statement, values).fetchall()
-        found += decoder.decode(text)
+        found += decode(text)
     return found
 
 
@@ -100,11 +96,7 @@ def _as_json(connection: sqlite3.Connection, sql: str) -> str:
     if known is None:
         statement, values = next(keyed(f"SELECT * FROM ({sql}) LIMIT 0", [(None,) * _width(sql)]))
         names = [column[0] for column in connection.execute(statement, values).description]
-        json_names = [name for name in names if name.endswith("_json")]
-        plain = ", ".join(names[: len(names) - len(json_names)])
-        row = f"json_array({plain})"
-        if json_names:  # already JSON, which would take long to be parsed here
-            row = " || ',' || ".join([f"rtrim({row}, ']')", *json_names]) + " || ']'"
+        row = row_text(names, "json_array({})")
         known = _as_json_texts[sql] = (
             f"WITH found ({', '.join(names)}) AS ({sql})"
             f" SELECT '[' || coalesce(group_concat({row}), '') || ']' FROM found"

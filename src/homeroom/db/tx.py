@@ -8,13 +8,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy.sql import ClauseElement
 
 Statement = str | ClauseElement
 Row = tuple[Any, ...]
 Found = TypeVar("Found")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[Answer]):
+    """A SELECT for many keys as ``Tx.fetch_as`` runs it, and how its rows are understood.
+
+    Rooms hand out questions so that those of several rooms can be asked together.
+    """
+
+    of: type[Any]
+    sql: str
+    keys: Sequence[Sequence[Any]]
+    read: Callable[[list[Any]], Answer]
 
 
 class Tx(ABC):
@@ -58,6 +73,14 @@ class Tx(ABC):
     async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
         """Run a SELECT as ``fetch_as`` does, and return tuples."""
         return await self.fetch_as(Row, sql, keys)
+
+    async def ask(self, question: Question[Answer]) -> Answer:
+        """Return the answer to one question."""
+        return question.read(await self.fetch_as(question.of, question.sql, question.keys))
+
+    async def ask_all(self, *questions: Question[Any]) -> list[Any]:
+        """Return the answers to several questions, in one trip to a server, from one snapshot."""
+        return [await self.ask(question) for question in questions]
 
     async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
         """Hold a lock until the end of this transaction; wait for others that hold it.

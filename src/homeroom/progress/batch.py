@@ -69,9 +69,11 @@ class Batch:
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
         await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
-        new, seqs = await self._without_repeats()
+        firsts = self._first_of_each()
+        known, seqs = await self._read(firsts)
+        new = await self._without_known(firsts, known)
         by_pair = self._by_learner(new)
-        await self._load(by_pair)
+        await self._find_chapters(by_pair)
         for pair, indices in by_pair.items():
             self._place(pair, indices, seqs)
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
@@ -90,25 +92,53 @@ class Batch:
             self.tx.notify("progress", "/".join(pair))
         return self.verdicts
 
-    async def _without_repeats(self) -> tuple[list[int], Iterator[int]]:
-        """Return the indices of events that neither this batch nor the ledger has seen (B1).
-
-        And places in the ledger for them.
-        """
+    def _first_of_each(self) -> dict[str, int]:
+        """Return the index at which each id comes first in this batch."""
         first: dict[str, int] = {}
         for index, event in enumerate(self.events):
             before = first.setdefault(event.id, index)
             if before != index:
                 self._repeats.append((index, before))
-        known, seqs = await store.look_up(self.tx, first)
-        if not known:
-            return list(first.values()), iter(seqs)
-        for row in await store.events_by_id(self.tx, known):
-            stored, _ = event_of(row)
-            index = first.pop(stored.id)
-            same = identity_of(self.events[index]) == identity_of(stored)
-            self.verdicts[index] = DUPLICATE if same else CONFLICT
-        return list(first.values()), iter(seqs)
+        return first
+
+    async def _read(self, first: dict[str, int]) -> tuple[set[str], Iterator[int]]:
+        """Read the courses, the enrolments and the course rows that these events need.
+
+        Return the ids that the ledger has, and places in it for the others.
+        """
+        pairs = sorted({(event.user_id, event.course_id) for event in self.events})
+        (
+            (known, seqs),
+            current,
+            self._windows,
+            (self._states, self._elsewhere),
+        ) = await self.tx.ask_all(
+            store.look_up(self.tx, first),
+            catalogue.ask_current({course_id for _, course_id in pairs}),
+            catalogue.ask_enrolments(pairs),
+            store.ask_courses(pairs),
+        )
+        self._current = await catalogue.parsed(self.tx, current)
+        self._versions = {(id, course.version): course for id, course in self._current.items()}
+        wanted = {
+            (enrolment.course_id, enrolment.version)
+            for windows in self._windows.values()
+            for enrolment in windows
+        }
+        missing = wanted - self._versions.keys()
+        if missing:
+            self._versions |= await catalogue.courses_at(self.tx, missing)
+        return known, iter(seqs)
+
+    async def _without_known(self, first: dict[str, int], known: set[str]) -> list[int]:
+        """Return the indices of events that neither this batch nor the ledger has seen (B1)."""
+        if known:
+            for row in await store.events_by_id(self.tx, known):
+                stored, _ = event_of(row)
+                index = first.pop(stored.id)
+                same = identity_of(self.events[index]) == identity_of(stored)
+                self.verdicts[index] = DUPLICATE if same else CONFLICT
+        return list(first.values())
 
     def _by_learner(self, indices: Sequence[int]) -> dict[store.Pair, list[int]]:
         """Group events by learner and course."""
@@ -132,20 +162,8 @@ class Batch:
         else:
             self.verdicts[index] = self.verdicts[first]
 
-    async def _load(self, by_pair: dict[store.Pair, list[int]]) -> None:
-        """Read the courses, the enrolments and the course rows that these events need."""
-        self._current = await catalogue.current_courses(self.tx, {pair[1] for pair in by_pair})
-        self._windows = await catalogue.enrolments(self.tx, by_pair.keys())
-        self._states, self._elsewhere = await store.courses(self.tx, sorted(by_pair))
-        self._versions = {(id, course.version): course for id, course in self._current.items()}
-        wanted = {
-            (enrolment.course_id, enrolment.version)
-            for windows in self._windows.values()
-            for enrolment in windows
-        }
-        missing = wanted - self._versions.keys()
-        if missing:
-            self._versions |= await catalogue.courses_at(self.tx, missing)
+    async def _find_chapters(self, by_pair: dict[store.Pair, list[int]]) -> None:
+        """Read what chapters a course ever had, where its current version has not all of them."""
         for (_, course_id), indices in by_pair.items():
             course = self._current.get(course_id)
             if course is None or course_id in self._known_chapters:

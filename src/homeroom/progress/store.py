@@ -7,6 +7,7 @@ key order, so that neighbours share pages and no two writers can deadlock.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 import msgspec
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy import (
 )
 
 from homeroom.db.schema import SEQ, metadata
-from homeroom.db.tx import Row, Tx
+from homeroom.db.tx import Question, Row, Tx
 from homeroom.progress.event import Event
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.rollup import CourseState
@@ -150,8 +151,11 @@ _INTEGERS_IN = {
     "sqlite": _IN["sqlite"],
     "postgresql": "(SELECT CAST(jsonb_array_elements_text(CAST(? AS JSONB)) AS BIGINT))",
 }
-_FIND_IDS = "SELECT e.id FROM {keys} AS k CROSS JOIN progress_event AS e WHERE e.id = k.column1"
-_LOOK_UP = (
+_FIND_IDS = (
+    "SELECT e.id, NULL AS seq FROM {keys} AS k CROSS JOIN progress_event AS e"
+    " WHERE e.id = k.column1 UNION ALL SELECT NULL, coalesce(max(seq), 0) FROM progress_event"
+)
+_FIND_IDS_AND_PLACES = (
     # In brackets the name of the sequence is looked up once; that is most of the work.
     "SELECT e.id, nextval((SELECT pg_get_serial_sequence('progress_event', 'seq'))::regclass)"
     " AS seq FROM {keys} AS k LEFT JOIN progress_event AS e ON e.id = k.column1"
@@ -203,20 +207,26 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-async def look_up(tx: Tx, ids: Collection[str]) -> tuple[set[str], Sequence[int]]:
-    """Return those of some event ids that the ledger has, and places in it for the others.
+def look_up(tx: Tx, ids: Collection[str]) -> Question[tuple[set[str], Sequence[int]]]:
+    """Ask which of some event ids the ledger has, and for places in it for the others.
 
     To look spares a commit the failure of the unique constraint, which is what decides (rule B2).
     The places rise, and there may be more than are needed.
     """
     keys = [(id,) for id in ids]
-    if tx.dialect == "postgresql":  # where others may be taking places, and statements are trips
-        rows = await tx.fetch_keyed(_LOOK_UP, keys)
-        known = {id for id, _ in rows if id is not None}
-        return known, sorted(seq for _, seq in rows if seq is not None)
-    known = {id for (id,) in await tx.fetch_keyed(_FIND_IDS, keys)}
-    [[last]] = await tx.fetch("SELECT coalesce(max(seq), 0) FROM progress_event")
-    return known, range(last + 1, last + len(keys) + 1)
+    if tx.dialect == "postgresql":  # where others may be taking places
+        return Question(Row, _FIND_IDS_AND_PLACES, keys, _known_and_places)
+    return Question(Row, _FIND_IDS, keys, partial(_known_and_next_places, len(keys)))
+
+
+def _known_and_places(rows: Sequence[Row]) -> tuple[set[str], Sequence[int]]:
+    known = {id for id, _ in rows if id is not None}
+    return known, sorted(seq for _, seq in rows if seq is not None)
+
+
+def _known_and_next_places(count: int, rows: Sequence[Row]) -> tuple[set[str], Sequence[int]]:
+    known, [last, *_] = _known_and_places(rows)
+    return known, range(last + 1, last + 1 + count)
 
 
 async def insert_events(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
@@ -229,18 +239,29 @@ async def events_by_id(tx: Tx, ids: Iterable[str]) -> list[Row]:
     return await tx.fetch(f"{_LEDGER} WHERE id IN {_IN[tx.dialect]}", (_json(sorted(ids)),))
 
 
-async def courses(
-    tx: Tx, pairs: Sequence[Pair]
-) -> tuple[dict[CourseKey, CourseState], dict[Pair, list[int]]]:
-    """Return all attempts of some learners' courses, and when each was last active elsewhere."""
+Courses = tuple[dict[CourseKey, CourseState], dict[Pair, list[int]]]
+"""All attempts of some learners' courses, and when each was last active in other courses."""
+
+
+def ask_courses(pairs: Sequence[Pair]) -> Question[Courses]:
+    """Ask for all attempts of some learners' courses, and when each was last active elsewhere."""
+    return Question(_CourseRow, _FIND_COURSES, pairs, _courses)
+
+
+def _courses(rows: Sequence[_CourseRow]) -> Courses:
     states: dict[CourseKey, CourseState] = {}
     elsewhere: dict[Pair, list[int]] = {}
-    for row in await tx.fetch_as(_CourseRow, _FIND_COURSES, pairs):
+    for row in rows:
         if row.course_id == row.wanted:
             states[row.key] = row.state()
         else:
             elsewhere.setdefault((row.user_id, row.wanted), []).append(row.last_at)
     return states, elsewhere
+
+
+async def courses(tx: Tx, pairs: Sequence[Pair]) -> Courses:
+    """Return the answer to ``ask_courses``."""
+    return await tx.ask(ask_courses(pairs))
 
 
 async def attempts(tx: Tx, keys: Sequence[CourseKey]) -> dict[CourseKey, CourseState]:
