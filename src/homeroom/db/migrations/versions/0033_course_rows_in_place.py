@@ -1,4 +1,4 @@
-"""Keep a course row of a learner in one piece on PostgreSQL, with room to be written anew beside it.
+"""Keep a course row in one piece on PostgreSQL, with room to be written anew beside it.
 
 Its chapters, some 45 bytes each, are written at every commit that touches them. Beyond 2 KB the
 server would compress them each time; and a new version of a row that finds no room on its page has
