@@ -17,7 +17,7 @@ from homeroom.jobs.worker import Worker
 from homeroom.progress.api import Ingest, Sender, read_body, take
 from homeroom.progress.read import CourseLine, of_learner
 
-PLATFORM = Sender(person=None, trusted=True, may_reset=True)
+PLATFORM = Sender(person=None, trusted=True, may_manage=True)
 PATIENCE_SECONDS = 20
 
 

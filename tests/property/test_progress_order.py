@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,8 +37,10 @@ from homeroom.progress.rollup import CourseState, percent
 from homeroom.progress.verdict import Status
 
 NOW = 1_795_000_000_000_000
-SENDER = Sender(person=None, trusted=True, may_reset=True)
-UNTRUSTED = Sender(person=None, trusted=False, may_reset=False)
+SENDER = Sender(person=None, trusted=True, may_manage=True)
+MANAGED = frozenset({EventType.PROGRESS_RESET, EventType.CHAPTER_WAIVED})
+REASON = msgspec.Raw(b'{"reason": "Done at the last employer."}')
+UNTRUSTED = Sender(person=None, trusted=False, may_manage=False)
 COURSES: dict[str, dict[str, Any]] = {
     "plain": {"quizPolicy": "average"},
     "timed": {"criteria": {"any": [{"type": "min_time", "seconds": 5_000}, {"type": "all_items"}]}},
@@ -71,6 +74,7 @@ def _event(
         progress=progress if kind is EventType.CHAPTER_PROGRESS else None,
         time_spent=None if no_chapter else time_spent,
         quiz=SentQuiz(attempt, score, 10) if kind is EventType.QUIZ_ATTEMPT else None,
+        metadata=REASON if kind is EventType.CHAPTER_WAIVED else msgspec.UNSET,
     )
     event = judge(sent, SENDER if trusted else UNTRUSTED, NOW)
     assert isinstance(event, Event)
@@ -94,7 +98,7 @@ def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[Even
     # Left to itself hypothesis draws short lists, in which no two events ever meet.
     return st.lists(one, min_size=most // 2, max_size=most).map(
         lambda drawn: [
-            _event(number, *pair, kind, at, part, trusted or kind is EventType.PROGRESS_RESET)
+            _event(number, *pair, kind, at, part, trusted or kind in MANAGED)
             for number, (pair, kind, at, part, trusted) in enumerate(drawn)
         ]
     )
@@ -234,6 +238,7 @@ KINDS = [
     EventType.CHAPTER_COMPLETE,
     EventType.QUIZ_ATTEMPT,
     EventType.HEARTBEAT,
+    EventType.CHAPTER_WAIVED,
 ]
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

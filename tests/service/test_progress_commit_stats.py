@@ -19,7 +19,7 @@ async def test_what_was_rolled_back_is_not_counted(db: Database) -> None:
     seen: list[CommitStats] = []
     ingest = Ingest(db, Completions([]), observe=seen.append)
     body = json.dumps([event("1"), event("2")]).encode()
-    sender = Sender(person=None, trusted=True, may_reset=True)
+    sender = Sender(person=None, trusted=True, may_manage=True)
     events = [each for each in read_body(body, sender, db.clock.now()) if isinstance(each, Event)]
 
     async def fail_late() -> None:

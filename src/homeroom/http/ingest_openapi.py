@@ -13,6 +13,7 @@ _EVENT_TYPES = (
     "quiz_attempt",
     "heartbeat",
     "progress_reset",
+    "chapter_waived",
 )
 _EVENTS: dict[str, Any] = {
     "type": "array",
@@ -85,7 +86,9 @@ INGEST_SCHEMAS: dict[str, Any] = {
                 "anyOf": [{"$ref": "#/components/schemas/ProgressQuiz"}, {"type": "null"}],
                 "description": "Needed for `quiz_attempt`.",
             },
-            "metadata": {"description": "Any JSON of at most 16 KiB; kept, never read."},
+            "metadata": {
+                "description": "Any JSON of at most 16 KiB; `chapter_waived` needs its `reason`."
+            },
         },
     },
     "ProgressBatch": {

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from homeroom.catalogue.api import Course, Enrolment
 from homeroom.progress.event import Event, EventType, Flag
 from homeroom.progress.merge import ChapterState, join, merge, scaled_score
-from homeroom.progress.rollup import CourseState, add_merged
+from homeroom.progress.rollup import CourseState, add_merged, satisfied_at
 
 SECOND = 1_000_000
 TIME_TOLERANCE = 5 * SECOND
 """How much longer than the wall clock a reported time may be before it is flagged."""
 _IMPLAUSIBLE, _TWO_COURSES = int(Flag.IMPLAUSIBLE_TIME), int(Flag.TWO_COURSES)
-_RESET = EventType.PROGRESS_RESET
+_RESET, _WAIVED = EventType.PROGRESS_RESET, EventType.CHAPTER_WAIVED
 _UNTOUCHED = ChapterState()
 
 
@@ -59,8 +59,8 @@ class Attempt:
         at = event.at
         if at > self.last_event_at:
             self.last_event_at = at
-            if at > self.last_at:
-                self.last_at = at
+        if at > self.last_at and event.type is not _WAIVED:  # which is not the learner's doing
+            self.last_at = at
         self.last_seq = seq
         chapter_id = event.chapter_id
         if event.type is _RESET:
@@ -83,7 +83,7 @@ class Attempt:
         """
         state.unattributed += self.unattributed
         state.time_spent += self.unattributed
-        state.last_at = max(state.last_at, self.last_event_at)
+        state.last_at = max(state.last_at, self.last_at)
         state.last_seq = self.last_seq
         completed, earlier = self.enrolment.completed_at is not None, []
         chapters = self.course.chapters
@@ -99,7 +99,7 @@ class Attempt:
             chapter = chapters.get(id)
             if chapter is not None and add_merged(state, chapter, before, after) and completed:
                 was, now = before, after
-                if (was.completed_at, was.passed_at) != (now.completed_at, now.passed_at):
+                if satisfied_at(chapter, was) != satisfied_at(chapter, now):
                     earlier.append(id)
         return earlier
 

@@ -77,7 +77,7 @@ async def find_crossing(tx: Tx, touched: Touched, completions: Completions) -> C
         if chapter.required and (at := satisfied_at(chapter, states.get(id, ChapterState())))
     ]
     if course.needs != {"items"} or not times:
-        times.append(touched.last_event_at)
+        times.append(touched.last_event_at or tx.now)  # an edit may follow upon waivers alone
     return Crossing(
         user_id=touched.enrolment.user_id,
         course=course,

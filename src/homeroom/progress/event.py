@@ -18,6 +18,8 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 MAX_EVENTS = 1_000
 MAX_METADATA_BYTES = 16_384
+MAX_REASON = 500
+"""Characters of the reason for which a chapter is waived."""
 MAX_TIME_SPENT_SECONDS = 86_400
 FUTURE_TOLERANCE = 300 * 1_000_000
 """A player's clock may run this many microseconds ahead before its events are flagged."""
@@ -41,6 +43,7 @@ class EventType(StrEnum):
     QUIZ_ATTEMPT = "quiz_attempt"
     HEARTBEAT = "heartbeat"
     PROGRESS_RESET = "progress_reset"
+    CHAPTER_WAIVED = "chapter_waived"
 
 
 _WITHOUT_CHAPTER = frozenset({EventType.HEARTBEAT, EventType.PROGRESS_RESET})
@@ -58,7 +61,7 @@ class Flag(IntFlag):
 
 # Looked up once: a member of an enumeration is dear where every event asks for it.
 _RESET, _QUIZ_ATTEMPT = EventType.PROGRESS_RESET, EventType.QUIZ_ATTEMPT
-_CHAPTER_COMPLETE = EventType.CHAPTER_COMPLETE
+_CHAPTER_COMPLETE, _WAIVED = EventType.CHAPTER_COMPLETE, EventType.CHAPTER_WAIVED
 _FUTURE, _ANCIENT = int(Flag.FUTURE), int(Flag.ANCIENT)
 
 
@@ -142,9 +145,10 @@ class Sender:
     """Who sends: a learner may send for itself only, and its scores do not count by themselves."""
 
     person: str | None
-    """The user id that events must carry (but for resets), or None where anybody's may be sent."""
+    """The user id that events must carry, or None where anybody's may be sent."""
     trusted: bool
-    may_reset: bool
+    may_manage: bool
+    """Whether resets and waivers may be sent, for anybody."""
 
 
 class BodyFault(Exception):
@@ -235,8 +239,8 @@ def judge(
     ``printable`` says that its ids are known to hold no control characters.
     """
     kind, user_id, chapter_id = sent.event_type, sent.user_id, sent.chapter_id
-    is_reset = kind is _RESET
-    if sender.person not in (None, user_id) and not (is_reset and sender.may_reset):
+    is_managed = kind is _RESET or kind is _WAIVED
+    if sender.person not in (None, user_id) and not (is_managed and sender.may_manage):
         return Rejected(sent.id, "forbidden", "This event belongs to another person.")
     if (
         not printable
@@ -247,8 +251,8 @@ def judge(
         return Rejected(sent.id, "chapter_required", f"A {kind} event needs a chapterId.")
     if kind is _QUIZ_ATTEMPT and (fault := _quiz_fault(sent)) is not None:
         return fault
-    if is_reset and not sender.may_reset:
-        return Rejected(sent.id, "forbidden", "A reset needs the role service or manager.")
+    if is_managed and not sender.may_manage:
+        return Rejected(sent.id, "forbidden", f"A {kind} needs the role service or manager.")
     stamp = sent.timestamp
     if isinstance(stamp, datetime):
         occurred_at = (stamp - _EPOCH) // _MICROSECOND
@@ -264,6 +268,13 @@ def judge(
             return Rejected(sent.id, "invalid_event", f"The metadata cannot be read: {error}.")
         if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
             return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
+    if kind is _WAIVED and waiver_reason(metadata) is None:
+        return Rejected(
+            sent.id,
+            "reason_required",
+            'A chapter_waived event needs metadata: {"reason": "..."}, of 1 to'
+            f" {MAX_REASON} characters.",
+        )
     flags, at = 0, occurred_at
     if occurred_at > now:
         at = now
@@ -276,10 +287,21 @@ def judge(
         if occurred_at < _YEAR_1:  # by an offset from the first day of the calendar
             return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
     progress = FULL if kind is _CHAPTER_COMPLETE else _basis_points(sent.progress)
+    if kind is _WAIVED:
+        progress = None  # nothing was learnt
     return Event(
         sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
         sent.quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
     )  # fmt: skip
+
+
+def waiver_reason(metadata: str | None) -> str | None:
+    """Return why a chapter was waived, from its event's metadata; None where that does not say."""
+    found = None if metadata is None else _any.decode(metadata)
+    reason = found.get("reason") if isinstance(found, dict) else None
+    if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON or not reason.strip():
+        return None
+    return reason
 
 
 def _quiz_fault(sent: SentEvent) -> Rejected | None:

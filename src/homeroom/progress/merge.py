@@ -1,8 +1,8 @@
 """How events change a chapter: maximum, sum and union, so that no order of arrival matters (pure).
 
-Rules B3 to B5 and B13: progress is the maximum, time spent is the sum of deltas that each carry an
-id, ``completed`` and ``passed`` are sticky. Any permutation, splitting and duplication of the same
-events therefore gives the same chapter.
+Rules B3 to B6 and B13: progress is the maximum, time spent is the sum of deltas that each carry an
+id, ``completed``, ``passed`` and ``waived`` are sticky. Any permutation, splitting and duplication
+of the same events therefore gives the same chapter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from homeroom.catalogue.api import Chapter
 from homeroom.progress.event import FULL, Event, EventType
 
-_HEARTBEAT = EventType.HEARTBEAT
+_HEARTBEAT, _WAIVED = EventType.HEARTBEAT, EventType.CHAPTER_WAIVED
 
 
 class ChapterState(msgspec.Struct, array_like=True, gc=False):
@@ -30,7 +30,9 @@ class ChapterState(msgspec.Struct, array_like=True, gc=False):
     passed_at: int | None = None
     """The earliest time at which a quiz attempt that counts passed it."""
     last_at: int = 0
-    """The latest event's time, however late it came; 0 where there was none."""
+    """The latest event's time, however late it came; 0 where there was none but a waiver."""
+    waived_at: int | None = None
+    """The earliest time at which somebody let the learner off; None where nobody did."""
 
     @property
     def completed(self) -> bool:
@@ -51,6 +53,7 @@ def join(one: ChapterState, other: ChapterState) -> ChapterState:
         _earliest(one.completed_at, other.completed_at),
         _earliest(one.passed_at, other.passed_at),
         one.last_at if one.last_at > other.last_at else other.last_at,
+        _earliest(one.waived_at, other.waived_at),
     )
 
 
@@ -68,6 +71,10 @@ def merge(state: ChapterState, event: Event, chapter: Chapter | None) -> None:
     """
     at = event.at
     state.time_spent += event.time_spent
+    if event.type is _WAIVED:  # which is not the learner's doing
+        if state.waived_at is None or at < state.waived_at:
+            state.waived_at = at
+        return
     if at > state.last_at:
         state.last_at = at
     progress = event.progress

@@ -45,8 +45,10 @@ class Share(NamedTuple):
 
 
 def is_satisfied(chapter: Chapter, state: ChapterState) -> bool:
-    """Say whether a chapter counts as done by its ``moveOn`` (cmi5 13.1.4)."""
-    return chapter.satisfied(state.completed_at is not None, state.passed_at is not None)
+    """Say whether a chapter counts as done: by its ``moveOn`` (cmi5 13.1.4), or as waived."""
+    return chapter.satisfied(
+        state.completed_at is not None, state.passed_at is not None, state.waived_at is not None
+    )
 
 
 def share(chapter: Chapter, state: ChapterState) -> Share:
@@ -73,7 +75,11 @@ def add_merged(
     The same as ``add_change`` of both shares. Most events only raise the progress of a chapter that
     is not done, and those take a third of the time here.
     """
-    if before.completed_at == after.completed_at and before.passed_at == after.passed_at:
+    if (
+        before.completed_at == after.completed_at
+        and before.passed_at == after.passed_at
+        and before.waived_at == after.waived_at
+    ):
         satisfied = is_satisfied(chapter, after)
         if not satisfied and chapter.measured:
             course.weighted_sum += chapter.weight * (after.progress - before.progress)
@@ -129,9 +135,17 @@ def moved_to(course: Course, old: CourseState) -> CourseState:
 
 def satisfied_at(chapter: Chapter, state: ChapterState) -> int | None:
     """Return the time from which a chapter was satisfied, by the earliest events that say so."""
-    if not is_satisfied(chapter, state):
-        return None
+    earned, waived = _earned_at(chapter, state), state.waived_at
+    if earned is None or waived is None:
+        return waived if earned is None else earned
+    return min(earned, waived)
+
+
+def _earned_at(chapter: Chapter, state: ChapterState) -> int | None:
+    """Return the time from which the events of the learner itself satisfied a chapter."""
     completed, passed = state.completed_at, state.passed_at
+    if not chapter.satisfied(completed is not None, passed is not None):
+        return None
     times = [time for time in (completed, passed) if time is not None]
     match chapter.move_on:
         case MoveOn.COMPLETED:

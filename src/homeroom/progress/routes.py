@@ -12,7 +12,7 @@ from homeroom.catalogue.api import Status
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid
 from homeroom.progress import quarantine, read, single
-from homeroom.progress.event import MAX_TIME_SPENT_SECONDS, EventType, Flag, Sender
+from homeroom.progress.event import MAX_TIME_SPENT_SECONDS, EventType, Flag, Sender, waiver_reason
 from homeroom.progress.ingest import Ingest
 from homeroom.progress.merge import scaled_score
 from homeroom.progress.readmit import PAGE, readmit
@@ -46,7 +46,7 @@ class ChapterView(View):
     progress: float
     """Percent, rounded down."""
     completed: bool
-    """Whether it is satisfied, by its moveOn."""
+    """Whether it is satisfied, by its moveOn, or waived as the history says."""
     time_spent: int
     last_watched_at: Instant | None
     quiz: QuizView | None
@@ -105,6 +105,8 @@ class HistoryView(View):
     course_progress: float | None
     flags: list[str]
     """What is odd: future, ancient, implausible_time, two_courses, untrusted_score."""
+    reason: str | None
+    """Why a chapter was waived."""
 
 
 class HeldView(View):
@@ -151,11 +153,11 @@ class ProgressBody(Body):
 def sender_of(identity: Identity) -> Sender:
     """Return whose progress an identity may send, or raise ``Forbidden``."""
     if identity.has(Role.SERVICE):
-        return Sender(person=None, trusted=True, may_reset=True)
+        return Sender(person=None, trusted=True, may_manage=True)
     if identity.via == "jwt" and identity.has(Role.LEARNER, Role.FACILITATOR, Role.MANAGER):
-        # A manager resets anybody's progress, and sends its own only.
-        may_reset = identity.has(Role.MANAGER)
-        return Sender(person=identity.subject, trusted=False, may_reset=may_reset)
+        # A manager resets and waives for anybody, and sends progress of its own only.
+        may_manage = identity.has(Role.MANAGER)
+        return Sender(person=identity.subject, trusted=False, may_manage=may_manage)
     raise Forbidden(
         "Progress is sent with the role service, or by a learner, facilitator or manager with a JWT"
         " of their own, whose sub is their user id."
@@ -383,6 +385,7 @@ def _history(line: read.HistoryLine) -> HistoryView:
         chapter_progress=_percent(line.chapter_progress),
         course_progress=_percent(line.course_progress),
         flags=[(flag.name or "").lower() for flag in Flag(event.flags)],
+        reason=waiver_reason(event.metadata) if event.type is EventType.CHAPTER_WAIVED else None,
     )
 
 

@@ -22,8 +22,8 @@ from homeroom.progress.event import (
 )
 
 NOW = 1_795_000_000_000_000
-ANYBODY = Sender(person=None, trusted=True, may_reset=True)
-ADA = Sender(person="ada", trusted=False, may_reset=False)
+ANYBODY = Sender(person=None, trusted=True, may_manage=True)
+ADA = Sender(person="ada", trusted=False, may_manage=False)
 
 
 def sent(**more: Any) -> dict[str, Any]:
@@ -313,6 +313,7 @@ def test_a_repeat_has_the_same_identity_and_any_change_another(change: dict[str,
 
 def test_every_type_of_event_is_known() -> None:
     assert {kind.value for kind in EventType} == {
-        "chapter_progress", "chapter_complete", "quiz_attempt", "heartbeat", "progress_reset"
+        "chapter_progress", "chapter_complete", "quiz_attempt", "heartbeat", "progress_reset",
+        "chapter_waived",
     }  # fmt: skip
     assert code(eventType="chapter_started") == "invalid_event"
