@@ -182,7 +182,9 @@ class PostgresTx(Tx):
             known = self._shapes[statements] = f"SELECT {', '.join(columns)}"
         return known
 
-    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    async def executemany(
+        self, sql: str, rows: Sequence[Sequence[Any]], *, nul_free: bool = False
+    ) -> int:
         """Run a statement for every row of values and return how many rows changed.
 
         What inserts ``VALUES (?, ...)`` is one statement for all rows, in their order: a COPY where
@@ -190,7 +192,8 @@ class PostgresTx(Tx):
         """
         if not rows:
             return 0
-        rows = _storable_rows(rows)
+        if not nul_free:
+            rows = _storable_rows(rows)
         copied = _COPIED.fullmatch(sql) if len(rows) >= MANY_ROWS else None
         with mapped():
             if copied is not None:

@@ -139,7 +139,9 @@ class SqliteTx(Tx):
             cursor = await self._connection.execute(sql, bound)
         return cursor.rowcount
 
-    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    async def executemany(
+        self, sql: str, rows: Sequence[Sequence[Any]], *, nul_free: bool = False
+    ) -> int:
         """Run a statement for every row of values and return how many rows changed."""
         if not rows:
             return 0
@@ -184,7 +186,9 @@ class DrivenTx(Tx):
         with mapped():
             return self._live().execute(sql, bound).rowcount
 
-    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    async def executemany(
+        self, sql: str, rows: Sequence[Sequence[Any]], *, nul_free: bool = False
+    ) -> int:
         """Run a statement for every row of values and return how many rows changed."""
         if not rows:
             return 0

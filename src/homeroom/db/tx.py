@@ -50,11 +50,14 @@ class Tx(ABC):
         """Run a statement and return how many rows it changed."""
 
     @abstractmethod
-    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    async def executemany(
+        self, sql: str, rows: Sequence[Sequence[Any]], *, nul_free: bool = False
+    ) -> int:
         """Run a statement for every row of values and return how many rows changed.
 
         An ``INSERT ... VALUES (?, ...)`` may be sent with many rows at a time, so no two rows of
-        one call may name the same key in an ``ON CONFLICT DO UPDATE``.
+        one call may name the same key in an ``ON CONFLICT DO UPDATE``. ``nul_free`` says that no
+        text in them holds a NUL character, which PostgreSQL cannot store: else it is looked for.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ ledger, the chapters, the course, the completion and its jobs are stored togethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ from homeroom.progress.verdict import (
 
 _UNTRUSTED = int(Flag.UNTRUSTED_SCORE)
 _RESET = EventType.PROGRESS_RESET
+_ASIDE = frozenset({Status.QUARANTINED, Status.CONFLICT})
 
 
 class Batch:
@@ -70,9 +71,9 @@ class Batch:
         """Store what is to be stored and return a verdict an event."""
         await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
         firsts = self._first_of_each()
-        known, seqs = await self._read(firsts)
-        new = await self._without_known(firsts, known)
-        by_pair = self._by_learner(new)
+        by_pair = self._by_learner(firsts.values())
+        known, seqs = await self._read(firsts, sorted(by_pair))
+        await self._settle_known(known, firsts, by_pair)
         await self._find_chapters(by_pair)
         for pair, indices in by_pair.items():
             self._place(pair, indices, seqs)
@@ -101,19 +102,20 @@ class Batch:
                 self._repeats.append((index, before))
         return first
 
-    async def _read(self, first: dict[str, int]) -> tuple[set[str], Iterator[int]]:
+    async def _read(
+        self, ids: Collection[str], pairs: Sequence[store.Pair]
+    ) -> tuple[set[str], Iterator[int]]:
         """Read the courses, the enrolments and the course rows that these events need.
 
         Return the ids that the ledger has, and places in it for the others.
         """
-        pairs = sorted({(event.user_id, event.course_id) for event in self.events})
         (
             (known, seqs),
             current,
             self._windows,
             (self._states, self._elsewhere),
         ) = await self.tx.ask_all(
-            store.look_up(self.tx, first),
+            store.look_up(self.tx, ids),
             catalogue.ask_current({course_id for _, course_id in pairs}),
             catalogue.ask_enrolments(pairs),
             store.ask_courses(pairs),
@@ -130,17 +132,21 @@ class Batch:
             self._versions |= await catalogue.courses_at(self.tx, missing)
         return known, iter(seqs)
 
-    async def _without_known(self, first: dict[str, int], known: set[str]) -> list[int]:
-        """Return the indices of events that neither this batch nor the ledger has seen (B1)."""
-        if known:
-            for row in await store.events_by_id(self.tx, known):
-                stored, _ = event_of(row)
-                index = first.pop(stored.id)
-                same = identity_of(self.events[index]) == identity_of(stored)
-                self.verdicts[index] = DUPLICATE if same else CONFLICT
-        return list(first.values())
+    async def _settle_known(
+        self, known: set[str], firsts: dict[str, int], by_pair: dict[store.Pair, list[int]]
+    ) -> None:
+        """Give their verdicts to events that the ledger has, and leave the others (B1)."""
+        if not known:
+            return
+        for row in await store.events_by_id(self.tx, known):
+            stored, _ = event_of(row)
+            index = firsts[stored.id]
+            event = self.events[index]
+            same = identity_of(event) == identity_of(stored)
+            self.verdicts[index] = DUPLICATE if same else CONFLICT
+            by_pair[event.user_id, event.course_id].remove(index)
 
-    def _by_learner(self, indices: Sequence[int]) -> dict[store.Pair, list[int]]:
+    def _by_learner(self, indices: Iterable[int]) -> dict[store.Pair, list[int]]:
         """Group events by learner and course."""
         by_pair: dict[store.Pair, list[int]] = {}
         for index in indices:
@@ -307,7 +313,7 @@ class Batch:
         aside = [
             index
             for index, verdict in enumerate(self.verdicts)
-            if verdict.status is Status.QUARANTINED or verdict.status is Status.CONFLICT
+            if verdict is not ACCEPTED and verdict.status in _ASIDE
         ]
         if not aside:
             return

@@ -230,8 +230,11 @@ def _known_and_next_places(count: int, rows: Sequence[Row]) -> tuple[set[str], S
 
 
 async def insert_events(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
-    """Insert ledger rows (``event_row``) whose ids the ledger does not have."""
-    await tx.executemany(_INSERT_EVENT, rows)
+    """Insert ledger rows (``event_row``) whose ids the ledger does not have.
+
+    ``judge`` lets no control character pass in an id, and JSON has them as escapes.
+    """
+    await tx.executemany(_INSERT_EVENT, rows, nul_free=True)
 
 
 async def events_by_id(tx: Tx, ids: Iterable[str]) -> list[Row]:
