@@ -13,8 +13,8 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, select
 from homeroom.clock import Clock
 from homeroom.db.database import Lane
 from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.postgres_tx import MANY_LOCKS, MANY_ROWS, numbered
-from homeroom.db.tx import Tx
+from homeroom.db.postgres_tx import MANY_LOCKS, MANY_ROWS, PostgresTx, numbered
+from homeroom.db.tx import Question, Row, Tx
 from homeroom.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +109,31 @@ async def test_any_number_of_keys_is_one_statement(school: PostgresDatabase) -> 
     async with school.read() as tx:
         assert await tx.fetch_keyed(sql, keys) == [("ada", None)]
         assert await tx.fetch_keyed(sql, []) == []
+
+
+async def test_several_questions_are_one_statement(school: PostgresDatabase) -> None:
+    name = 'Zoë, "]\\\n'
+    async with school.write() as tx:
+        await tx.execute("INSERT INTO pupil (id, points) VALUES (?, ?)", (name, None))
+    plain = "SELECT p.id, p.points FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1"
+    by_points = (
+        "SELECT k.column2 AS wanted, p.points, '{\"a\": [1]}' AS more_json FROM {keys} AS k"
+        " JOIN pupil AS p ON p.points = k.column1"
+    )
+    questions = (
+        Question(Row, plain, [("ada",), (name,), ("nobody",)], sorted),
+        Question(Row, plain, [], len),
+        Question(Row, by_points, [(2, "two"), (7, "seven")], list),
+    )
+    async with school.read() as tx:
+        assert isinstance(tx, PostgresTx)
+        await tx.ask_all(*questions)
+        trips: list[object] = []
+        with tx._connection.query_logger(trips.append):
+            answers = await tx.ask_all(*questions)
+        assert await tx.ask_all(questions[1]) == [0]
+    assert len(trips) == 1
+    assert answers == [[(name, None), ("ada", 1)], 0, [("two", 2, {"a": [1]})]]
 
 
 async def test_values_come_back_as_they_were_but_for_nul_which_postgresql_cannot_store(

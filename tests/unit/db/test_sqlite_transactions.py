@@ -15,7 +15,7 @@ import pytest
 from homeroom.clock import Clock
 from homeroom.db import sqlite
 from homeroom.db.sqlite import SqliteDatabase
-from homeroom.db.tx import Tx
+from homeroom.db.tx import Question, Row, Tx
 from homeroom.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +49,9 @@ async def test_what_a_transaction_did_is_there_when_it_returns(school: SqliteDat
             "SELECT p.id FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1", [(3,), (900,)]
         )
         assert (count, seen, found) == (200, 200, [(3,)])
+        by_id = "SELECT p.name FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1"
+        questions = [Question(Row, by_id, keys, list) for keys in ([(3,)], [], [(900,)])]
+        assert await tx.ask_all(*questions) == [[("x",)], [], []]
         return await tx.execute("UPDATE pupil SET name = ? WHERE id < ?", ("y", 5))
 
     assert await school.transact(add) == 5
