@@ -72,7 +72,7 @@ async def write_as_before(source: Path | str, place: Path | str) -> None:
                 for chapter, state in json.loads(row[-1]).items():
                     await into.execute(
                         f"INSERT INTO chapter_progress VALUES ({'?, ' * 8}?)",
-                        (*row[:3], chapter, *state),
+                        (*row[:3], chapter, *state[:5]),  # nothing could be waived then
                     )
     finally:
         await db.close()
