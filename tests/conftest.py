@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ pytest_plugins = ["tests.servers.redis", "tests.servers.node"]
 
 for _name in [name for name in os.environ if name.startswith("HOMEROOM_")]:
     del os.environ[_name]  # the developer's own settings must not decide a test
+# A shell starts what is to run in the background with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -247,13 +247,15 @@ def test_watching_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(shell: Shell
     until(drawn_twice)
     assert b"\x1b[" in seen
     watching.send_signal(signal.SIGINT)
-    while select.select([ours], [], [], 0.1)[0] or watching.poll() is None:
+
+    def closed() -> bool:
         try:
-            if not os.read(ours, 4096):
-                break
+            return not select.select([ours], [], [], 0.1)[0] or not os.read(ours, 4096)
         except OSError:  # Linux says EIO once the other side has closed
-            break
-    assert watching.wait(PATIENCE_SECONDS) == 0
+            return True
+
+    until(lambda: closed() and watching.poll() is not None)
+    assert watching.returncode == 0
     os.close(ours)
 
 
