@@ -31,7 +31,9 @@ def waiver(id: str, chapter_id: str = "b", **more: Any) -> dict[str, Any]:
 
 async def test_a_waived_chapter_counts_in_full_and_may_finish_the_course(house: School) -> None:
     await house.send(event("1", progress=50, timestamp="2026-11-20T09:00:00Z"))
-    answer = await house.send(waiver("w", timestamp="2026-11-20T10:00:00Z"), who=BOSS)
+    points = {"attemptId": "t", "score": 10, "maxScore": 10}
+    sent = waiver("w", timestamp="2026-11-20T10:00:00Z", progress=100, quiz=points)
+    answer = await house.send(sent, who=SERVICE)
     assert answer["accepted"] == 1
     seen = await house.progress()
     assert (seen["progress"], seen["status"]) == (75, "in_progress")
@@ -39,6 +41,7 @@ async def test_a_waived_chapter_counts_in_full_and_may_finish_the_course(house: 
     found = [(each["progress"], each["completed"]) for each in seen["chapters"]]
     assert found == [(50, False), (100, True), (0, False)]
     assert seen["chapters"][1]["lastWatchedAt"] is None
+    assert seen["chapters"][1]["quiz"] == {"score": None, "attempts": 0, "passed": False}
     await house.send(event("2", "chapter_complete", timestamp="2026-11-20T09:30:00Z"))
     done = await house.progress()
     assert (done["status"], done["progress"]) == ("completed", 100)
@@ -85,6 +88,18 @@ async def test_a_waiver_needs_a_chapter_and_ends_with_its_attempt(house: School)
     seen = await house.progress()
     assert (seen["attempt"], seen["progress"]) == (2, 0)
     assert not any(each["completed"] for each in seen["chapters"])
+
+
+async def test_a_waiver_may_be_sent_twice_and_before_its_chapter_is_published(
+    house: School,
+) -> None:
+    assert (await house.send(waiver("1", "new")))["quarantined"] == 1
+    await house.publish("fire", chapter("a"), chapter("new"))
+    await house.work()
+    answer = await house.send(waiver("1", "new"), waiver("1", "new", metadata={"reason": "x"}))
+    assert (answer["duplicate"], answer["conflict"]) == (1, 1)
+    seen = await house.progress()
+    assert [each["completed"] for each in seen["chapters"]] == [False, True]
 
 
 async def test_waivers_alone_finish_a_course_on_the_day_they_were_given(house: School) -> None:

@@ -30,6 +30,7 @@ _COPIED = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \((?:\?, )*\?\)")
 _ONE_ROW = re.compile(r"VALUES \((?:\?, )*\?\)")
 _ARRAY_OF = {str: "text[]", int: "bigint[]", bytes: "bytea[]"}
 Shapes = dict[Hashable, str | None]
+"""What was made of statements, by their texts; None: there is nothing to make of it."""
 _LOCK_ALL = "SELECT pg_advisory_xact_lock($1)"
 _LOCK_SOME = (
     "SELECT pg_advisory_xact_lock_shared($1),"

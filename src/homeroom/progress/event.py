@@ -287,11 +287,12 @@ def judge(
         if occurred_at < _YEAR_1:  # by an offset from the first day of the calendar
             return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
     progress = FULL if kind is _CHAPTER_COMPLETE else _basis_points(sent.progress)
+    quiz = sent.quiz
     if kind is _WAIVED:
-        progress = None  # nothing was learnt
+        progress = quiz = None  # nothing was learnt
     return Event(
         sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
-        sent.quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
+        quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
     )  # fmt: skip
 
 

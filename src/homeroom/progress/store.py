@@ -225,7 +225,8 @@ def _known_and_places(rows: Sequence[Row]) -> tuple[set[str], Sequence[int]]:
 
 
 def _known_and_next_places(count: int, rows: Sequence[Row]) -> tuple[set[str], Sequence[int]]:
-    known, [last, *_] = _known_and_places(rows)
+    known, lasts = _known_and_places(rows)  # none for no ids, else one for each statement
+    last = max(lasts, default=0)
     return known, range(last + 1, last + 1 + count)
 
 
