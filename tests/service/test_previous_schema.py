@@ -61,6 +61,8 @@ async def write_as_before(source: Path | str, place: Path | str) -> None:
         async with db.read() as tx, old.write() as into:
             for table in SAME.split(", "):
                 rows = await tx.fetch(f"SELECT * FROM {table}")
+                if table == "enrolment":
+                    rows = [row[:-1] for row in rows]  # nothing was carried over then
                 if rows:
                     marks = ", ".join("?" * len(rows[0]))
                     await into.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)

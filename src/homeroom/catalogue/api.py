@@ -190,7 +190,7 @@ async def dependents(tx: Tx, course_ids: Collection[str]) -> dict[str, frozenset
 
 def _enrolment(row: Sequence[Any]) -> Enrolment:
     return Enrolment(
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], approved=row[8] == 1
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8] == 1, row[9] == 1
     )
 
 
@@ -252,6 +252,7 @@ async def add_enrolments(tx: Tx, new: Sequence[Enrolment]) -> int:
             each.opened_at,
             each.completed_at,
             int(each.approved),
+            int(each.carried_over),
         )
         for each in new
     ]
@@ -259,7 +260,7 @@ async def add_enrolments(tx: Tx, new: Sequence[Enrolment]) -> int:
 
 
 async def update_enrolments(tx: Tx, changed: Sequence[Enrolment]) -> int:
-    """Write version, status, opening, ``completed_at`` (only where none is set, B9), approval."""
+    """Write all but when it was enrolled; ``completed_at`` only where none is set (B9)."""
     rows = [
         (
             each.version,
@@ -267,6 +268,7 @@ async def update_enrolments(tx: Tx, changed: Sequence[Enrolment]) -> int:
             each.opened_at,
             each.completed_at,
             int(each.approved),
+            int(each.carried_over),
             each.user_id,
             each.course_id,
             each.attempt,
@@ -334,6 +336,8 @@ class EditPreview:
     unaffected: int
     moved: int
     """Learners who would move to the new version at once."""
+    renewed: int
+    """Learners who have completed the course and would be asked for what is new."""
 
 
 @dataclass(frozen=True, slots=True)

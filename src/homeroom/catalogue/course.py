@@ -14,7 +14,7 @@ from homeroom.catalogue.validity import Validity
 
 QuizPolicy = Literal["best", "latest", "first", "average"]
 """Which of a quiz's attempts gives its score (B5)."""
-LearnerPolicy = Literal["at_next_visit", "now", "never"]
+LearnerPolicy = Literal["at_next_visit", "now", "never", "require_new"]
 """When open learners move to a new version (B11)."""
 
 
@@ -94,6 +94,8 @@ class Course:
     estimated_hours: float | None = None
     quiz_policy: QuizPolicy = "best"
     learner_policy: LearnerPolicy = "at_next_visit"
+    """What an edit does to its learners (B11); ``require_new`` asks those who have completed it for
+    what is new, and moves the others as ``now`` does."""
     complete_on_edit: bool = False
     """Whether an edit (a removed chapter, say) may itself complete a learner (B11)."""
     chapters: Mapping[str, Chapter] = field(init=False, compare=False, repr=False)
@@ -117,6 +119,11 @@ class Course:
         put(self, "total_weight", sum(chapter.weight for chapter in measured))
         put(self, "needs", criterion.needs(self.criteria))
         put(self, "prerequisites", criterion.prerequisites(self.criteria))
+
+    @property
+    def moves_at_once(self) -> bool:
+        """Say whether publishing moves open learners by itself, and not their next visit."""
+        return self.learner_policy in ("now", "require_new")
 
     def valid_until(self, completed_at: int) -> int | None:
         """Return when a completion at that instant ends to be valid; None: never."""

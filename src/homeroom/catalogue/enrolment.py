@@ -19,7 +19,7 @@ class Enrolment(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     course_id: str
     attempt: int
-    """From 1; a reset or a recompletion opens the next one."""
+    """From 1; a reset or a renewal opens the next one."""
     version: int
     """The course version this attempt is pinned to."""
     status: Status
@@ -30,3 +30,5 @@ class Enrolment(msgspec.Struct, frozen=True, gc=False):
     """Set once (B9)."""
     approved: bool = False
     """Somebody approved it by hand: what the criterion ``manual`` asks for."""
+    carried_over: bool = False
+    """It began with what the attempt before it has (B12), and not from nothing."""

@@ -54,6 +54,8 @@ class DryRun(View):
     dropping: int
     unaffected: int
     moved: int
+    renewed: int
+    """Who has completed the course and would be asked for what is new (`require_new`)."""
 
 
 class EnrolmentBody(Body):
@@ -223,6 +225,7 @@ async def _dry_run(
         dropping=counts.dropping,
         unaffected=counts.unaffected,
         moved=counts.moved,
+        renewed=counts.renewed,
     )
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
 

@@ -71,7 +71,7 @@ COURSE: dict[str, Any] = {
         "estimatedHours": {"type": ["number", "null"], "minimum": 0, "maximum": MAX_HOURS},
         "quizPolicy": {"enum": ["best", "latest", "first", "average"], "default": "best"},
         "learnerPolicy": {
-            "enum": ["at_next_visit", "now", "never"],
+            "enum": ["at_next_visit", "now", "never", "require_new"],
             "default": "at_next_visit",
         },
         "completeOnEdit": {"type": "boolean", "default": False},

@@ -61,6 +61,7 @@ ENROLMENT = Table(
     Column("opened_at", BigInteger, nullable=False),
     Column("completed_at", BigInteger),
     Column("approved", Integer, nullable=False),
+    Column("carried_over", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("user_id", "course_id", "attempt"),
     Index(None, "course_id", "user_id", "attempt"),
     Index(
@@ -193,7 +194,8 @@ def enrolments(
     return Question(
         Row,
         "SELECT e.user_id, e.course_id, e.attempt, e.version, e.status, e.enrolled_at,"
-        " e.opened_at, e.completed_at, e.approved FROM {keys} AS k CROSS JOIN enrolment AS e"
+        " e.opened_at, e.completed_at, e.approved, e.carried_over"
+        " FROM {keys} AS k CROSS JOIN enrolment AS e"
         " WHERE e.user_id = k.column1 AND e.course_id = k.column2",
         sorted(pairs),
         read,
@@ -225,21 +227,24 @@ async def add_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
     """Insert enrolments; return how many were new. One that is there already stays as it is."""
     return await tx.executemany(
         "INSERT INTO enrolment (user_id, course_id, attempt, version, status, enrolled_at,"
-        " opened_at, completed_at, approved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " opened_at, completed_at, approved, carried_over)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
         rows,
     )
 
 
 async def update_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Set (version, status, opened_at, completed_at, approved) by (user, course, attempt).
+    """Set (version, status, opened_at, completed_at, approved, carried_over) by its key.
+
+    The key is (user, course, attempt).
 
     A ``completed_at`` that is set stays (B9).
     """
     return await tx.executemany(
         "UPDATE enrolment SET version = ?, status = ?, opened_at = ?,"
         " completed_at = COALESCE(completed_at, ?),"
-        " approved = ? WHERE user_id = ? AND course_id = ? AND attempt = ?",
+        " approved = ?, carried_over = ? WHERE user_id = ? AND course_id = ? AND attempt = ?",
         rows,
     )
 

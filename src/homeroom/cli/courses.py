@@ -206,13 +206,14 @@ def _report(
         return
     columns = ["COURSE", "VERSION", "WOULD BE" if dry_run else "OUTCOME", "TITLE"]
     if dry_run:
-        columns += ["NEWLY COMPLETE", "DROPPING", "MOVED", "UNAFFECTED"]
+        columns += ["NEWLY COMPLETE", "DROPPING", "MOVED", "ASKED AGAIN", "UNAFFECTED"]
     rows: list[list[object]] = []
     for each, (draft, preview) in pairs:
         row: list[object] = [each.course_id, draft.course.version, _outcome(draft)]
         row.append(draft.course.title)
         if preview is not None:
-            row += [preview.newly_complete, preview.dropping, preview.moved, preview.unaffected]
+            row += [preview.newly_complete, preview.dropping, preview.moved, preview.renewed]
+            row.append(preview.unaffected)
         rows.append(row)
     print_table(columns, rows, "There are no courses in these files.")
     if dry_run:
@@ -232,6 +233,7 @@ def _item(read: Read, draft: Draft, preview: EditPreview | None) -> dict[str, An
             "newlyComplete": preview.newly_complete,
             "dropping": preview.dropping,
             "moved": preview.moved,
+            "renewed": preview.renewed,
             "unaffected": preview.unaffected,
         }
     return item

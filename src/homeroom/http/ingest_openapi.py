@@ -14,6 +14,7 @@ _EVENT_TYPES = (
     "heartbeat",
     "progress_reset",
     "chapter_waived",
+    "attempt_renewed",
 )
 _EVENTS: dict[str, Any] = {
     "type": "array",
@@ -63,7 +64,7 @@ INGEST_SCHEMAS: dict[str, Any] = {
             "courseId": _ID,
             "chapterId": {
                 "anyOf": [_ID, {"type": "null"}],
-                "description": "Needed but for `heartbeat` and `progress_reset`.",
+                "description": "Not needed for `heartbeat`, `progress_reset`, `attempt_renewed`.",
             },
             "eventType": {"enum": list(_EVENT_TYPES)},
             "progress": {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from homeroom.catalogue.api import Course, Enrolment
-from homeroom.progress.event import Event, EventType, Flag
+from homeroom.progress.event import OPENS_ATTEMPT, Event, EventType, Flag
 from homeroom.progress.merge import ChapterState, join, merge, scaled_score
 from homeroom.progress.rollup import CourseState, add_merged, satisfied_at
 
@@ -14,7 +14,7 @@ SECOND = 1_000_000
 TIME_TOLERANCE = 5 * SECOND
 """How much longer than the wall clock a reported time may be before it is flagged."""
 _IMPLAUSIBLE, _TWO_COURSES = int(Flag.IMPLAUSIBLE_TIME), int(Flag.TWO_COURSES)
-_RESET, _WAIVED = EventType.PROGRESS_RESET, EventType.CHAPTER_WAIVED
+_WAIVED = EventType.CHAPTER_WAIVED
 _UNTOUCHED = ChapterState()
 
 
@@ -63,7 +63,7 @@ class Attempt:
             self.last_at = at
         self.last_seq = seq
         chapter_id = event.chapter_id
-        if event.type is _RESET:
+        if event.type in OPENS_ATTEMPT:
             return
         if chapter_id is None:
             self.unattributed += event.time_spent

@@ -36,7 +36,7 @@ from homeroom.progress.verdict import (
 )
 
 _UNTRUSTED = int(Flag.UNTRUSTED_SCORE)
-_RESET = EventType.PROGRESS_RESET
+_RESET, _RENEWED = EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED
 _ASIDE = frozenset({Status.QUARANTINED, Status.CONFLICT})
 
 
@@ -64,8 +64,10 @@ class Batch:
         """The rows of its quiz attempts that count."""
         self._last_seqs: dict[store.Pair, int] = {}
         """The latest ledger row of each learner's course."""
-        self._resets: dict[store.Pair, int] = {}
-        """How many resets there are of a learner's course."""
+        self._openings: dict[store.Pair, int] = {}
+        """How many resets and renewals there are of a learner's course."""
+        self._late: set[store.Pair] = set()
+        """Those with an event of an attempt from which a later one carried over."""
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
@@ -80,11 +82,13 @@ class Batch:
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
         attempts = [attempt for attempt in attempts if attempt.last_seq]
         await self._enrol(attempts)
-        touched = await self._count([each for each in attempts if _pair(each) not in self._resets])
-        self.tx.only_writes_follow()  # but for resets, and what follows from a finished course
+        counted = [each for each in attempts if _pair(each) not in self._openings]
+        touched = await self._count(counted)
+        self.tx.only_writes_follow()  # but for what is rebuilt, and what a finished course asks for
         await self._write(touched)
-        for pair in sorted(self._resets):
-            touched += await self._reset(pair)
+        for pair in sorted(self._openings.keys() | self._late):
+            touched = [each for each in touched if each.key[:2] != pair]
+            touched += await self._rebuild(pair)
         self.finished = await complete(self.tx, touched, self.completions)
         for index, first in self._repeats:
             self._settle_repeat(index, first)
@@ -203,11 +207,11 @@ class Batch:
             if chapter_id is not None and chapter_id not in known:
                 self.verdicts[index] = UNKNOWN_CHAPTER
                 continue
-            attempt = only or self._attempt(attempt_at(windows, event.at))
+            attempt = only or self._attempt(self._window(pair, windows, event.at))
             if event.quiz is not None:
                 self._trust(index, event, course)
-            elif event.type is _RESET:
-                self._resets[pair] = self._resets.get(pair, 0) + 1
+            elif event.type is _RESET or event.type is _RENEWED:
+                self._openings[pair] = self._openings.get(pair, 0) + 1
             if event.time_spent:
                 event.flags |= attempt.odd_time(event, others)
             seq = next(seqs)
@@ -217,6 +221,13 @@ class Batch:
                 store.event_row(seq, previous, event, enrolment.version, enrolment.attempt)
             )
             self._last_seqs[pair] = previous = seq
+
+    def _window(self, pair: store.Pair, windows: Sequence[Enrolment], at: int) -> Enrolment:
+        """Return the attempt that was open at a time, and see whether a later one began with it."""
+        found = attempt_at(windows, at)
+        if found.attempt < len(windows) and windows[found.attempt].carried_over:
+            self._late.add(pair)
+        return found
 
     def _last_seq(self, windows: Sequence[Enrolment]) -> int | None:
         """Return the latest row that the ledger has of a learner's course, None if it has none."""
@@ -298,12 +309,13 @@ class Batch:
             line = f"A late event shows the chapter {chapter_id} done earlier than was known."
             await self.completions.note(self.tx, completion.id, line)
 
-    async def _reset(self, pair: store.Pair) -> list[Touched]:
+    async def _rebuild(self, pair: store.Pair) -> list[Touched]:
         """Open new attempts and build the learner's course again from the ledger (rule B14)."""
-        course, last_seq = self._current[pair[1]], self._last_seqs[pair]
-        windows = await open_attempts(
-            self.tx, self._windows[pair], course, self._resets[pair], last_seq
-        )
+        windows, last_seq = self._windows[pair], self._last_seqs[pair]
+        count = self._openings.get(pair)
+        if count is not None:
+            course = self._current[pair[1]]
+            windows = await open_attempts(self.tx, windows, course, count, last_seq)
         return await rebuild(self.tx, windows, last_seq)
 
     async def _keep_aside(self) -> None:

@@ -15,7 +15,7 @@ from homeroom.errors import Unavailable
 from homeroom.progress import store
 from homeroom.progress.crossing import Touched, find_crossing, maybe_complete
 from homeroom.progress.read import latest_enrolments
-from homeroom.progress.rollup import fresh, moved_to, percent
+from homeroom.progress.rollup import carried_over, fresh, moved_to, percent
 
 PAGE = 200
 """Small enough that no page keeps the event loop for long."""
@@ -23,12 +23,16 @@ MAX_SECONDS = 4.0
 """A read may last 5 seconds in all."""
 
 
+def _key(enrolment: Enrolment) -> store.CourseKey:
+    return enrolment.user_id, enrolment.course_id, enrolment.attempt
+
+
 async def rolled_up(tx: Tx, enrolments: Sequence[Enrolment], course: Course) -> list[Touched]:
     """Return what learners' chapters make of their course in a version; writes nothing.
 
     The enrolments name that version already. A learner without a row has done nothing.
     """
-    keys = [(each.user_id, each.course_id, each.attempt) for each in enrolments]
+    keys = [_key(each) for each in enrolments]
     states = await store.attempts(tx, keys)
     touched = []
     for enrolment, key in zip(enrolments, keys, strict=True):
@@ -40,29 +44,58 @@ async def rolled_up(tx: Tx, enrolments: Sequence[Enrolment], course: Course) -> 
     return touched
 
 
+async def asked_again(
+    tx: Tx, learners: Sequence[Enrolment], course: Course, completions: Completions
+) -> list[Enrolment]:
+    """Return who has completed an older version and not all that this one asks (``require_new``).
+
+    They are asked in a new attempt that begins with what they have done. Time and approval are of
+    the attempt in which they were given. Who did it all already, or whose completion has expired,
+    is left alone: what expired is renewed from nothing, by a reset.
+    """
+    behind = [
+        each for each in learners if each.status == "completed" and each.version < course.version
+    ]
+    states = await store.attempts(tx, [_key(each) for each in behind])
+    found = []
+    for enrolment in behind:
+        old = states.get(_key(enrolment))
+        state = fresh(course) if old is None else carried_over(course, old)
+        anew = replace(enrolment, version=course.version, completed_at=None, approved=False)
+        touched = Touched(anew, course, state, state.last_at)
+        done = maybe_complete(touched) and await find_crossing(tx, touched, completions) is not None
+        if not done:
+            found.append(enrolment)
+    return found
+
+
 async def preview(tx: Tx, course: Course, completions: Completions) -> EditPreview:
     """Count what publishing ``course``, which is not published yet, would change for learners.
 
     ``newly_complete`` are those who fulfil the new version as they stand, at once or at their next
     visit; ``dropping`` those whose percentage falls when they move; ``moved`` those who move at
-    once. Who has completed the course keeps that and is unaffected.
+    once; ``renewed`` those who have completed it and are asked for what is new (``require_new``).
+    Who else has completed the course is unaffected.
     Raises ``Unavailable`` if there are more learners than can be counted in four seconds.
     """
     started = perf_counter()
-    newly_complete = dropping = unaffected = moved = 0
+    newly_complete = dropping = unaffected = moved = renewed = 0
     after: str | None = None
     while True:
         page = await latest_enrolments(tx, course.id, after, PAGE)
         stay = course.learner_policy == "never"
         movers = [each for each in page if each.completed_at is None and not stay]
         unaffected += len(page) - len(movers)
-        moved += len(movers) if course.learner_policy == "now" else 0
+        moved += len(movers) if course.moves_at_once else 0
+        if course.learner_policy == "require_new":
+            again = len(await asked_again(tx, page, course, completions))
+            renewed, unaffected = renewed + again, unaffected - again
         for finishes, drops in await _compare(tx, movers, course, completions):
             newly_complete += finishes
             dropping += drops and not finishes
             unaffected += not finishes and not drops
         if len(page) < PAGE:
-            return EditPreview(newly_complete, dropping, unaffected, moved)
+            return EditPreview(newly_complete, dropping, unaffected, moved, renewed)
         if perf_counter() - started > MAX_SECONDS:
             raise Unavailable("The course has more learners than can be counted at once.")
         after = page[-1].user_id
@@ -75,9 +108,7 @@ async def _compare(
     old_courses = await catalogue.courses_at(
         tx, {(each.course_id, each.version) for each in movers}
     )
-    old_states = await store.totals(
-        tx, [(each.user_id, each.course_id, each.attempt) for each in movers]
-    )
+    old_states = await store.totals(tx, [_key(each) for each in movers])
     moved = [replace(each, version=course.version) for each in movers]
     compared = []
     for before, touched in zip(movers, await rolled_up(tx, moved, course), strict=True):

@@ -44,9 +44,12 @@ class EventType(StrEnum):
     HEARTBEAT = "heartbeat"
     PROGRESS_RESET = "progress_reset"
     CHAPTER_WAIVED = "chapter_waived"
+    ATTEMPT_RENEWED = "attempt_renewed"
 
 
-_WITHOUT_CHAPTER = frozenset({EventType.HEARTBEAT, EventType.PROGRESS_RESET})
+OPENS_ATTEMPT = frozenset({EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED})
+"""From nothing, and with what the attempt before has (rule B12)."""
+_WITHOUT_CHAPTER = OPENS_ATTEMPT | {EventType.HEARTBEAT}
 
 
 class Flag(IntFlag):
@@ -62,6 +65,7 @@ class Flag(IntFlag):
 # Looked up once: a member of an enumeration is dear where every event asks for it.
 _RESET, _QUIZ_ATTEMPT = EventType.PROGRESS_RESET, EventType.QUIZ_ATTEMPT
 _CHAPTER_COMPLETE, _WAIVED = EventType.CHAPTER_COMPLETE, EventType.CHAPTER_WAIVED
+_RENEWED = EventType.ATTEMPT_RENEWED
 _FUTURE, _ANCIENT = int(Flag.FUTURE), int(Flag.ANCIENT)
 
 
@@ -148,7 +152,7 @@ class Sender:
     """The user id that events must carry, or None where anybody's may be sent."""
     trusted: bool
     may_manage: bool
-    """Whether resets and waivers may be sent, for anybody."""
+    """Whether resets, renewals and waivers may be sent, for anybody."""
 
 
 class BodyFault(Exception):
@@ -239,7 +243,7 @@ def judge(
     ``printable`` says that its ids are known to hold no control characters.
     """
     kind, user_id, chapter_id = sent.event_type, sent.user_id, sent.chapter_id
-    is_managed = kind is _RESET or kind is _WAIVED
+    is_managed = kind is _RESET or kind is _WAIVED or kind is _RENEWED
     if sender.person not in (None, user_id) and not (is_managed and sender.may_manage):
         return Rejected(sent.id, "forbidden", "This event belongs to another person.")
     if (
@@ -293,6 +297,13 @@ def judge(
     return Event(
         sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
         quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
+    )  # fmt: skip
+
+
+def renewal(id: str, user_id: str, course_id: str, now: int) -> Event:
+    """Return the event that opens an attempt which begins with what the one before it has."""
+    return Event(
+        id, user_id, course_id, None, _RENEWED, None, 0, None, now, now, now, b"", None, 0, True
     )  # fmt: skip
 
 

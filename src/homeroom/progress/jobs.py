@@ -15,11 +15,13 @@ from homeroom.catalogue.api import Course, EditPreview, Enrolment
 from homeroom.clock import microseconds
 from homeroom.completion.api import Completions
 from homeroom.db.database import Database
-from homeroom.db.id import natural_id
+from homeroom.db.id import natural_id, new_id
 from homeroom.db.tx import Tx
 from homeroom.jobs.api import LOW, Done, JobArgs, JobContext, Outcome, Registry, enqueue
 from homeroom.progress import edit, quarantine, store
+from homeroom.progress.batch import Batch
 from homeroom.progress.crossing import Touched, complete
+from homeroom.progress.event import renewal
 from homeroom.progress.ingest import Ingest
 from homeroom.progress.read import latest_enrolments
 from homeroom.progress.readmit import readmit
@@ -48,7 +50,11 @@ class ReplayQuarantine(JobArgs, frozen=True, kw_only=True):
 
 
 class MoveLearners(JobArgs, frozen=True, kw_only=True):
-    """Move a course's open learners to its current version. Result: ``{"moved", "finished"}``."""
+    """Move a course's open learners to its current version; ask others for what is new there.
+
+    Result: ``{"moved", "finished", "renewed"}``. ``renewed`` counts who had completed the course
+    and now has another attempt, by the policy ``require_new``.
+    """
 
     kind: ClassVar[str] = "progress.move_learners"
     queue: ClassVar[str] = "progress"
@@ -101,7 +107,7 @@ class ProgressJobs:
         if await quarantine.has_replayable(tx, course.id):
             job_id = natural_id("progress", "replay", course.id, version)
             await enqueue(tx, ReplayQuarantine(course_id=course.id), id=job_id)
-        if previous is not None and course.learner_policy == "now":
+        if previous is not None and course.moves_at_once:
             job_id = natural_id("progress", "move", course.id, version)
             await enqueue(tx, MoveLearners(course_id=course.id), id=job_id)
 
@@ -147,7 +153,7 @@ class ProgressJobs:
     async def move_learners(self, ctx: JobContext, args: MoveLearners) -> Outcome:
         """Move learners a page and a commit at a time; who was moved before is passed over."""
         after: str | None = None
-        moved = finished = 0
+        totals = {"moved": 0, "finished": 0, "renewed": 0}
         while True:
             async with self._db.write() as tx:
                 page = await latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
@@ -156,20 +162,22 @@ class ProgressJobs:
                 locked = await catalogue.enrolments(tx, pairs)  # as they are by now
                 page = [locked[pair][-1] for pair in pairs]
                 counts = await self._move(tx, args.course_id, page)
-            moved, finished = moved + counts[0], finished + counts[1]
+            for name, count in zip(totals, counts, strict=True):
+                totals[name] += count
             if len(page) < MOVE_PAGE:
-                return Done({"moved": moved, "finished": finished})
+                return Done(totals)
             after = page[-1].user_id
-            await ctx.progress({"moved": moved, "finished": finished})
+            await ctx.progress(totals)
 
-    async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> tuple[int, int]:
-        """Move those of a page who are open and behind; return how many, and how many finished.
+    async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> tuple[int, int, int]:
+        """Move those of a page who are open and behind; ask again who has completed the course.
 
-        The policy of the version that is current by now decides: it may have changed since.
+        Return how many were moved, how many of them finished, and how many are asked again. The
+        policy of the version that is current by now decides: it may have changed since.
         """
         course = (await catalogue.current_courses(tx, [course_id])).get(course_id)
-        if course is None or course.learner_policy != "now":
-            return 0, 0
+        if course is None or not course.moves_at_once:
+            return 0, 0, 0
         behind = [
             replace(each, version=course.version)
             for each in page
@@ -183,7 +191,16 @@ class ProgressJobs:
         finished = 0
         if course.complete_on_edit:
             finished = await complete(tx, touched, self._completions)
-        return len(behind), finished
+        return len(behind), finished, await self._renew(tx, course, page)
+
+    async def _renew(self, tx: Tx, course: Course, page: list[Enrolment]) -> int:
+        """Open another attempt for who has completed the course without what is new (B11)."""
+        if course.learner_policy != "require_new":
+            return 0
+        asked = await edit.asked_again(tx, page, course, self._completions)
+        events = [renewal(new_id(), each.user_id, course.id, tx.now) for each in asked]
+        await Batch(tx, events, self._completions).run()
+        return len(asked)
 
     async def prune(self, ctx: JobContext, args: PruneQuarantine) -> Outcome:
         """Drop held events, some thousand a commit."""

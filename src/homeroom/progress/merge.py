@@ -8,6 +8,7 @@ of the same events therefore gives the same chapter.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from homeroom.catalogue.api import Chapter
 from homeroom.progress.event import FULL, Event, EventType
@@ -55,6 +56,11 @@ def join(one: ChapterState, other: ChapterState) -> ChapterState:
         one.last_at if one.last_at > other.last_at else other.last_at,
         _earliest(one.waived_at, other.waived_at),
     )
+
+
+def carried(state: ChapterState) -> ChapterState:
+    """Return what a new attempt begins with: all but the time, of which a second counts once."""
+    return replace(state, time_spent=0)
 
 
 def _earliest(one: int | None, other: int | None) -> int | None:

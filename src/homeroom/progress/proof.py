@@ -11,7 +11,7 @@ _TIMES = (
     "SELECT user_id, course_id, CAST(sum(recorded) AS BIGINT) AS ledger,"
     " CAST(sum(counted) AS BIGINT) AS course FROM ("
     "SELECT user_id, course_id, time_spent AS recorded, 0 AS counted FROM progress_event"
-    " WHERE type <> 'progress_reset' UNION ALL"
+    " WHERE type NOT IN ('progress_reset', 'attempt_renewed') UNION ALL"
     " SELECT user_id, course_id, 0, time_spent FROM course_progress) AS both_of"
     " GROUP BY user_id, course_id"
 )

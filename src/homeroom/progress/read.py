@@ -13,10 +13,10 @@ from homeroom.catalogue.api import Chapter, Course, Enrolment, Status
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
 from homeroom.progress import store
-from homeroom.progress.event import Event, EventType
+from homeroom.progress.event import OPENS_ATTEMPT, Event
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.quiz import QuizAttempt, by_chapter, score
-from homeroom.progress.replay import Projection, add, attempt_at, event_of
+from homeroom.progress.replay import Projection, add, attempt_at, event_of, whole
 from homeroom.progress.rollup import CourseState, fresh, is_satisfied, moved_to, percent, share
 
 LEDGER_PAGE = 1_000
@@ -206,9 +206,10 @@ async def history(
             course = courses[course_id, version]
             attempt = attempt_at(windows, event.at).attempt
             projection = projections[attempt]
-            if event.type is not EventType.PROGRESS_RESET:
+            if event.type not in OPENS_ATTEMPT:
                 add(projection, event, course)
             if row[0] > after:
+                projection = whole(projections, windows, attempt)
                 lines.append(_history_line(row[0], event, course, attempt, projection))
                 if len(lines) == count:
                     return lines

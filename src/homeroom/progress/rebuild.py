@@ -11,23 +11,25 @@ from homeroom.catalogue.api import Course, Enrolment
 from homeroom.db.tx import Tx
 from homeroom.progress import store
 from homeroom.progress.crossing import Touched
-from homeroom.progress.event import EventType
+from homeroom.progress.event import OPENS_ATTEMPT, EventType
 from homeroom.progress.replay import Projection, event_of, replay
 
 
 async def open_attempts(
     tx: Tx, windows: Sequence[Enrolment], course: Course, count: int, last_seq: int
 ) -> list[Enrolment]:
-    """Open ``count`` more attempts and return all, each from the time of its reset on.
+    """Open ``count`` more attempts and return all, each from the time of its event on.
 
-    Resets may arrive in any order: attempt n + 1 opens at the n-th reset by time, so that every
-    order of arrival gives the same windows. The ledger, of which ``last_seq`` is the learner's
-    latest row, holds the resets already.
+    Resets and renewals may arrive in any order: attempt n + 1 opens at the n-th of them by time, so
+    that every order of arrival gives the same windows. The ledger, of which ``last_seq`` is the
+    learner's latest row, holds them already.
     """
     first = windows[0]
     rows = await store.ledger_of(tx, last_seq)
-    resets = sorted(
-        event.at for event, _ in map(event_of, rows) if event.type is EventType.PROGRESS_RESET
+    openings = sorted(
+        (event.at, event.id, event.type is EventType.ATTEMPT_RENEWED)
+        for event, _ in map(event_of, rows)
+        if event.type in OPENS_ATTEMPT
     )
     newest = windows[-1].attempt
     new = [
@@ -37,13 +39,12 @@ async def open_attempts(
         for more in range(1, count + 1)
     ]
     await catalogue.add_enrolments(tx, new)
-    openings = [0, *resets]
     opened = [
-        replace(enrolment, opened_at=openings[enrolment.attempt - 1])
-        for enrolment in (*windows, *new)
+        replace(enrolment, opened_at=at, carried_over=carried_over)
+        for enrolment, (at, _, carried_over) in zip((*windows[1:], *new), openings, strict=True)
     ]
     await catalogue.update_enrolments(tx, opened)
-    return opened
+    return [first, *opened]
 
 
 async def project(
@@ -85,7 +86,7 @@ async def rebuild(tx: Tx, windows: Sequence[Enrolment], last_seq: int) -> list[T
             ],
         )
         await store.save_courses(tx, [(key, state)])
-        if projection.events and enrolment.status == "registered":
+        if (projection.events or projection.chapters) and enrolment.status == "registered":
             enrolment = replace(enrolment, status="in_progress")
             changed.append(enrolment)
         touched.append(Touched(enrolment, course, state, state.last_at))

@@ -6,20 +6,21 @@ the projection against the ledger, and to explain which event made which percent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from homeroom.catalogue.api import Course, Enrolment
 from homeroom.db.tx import Row
-from homeroom.progress.event import Event, EventType, Flag, SentQuiz
-from homeroom.progress.merge import ChapterState, merge, scaled_score
+from homeroom.progress.event import OPENS_ATTEMPT, Event, EventType, Flag, SentQuiz
+from homeroom.progress.merge import ChapterState, carried, join, merge, scaled_score
 from homeroom.progress.quiz import QuizAttempt
 from homeroom.progress.rollup import CourseState, recompute
 
 CourseAt = Callable[[int], Course]
 """The course in a version."""
+Quizzes = dict[tuple[str, str], tuple[QuizAttempt, str]]
 
 _quiz = msgspec.json.Decoder(SentQuiz)
 
@@ -29,7 +30,7 @@ class Projection:
     """What the ledger says of one attempt."""
 
     chapters: dict[str, ChapterState] = field(default_factory=dict)
-    quizzes: dict[tuple[str, str], tuple[QuizAttempt, str]] = field(default_factory=dict)
+    quizzes: Quizzes = field(default_factory=dict)
     """By chapter and attempt id: the attempt and the event that reported it."""
     unattributed: int = 0
     last_at: int = 0
@@ -88,20 +89,53 @@ def add(projection: Projection, event: Event, course: Course) -> None:
     threshold = None if chapter is None else chapter.pass_threshold
     key = (event.chapter_id, event.quiz.attempt_id)
     attempt = QuizAttempt(*key, scaled, threshold, event.at)
-    known = projection.quizzes.get(key)
-    if known is None or (event.at, event.id) > (known[0].at, known[1]):
-        projection.quizzes[key] = (attempt, event.id)
+    _keep_later(projection.quizzes, key, (attempt, event.id))
+
+
+def _keep_later(known: Quizzes, key: tuple[str, str], report: tuple[QuizAttempt, str]) -> None:
+    """Keep the later of two reports of a quiz attempt, by time, then by the event's id."""
+    before = known.get(key)
+    if before is None or (report[0].at, report[1]) > (before[0].at, before[1]):
+        known[key] = report
+
+
+def whole(
+    projections: Mapping[int, Projection], windows: Sequence[Enrolment], attempt: int
+) -> Projection:
+    """Return what an attempt amounts to: its own events, and what it began with (rule B12).
+
+    ``windows`` are all attempts from 1 on. An event that comes late to an attempt thereby counts
+    for those that began with it, too.
+    """
+    first = attempt
+    while first > 1 and windows[first - 1].carried_over:
+        first -= 1
+    found = projections[first]
+    for number in range(first + 1, attempt + 1):
+        own = projections[number]
+        chapters = {id: carried(state) for id, state in found.chapters.items()}
+        for id, state in own.chapters.items():
+            before = chapters.get(id)
+            chapters[id] = state if before is None else join(before, state)
+        quizzes = dict(found.quizzes)
+        for key, report in own.quizzes.items():
+            _keep_later(quizzes, key, report)
+        found = replace(own, chapters=chapters, quizzes=quizzes)
+    return found
 
 
 def replay(
     rows: Iterable[Row], windows: Sequence[Enrolment], course_at: CourseAt
 ) -> dict[int, Projection]:
-    """Return what the ledger rows of one learner's course say, by attempt."""
+    """Return what the ledger rows of one learner's course say, by attempt.
+
+    ``windows`` are all attempts from 1 on.
+    """
     projections = {enrolment.attempt: Projection() for enrolment in windows}
     for row in rows:
         event, version = event_of(row)
         projection = projections[attempt_at(windows, event.at).attempt]
         projection.last_seq = row[0]
-        if event.type is not EventType.PROGRESS_RESET:
+        if event.type not in OPENS_ATTEMPT:
             add(projection, event, course_at(version))
-    return projections
+    return {attempt: whole(projections, windows, attempt) for attempt in projections}

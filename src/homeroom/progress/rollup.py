@@ -14,7 +14,7 @@ import msgspec
 
 from homeroom.catalogue.api import Chapter, Course, MoveOn
 from homeroom.progress.event import FULL
-from homeroom.progress.merge import ChapterState
+from homeroom.progress.merge import ChapterState, carried
 
 
 class CourseState(msgspec.Struct):
@@ -131,6 +131,11 @@ def moved_to(course: Course, old: CourseState) -> CourseState:
         last_at=old.last_at,
         last_seq=old.last_seq,
     )
+
+
+def carried_over(course: Course, old: CourseState) -> CourseState:
+    """Return what a new attempt at a version of the course begins with, given the one before."""
+    return recompute(course, {id: carried(each) for id, each in old.chapters.items()})
 
 
 def satisfied_at(chapter: Chapter, state: ChapterState) -> int | None:

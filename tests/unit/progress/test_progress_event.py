@@ -314,6 +314,6 @@ def test_a_repeat_has_the_same_identity_and_any_change_another(change: dict[str,
 def test_every_type_of_event_is_known() -> None:
     assert {kind.value for kind in EventType} == {
         "chapter_progress", "chapter_complete", "quiz_attempt", "heartbeat", "progress_reset",
-        "chapter_waived",
+        "chapter_waived", "attempt_renewed",
     }  # fmt: skip
     assert code(eventType="chapter_started") == "invalid_event"
