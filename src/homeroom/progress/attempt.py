@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from homeroom.catalogue.api import Course, Enrolment
 from homeroom.progress.event import OPENS_ATTEMPT, Event, EventType, Flag
-from homeroom.progress.merge import ChapterState, join, merge, scaled_score
+from homeroom.progress.merge import ChapterState, carried, join, merge, scaled_score
 from homeroom.progress.rollup import CourseState, add_merged, satisfied_at
 
 SECOND = 1_000_000
@@ -38,6 +39,8 @@ class Attempt:
     """What this commit's events alone make of each chapter."""
     quizzes: list[Event] = field(default_factory=list)
     """Quiz attempts that count."""
+    inherited: list[tuple[object, ...]] = field(default_factory=list)
+    """Rows of quiz attempts that came late for an attempt with which this one began."""
     unattributed: int = 0
 
     def odd_time(self, event: Event, others: Sequence[int]) -> int:
@@ -75,6 +78,17 @@ class Attempt:
         if event.quiz is not None and event.trusted:
             self.quizzes.append(event)
 
+    def pass_on(self, following: Attempt) -> None:
+        """Let the attempt that began with this one have what comes late for this one (B12)."""
+        for id, change in self.changes.items():
+            inherited = carried(change)
+            own = following.changes.get(id)
+            following.changes[id] = inherited if own is None else join(own, inherited)
+            following.last_at = max(following.last_at, change.last_at)
+        following.last_event_at = max(following.last_event_at, self.last_event_at)
+        number = following.enrolment.attempt
+        following.inherited += [(*row[:2], number, *row[3:]) for row in self.quiz_rows()]
+
     def add_to(self, state: CourseState) -> list[str]:
         """Add this commit's changes to the course's state.
 
@@ -84,7 +98,7 @@ class Attempt:
         state.unattributed += self.unattributed
         state.time_spent += self.unattributed
         state.last_at = max(state.last_at, self.last_at)
-        state.last_seq = self.last_seq
+        state.last_seq = self.last_seq or state.last_seq
         completed, earlier = self.enrolment.completed_at is not None, []
         chapters = self.course.chapters
         for id, change in self.changes.items():
@@ -105,20 +119,18 @@ class Attempt:
 
     def quiz_rows(self) -> list[tuple[object, ...]]:
         """Return the rows of quiz attempts that count, the latest report of each attempt only."""
-        latest: dict[tuple[str | None, str], Event] = {}
-        for event in self.quizzes:
-            assert event.quiz is not None
-            key = event.chapter_id, event.quiz.attempt_id
-            known = latest.get(key)
-            if known is None or (event.at, event.id) > (known.at, known.id):
-                latest[key] = event
-        rows: list[tuple[object, ...]] = []
-        for (chapter_id, attempt_id), event in latest.items():
-            chapter = self.course.chapters.get(chapter_id or "")
-            threshold = None if chapter is None else chapter.pass_threshold
-            enrolment = self.enrolment
-            rows.append(
-                (enrolment.user_id, enrolment.course_id, enrolment.attempt, chapter_id, attempt_id,
-                 scaled_score(event), threshold, event.at, event.id)
-            )  # fmt: skip
-        return rows
+        latest: dict[tuple[object, ...], tuple[object, ...]] = {}
+        own = [self._quiz_row(event) for event in self.quizzes]
+        for row in sorted((*own, *self.inherited), key=itemgetter(-2, -1)):  # time, event id
+            latest[row[:5]] = row
+        return list(latest.values())
+
+    def _quiz_row(self, event: Event) -> tuple[object, ...]:
+        assert event.quiz is not None
+        chapter = self.course.chapters.get(event.chapter_id or "")
+        threshold = None if chapter is None else chapter.pass_threshold
+        enrolment = self.enrolment
+        return (
+            enrolment.user_id, enrolment.course_id, enrolment.attempt, event.chapter_id,
+            event.quiz.attempt_id, scaled_score(event), threshold, event.at, event.id,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ ledger, the chapters, the course, the completion and its jobs are stored togethe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -66,8 +67,6 @@ class Batch:
         """The latest ledger row of each learner's course."""
         self._openings: dict[store.Pair, int] = {}
         """How many resets and renewals there are of a learner's course."""
-        self._late: set[store.Pair] = set()
-        """Those with an event of an attempt from which a later one carried over."""
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
@@ -80,15 +79,14 @@ class Batch:
         for pair, indices in by_pair.items():
             self._place(pair, indices, seqs)
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
-        attempts = [attempt for attempt in attempts if attempt.last_seq]
+        attempts = [each for each in attempts if each.last_seq or each.changes]
         await self._enrol(attempts)
         counted = [each for each in attempts if _pair(each) not in self._openings]
         touched = await self._count(counted)
-        self.tx.only_writes_follow()  # but for what is rebuilt, and what a finished course asks for
+        self.tx.only_writes_follow()  # but for openings, and what follows from a finished course
         await self._write(touched)
-        for pair in sorted(self._openings.keys() | self._late):
-            touched = [each for each in touched if each.key[:2] != pair]
-            touched += await self._rebuild(pair)
+        for pair in sorted(self._openings):
+            touched += await self._reopen(pair)
         self.finished = await complete(self.tx, touched, self.completions)
         for index, first in self._repeats:
             self._settle_repeat(index, first)
@@ -207,7 +205,7 @@ class Batch:
             if chapter_id is not None and chapter_id not in known:
                 self.verdicts[index] = UNKNOWN_CHAPTER
                 continue
-            attempt = only or self._attempt(self._window(pair, windows, event.at))
+            attempt = only or self._attempt(attempt_at(windows, event.at))
             if event.quiz is not None:
                 self._trust(index, event, course)
             elif event.type is _RESET or event.type is _RENEWED:
@@ -221,13 +219,15 @@ class Batch:
                 store.event_row(seq, previous, event, enrolment.version, enrolment.attempt)
             )
             self._last_seqs[pair] = previous = seq
+        if only is None:
+            self._pass_on(windows)
 
-    def _window(self, pair: store.Pair, windows: Sequence[Enrolment], at: int) -> Enrolment:
-        """Return the attempt that was open at a time, and see whether a later one began with it."""
-        found = attempt_at(windows, at)
-        if found.attempt < len(windows) and windows[found.attempt].carried_over:
-            self._late.add(pair)
-        return found
+    def _pass_on(self, windows: Sequence[Enrolment]) -> None:
+        """Let attempts that carried over have what came for those before them (B12)."""
+        for before, after in pairwise(windows):
+            attempt = self._attempts.get((before.user_id, before.course_id, before.attempt))
+            if after.carried_over and attempt is not None and attempt.changes:
+                attempt.pass_on(self._attempt(after))
 
     def _last_seq(self, windows: Sequence[Enrolment]) -> int | None:
         """Return the latest row that the ledger has of a learner's course, None if it has none."""
@@ -288,7 +288,7 @@ class Batch:
             each = Touched(attempt.enrolment, attempt.course, state, attempt.last_event_at)
             for chapter_id in attempt.add_to(state):
                 await self._note_earlier(each.key, chapter_id)
-            if attempt.quizzes:
+            if attempt.quizzes or attempt.inherited:
                 self._quizzes += attempt.quiz_rows()
             touched.append(each)
         return touched
@@ -309,13 +309,12 @@ class Batch:
             line = f"A late event shows the chapter {chapter_id} done earlier than was known."
             await self.completions.note(self.tx, completion.id, line)
 
-    async def _rebuild(self, pair: store.Pair) -> list[Touched]:
+    async def _reopen(self, pair: store.Pair) -> list[Touched]:
         """Open new attempts and build the learner's course again from the ledger (rule B14)."""
-        windows, last_seq = self._windows[pair], self._last_seqs[pair]
-        count = self._openings.get(pair)
-        if count is not None:
-            course = self._current[pair[1]]
-            windows = await open_attempts(self.tx, windows, course, count, last_seq)
+        course, last_seq = self._current[pair[1]], self._last_seqs[pair]
+        windows = await open_attempts(
+            self.tx, self._windows[pair], course, self._openings[pair], last_seq
+        )
         return await rebuild(self.tx, windows, last_seq)
 
     async def _keep_aside(self) -> None:
