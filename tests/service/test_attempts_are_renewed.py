@@ -136,20 +136,30 @@ async def test_passed_quizzes_and_waivers_are_carried_over(house: School) -> Non
     assert (await house.progress())["status"] == "completed"
 
 
-async def test_an_approval_and_time_are_asked_for_again(house: School) -> None:
+async def test_an_approval_and_time_are_asked_for_again_where_anything_is(house: School) -> None:
     both = {"criteria": {"all": [{"type": "min_time", "seconds": 60}, {"type": "manual"}]}}
     await house.publish("fire", chapter("a"), **both)
     await finish(house)
     path = "/api/v1/courses/fire/enrolments/ada"
     await house.http.put(path, json={"approved": True}, headers=SERVICE)
     assert (await house.progress())["status"] == "completed"
-    await publish_anew(house, chapter("a"), chapter("b"), **both)
+    await publish_anew(house, chapter("a"), title="Fire safety, with a better title", **both)
+    assert (await house.progress())["attempt"] == 1
+    items = {"criteria": {"all": [{"type": "all_items"}, *both["criteria"]["all"]]}}
+    await publish_anew(house, chapter("a"), chapter("b"), **items)
     now = house.db.clock.now() // 1_000
-    await house.send(event("2", "heartbeat", chapterId="b", timeSpent=60, timestamp=now))
+    await house.send(event("2", "chapter_complete", chapterId="b", timeSpent=60, timestamp=now))
     seen = await house.progress()
     assert (seen["attempt"], seen["status"], seen["timeSpent"]) == (2, "in_progress", 60)
     await house.http.put(path, json={"approved": True}, headers=SERVICE)
     assert (await house.progress())["status"] == "completed"
+
+
+async def test_an_edit_that_asks_for_nothing_asks_nobody(house: School) -> None:
+    await house.publish("fire", chapter("a"))
+    await finish(house)
+    await publish_anew(house, chapter("a", required=False))
+    assert (await house.progress())["attempt"] == 1
 
 
 async def test_what_comes_late_to_the_old_attempt_counts_in_the_new_one(house: School) -> None:
@@ -159,23 +169,104 @@ async def test_what_comes_late_to_the_old_attempt_counts_in_the_new_one(house: S
     late = event("late", "chapter_complete", chapterId="b", timestamp=NOON, timeSpent=7)
     assert (await house.send(late))["accepted"] == 1
     seen = await house.progress()
-    assert (seen["status"], seen["progress"], seen["completedAt"]) == (
-        "completed", 100, "2026-11-20T12:00:00.000Z",
-    )  # fmt: skip
+    assert (seen["status"], seen["progress"]) == ("completed", 100)
+    [(opened_at, completed_at)] = await house.rows(
+        "SELECT opened_at, completed_at FROM enrolment WHERE attempt = 2"
+    )
+    assert completed_at == opened_at  # an attempt is not finished before it began
     times = "SELECT attempt, time_spent FROM course_progress ORDER BY attempt"
     assert await house.rows(times) == [(1, 67), (2, 0)]
 
 
-async def test_who_has_expired_begins_from_nothing(house: School) -> None:
+async def test_a_quiz_that_comes_late_is_judged_by_the_version_that_has_it(house: School) -> None:
+    await house.publish("fire", chapter("a"))
+    await finish(house)
+    held = attempt_at_quiz("held", 10, chapterId="q", userId="ada")
+    assert (await house.send(held))["quarantined"] == 1
+    await publish_anew(house, chapter("a"), quiz("q"), quiz("r"))
+    seen = await house.progress()
+    assert [each["completed"] for each in seen["chapters"]] == [True, True, False]
+    late = attempt_at_quiz("late", 9, chapterId="r", timestamp=NOON)
+    assert (await house.send(late))["accepted"] == 1
+    seen = await house.progress()
+    assert (seen["attempt"], seen["status"]) == (2, "completed")
+    assert [each["quiz"] and each["quiz"]["score"] for each in seen["chapters"]] == [None, 1, 0.9]
+
+
+async def test_a_late_event_finishes_the_newest_attempt_only(house: School) -> None:
+    await house.publish("fire", chapter("a"), chapter("b"))
+    await finish(house)
+    renewed = event("r", "attempt_renewed", chapterId=None, timestamp=NOON)
+    await house.send(renewed)
+    await house.send(event("2", "chapter_complete", chapterId="b"))
+    assert await house.rows("SELECT attempt FROM completion") == [(2,)]
+    assert await house.rows("SELECT count(*) FROM job WHERE queue = 'celebrations'") == [(1,)]
+    await house.send(
+        event("3", "chapter_complete", chapterId="b", timestamp="2026-11-20T08:00:00Z")
+    )
+    assert await house.rows("SELECT count(*) FROM completion_note") == [(1,)]
+
+
+async def test_to_renew_finishes_nothing_by_itself(house: School) -> None:
+    await house.publish("fire", chapter("a"))
+    await finish(house)
+    await house.send(event("r", "attempt_renewed", chapterId=None, timestamp=NOON))
+    again = event("r2", "attempt_renewed", chapterId=None, timestamp=LATER)
+    await house.send(again, event("early", progress=5, timestamp="2026-11-20T10:00:00Z"))
+    seen = await house.progress()
+    assert (seen["attempt"], seen["progress"], seen["status"]) == (3, 100, "in_progress")
+    assert await house.rows("SELECT count(*) FROM completion") == [(1,)]
+    await house.send(event("here", "heartbeat", timestamp="2026-11-22T12:00:00Z"))
+    assert (await house.progress())["completedAt"] == "2026-11-21T12:00:00.000Z"
+
+
+async def test_an_attempt_that_is_finished_after_the_next_one_is_superseded(house: School) -> None:
+    await house.publish("fire", chapter("a"))
+    await house.send(event("r", "progress_reset", chapterId=None, timestamp=NOON))
+    await house.send(event("2", "chapter_complete", timestamp=LATER))
+    await house.send(event("1", "chapter_complete"))
+    chain = (
+        "SELECT c.attempt, n.attempt FROM completion AS c"
+        " LEFT JOIN completion AS n ON n.id = c.superseded_by ORDER BY 1"
+    )
+    assert await house.rows(chain) == [(1, 2), (2, None)]
+
+
+async def test_a_reset_with_a_quiz_opens_an_attempt_like_any_other(house: School) -> None:
+    await house.publish("fire", chapter("a"))
+    points = {"attemptId": "t", "score": 1, "maxScore": 1}
+    odd = {"chapterId": None, "quiz": points, "progress": 100}
+    for number, kind in enumerate(("progress_reset", "attempt_renewed", "progress_reset")):
+        when = f"2026-11-20T1{number}:00:00Z"
+        await house.send(event(kind + when, kind, timestamp=when, **odd))
+    assert (await house.progress())["attempt"] == 4
+    assert await house.rows("SELECT count(*) FROM quiz_attempt") == [(0,)]
+
+
+async def test_an_attempt_is_renewed_after_all_that_is_known_of_the_one_before(
+    house: School,
+) -> None:
+    await house.publish("fire", chapter("a"))
+    now = house.db.clock.now()
+    await finish(house, timestamp=now // 1_000)
+    house.db.clock.advance(timedelta(hours=-1))  # as by the clock of another server
+    await publish_anew(house, chapter("a"), chapter("b"))
+    assert (await house.progress())["progress"] == 50
+    rows = "SELECT attempt, satisfied FROM course_progress ORDER BY attempt"
+    assert await house.rows(rows) == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_who_has_expired_is_not_renewed_by_what_is_new(house: School, noticed: bool) -> None:
     await house.publish("fire", chapter("a"), validity="P1D")
     await finish(house)
     house.db.clock.advance(timedelta(days=400))
-    async with house.db.write() as tx:
-        await enqueue(tx, ExpireEnrolments())
-    await house.work()
+    if noticed:
+        async with house.db.write() as tx:
+            await enqueue(tx, ExpireEnrolments())
+        await house.work()
     await publish_anew(house, chapter("a"), chapter("b"), validity="P1D")
-    seen = await house.progress()
-    assert (seen["attempt"], seen["status"]) == (1, "expired")
+    assert (await house.progress())["attempt"] == 1
 
 
 async def test_a_dry_run_counts_who_would_be_asked_again(house: School) -> None:

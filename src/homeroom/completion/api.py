@@ -104,6 +104,7 @@ class Completions:
             return []
         later = [(new.id, new.user_id, new.course_id, new.attempt) for new, _ in fresh]
         await store.supersede(tx, [row for row in later if row[-1] > 1])
+        await store.supersede_late(tx, [new.id for new, _ in fresh])
         await catalogue.mark_completed(
             tx, [(new.user_id, new.course_id, new.attempt, new.completed_at) for new, _ in fresh]
         )

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     or_,
     select,
+    update,
 )
 
 from homeroom.db.schema import metadata
@@ -42,6 +43,7 @@ COMPLETION = Table(
     Index(None, "recorded_at", "id"),
     Index(None, "completed_at", "id"),
 )
+_LATER = COMPLETION.alias("later")
 STEP = Table(
     "completion_step",
     metadata,
@@ -109,6 +111,25 @@ async def supersede(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
         "UPDATE completion SET superseded_by = ? WHERE user_id = ? AND course_id = ?"
         " AND attempt < ? AND superseded_by IS NULL",
         rows,
+    )
+
+
+async def supersede_late(tx: Tx, new_ids: Sequence[str]) -> None:
+    """Mark those of some new completions whose learner has completed a later attempt already."""
+    await tx.execute(
+        update(COMPLETION)
+        .where(COMPLETION.c.id.in_(new_ids))
+        .values(
+            superseded_by=select(_LATER.c.id)
+            .where(
+                _LATER.c.user_id == COMPLETION.c.user_id,
+                _LATER.c.course_id == COMPLETION.c.course_id,
+                _LATER.c.attempt > COMPLETION.c.attempt,
+            )
+            .order_by(_LATER.c.attempt)
+            .limit(1)
+            .scalar_subquery()
+        )
     )
 
 

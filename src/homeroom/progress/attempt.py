@@ -37,8 +37,8 @@ class Attempt:
     """The latest ledger row of this commit; 0: it has no event of this attempt."""
     changes: dict[str, ChapterState] = field(default_factory=dict)
     """What this commit's events alone make of each chapter."""
-    quizzes: list[Event] = field(default_factory=list)
-    """Quiz attempts that count."""
+    quizzes: list[tuple[Event, Course]] = field(default_factory=list)
+    """Quiz attempts that count, each with the course in the version that it is recorded under."""
     inherited: list[tuple[object, ...]] = field(default_factory=list)
     """Rows of quiz attempts that came late for an attempt with which this one began."""
     unattributed: int = 0
@@ -57,8 +57,11 @@ class Attempt:
                 flags |= _TWO_COURSES
         return flags
 
-    def take(self, event: Event, seq: int) -> None:
-        """Let an event change what this commit adds; ``seq`` is its place in the ledger."""
+    def take(self, event: Event, seq: int, course: Course) -> None:
+        """Let an event change what this commit adds; ``seq`` is its place in the ledger.
+
+        ``course`` is the version under which it is recorded.
+        """
         at = event.at
         if at > self.last_event_at:
             self.last_event_at = at
@@ -74,9 +77,9 @@ class Attempt:
         change = self.changes.get(chapter_id)
         if change is None:
             change = self.changes[chapter_id] = ChapterState()
-        merge(change, event, self.course.chapters.get(chapter_id))
+        merge(change, event, course.chapters.get(chapter_id))
         if event.quiz is not None and event.trusted:
-            self.quizzes.append(event)
+            self.quizzes.append((event, course))
 
     def pass_on(self, following: Attempt) -> None:
         """Let the attempt that began with this one have what comes late for this one (B12)."""
@@ -120,14 +123,14 @@ class Attempt:
     def quiz_rows(self) -> list[tuple[object, ...]]:
         """Return the rows of quiz attempts that count, the latest report of each attempt only."""
         latest: dict[tuple[object, ...], tuple[object, ...]] = {}
-        own = [self._quiz_row(event) for event in self.quizzes]
+        own = [self._quiz_row(event, course) for event, course in self.quizzes]
         for row in sorted((*own, *self.inherited), key=itemgetter(-2, -1)):  # time, event id
             latest[row[:5]] = row
         return list(latest.values())
 
-    def _quiz_row(self, event: Event) -> tuple[object, ...]:
+    def _quiz_row(self, event: Event, course: Course) -> tuple[object, ...]:
         assert event.quiz is not None
-        chapter = self.course.chapters.get(event.chapter_id or "")
+        chapter = course.chapters.get(event.chapter_id or "")
         threshold = None if chapter is None else chapter.pass_threshold
         enrolment = self.enrolment
         return (

@@ -20,7 +20,7 @@ from homeroom.progress import quarantine, store
 from homeroom.progress.attempt import Attempt
 from homeroom.progress.crossing import Touched, complete
 from homeroom.progress.event import Event, EventType, Flag, identity_of
-from homeroom.progress.rebuild import open_attempts, rebuild
+from homeroom.progress.rebuild import known_until, open_attempts, rebuild, renew
 from homeroom.progress.replay import attempt_at, event_of
 from homeroom.progress.rollup import CourseState, fresh, moved_to
 from homeroom.progress.verdict import (
@@ -65,8 +65,8 @@ class Batch:
         """The rows of its quiz attempts that count."""
         self._last_seqs: dict[store.Pair, int] = {}
         """The latest ledger row of each learner's course."""
-        self._openings: dict[store.Pair, int] = {}
-        """How many resets and renewals there are of a learner's course."""
+        self._openings: dict[store.Pair, Event | None] = {}
+        """Where attempts are to be opened: the renewal where that is all there is, else None."""
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
@@ -87,7 +87,8 @@ class Batch:
         await self._write(touched)
         for pair in sorted(self._openings):
             touched += await self._reopen(pair)
-        self.finished = await complete(self.tx, touched, self.completions)
+        open_ones = [each for each in touched if not self._is_carried_on(each.enrolment)]
+        self.finished = await complete(self.tx, open_ones, self.completions)
         for index, first in self._repeats:
             self._settle_repeat(index, first)
         await self._keep_aside()
@@ -206,18 +207,20 @@ class Batch:
                 self.verdicts[index] = UNKNOWN_CHAPTER
                 continue
             attempt = only or self._attempt(attempt_at(windows, event.at))
-            if event.quiz is not None:
+            under = attempt.course
+            if event.type is _RESET or event.type is _RENEWED:
+                is_all = event.type is _RENEWED and len(indices) == 1
+                self._openings[pair] = event if is_all else None
+            elif event.quiz is not None:
                 self._trust(index, event, course)
-            elif event.type is _RESET or event.type is _RENEWED:
-                self._openings[pair] = self._openings.get(pair, 0) + 1
+                if chapter_id not in under.chapters:
+                    under = course  # what it takes to pass is known to newer versions only
             if event.time_spent:
                 event.flags |= attempt.odd_time(event, others)
             seq = next(seqs)
-            attempt.take(event, seq)
-            enrolment = attempt.enrolment
-            self._rows.append(
-                store.event_row(seq, previous, event, enrolment.version, enrolment.attempt)
-            )
+            attempt.take(event, seq, under)
+            number = attempt.enrolment.attempt
+            self._rows.append(store.event_row(seq, previous, event, under.version, number))
             self._last_seqs[pair] = previous = seq
         if only is None:
             self._pass_on(windows)
@@ -310,12 +313,24 @@ class Batch:
             await self.completions.note(self.tx, completion.id, line)
 
     async def _reopen(self, pair: store.Pair) -> list[Touched]:
-        """Open new attempts and build the learner's course again from the ledger (rule B14)."""
+        """Open new attempts and build the learner's course again from the ledger (rule B14).
+
+        Return what may be finished now.
+        """
         course, last_seq = self._current[pair[1]], self._last_seqs[pair]
-        windows = await open_attempts(
-            self.tx, self._windows[pair], course, self._openings[pair], last_seq
-        )
+        windows, renewal = self._windows[pair], self._openings[pair]
+        if renewal is not None:
+            state = self._states.get((*pair, windows[-1].attempt))
+            if state is not None and renewal.at > known_until(windows[-1], state):
+                await renew(self.tx, windows[-1], course, state, renewal.at, last_seq)
+                return []
+        windows = self._windows[pair] = await open_attempts(self.tx, windows, course, last_seq)
         return await rebuild(self.tx, windows, last_seq)
+
+    def _is_carried_on(self, enrolment: Enrolment) -> bool:
+        """Say whether another attempt began with this one: then it is the other one's to finish."""
+        windows = self._windows[enrolment.user_id, enrolment.course_id]
+        return enrolment.attempt < len(windows) and windows[enrolment.attempt].carried_over
 
     async def _keep_aside(self) -> None:
         """Keep quarantined events for replay and conflicting ones for inspection."""

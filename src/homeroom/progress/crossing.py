@@ -78,6 +78,8 @@ async def find_crossing(tx: Tx, touched: Touched, completions: Completions) -> C
     ]
     if course.needs != {"items"} or not times:
         times.append(touched.last_event_at or tx.now)  # an edit may follow upon waivers alone
+    if touched.enrolment.carried_over:
+        times.append(touched.enrolment.opened_at)  # it was not finished before it began
     return Crossing(
         user_id=touched.enrolment.user_id,
         course=course,

@@ -8,14 +8,14 @@ from time import perf_counter
 from msgspec.structs import replace
 
 from homeroom.catalogue import api as catalogue
-from homeroom.catalogue.api import Course, EditPreview, Enrolment
+from homeroom.catalogue.api import AllItems, Course, EditPreview, Enrolment
 from homeroom.completion.api import Completions
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 from homeroom.progress import store
 from homeroom.progress.crossing import Touched, find_crossing, maybe_complete
 from homeroom.progress.read import latest_enrolments
-from homeroom.progress.rollup import carried_over, fresh, moved_to, percent
+from homeroom.progress.rollup import fresh, moved_to, percent
 
 PAGE = 200
 """Small enough that no page keeps the event loop for long."""
@@ -46,27 +46,28 @@ async def rolled_up(tx: Tx, enrolments: Sequence[Enrolment], course: Course) -> 
 
 async def asked_again(
     tx: Tx, learners: Sequence[Enrolment], course: Course, completions: Completions
-) -> list[Enrolment]:
+) -> list[Touched]:
     """Return who has completed an older version and not all that this one asks (``require_new``).
 
-    They are asked in a new attempt that begins with what they have done. Time and approval are of
-    the attempt in which they were given. Who did it all already, or whose completion has expired,
-    is left alone: what expired is renewed from nothing, by a reset.
+    They are asked in a new attempt that begins with what they have done. Who did it all already, or
+    whose completion has expired, is left alone: what expired is renewed from nothing, by a reset.
     """
+    if isinstance(course.criteria, AllItems) and not course.required:
+        return []  # nobody can complete it
     behind = [
         each for each in learners if each.status == "completed" and each.version < course.version
     ]
-    states = await store.attempts(tx, [_key(each) for each in behind])
-    found = []
-    for enrolment in behind:
-        old = states.get(_key(enrolment))
-        state = fresh(course) if old is None else carried_over(course, old)
-        anew = replace(enrolment, version=course.version, completed_at=None, approved=False)
-        touched = Touched(anew, course, state, state.last_at)
-        done = maybe_complete(touched) and await find_crossing(tx, touched, completions) is not None
-        if not done:
-            found.append(enrolment)
-    return found
+    versions = await catalogue.courses_at(tx, {(course.id, each.version) for each in behind})
+    valid = []
+    for each in behind:
+        ends = versions[course.id, each.version].valid_until(each.completed_at or 0)
+        if ends is None or ends > tx.now:  # the job that notices runs once an hour
+            valid.append(replace(each, version=course.version, completed_at=None))
+    asked = []
+    for touched in await rolled_up(tx, valid, course):
+        if not maybe_complete(touched) or not await find_crossing(tx, touched, completions):
+            asked.append(touched)
+    return asked
 
 
 async def preview(tx: Tx, course: Course, completions: Completions) -> EditPreview:

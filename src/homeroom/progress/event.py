@@ -292,7 +292,7 @@ def judge(
             return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
     progress = FULL if kind is _CHAPTER_COMPLETE else _basis_points(sent.progress)
     quiz = sent.quiz
-    if kind is _WAIVED:
+    if is_managed:
         progress = quiz = None  # nothing was learnt
     return Event(
         sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
@@ -300,10 +300,10 @@ def judge(
     )  # fmt: skip
 
 
-def renewal(id: str, user_id: str, course_id: str, now: int) -> Event:
+def renewal(id: str, user_id: str, course_id: str, at: int) -> Event:
     """Return the event that opens an attempt which begins with what the one before it has."""
     return Event(
-        id, user_id, course_id, None, _RENEWED, None, 0, None, now, now, now, b"", None, 0, True
+        id, user_id, course_id, None, _RENEWED, None, 0, None, at, at, at, b"", None, 0, True
     )  # fmt: skip
 
 

@@ -25,10 +25,12 @@ from homeroom.progress.event import renewal
 from homeroom.progress.ingest import Ingest
 from homeroom.progress.read import latest_enrolments
 from homeroom.progress.readmit import readmit
+from homeroom.progress.rebuild import known_until
 from homeroom.progress.rollup import fresh
+from homeroom.progress.verdict import ACCEPTED
 
 MOVE_PAGE = 50
-"""A learner whose attempt is renewed takes 2 ms, and ingest waits for a page's commit."""
+"""Ingest waits for a page's commit."""
 PRUNE_PAGE = 5_000
 EXPIRE_PAGE = 500
 QUARANTINE_TTL = timedelta(days=30)
@@ -198,10 +200,13 @@ class ProgressJobs:
         """Open another attempt for who has completed the course without what is new (B11)."""
         if course.learner_policy != "require_new":
             return 0
-        asked = await edit.asked_again(tx, page, course, self._completions)
-        events = [renewal(new_id(), each.user_id, course.id, tx.now) for each in asked]
-        await Batch(tx, events, self._completions).run()
-        return len(asked)
+        events = []
+        for asked in await edit.asked_again(tx, page, course, self._completions):
+            after = known_until(asked.enrolment, asked.state)  # by the clock of another server
+            at = max(tx.now, after + 1)
+            events.append(renewal(new_id(), asked.enrolment.user_id, course.id, at))
+        verdicts = await Batch(tx, events, self._completions).run()
+        return verdicts.count(ACCEPTED)
 
     async def prune(self, ctx: JobContext, args: PruneQuarantine) -> Outcome:
         """Drop held events, some thousand a commit."""

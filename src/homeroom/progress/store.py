@@ -296,6 +296,17 @@ async def save_quizzes(tx: Tx, rows: Sequence[Row]) -> None:
     await tx.executemany(_INSERT_QUIZ, sorted(rows))
 
 
+async def carry_quizzes(tx: Tx, key: CourseKey) -> None:
+    """Give an attempt's quiz attempts to the next attempt, too, which has none yet."""
+    await tx.execute(
+        "INSERT INTO quiz_attempt (user_id, course_id, attempt, chapter_id, attempt_id, scaled,"
+        " threshold, at, event_id) SELECT user_id, course_id, attempt + 1, chapter_id, attempt_id,"
+        " scaled, threshold, at, event_id FROM quiz_attempt"
+        " WHERE user_id = ? AND course_id = ? AND attempt = ?",
+        key,
+    )
+
+
 async def quizzes_of(tx: Tx, key: CourseKey) -> list[Row]:
     """Return (chapter_id, attempt_id, scaled, threshold, at) in the order of time."""
     return await tx.fetch(
