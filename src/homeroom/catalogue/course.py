@@ -15,7 +15,7 @@ from homeroom.catalogue.validity import Validity
 QuizPolicy = Literal["best", "latest", "first", "average"]
 """Which of a quiz's attempts gives its score (B5)."""
 LearnerPolicy = Literal["at_next_visit", "now", "never", "require_new"]
-"""When open learners move to a new version (B11)."""
+"""What a new version means for learners of the ones before (B11)."""
 
 
 class MoveOn(StrEnum):
@@ -94,8 +94,7 @@ class Course:
     estimated_hours: float | None = None
     quiz_policy: QuizPolicy = "best"
     learner_policy: LearnerPolicy = "at_next_visit"
-    """What an edit does to its learners (B11); ``require_new`` asks those who have completed it for
-    what is new, and moves the others as ``now`` does."""
+    """``require_new`` asks those who have completed it for what is new, and moves others at once."""
     complete_on_edit: bool = False
     """Whether an edit (a removed chapter, say) may itself complete a learner (B11)."""
     chapters: Mapping[str, Chapter] = field(init=False, compare=False, repr=False)

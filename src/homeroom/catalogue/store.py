@@ -235,9 +235,7 @@ async def add_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
 
 
 async def update_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Set (version, status, opened_at, completed_at, approved, carried_over) by its key.
-
-    The key is (user, course, attempt).
+    """Set what may change, by (user, course, attempt), which come last in a row.
 
     A ``completed_at`` that is set stays (B9).
     """

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import ClassVar
 
@@ -156,7 +157,7 @@ class ProgressJobs:
     async def move_learners(self, ctx: JobContext, args: MoveLearners) -> Outcome:
         """Move learners a page and a commit at a time; who was moved before is passed over."""
         after: str | None = None
-        totals = {"moved": 0, "finished": 0, "renewed": 0}
+        totals = Counter(moved=0, finished=0, renewed=0)
         while True:
             async with self._db.write() as tx:
                 page = await latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
@@ -165,22 +166,21 @@ class ProgressJobs:
                 locked = await catalogue.enrolments(tx, pairs)  # as they are by now
                 page = [locked[pair][-1] for pair in pairs]
                 counts = await self._move(tx, args.course_id, page)
-            for name, count in zip(totals, counts, strict=True):
-                totals[name] += count
+            totals.update(counts)
             if len(page) < MOVE_PAGE:
-                return Done(totals)
+                return Done(dict(totals))
             after = page[-1].user_id
-            await ctx.progress(totals)
+            await ctx.progress(dict(totals))
 
-    async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> tuple[int, int, int]:
+    async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> dict[str, int]:
         """Move those of a page who are open and behind; ask again who has completed the course.
 
-        Return how many were moved, how many of them finished, and how many are asked again. The
-        policy of the version that is current by now decides: it may have changed since.
+        Return counts as in the job's result. The policy of the version that is current by now
+        decides: it may have changed since.
         """
         course = (await catalogue.current_courses(tx, [course_id])).get(course_id)
         if course is None or not course.moves_at_once:
-            return 0, 0, 0
+            return {}
         behind = [
             replace(each, version=course.version)
             for each in page
@@ -194,7 +194,8 @@ class ProgressJobs:
         finished = 0
         if course.complete_on_edit:
             finished = await complete(tx, touched, self._completions)
-        return len(behind), finished, await self._renew(tx, course, page)
+        renewed = await self._renew(tx, course, page)
+        return {"moved": len(behind), "finished": finished, "renewed": renewed}
 
     async def _renew(self, tx: Tx, course: Course, page: list[Enrolment]) -> int:
         """Open another attempt for who has completed the course without what is new (B11)."""

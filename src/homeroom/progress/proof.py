@@ -58,4 +58,4 @@ PROOF = Proof(
         ),
     ),
 )
-"""Times of one learner's attempts are added up: a reset moves events from one to another."""
+"""Times of one learner's attempts are added up: events move from one to another as these open."""

@@ -1,6 +1,6 @@
 """Build what is rolled up again from the ledger (pure): it must equal what ingest kept (rule B14).
 
-Used when a reset opens an attempt between events that were counted already, by the tests that hold
+Used when an attempt opens between events that were counted already, by the tests that hold
 the projection against the ledger, and to explain which event made which percentage.
 """
 
