@@ -94,7 +94,7 @@ class Course:
     estimated_hours: float | None = None
     quiz_policy: QuizPolicy = "best"
     learner_policy: LearnerPolicy = "at_next_visit"
-    """``require_new`` asks those who have completed it for what is new, and moves others at once."""
+    """``require_new`` asks who has completed the course for what is new, and moves others now."""
     complete_on_edit: bool = False
     """Whether an edit (a removed chapter, say) may itself complete a learner (B11)."""
     chapters: Mapping[str, Chapter] = field(init=False, compare=False, repr=False)
