@@ -25,6 +25,7 @@ ROWS = {
     "schedule": "('nightly', '0 3 * * *', 'UTC', 'progress.prune', '{}', 1, 0, 1, 7, 8)",
     "schedule_slot": "('nightly', '2026-11-20T03:00Z', 7, 'fired', 0, 7, 'schedule.nightly')",
     "link_key": "(1, 'a secret', 5)",
+    "progress_fold": "('cy', 'fire', 0, 0, 7, 3, 0, '{\"a\":[4000,0,null,null,7,null]}', '[]')",
     "queue": "('progress', 1, 4, NULL, NULL, 0, 0, 100, 200, NULL)",
 }
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import httpx
@@ -31,6 +32,7 @@ WORK_TABLES = (
     "progress_event",
     "course_progress",
     "quiz_attempt",
+    "progress_fold",
     "progress_quarantine",
     "enrolment",
     "completion",
@@ -144,12 +146,16 @@ class School:
 
 @asynccontextmanager
 async def school(
-    db: Database, *, limits: Limits | None = None, on_stuck: Any = None
+    db: Database,
+    *,
+    limits: Limits | None = None,
+    on_stuck: Any = None,
+    event_retention: timedelta | None = None,
 ) -> AsyncIterator[School]:
     completions = Completions([Step("celebrate", lambda id: Celebrate(completion_id=id))])
     catalogue = Catalogue()
     ingest = Ingest(db, completions, limits=limits, on_stuck=on_stuck)
-    progress_jobs = ProgressJobs(db, ingest, completions)
+    progress_jobs = ProgressJobs(db, ingest, completions, event_retention=event_retention)
     catalogue.on_publish.append(progress_jobs.on_publish)
     catalogue.on_enrolment.append(progress_jobs.on_enrolment)
     statuses: dict[str, int] = {}

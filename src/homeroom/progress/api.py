@@ -6,6 +6,7 @@ from homeroom.progress.event import BodyFault, Event, EventType, Rejected, Sende
 from homeroom.progress.ingest import CommitStats, Ingest, Result, take
 from homeroom.progress.jobs import (
     ExpireEnrolments,
+    FoldEvents,
     MoveLearners,
     ProgressJobs,
     PruneQuarantine,
@@ -20,6 +21,7 @@ __all__ = [
     "Event",
     "EventType",
     "ExpireEnrolments",
+    "FoldEvents",
     "Ingest",
     "MoveLearners",
     "ProgressJobs",

@@ -48,7 +48,7 @@ class EventType(StrEnum):
 
 
 OPENS_ATTEMPT = frozenset({EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED})
-"""From nothing, and with what the attempt before has (rule B12)."""
+"""From nothing, and with what the attempt before has (rule B12). Their rows stay for good."""
 _WITHOUT_CHAPTER = OPENS_ATTEMPT | {EventType.HEARTBEAT}
 
 

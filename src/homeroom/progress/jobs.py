@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import timedelta
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ from homeroom.progress.ingest import Ingest
 from homeroom.progress.read import latest_enrolments
 from homeroom.progress.readmit import readmit
 from homeroom.progress.rebuild import known_until
+from homeroom.progress.retention import Folded, bound, fold_events
 from homeroom.progress.rollup import fresh
 from homeroom.progress.verdict import ACCEPTED
 
@@ -83,6 +85,19 @@ class ExpireEnrolments(JobArgs, frozen=True, kw_only=True):
     timeout: ClassVar[timedelta] = timedelta(minutes=30)
 
 
+class FoldEvents(JobArgs, frozen=True, kw_only=True):
+    """Fold events that are older than their retention. Result: ``{"courses", "events", "left"}``.
+
+    ``courses`` counts learners' courses of which ``events`` were folded, ``left`` those that would
+    have read differently and stay as they were. Nothing is done where no retention is set.
+    """
+
+    kind: ClassVar[str] = "progress.fold_events"
+    queue: ClassVar[str] = "progress"
+    priority: ClassVar[int] = LOW
+    timeout: ClassVar[timedelta] = timedelta(minutes=30)
+
+
 class ProgressJobs:
     """The jobs of progress, and the hooks that add them."""
 
@@ -93,10 +108,14 @@ class ProgressJobs:
         completions: Completions,
         *,
         quarantine_ttl: timedelta = QUARANTINE_TTL,
+        event_retention: timedelta | None = None,
     ) -> None:
-        """Take what the jobs need; held events go after ``quarantine_ttl``."""
+        """Take what the jobs need; held events go after ``quarantine_ttl``.
+
+        Events of the ledger are folded after ``event_retention``; None keeps them for good.
+        """
         self._db, self._ingest, self._completions = db, ingest, completions
-        self._ttl = quarantine_ttl
+        self._ttl, self._retention = quarantine_ttl, event_retention
 
     def register(self, registry: Registry) -> None:
         """Register the handlers."""
@@ -104,6 +123,7 @@ class ProgressJobs:
         registry.add(MoveLearners, self.move_learners)
         registry.add(PruneQuarantine, self.prune)
         registry.add(ExpireEnrolments, self.expire)
+        registry.add(FoldEvents, self.fold)
 
     async def on_publish(self, tx: Tx, course: Course, previous: Course | None) -> None:
         """Add the jobs that a new version asks for (``Catalogue.on_publish``)."""
@@ -218,6 +238,17 @@ class ProgressJobs:
             pruned += count
             if count < PRUNE_PAGE:
                 return Done({"pruned": pruned})
+
+    async def fold(self, ctx: JobContext, args: FoldEvents) -> Outcome:
+        """Fold a day's events, some courses a commit; what is too much for a run waits for next."""
+        if self._retention is None:
+            return Done(asdict(Folded()))
+
+        async def told(so_far: Folded) -> None:
+            await ctx.progress(asdict(so_far))
+
+        before = bound(self._db.clock.now(), self._retention)
+        return Done(asdict(await fold_events(self._db, before, told)))
 
     async def expire(self, ctx: JobContext, args: ExpireEnrolments) -> Outcome:
         """Go through the courses whose completions end to be valid, a page a commit (rule B12)."""

@@ -12,11 +12,14 @@ _TIMES = (
     " CAST(sum(counted) AS BIGINT) AS course FROM ("
     "SELECT user_id, course_id, time_spent AS recorded, 0 AS counted FROM progress_event"
     " WHERE type NOT IN ('progress_reset', 'attempt_renewed') UNION ALL"
+    " SELECT user_id, course_id, time_spent, 0 FROM progress_fold UNION ALL"
     " SELECT user_id, course_id, 0, time_spent FROM course_progress) AS both_of"
     " GROUP BY user_id, course_id"
 )
-_LAST = (
-    "SELECT user_id, course_id, max(last_seq) AS last FROM course_progress"
+_ENDS = (
+    "SELECT user_id, course_id, max(seq) AS ledger, max(last) AS course FROM ("
+    "SELECT user_id, course_id, seq, 0 AS last FROM progress_event UNION ALL"
+    " SELECT user_id, course_id, 0, last_seq FROM course_progress) AS both_of"
     " GROUP BY user_id, course_id"
 )
 
@@ -24,7 +27,8 @@ PROOF = Proof(
     totals=(
         Total(
             "ledger seconds",
-            "SELECT CAST(coalesce(sum(time_spent), 0) AS BIGINT) FROM progress_event",
+            "SELECT CAST(coalesce(sum(time_spent), 0) AS BIGINT) FROM (SELECT time_spent"
+            " FROM progress_event UNION ALL SELECT time_spent FROM progress_fold) AS both_of",
         ),
         Total(
             "course seconds",
@@ -50,12 +54,12 @@ PROOF = Proof(
         Check(
             "end of the chain",
             "Of learner {} in course {} the ledger ends with row {}, and the course with {}.",
-            "SELECT l.user_id, l.course_id, l.last, coalesce(c.last, 0) FROM"
-            " (SELECT user_id, course_id, max(seq) AS last FROM progress_event"
-            f" GROUP BY user_id, course_id) AS l LEFT JOIN ({_LAST}) AS c"
-            " ON c.user_id = l.user_id AND c.course_id = l.course_id"
-            " WHERE l.last <> coalesce(c.last, 0)",
+            f"SELECT user_id, course_id, ledger, course FROM ({_ENDS}) AS ends"
+            " WHERE ledger <> course",
         ),
     ),
 )
-"""Times of one learner's attempts are added up: events move from one to another as these open."""
+"""Times of one learner's attempts are added up: events move from one to another as these open.
+
+What was folded of rows that are gone counts as the ledger's. A row 0 is none.
+"""

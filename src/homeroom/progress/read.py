@@ -16,7 +16,7 @@ from homeroom.progress import store
 from homeroom.progress.event import OPENS_ATTEMPT, Event
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.quiz import QuizAttempt, by_chapter, score
-from homeroom.progress.replay import Projection, add, attempt_at, event_of, whole
+from homeroom.progress.replay import Projection, add, attempt_at, begun, event_of, whole
 from homeroom.progress.rollup import CourseState, fresh, is_satisfied, moved_to, percent, share
 
 LEDGER_PAGE = 1_000
@@ -188,14 +188,15 @@ async def history(
 ) -> list[HistoryLine]:
     """Return up to ``count`` events after a ledger ``seq``, in recorded order, with their effect.
 
-    What came before is replayed, but rolled up for the wanted events only.
+    What came before is replayed, but rolled up for the wanted events only. Events whose rows are
+    gone have no line; the percentages begin with what they made.
     """
     await current_course(tx, course_id)
     pair = (user_id, course_id)
     windows = (await catalogue.enrolments(tx, [pair])).get(pair)
     if not windows:
         return []
-    projections = {each.attempt: Projection() for each in windows}
+    projections = begun(windows, await store.folds_of(tx, pair))
     lines: list[HistoryLine] = []
     seqs = await store.ledger_seqs(tx, await store.last_seq(tx, pair))
     for start in range(0, len(seqs), LEDGER_PAGE):

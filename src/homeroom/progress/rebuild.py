@@ -78,13 +78,17 @@ async def renew(
 async def project(
     tx: Tx, windows: Sequence[Enrolment], last_seq: int
 ) -> tuple[dict[int, Projection], dict[int, Course]]:
-    """Return what the ledger says of a learner's course by attempt, and the course by version."""
+    """Return what the ledger says of a learner's course by attempt, and the course by version.
+
+    What was folded of rows that are gone counts like the rows.
+    """
     rows = await store.ledger_of(tx, last_seq)
     versions = {event_of(row)[1] for row in rows} | {each.version for each in windows}
     course_id = windows[0].course_id
     found = await catalogue.courses_at(tx, {(course_id, version) for version in versions})
     courses = {version: course for (_, version), course in found.items()}
-    return replay(rows, windows, courses.__getitem__), courses
+    folds = await store.folds_of(tx, (windows[0].user_id, course_id))
+    return replay(rows, windows, courses.__getitem__, folds), courses
 
 
 async def rebuild(tx: Tx, windows: Sequence[Enrolment], last_seq: int) -> list[Touched]:

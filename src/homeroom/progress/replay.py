@@ -1,12 +1,13 @@
 """Build what is rolled up again from the ledger (pure): it must equal what ingest kept (rule B14).
 
+Where old rows of the ledger are gone, it starts from what was folded of them (decision 0008).
 Used when an attempt opens between events that were counted already, by the tests that hold
 the projection against the ledger, and to explain which event made which percentage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from homeroom.catalogue.api import Course, Enrolment
 from homeroom.db.tx import Row
 from homeroom.progress.event import OPENS_ATTEMPT, Event, EventType, Flag, SentQuiz
+from homeroom.progress.fold import Fold, FoldedQuiz
 from homeroom.progress.merge import ChapterState, carried, join, merge, scaled_score
 from homeroom.progress.quiz import QuizAttempt
 from homeroom.progress.rollup import CourseState, recompute
@@ -124,14 +126,74 @@ def whole(
     return found
 
 
+def begun(windows: Sequence[Enrolment], folds: Iterable[Fold]) -> dict[int, Projection]:
+    """Return by attempt what its events in the ledger are added to: what was folded before them.
+
+    A fold moves as a whole with the opening of the attempt that its events were in.
+    """
+    projections = {enrolment.attempt: Projection() for enrolment in windows}
+    for fold in folds:
+        projection = projections[attempt_at(windows, fold.opened_at).attempt]
+        projection.events += fold.events
+        projection.unattributed += fold.unattributed
+        projection.last_at = max(projection.last_at, fold.last_at)
+        for id, state in fold.chapters.items():
+            before = projection.chapters.get(id, ChapterState())
+            projection.chapters[id] = join(before, state)  # a new one: events change it in place
+        for each in fold.quizzes:
+            key = (each.chapter_id, each.attempt_id)
+            attempt = QuizAttempt(*key, each.scaled, each.threshold, each.at)
+            _keep_later(projection.quizzes, key, (attempt, each.event_id))
+    return projections
+
+
+def folded(
+    rows: Iterable[Row], windows: Sequence[Enrolment], course_at: CourseAt, folds: Iterable[Fold]
+) -> list[Fold]:
+    """Return what folds become when the events of some ledger rows are added to them.
+
+    None of the rows opens an attempt. ``windows`` are all attempts, as for ``replay``.
+    """
+    projections = begun(windows, folds)
+    for row in rows:
+        event, version = event_of(row)
+        add(projections[attempt_at(windows, event.at).attempt], event, course_at(version))
+    return [
+        _fold(enrolment.opened_at, projections[enrolment.attempt])
+        for enrolment in windows
+        if projections[enrolment.attempt].events
+    ]
+
+
+def _fold(opened_at: int, projection: Projection) -> Fold:
+    chapters = projection.chapters
+    return Fold(
+        opened_at=opened_at,
+        unattributed=projection.unattributed,
+        last_at=projection.last_at,
+        events=projection.events,
+        time_spent=projection.unattributed + sum(each.time_spent for each in chapters.values()),
+        chapters=chapters,
+        quizzes=[
+            FoldedQuiz(
+                quiz.chapter_id, quiz.attempt_id, quiz.scaled, quiz.threshold, quiz.at, event_id
+            )
+            for quiz, event_id in projection.quizzes.values()
+        ],
+    )
+
+
 def replay(
-    rows: Iterable[Row], windows: Sequence[Enrolment], course_at: CourseAt
+    rows: Iterable[Row],
+    windows: Sequence[Enrolment],
+    course_at: CourseAt,
+    folds: Collection[Fold] = (),
 ) -> dict[int, Projection]:
     """Return what the ledger rows of one learner's course say, by attempt.
 
-    ``windows`` are all attempts from 1 on.
+    ``windows`` are all attempts from 1 on; ``folds`` what is kept of rows that are gone.
     """
-    projections = {enrolment.attempt: Projection() for enrolment in windows}
+    projections = begun(windows, folds)
     for row in rows:
         event, version = event_of(row)
         projection = projections[attempt_at(windows, event.at).attempt]

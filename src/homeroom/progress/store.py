@@ -24,6 +24,7 @@ from sqlalchemy import (
 from homeroom.db.schema import SEQ, metadata
 from homeroom.db.tx import Question, Row, Tx
 from homeroom.progress.event import Event
+from homeroom.progress.fold import Fold
 from homeroom.progress.merge import ChapterState
 from homeroom.progress.rollup import CourseState
 
@@ -93,6 +94,21 @@ quiz_attempt = Table(
     sqlite_with_rowid=False,
 )
 
+progress_fold = Table(
+    "progress_fold",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("course_id", Text, primary_key=True),
+    Column("opened_at", BigInteger, primary_key=True),
+    Column("unattributed", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("time_spent", BigInteger, nullable=False),
+    Column("chapters", Text, nullable=False),
+    Column("quizzes", Text, nullable=False),
+)
+"""What the events of an attempt add up to whose ledger rows are gone (``Fold``, decision 0008)."""
+
 progress_quarantine = Table(
     "progress_quarantine",
     metadata,
@@ -159,6 +175,16 @@ _FIND_IDS_AND_PLACES = (
     # In brackets the name of the sequence is looked up once; that is most of the work.
     "SELECT e.id, nextval((SELECT pg_get_serial_sequence('progress_event', 'seq'))::regclass)"
     " AS seq FROM {keys} AS k LEFT JOIN progress_event AS e ON e.id = k.column1"
+)
+_FIND_FOLDS = (
+    "SELECT f.opened_at, f.unattributed, f.last_at, f.events, f.time_spent,"
+    " f.chapters AS chapters_json, f.quizzes AS quizzes_json"
+    " FROM {keys} AS k CROSS JOIN progress_fold AS f"
+    " WHERE f.user_id = k.column1 AND f.course_id = k.column2"
+)
+_INSERT_FOLD = (
+    "INSERT INTO progress_fold (user_id, course_id, opened_at, unattributed, last_at, events,"
+    " time_spent, chapters, quizzes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _STATE = (
     "c.user_id, c.course_id, c.attempt, c.version, c.weighted_sum, c.required_satisfied,"
@@ -362,3 +388,74 @@ async def ledger_rows(tx: Tx, seqs: Sequence[int]) -> list[Row]:
 async def ledger_of(tx: Tx, last: int) -> list[Row]:
     """Return a learner's whole ledger of a course in recorded order, up to its row ``last``."""
     return await ledger_rows(tx, await ledger_seqs(tx, last))
+
+
+async def oldest_rows(tx: Tx, after: int, count: int) -> list[Row]:
+    """Return (seq, user_id, course_id, type, received_at) of the ledger's rows after a place.
+
+    The order is that in which they were recorded, which is roughly that of ``received_at``.
+    """
+    return await tx.fetch(
+        "SELECT seq, user_id, course_id, type, received_at FROM progress_event WHERE seq > ?"
+        " ORDER BY seq LIMIT ?",
+        (after, count),
+    )
+
+
+async def folds_of(tx: Tx, pair: Pair) -> list[Fold]:
+    """Return what is kept of the events of a learner's course whose rows are gone."""
+    return await tx.fetch_as(Fold, _FIND_FOLDS, [pair])
+
+
+async def save_folds(tx: Tx, pair: Pair, folds: Iterable[Fold]) -> None:
+    """Put folds in the place of those that a learner's course has."""
+    await tx.execute("DELETE FROM progress_fold WHERE user_id = ? AND course_id = ?", pair)
+    await tx.executemany(
+        _INSERT_FOLD,
+        [
+            (*pair, fold.opened_at, fold.unattributed, fold.last_at, fold.events, fold.time_spent,
+             _json(fold.chapters), _json(fold.quizzes))
+            for fold in folds
+        ],
+    )  # fmt: skip
+
+
+async def remove_rows(tx: Tx, chain: Sequence[int], gone: Collection[int]) -> list[int]:
+    """Take some rows out of a learner's chain and link the others again; return those, in order.
+
+    ``chain`` are the places of all rows (``ledger_seqs``).
+    """
+    await tx.execute(
+        f"DELETE FROM progress_event WHERE seq IN {_INTEGERS_IN[tx.dialect]}",
+        (_json(sorted(gone)),),
+    )
+    kept: list[int] = []
+    links: list[tuple[int | None, int]] = []
+    before: int | None = None
+    for seq in chain:
+        if seq not in gone:
+            now = kept[-1] if kept else None
+            if now != before:
+                links.append((now, seq))
+            kept.append(seq)
+        before = seq
+    await tx.executemany("UPDATE progress_event SET previous = ? WHERE seq = ?", links)
+    return kept
+
+
+async def move_ends(tx: Tx, rows: Sequence[tuple[int, str, str, int]]) -> None:
+    """Set the latest ledger rows of attempts: (last_seq, user_id, course_id, attempt)."""
+    await tx.executemany(
+        "UPDATE course_progress SET last_seq = ? WHERE user_id = ? AND course_id = ?"
+        " AND attempt = ?",
+        rows,
+    )
+
+
+async def quiz_reports(tx: Tx, key: CourseKey) -> list[Row]:
+    """Return (chapter_id, attempt_id, scaled, threshold, at, event_id) of an attempt."""
+    return await tx.fetch(
+        "SELECT chapter_id, attempt_id, scaled, threshold, at, event_id FROM quiz_attempt"
+        " WHERE user_id = ? AND course_id = ? AND attempt = ?",
+        key,
+    )

@@ -7,10 +7,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -87,7 +94,18 @@ def _split(text: object) -> object:
     return text
 
 
+def _retention_of_events(span: timedelta) -> timedelta:
+    if span < timedelta(days=90):
+        raise ValueError(
+            "keep events for at least 90d, or leave it unset to keep them for good: clients send "
+            "again for up to 30 days, restored phones for longer, and an event whose id is gone "
+            "counts twice"
+        )
+    return span
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+EventRetention = Annotated[Duration, AfterValidator(_retention_of_events)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 Places = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_places)]
@@ -212,8 +230,10 @@ class Ingest(BaseModel):
     quarantine_ttl: Duration = Field(
         timedelta(days=30), description="Age at which events of unknown courses go (`ttl`)."
     )
-    event_retention: Duration | None = Field(
-        None, description="Reserved: leave it unset. Events are kept for good."
+    event_retention: EventRetention | None = Field(
+        None,
+        description="Age at which events are folded into what they add up to, 90 days or more; one"
+        " that is sent again after that counts twice. Unset: kept for good.",
     )
 
 
@@ -375,15 +395,6 @@ class Settings(Server, Storage, Ingest, Access, Partners, LanguageModel, Message
         populate_by_name=True,
         hide_input_in_errors=True,  # a wrong secret must not end up in a log
     )
-
-    @model_validator(mode="after")
-    def _events_are_kept_for_good(self) -> Self:
-        if self.event_retention is not None:
-            raise ValueError(
-                "HOMEROOM_EVENT_RETENTION cannot be kept by this release: events are kept for "
-                "good, so leave it unset"
-            )
-        return self
 
     @property
     def database(self) -> str:

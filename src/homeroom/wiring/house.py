@@ -172,6 +172,7 @@ def _furnish(settings: Settings, db: Database, client: httpx.AsyncClient) -> Hou
         ingest,
         completions,
         quarantine_ttl=settings.quarantine_ttl,
+        event_retention=settings.event_retention,
     )
     catalogue.on_publish.append(progress_jobs.on_publish)
     catalogue.on_enrolment.append(progress_jobs.on_enrolment)

@@ -41,7 +41,7 @@ from homeroom.notify import routes as notify_routes
 from homeroom.notify.api import PruneNotifications
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
-from homeroom.progress.api import ExpireEnrolments, PruneQuarantine
+from homeroom.progress.api import ExpireEnrolments, FoldEvents, PruneQuarantine
 from homeroom.settings import Settings, problems
 from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
@@ -114,6 +114,8 @@ async def _working_parts(house: House, engine: Engine) -> list[_Part]:
     async with house.db.write() as tx:
         await declare_schedule(tx, "progress.prune", "17 * * * *", "UTC", PruneQuarantine())
         await declare_schedule(tx, "progress.expire", "7 * * * *", "UTC", ExpireEnrolments())
+        if settings.event_retention is not None:
+            await declare_schedule(tx, "progress.fold_events", "23 * * * *", "UTC", FoldEvents())
         await declare_schedule(tx, "access.prune", "47 * * * *", "UTC", PruneAccess())
         await declare_schedule(tx, "notify.prune", "27 3 * * *", "UTC", PruneNotifications())
         await declare_schedule(tx, "activity.prune", "37 3 * * *", "UTC", PruneRuns())

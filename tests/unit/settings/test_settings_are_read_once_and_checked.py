@@ -84,12 +84,17 @@ def test_all_wrong_settings_are_named_at_once_without_their_values(
     assert "swordfish" not in message
 
 
-def test_a_retention_of_events_that_nothing_would_keep_is_refused(
+def test_events_are_kept_for_good_or_for_90_days_at_least(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert read(monkeypatch).event_retention is None
-    with pytest.raises(ConfigurationError, match="events are kept for good"):
-        read(monkeypatch, EVENT_RETENTION="90d")
+    assert read(monkeypatch, EVENT_RETENTION="90d").event_retention == timedelta(days=90)
+    assert read(monkeypatch, EVENT_RETENTION="52w").event_retention == timedelta(weeks=52)
+    for short in ("89d", "2159h", "0", "90"):
+        with pytest.raises(ConfigurationError, match="HOMEROOM_EVENT_RETENTION") as raised:
+            read(monkeypatch, EVENT_RETENTION=short)
+        assert "at least 90d" in raised.value.message
+        assert "send again for up to 30 days" in raised.value.message
 
 
 def test_redis_may_be_named_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
