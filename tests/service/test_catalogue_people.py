@@ -10,6 +10,7 @@ from tests.service.rooms_client import AUTH, as_, client
 
 from homeroom.db.database import Database
 from homeroom.people import api, routes
+from homeroom.wiring import RECORDS
 
 pytestmark = pytest.mark.anyio
 ADA = {"email": "ada@example.org", "givenName": "Ada", "familyName": "Lovelace"}
@@ -19,7 +20,7 @@ SERVICE = as_("service")
 
 @pytest.fixture
 async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(routes.router(db, AUTH)) as opened:
+    async with client(routes.router(db, AUTH, RECORDS)) as opened:
         yield opened
 
 

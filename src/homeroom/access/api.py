@@ -1,6 +1,7 @@
 """What other rooms, the CLI and ``wiring`` may use of ``access``."""
 
 from homeroom.access.jwks import Jwks
+from homeroom.access.personal import PERSONAL
 from homeroom.access.principal import ROLES, Principal
 from homeroom.access.store import (
     ApiKey,
@@ -16,6 +17,7 @@ from homeroom.access.verify import CACHE_SECONDS, Access, JwtVerifier
 
 __all__ = [
     "CACHE_SECONDS",
+    "PERSONAL",
     "ROLES",
     "Access",
     "ApiKey",

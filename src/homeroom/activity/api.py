@@ -8,6 +8,7 @@ from homeroom.activity.jobs import PLANS, PruneRuns, schedule_name
 from homeroom.activity.ledger import Run, runs
 from homeroom.activity.logs import Logs
 from homeroom.activity.owed import Exemption, Offering, State
+from homeroom.activity.personal import PERSONAL
 from homeroom.activity.programme import Obligation, Programme
 from homeroom.activity.programmes import Programmes
 from homeroom.activity.store import KeptExemption, Log
@@ -18,6 +19,7 @@ from homeroom.jobs.api import Registry
 from homeroom.notify.api import Notifications
 
 __all__ = [
+    "PERSONAL",
     "PLANS",
     "Activity",
     "Exemption",

@@ -31,12 +31,14 @@ from homeroom.catalogue.criteria import (
 )
 from homeroom.catalogue.enrolment import Enrolment, Status
 from homeroom.catalogue.fault import Faults, Place
+from homeroom.catalogue.personal import PERSONAL
 from homeroom.catalogue.validity import Validity
 from homeroom.db.tx import Question, Row, Tx
 from homeroom.errors import NotFound
 
 __all__ = [
     "MAX_CHAPTERS",
+    "PERSONAL",
     "AllItems",
     "AllOf",
     "AnyOf",

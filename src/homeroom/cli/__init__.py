@@ -17,6 +17,7 @@ from homeroom.cli import (
     jobs,
     keys,
     notify,
+    people,
     plans,
     programmes,
     sandbox,
@@ -68,6 +69,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(programmes.app, name="programmes")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(notify.app, name="notify")
+app.add_typer(people.app, name="people")
 app.add_typer(db.app, name="db")
 
 

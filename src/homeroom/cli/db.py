@@ -148,11 +148,14 @@ def restore(
                 "tables": held.tables,
                 "totals": held.totals,
                 "kept": None if done.kept is None else str(done.kept),
+                "erasedAgain": done.erased,
             }
         )
         return
     say(f"{settings.database_name} is as it was at {held.made_at}:")
     say(f"{_stock(held.tables, held.totals)}.")
+    if done.erased:
+        say(f"{counted(done.erased, 'person', 'people')} erased since then: erased again.")
     if done.kept is not None:
         say(f"What was there before is kept as {done.kept}")
     if state_of(settings).current != state_of(settings).head:

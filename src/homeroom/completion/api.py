@@ -16,6 +16,7 @@ from homeroom.catalogue.api import Course
 from homeroom.completion import completion as rule
 from homeroom.completion import store
 from homeroom.completion.completion import ChapterRecord, Completion, StepState, StepStatus
+from homeroom.completion.personal import PERSONAL
 from homeroom.completion.store import Filter
 from homeroom.db.id import natural_id, new_id
 from homeroom.db.tx import Row, Tx
@@ -25,6 +26,7 @@ from homeroom.jobs.args import JobArgs
 from homeroom.jobs.job import Job, JobState
 
 __all__ = [
+    "PERSONAL",
     "TOPIC",
     "ChapterRecord",
     "Completion",

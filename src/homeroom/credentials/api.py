@@ -17,6 +17,7 @@ from homeroom.credentials.assessment import Assessment, CourseScores, HttpAssess
 from homeroom.credentials.credly import CredlyIssuer, read_moment
 from homeroom.credentials.directory import BuiltInDirectory, Directory, HttpDirectory, Learner
 from homeroom.credentials.jobs import AFTER_TIMEOUT, TOPIC, IssueCredential, Issuing
+from homeroom.credentials.personal import PERSONAL
 from homeroom.credentials.store import Credential, State
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
@@ -25,6 +26,7 @@ from homeroom.jobs.api import Registry
 from homeroom.partner import PartnerError
 
 __all__ = [
+    "PERSONAL",
     "STEP",
     "TOPIC",
     "Assessment",

@@ -9,18 +9,22 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from homeroom.clock import Clock, to_datetime
 from homeroom.db import archive, inventory, postgres_dump, sqlite_file
 from homeroom.db.archive import KEYS, Archive, Damaged, Manifest
 from homeroom.db.inventory import Inventory
-from homeroom.db.migrate import head, revision_of
+from homeroom.db.migrate import head, on_database, revision_of, upgrade
 from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
 
+log = structlog.get_logger()
 BEFORE_UPGRADE = "before-upgrade"
 KEPT_BEFORE_UPGRADE = 3
 
@@ -41,6 +45,18 @@ class Restored:
 
     manifest: Manifest
     kept: Path | None
+    erased: int
+    """How many people were erased again, whom the database had erased since the backup."""
+
+
+class Erasing(Protocol):
+    """What a restore asks of those who erase people."""
+
+    def known(self, opened: Connection) -> Sequence[tuple[Any, ...]]:
+        """Return what a database remembers of erasures."""
+
+    def repeat(self, opened: Connection, erasures: Sequence[tuple[Any, ...]]) -> None:
+        """Do erasures again."""
 
 
 @mapped()
@@ -164,11 +180,16 @@ def _as_faults(differences: Sequence[str]) -> list[str]:
 
 
 @mapped()
-def restore(place: Path | str, file: Path, keys: Path, proof: Proof, *, force: bool) -> Restored:
+def restore(
+    place: Path | str, file: Path, keys: Path, proof: Proof, erasing: Erasing, *, force: bool
+) -> Restored:
     """Put a backup in the place of a database, all of it or nothing.
 
-    The backup is judged before anything is changed. Raises ``Conflict`` for a database that holds
-    rows, unless ``force``, and for one that is in use; ``BadRequest`` for a backup of another kind.
+    Whom the database has erased since then is erased again, for which a backup of an earlier
+    release is brought to this one. The backup is judged before anything is changed.
+
+    Raises ``Conflict`` for a database that holds rows, unless ``force``, and for one that is in
+    use; ``BadRequest`` for a backup of another kind.
     """
     kind = "sqlite" if isinstance(place, Path) else "postgresql"
     with archive.opened(file) as found:
@@ -193,13 +214,50 @@ def restore(place: Path | str, file: Path, keys: Path, proof: Proof, *, force: b
             secret = _extract_keys(found, Path(folder))
             _refuse_other_keys(secret, keys, force=force)
             _refuse_rows(place, force=force)
+            known = _known_erasures(place, erasing)
+            kept = None
             if isinstance(place, Path):
+                erased = _erase_again(data, known, erasing)
                 kept = _restore_file(data, place)
             else:
-                kept = None
                 _restore_server(place, data, found.manifest)
+                erased = _erase_again(place, known, erasing)
             _put_keys(secret, keys)
-        return Restored(found.manifest, kept)
+        return Restored(found.manifest, kept, erased)
+
+
+def _known_erasures(place: Path | str, erasing: Erasing) -> Sequence[tuple[Any, ...]]:
+    """Return whom the database that is replaced has erased; nobody where it cannot say."""
+    if isinstance(place, Path) and not place.exists():
+        return []
+    try:
+        return inventory.snapshot(place, erasing.known)
+    except (DatabaseError, sqlite3.DatabaseError):
+        if isinstance(place, Path):
+            log.warning("erasures_unknown", why="the database that is replaced cannot be read")
+            return []  # a restore is what a damaged file needs
+        raise
+
+
+def _erase_again(place: Path | str, known: Sequence[tuple[Any, ...]], erasing: Erasing) -> int:
+    """Do those erasures again that a restored database does not know of; return how many."""
+
+    def work(opened: Connection) -> int:
+        there = {row[0] for row in erasing.known(opened)}
+        return len([row for row in known if row[0] not in there])
+
+    if not known or not inventory.snapshot(place, work):
+        return 0
+    upgrade(place)
+
+    def again(opened: Connection) -> int:
+        with opened.begin():
+            there = {row[0] for row in erasing.known(opened)}
+            missing = [row for row in known if row[0] not in there]
+            erasing.repeat(opened, missing)
+            return len(missing)
+
+    return on_database(place, again)
 
 
 def _restore_file(data: Path, place: Path) -> Path | None:

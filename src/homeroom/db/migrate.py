@@ -49,7 +49,7 @@ class SchemaState:
         return self.current is not None and is_newer(self.current)
 
 
-def _on(database: Path | str, work: Callable[[Connection], Found]) -> Found:
+def on_database(database: Path | str, work: Callable[[Connection], Found]) -> Found:
     """Run something on a connection that can do DDL."""
     return on_server(database, work) if isinstance(database, str) else _on_file(database, work)
 
@@ -121,21 +121,21 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
             return
         _migration_run().upgrade(connection, revision)
 
-    _on(database, work)
+    on_database(database, work)
 
 
 def standing(database: Path | str) -> SchemaState:
     """Say at which revision a database is, without a look at its tables; changes nothing."""
     if isinstance(database, Path) and not database.exists():
         return SchemaState(None, head(), ())
-    return SchemaState(_on(database, revision_of), head(), ())
+    return SchemaState(on_database(database, revision_of), head(), ())
 
 
 def state(database: Path | str) -> SchemaState:
     """Compare a database with this release's schema, changing nothing."""
     if isinstance(database, Path) and not database.exists():
         return SchemaState(None, head(), ())
-    return _on(database, _state)
+    return on_database(database, _state)
 
 
 def _state(connection: Connection) -> SchemaState:

@@ -24,6 +24,7 @@ from homeroom.dispatch.jobs import (
     Telling,
     Writer,
 )
+from homeroom.dispatch.personal import PERSONAL
 from homeroom.dispatch.store import Dispatch, Status
 from homeroom.dispatch.webhook import Destination
 from homeroom.errors import NotFound
@@ -34,6 +35,7 @@ __all__ = [
     "DESTINATIONS",
     "HR",
     "MAX_REPLAYS",
+    "PERSONAL",
     "TOPIC",
     "Destination",
     "Dispatch",

@@ -30,12 +30,14 @@ from homeroom.lessonplans.jobs import (
 )
 from homeroom.lessonplans.lesson import LessonBody
 from homeroom.lessonplans.model.config import Limits, ModelConfig
+from homeroom.lessonplans.personal import PERSONAL
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.skeleton import skeleton
 from homeroom.lessonplans.status import plan_status, progress
 from homeroom.lessonplans.store import TOPIC, PlanRow
 
 __all__ = [
+    "PERSONAL",
     "TOPIC",
     "GenerateModule",
     "Generator",

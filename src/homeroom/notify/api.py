@@ -25,6 +25,7 @@ from homeroom.notify.kind import KINDS, Channel, kind_of
 from homeroom.notify.link import Subscription, unseal
 from homeroom.notify.message import Message
 from homeroom.notify.notifier import TOPIC, Notifier, Observe, Planned, Sent, nothing
+from homeroom.notify.personal import PERSONAL
 from homeroom.notify.reply import Verdict
 from homeroom.notify.smtp import Sender, Server, SmtpCarrier, compose, parse_url
 from homeroom.notify.state import RESENDABLE, Status
@@ -36,6 +37,7 @@ __all__ = [
     "EXAMPLES",
     "KINDS",
     "KIND_TITLES",
+    "PERSONAL",
     "TOPIC",
     "AppriseCarrier",
     "Attempt",

@@ -8,9 +8,21 @@ import msgspec
 
 from homeroom.db.tx import Row, Tx
 from homeroom.people import store
+from homeroom.people.erasure import Records
 from homeroom.people.person import Person, masked
+from homeroom.people.personal import PERSONAL
 
-__all__ = ["TOPIC", "Person", "find", "get", "masked", "put", "with_role"]
+__all__ = [
+    "PERSONAL",
+    "TOPIC",
+    "Person",
+    "Records",
+    "find",
+    "get",
+    "masked",
+    "put",
+    "with_role",
+]
 
 TOPIC = "people"
 

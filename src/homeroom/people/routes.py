@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import AfterValidator
@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid, NotFound
 from homeroom.people import api, person
-from homeroom.people.api import Person, masked
+from homeroom.people.api import Person, Records, masked
 from homeroom.web.identity import Auth, Identity, Role
 from homeroom.web.model import Body, OutsideId, View
 
@@ -47,11 +47,27 @@ class PersonView(View):
     roles: list[str]
 
 
-def router(db: Database, auth: Auth) -> APIRouter:
+class ExportView(View):
+    """All that is kept of a person: rows as they are, by table."""
+
+    user_id: str
+    exported_at: str
+    records: dict[str, list[dict[str, Any]]]
+
+
+class ErasedView(View):
+    """What an erasure took: rows that went or lost a name, by table."""
+
+    user_id: str
+    rows: dict[str, int]
+
+
+def router(db: Database, auth: Auth, records: Records) -> APIRouter:
     """Return the routes of the directory."""
     routes = APIRouter(prefix="/api/v1/people", tags=["People"])
     writer: Identity = Depends(auth.require(Role.SERVICE))
     reader: Identity = Depends(auth.require(*Role))
+    eraser: Identity = Depends(auth.require(Role.ADMIN))
 
     @routes.put(
         "/{userId}",
@@ -98,6 +114,26 @@ def router(db: Database, auth: Auth) -> APIRouter:
             raise NotFound("The directory does not know this person.")
         whole = identity.is_person(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
         return _view(found, whole=whole)
+
+    @routes.get("/{userId}/export")
+    async def export_person(
+        user_id: UserId,
+        identity: Identity = reader,
+    ) -> ExportView:
+        """Return all that is kept of a person: to themselves and to an admin."""
+        if not identity.is_person(user_id) and not identity.has(Role.ADMIN):
+            raise Forbidden("Only the person or an admin may see all that is kept of a person.")
+        found = await records.export(db, user_id, identity.subject)
+        return ExportView.model_validate(found)
+
+    @routes.delete("/{userId}")
+    async def erase_person(
+        user_id: UserId,
+        identity: Identity = eraser,
+    ) -> ErasedView:
+        """Erase a person for good. What others wrote stays, with a pseudonym for the name."""
+        rows = await records.erase(db, user_id, identity.subject)
+        return ErasedView(user_id=user_id, rows=rows)
 
     return routes
 

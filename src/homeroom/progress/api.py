@@ -12,9 +12,11 @@ from homeroom.progress.jobs import (
     PruneQuarantine,
     ReplayQuarantine,
 )
+from homeroom.progress.personal import PERSONAL
 from homeroom.progress.proof import PROOF
 
 __all__ = [
+    "PERSONAL",
     "PROOF",
     "BodyFault",
     "CommitStats",

@@ -15,9 +15,11 @@ from homeroom.wiring.house import (
 from homeroom.wiring.many import serve_many
 from homeroom.wiring.moving import back_up, copy_database, restore, upgrade_database, verify
 from homeroom.wiring.queue import redis_fault
+from homeroom.wiring.records import RECORDS
 from homeroom.wiring.serving import serve, work
 
 __all__ = [
+    "RECORDS",
     "House",
     "Problem",
     "SchemaState",

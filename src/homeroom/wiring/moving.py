@@ -14,6 +14,7 @@ from homeroom.db.copy import Copied
 from homeroom.errors import HomeroomError
 from homeroom.progress.api import PROOF
 from homeroom.settings import Settings
+from homeroom.wiring.records import RECORDS
 
 
 def keys_folder(settings: Settings) -> Path:
@@ -67,7 +68,7 @@ def back_up(settings: Settings, file: Path) -> Manifest:
 def restore(settings: Settings, file: Path, *, force: bool) -> Restored:
     """Put a backup in the place of the database; ``db.backup`` says what is raised."""
     keys = keys_folder(settings)
-    return backup.restore(settings.database_place, file, keys, PROOF, force=force)
+    return backup.restore(settings.database_place, file, keys, PROOF, RECORDS, force=force)
 
 
 def verify(settings: Settings, file: Path | None) -> Verdict:

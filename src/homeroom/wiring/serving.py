@@ -47,6 +47,7 @@ from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
 from homeroom.wiring.partners import public_url, secret
 from homeroom.wiring.queue import open_engine
+from homeroom.wiring.records import RECORDS
 from homeroom.wiring.watching import health_of, monitoring, probes_app
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ def _app(house: House, health: Health, hints: Hints, siblings: Siblings | None) 
     auth = Auth(access_routes.identifier(house.access))
     routers: Sequence[APIRouter] = (
         catalogue_routes.router(db, auth, house.catalogue, house.progress_jobs.preview),
-        people_routes.router(db, auth),
+        people_routes.router(db, auth, RECORDS),
         progress_routes.router(db, auth, house.ingest),
         completion_routes.router(db, auth, house.completions),
         credential_routes.router(db, auth, house.credentials, house.completions),

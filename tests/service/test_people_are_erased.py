@@ -1,0 +1,224 @@
+"""A person is handed what is kept of them, or erased: everywhere, for good, and after a restore."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import String, Table, insert, select
+from tests.servers.database import database_at, url_of
+from tests.service.moved_school import play
+from tests.service.rooms_client import AUTH, as_, client
+
+from homeroom import wiring
+from homeroom.db.database import Database
+from homeroom.db.schema import metadata
+from homeroom.people import routes
+from homeroom.settings import Settings, load
+from homeroom.wiring import RECORDS
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+EVA = 'eva-7f3c-"é'
+"""With what JSON has to escape."""
+PATH = "/api/v1/people/eva-7f3c-%22%C3%A9"
+ADMIN = as_("admin")
+ELSEWHERE = {
+    "erasure": "remembers whom to erase again after a restore",
+    "suppression": "an address that complained is not written to again",
+    "api_key": "keys have names, and belong to servers",
+    "sign_in": "links of the first admin",
+    "session": "sign-ins of keys, which end by themselves",
+}
+"""Tables in which a name may stay, and why."""
+OF_PEOPLE = {"actor", "subject", "managers", "user_id", "facilitator_id", "manager_id", "address"}
+
+
+def names_somebody(table: Table) -> bool:
+    return any(
+        column.name in OF_PEOPLE or column.name.endswith("_by")
+        for column in table.columns
+        if column.name != "superseded_by"
+    )
+
+
+def test_every_table_that_may_name_a_person_is_spoken_for() -> None:
+    held = {holding.table.name for holding in RECORDS.holdings}
+    naming = {table.name for table in metadata.tables.values() if names_somebody(table)}
+    assert naming - held - ELSEWHERE.keys() == set()
+    assert held.isdisjoint(ELSEWHERE)
+
+
+def row(table: str, **given: Any) -> tuple[Table, dict[str, Any]]:
+    """Return a row of a table whose columns that are not given are as plain as may be."""
+    columns = metadata.tables[table].columns
+    plain = {
+        column.name: "{}" if isinstance(column.type, String) else 1
+        for column in columns
+        if not column.nullable and column.name != "seq"
+    }
+    return metadata.tables[table], plain | given
+
+
+def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
+    """Return rows that speak of a person in every room that no event reaches."""
+    about = {"user_id": who}
+    quoted = json.dumps([who, "boss"], ensure_ascii=False)
+    return [
+        row("person", id=who, given_name="Eva", email="eva@school.example"),
+        row("person", id=f"below {len(who)}", manager_id=who),
+        row("credential", id=f"c {who}", completion_id=f"c {who}", **about),
+        row("dispatch", id=f"d {who}", completion_id=f"c {who}", payload=f'["{who}"]', **about),
+        row("notification", id=f"n {who}", dedupe_key=f"n {who}", **about),
+        row("delivery", id=f"v {who}", notification_id=f"n {who}", job=f"j {who}", asked_by=who),
+        row("delivery_attempt", delivery_id=f"v {who}", actor=who),
+        row("delivery_attempt", delivery_id="another's", number=len(who), actor=who),
+        row("bounce", id=f"b {who}", source_id=f"b {who}", delivery_id=f"v {who}"),
+        row("job", id=f"j {who}", payload=f'["{who}"]'),
+        row("job_log", id=len(who), job=f"j {who}", line=who),
+        row("notification_preference", **about),
+        row("notification_profile", sms="+3110", **about),
+        row("programme", id=f"p {len(who)}", managers=quoted),
+        row("offering", id=f"o {len(who)}", facilitator_id=who),
+        row("activity_log", id=f"l {len(who)}", offering_id=f"o {len(who)}", facilitator_id=who),
+        row("log_obligation", offering_id=f"o {len(who)}", facilitator_id=who),
+        row("exemption", id=f"e {who}", created_by="boss", **about),
+        row("exemption", id=f"e {len(who)}", created_by=who),
+        row("compliance_warning", **about),
+        row("lesson_plan", id=f"plan {len(who)}", created_by=who),
+        row("lesson_plan_lesson", plan_id=f"plan {len(who)}", edited_by=who),
+        row("audit", id=f"a {len(who)}", actor=who, subject=who),
+    ]
+
+
+async def live(db: Database, who: str) -> None:
+    """Let a school play, one of whose learners is renamed to somebody, who is everywhere else."""
+    await play(db)
+    async with db.write() as tx:
+        for table in metadata.tables.values():
+            if "user_id" in table.columns:
+                sql = f"UPDATE {table.name} SET user_id = ? WHERE user_id = 'bo'"
+                await tx.execute(sql, (who,))
+        for table, values in corners(who):
+            await tx.execute(insert(table).values(values))
+
+
+async def found(db: Database, text: str) -> dict[str, int]:
+    """Return in how many rows of each table a text is to be found."""
+    counts: dict[str, int] = {}
+    async with db.read() as tx:
+        for table in metadata.tables.values():
+            rows = await tx.fetch(select(table))
+            hits = [row for row in rows if any(text in str(value) for value in row)]
+            if hits:
+                counts[table.name] = len(hits)
+    return counts
+
+
+@pytest.fixture
+async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(routes.router(db, AUTH, RECORDS)) as opened:
+        yield opened
+
+
+async def test_nothing_is_left_of_who_was_erased_and_all_of_everybody_else(
+    db: Database, http: httpx.AsyncClient
+) -> None:
+    await live(db, EVA)
+    before = await found(db, "7f3c")
+    held = {holding.table.name for holding in RECORDS.holdings if holding.is_shown}
+    no_rows = {"progress_fold", "progress_quarantine", "completion_note"}
+    assert before.keys() >= held - no_rows - {"delivery", "bounce"} - {"completion_step"}
+    others = await found(db, "Zoë ñandú")
+    answer = await http.delete(PATH, headers=ADMIN)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"]["progress_event"] == 5
+    assert await found(db, "7f3c") == {"erasure": 1}
+    assert await found(db, "Zoë ñandú") == others
+    assert await found(db, "eva@school") == {}
+    again = await http.delete(PATH, headers=ADMIN)
+    assert again.status_code == 404
+
+
+async def test_what_others_wrote_stays_under_one_pseudonym(
+    db: Database, http: httpx.AsyncClient
+) -> None:
+    await live(db, EVA)
+    await http.delete(PATH, headers=ADMIN)
+    async with db.read() as tx:
+        [(facilitator,)] = await tx.fetch("SELECT facilitator_id FROM offering")
+        [(managers,)] = await tx.fetch("SELECT managers FROM programme")
+        trail = await tx.fetch("SELECT actor, subject FROM audit WHERE action = '{}'")
+        [(manager,)] = await tx.fetch("SELECT manager_id FROM person WHERE id LIKE 'below %'")
+    assert facilitator.startswith("erased-")
+    assert json.loads(managers) == [facilitator, "boss"]
+    assert trail == [(facilitator, facilitator)]
+    assert manager is None
+
+
+async def test_an_export_holds_all_that_is_kept_for_the_person_and_nobody_else(
+    db: Database, http: httpx.AsyncClient
+) -> None:
+    await live(db, EVA)
+    answer = await http.get(f"{PATH}/export", headers=ADMIN)
+    assert answer.status_code == 200, answer.text
+    records = answer.json()["records"]
+    assert [each["email"] for each in records["person"]] == ["eva@school.example"]
+    assert len(records["progress_event"]) == 5
+    assert records["progress_event"][0]["occurred_at"].startswith("2026-11-20T09:")
+    chapters = [each["chapters"].keys() for each in records["course_progress"]]
+    assert sorted(chapters[0] | chapters[1]) == ["a", "q"]
+    assert {"completion", "credential", "dispatch", "notification", "enrolment"} <= records.keys()
+    assert records.keys().isdisjoint({"job", "job_log", "job_attempt"})
+    assert "ada-1" not in answer.text
+    for who, status in (("learner:ada", 403), ("service", 403), ("operator", 403)):
+        assert (await http.get(f"{PATH}/export", headers=as_(who))).status_code == status
+        assert (await http.delete(PATH, headers=as_(who))).status_code == status
+    own = await http.get("/api/v1/people/ada/export", headers=as_("learner:ada"))
+    assert own.status_code == 200
+    nobody = await http.get("/api/v1/people/nobody/export", headers=ADMIN)
+    assert (nobody.status_code, nobody.json()["detail"]) == (404, "Nothing is kept of this person.")
+
+
+def at(place: Path | str, folder: Path) -> Settings:
+    return load(database_url=url_of(place), data_dir=folder)
+
+
+async def test_who_was_erased_is_erased_again_after_an_older_backup_is_restored(
+    database: Path | str, tmp_path: Path
+) -> None:
+    settings = at(database, tmp_path)
+    db = database_at(database)
+    await db.open()
+    await live(db, EVA)
+    await db.close()
+    file = tmp_path / "monday.zip"
+    await asyncio.to_thread(wiring.back_up, settings, file)
+    await db.open()
+    await RECORDS.erase(db, EVA, "cli:test")
+    await db.close()
+    done = await asyncio.to_thread(wiring.restore, settings, file, force=True)
+    assert done.erased == 1
+    await db.open()
+    assert await found(db, "7f3c") == {"erasure": 1}
+    await live_again(db)
+    await db.close()
+    # What came after the erasure is not an older backup's to lose.
+    later = tmp_path / "tuesday.zip"
+    await asyncio.to_thread(wiring.back_up, settings, later)
+    done = await asyncio.to_thread(wiring.restore, settings, later, force=True)
+    assert done.erased == 0
+    assert (await asyncio.to_thread(wiring.verify, settings, None)).faults == []
+    await db.open()
+    assert (await found(db, "7f3c"))["person"] == 1
+    await db.close()
+
+
+async def live_again(db: Database) -> None:
+    async with db.write() as tx:
+        table, values = row("person", id=EVA)
+        await tx.execute(insert(table).values(values))
