@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import String, Table, insert, select
 from tests.servers.database import database_at, url_of
@@ -16,8 +17,15 @@ from tests.service.moved_school import play
 from tests.service.rooms_client import AUTH, as_, client
 
 from homeroom import wiring
+from homeroom.catalogue import api as catalogue
+from homeroom.catalogue.api import Course
+from homeroom.completion.api import Completion, Completions
+from homeroom.db import backup
 from homeroom.db.database import Database
+from homeroom.db.id import natural_id
 from homeroom.db.schema import metadata
+from homeroom.dispatch.jobs import Telling
+from homeroom.errors import NotFound
 from homeroom.people import routes
 from homeroom.settings import Settings, load
 from homeroom.wiring import RECORDS
@@ -28,7 +36,6 @@ EVA = 'eva-7f3c-"é'
 PATH = "/api/v1/people/eva-7f3c-%22%C3%A9"
 ADMIN = as_("admin")
 ELSEWHERE = {
-    "erasure": "remembers whom to erase again after a restore",
     "suppression": "an address that complained is not written to again",
     "api_key": "keys have names, and belong to servers",
     "sign_in": "links of the first admin",
@@ -67,7 +74,10 @@ def row(table: str, **given: Any) -> tuple[Table, dict[str, Any]]:
 def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
     """Return rows that speak of a person in every room that no event reaches."""
     about = {"user_id": who}
-    quoted = json.dumps([who, "boss"], ensure_ascii=False)
+    other = f'x"{who}'  # in JSON its end looks like the id
+    quoted = msgspec.json.encode([who, "boss", other]).decode()
+    params = msgspec.json.encode({"userId": who, "name": "Eva"}).decode()
+    old_id = natural_id("progress", "replay", "fire", who, "1")
     return [
         row("person", id=who, given_name="Eva", email="eva@school.example"),
         row("person", id=f"below {len(who)}", manager_id=who),
@@ -77,8 +87,11 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("delivery", id=f"v {who}", notification_id=f"n {who}", job=f"j {who}", asked_by=who),
         row("delivery_attempt", delivery_id=f"v {who}", actor=who),
         row("delivery_attempt", delivery_id="another's", number=len(who), actor=who),
-        row("bounce", id=f"b {who}", source_id=f"b {who}", delivery_id=f"v {who}"),
-        row("job", id=f"j {who}", payload=f'["{who}"]'),
+        row("bounce", id="b1", source_id=f"b {who}", delivery_id=f"v {who}"),
+        row("bounce", id="b2", source_id="pruned", address="eva@school.example"),
+        row("job", id=f"j {who}", payload=json.dumps([who])),
+        row("job", id="hashed", kind="notify.send_bundle", payload=bundle(f"digest:{who}:mail:1")),
+        row("job", id=old_id, kind="progress.replay_quarantine", state="completed"),
         row("job_log", id=len(who), job=f"j {who}", line=who),
         row("notification_preference", **about),
         row("notification_profile", sms="+3110", **about),
@@ -86,13 +99,23 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("offering", id=f"o {len(who)}", facilitator_id=who),
         row("activity_log", id=f"l {len(who)}", offering_id=f"o {len(who)}", facilitator_id=who),
         row("log_obligation", offering_id=f"o {len(who)}", facilitator_id=who),
-        row("exemption", id=f"e {who}", created_by="boss", **about),
         row("exemption", id=f"e {len(who)}", created_by=who),
         row("compliance_warning", **about),
         row("lesson_plan", id=f"plan {len(who)}", created_by=who),
         row("lesson_plan_lesson", plan_id=f"plan {len(who)}", edited_by=who),
-        row("audit", id=f"a {len(who)}", actor=who, subject=who),
-    ]
+        row("audit", id=f"a {len(who)}", actor=who, subject="fire"),
+        row("audit", id="a2", actor="boss", action="person.exported", subject=who),
+        row("audit", id="a3", actor="boss", details=json.dumps({"userId": who, "reason": "leave"})),
+        row("notification", id="others", dedupe_key=f"late {who}", user_id="boss",
+            params=params, about="{}"),
+        row("delivery", id="others", notification_id="others", address="boss@school.example"),
+        row("erasure", id="earlier", user_id="gone", erased_by=who),
+        row("exemption", id="e4", user_id=who, created_by="boss", note="said to be ill"),
+    ]  # fmt: skip
+
+
+def bundle(name: str) -> str:
+    return msgspec.json.encode({"bundle": name}).decode()
 
 
 async def live(db: Database, who: str) -> None:
@@ -130,14 +153,15 @@ async def test_nothing_is_left_of_who_was_erased_and_all_of_everybody_else(
 ) -> None:
     await live(db, EVA)
     before = await found(db, "7f3c")
-    held = {holding.table.name for holding in RECORDS.holdings if holding.is_shown}
+    held = {holding.table.name for holding in RECORDS.holdings if holding.shown != frozenset()}
     no_rows = {"progress_fold", "progress_quarantine", "completion_note"}
-    assert before.keys() >= held - no_rows - {"delivery", "bounce"} - {"completion_step"}
+    assert before.keys() >= held - no_rows - {"completion_step"}
     others = await found(db, "Zoë ñandú")
     answer = await http.delete(PATH, headers=ADMIN)
     assert answer.status_code == 200, answer.text
     assert answer.json()["rows"]["progress_event"] == 5
-    assert await found(db, "7f3c") == {"erasure": 1}
+    # The manager who is called almost so is somebody else.
+    assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
     assert await found(db, "Zoë ñandú") == others
     assert await found(db, "eva@school") == {}
     again = await http.delete(PATH, headers=ADMIN)
@@ -152,12 +176,19 @@ async def test_what_others_wrote_stays_under_one_pseudonym(
     async with db.read() as tx:
         [(facilitator,)] = await tx.fetch("SELECT facilitator_id FROM offering")
         [(managers,)] = await tx.fetch("SELECT managers FROM programme")
-        trail = await tx.fetch("SELECT actor, subject FROM audit WHERE action = '{}'")
+        trail = await tx.fetch("SELECT actor, subject FROM audit WHERE action = '{}' ORDER BY id")
         [(manager,)] = await tx.fetch("SELECT manager_id FROM person WHERE id LIKE 'below %'")
     assert facilitator.startswith("erased-")
-    assert json.loads(managers) == [facilitator, "boss"]
-    assert trail == [(facilitator, facilitator)]
+    assert json.loads(managers) == [facilitator, "boss", f'x"{EVA}']
+    assert trail == [(facilitator, "fire"), ("boss", "{}")]
     assert manager is None
+    async with db.read() as tx:
+        leave = await tx.fetch("SELECT user_id, note FROM exemption WHERE id = 'e4'")
+        [(about,)] = await tx.fetch("SELECT details FROM audit WHERE id = 'a3'")
+        by = await tx.fetch("SELECT erased_by FROM erasure WHERE id = 'earlier'")
+    assert leave == [(facilitator, None)]
+    assert json.loads(about)["userId"] == facilitator
+    assert by == [(facilitator,)]
 
 
 async def test_an_export_holds_all_that_is_kept_for_the_person_and_nobody_else(
@@ -173,7 +204,10 @@ async def test_an_export_holds_all_that_is_kept_for_the_person_and_nobody_else(
     chapters = [each["chapters"].keys() for each in records["course_progress"]]
     assert sorted(chapters[0] | chapters[1]) == ["a", "q"]
     assert {"completion", "credential", "dispatch", "notification", "enrolment"} <= records.keys()
-    assert records.keys().isdisjoint({"job", "job_log", "job_attempt"})
+    assert records.keys().isdisjoint({"job", "job_log", "job_attempt", "programme"})
+    # Of rows that are others', what names the person is shown, and nothing of the others.
+    assert {"id": f"a {len(EVA)}", "actor": EVA} in records["audit"]
+    assert "boss" not in answer.text
     assert "ada-1" not in answer.text
     for who, status in (("learner:ada", 403), ("service", 403), ("operator", 403)):
         assert (await http.get(f"{PATH}/export", headers=as_(who))).status_code == status
@@ -203,8 +237,9 @@ async def test_who_was_erased_is_erased_again_after_an_older_backup_is_restored(
     await db.close()
     done = await asyncio.to_thread(wiring.restore, settings, file, force=True)
     assert done.erased == 1
+    assert not file.with_name("monday.zip.erasures").exists()
     await db.open()
-    assert await found(db, "7f3c") == {"erasure": 1}
+    assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
     await live_again(db)
     await db.close()
     # What came after the erasure is not an older backup's to lose.
@@ -216,6 +251,90 @@ async def test_who_was_erased_is_erased_again_after_an_older_backup_is_restored(
     await db.open()
     assert (await found(db, "7f3c"))["person"] == 1
     await db.close()
+
+
+async def test_a_restore_that_was_cut_off_still_knows_whom_to_erase(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = at(postgres_url, tmp_path)
+    db = database_at(postgres_url)
+    await db.open()
+    await live(db, EVA)
+    await db.close()
+    file = tmp_path / "monday.zip"
+    await asyncio.to_thread(wiring.back_up, settings, file)
+    await db.open()
+    await RECORDS.erase(db, EVA, "cli:test")
+    await db.close()
+
+    def cut_off(*_: object) -> None:
+        raise RuntimeError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_erase_again", cut_off)
+        with pytest.raises(RuntimeError, match="cut off"):
+            await asyncio.to_thread(wiring.restore, settings, file, force=True)
+    await db.open()
+    assert (await found(db, "7f3c"))["person"] == 2
+    await db.close()
+    done = await asyncio.to_thread(wiring.restore, settings, file, force=True)
+    assert done.erased == 1
+    await db.open()
+    assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
+    await db.close()
+
+
+async def test_over_a_damaged_file_nobody_can_say_who_was_erased(
+    database_file: Path, tmp_path: Path
+) -> None:
+    settings = at(database_file, tmp_path)
+    db = database_at(database_file)
+    await db.open()
+    await live(db, EVA)
+    await db.close()
+    await asyncio.to_thread(wiring.back_up, settings, tmp_path / "monday.zip")
+    await asyncio.to_thread(database_file.write_bytes, b"no database" * 1_000)
+    done = await asyncio.to_thread(wiring.restore, settings, tmp_path / "monday.zip", force=True)
+    assert done.erased is None
+
+
+async def test_a_learner_s_own_json_cannot_break_the_export(
+    db: Database, http: httpx.AsyncClient
+) -> None:
+    deep = "[" * 1_000 + "]" * 1_000
+    async with db.write() as tx:
+        for number, text in enumerate((deep, "[" * 9, '{"a":[1]}')):
+            table, values = row("notification", id=str(number), dedupe_key=str(number), user_id="x")
+            await tx.execute(insert(table).values(values | {"params": text}))
+    answer = await http.get("/api/v1/people/x/export", headers=ADMIN)
+    assert answer.status_code == 200
+    assert '"params":{"a":[1]}' in answer.text
+
+
+async def test_an_id_is_nobody_else_s_whatever_its_case(
+    db: Database, http: httpx.AsyncClient
+) -> None:
+    await live(db, EVA)
+    for other in ("EVA-7f3c-%22%C3%A9", "%25", "_", "\\"):
+        assert (await http.delete(f"/api/v1/people/{other}", headers=ADMIN)).status_code == 404
+
+
+async def test_a_step_that_was_running_writes_nobody_back(db: Database) -> None:
+    await live(db, EVA)
+    completions = Completions([])
+    async with db.read() as tx:
+        [id, *_] = (await tx.fetch("SELECT id FROM completion WHERE user_id = ?", (EVA,)))[0]
+        known = await completions.get(tx, id)
+        course = await catalogue.course_at(tx, known.course_id, known.course_version)
+
+    async def write(dispatch_id: str, completion: Completion, course: Course) -> Any:
+        await RECORDS.erase(db, EVA, "cli:test")  # while the directory is asked
+        return {"id": dispatch_id, "name": "Eva"}
+
+    telling = Telling(db, completions, "hr", "a type", None, write, lambda *_: None)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        await telling._store(known, course)
+    assert (await found(db, "7f3c")).keys() == {"erasure", "programme"}
 
 
 async def live_again(db: Database) -> None:

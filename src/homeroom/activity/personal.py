@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
-from sqlalchemy import ColumnElement, func
-
 from homeroom.activity.table import EXEMPTION, LOG, OBLIGATION, OFFERING, PROGRAMME, WARNING
-from homeroom.db.personal import Holding, named_in, rows_of
-
-
-def _quoted(user_id: str) -> str:
-    return msgspec.json.encode(user_id).decode()
-
-
-def _managed(user_id: str) -> ColumnElement[bool]:
-    return PROGRAMME.c.managers.contains(_quoted(user_id), autoescape=True)
-
-
-def _other_manager(user_id: str, pseudonym: str) -> Mapping[str, Any]:
-    found = func.replace(PROGRAMME.c.managers, _quoted(user_id), _quoted(pseudonym))
-    return {"managers": found}
-
+from homeroom.db.personal import Holding, named_in, rows_of, said_in
 
 PERSONAL = (
     named_in(OFFERING.c.facilitator_id),
     named_in(LOG.c.facilitator_id),
     named_in(OBLIGATION.c.facilitator_id),
     named_in(EXEMPTION.c.created_by),
-    rows_of(EXEMPTION.c.user_id),
+    Holding(  # without it, weeks that nothing was owed for would be judged as missed
+        EXEMPTION,
+        lambda user_id: EXEMPTION.c.user_id == user_id,
+        lambda user_id, pseudonym: {"user_id": pseudonym, "note": None},
+        frozenset(EXEMPTION.columns.keys()) - {"created_by"},
+    ),
     rows_of(WARNING.c.user_id),
-    Holding(PROGRAMME, _managed, _other_manager),
+    said_in(PROGRAMME.c.managers),
 )

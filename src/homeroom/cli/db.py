@@ -154,7 +154,10 @@ def restore(
         return
     say(f"{settings.database_name} is as it was at {held.made_at}:")
     say(f"{_stock(held.tables, held.totals)}.")
-    if done.erased:
+    if done.erased is None:
+        say("Whom the database had erased since then is not known: it could not be asked.")
+        say("Repeat, by your own records: homeroom people erase USER")
+    elif done.erased:
         say(f"{counted(done.erased, 'person', 'people')} erased since then: erased again.")
     if done.kept is not None:
         say(f"What was there before is kept as {done.kept}")

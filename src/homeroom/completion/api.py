@@ -132,6 +132,15 @@ class Completions:
             raise NotFound(f"There is no completion {id!r}.")
         return _from_row(row)
 
+    async def hold(self, tx: Tx, id: str) -> Completion:
+        """Return a completion whose learner cannot be erased before this transaction ends.
+
+        For who read it before, and has asked others since. Raises ``NotFound``.
+        """
+        known = await self.get(tx, id)
+        await catalogue.lock_learners(tx, [known.user_id])
+        return await self.get(tx, id)
+
     async def find(
         self, tx: Tx, user_id: str, course_id: str, attempt: int | None = None
     ) -> Completion | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from homeroom.completion.store import COMPLETION, NOTE, STEP
-from homeroom.db.personal import Holding, rows_of
+from homeroom.db.personal import Holding, held_first, rows_of
 from homeroom.jobs import api as jobs
 
 
@@ -13,11 +13,14 @@ def _theirs(user_id: str) -> Select[tuple[str]]:
     return select(COMPLETION.c.id).where(COMPLETION.c.user_id == user_id)
 
 
+def _step(user_id: str) -> ColumnElement[bool]:
+    return STEP.c.completion_id.in_(_theirs(user_id))
+
+
 PERSONAL = (
-    *jobs.work_on(
-        lambda user_id: select(STEP.c.job_id).where(STEP.c.completion_id.in_(_theirs(user_id)))
-    ),
-    Holding(STEP, lambda user_id: STEP.c.completion_id.in_(_theirs(user_id))),
+    held_first(STEP.c.runs, _step),
+    *jobs.work_of(_theirs),
+    Holding(STEP, _step),
     Holding(NOTE, lambda user_id: NOTE.c.completion_id.in_(_theirs(user_id))),
     rows_of(COMPLETION.c.user_id),
 )

@@ -95,6 +95,8 @@ class Issuing:
                 badge = await self._issue(issuer, order)
         except PartnerError as error:
             return error.outcome()
+        except NotFound as error:  # the learner was erased meanwhile
+            return Fail(error.message)
         if isinstance(badge, Retry | Fail):
             return badge
         return await self._settle(ctx, credential, badge)
@@ -102,8 +104,12 @@ class Issuing:
     async def _begin(
         self, issuer: CredlyIssuer, completion: Completion, order: Order, score: int | None
     ) -> tuple[Credential, bool]:
-        """Store the credential before it is ordered; say whether no attempt did so before."""
+        """Store the credential before it is ordered; say whether no attempt did so before.
+
+        Raises ``NotFound`` if the completion is gone by now.
+        """
         async with self.db.write() as tx:
+            await self.completions.hold(tx, completion.id)
             new = Credential(
                 id=new_credential_id(),
                 completion_id=completion.id,

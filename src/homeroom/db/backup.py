@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
@@ -24,7 +24,6 @@ from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
 
-log = structlog.get_logger()
 BEFORE_UPGRADE = "before-upgrade"
 KEPT_BEFORE_UPGRADE = 3
 
@@ -45,8 +44,11 @@ class Restored:
 
     manifest: Manifest
     kept: Path | None
-    erased: int
-    """How many people were erased again, whom the database had erased since the backup."""
+    erased: int | None
+    """How many people were erased again, whom the database had erased since the backup.
+
+    None where it could not be asked.
+    """
 
 
 class Erasing(Protocol):
@@ -217,26 +219,47 @@ def restore(
             known = _known_erasures(place, erasing)
             kept = None
             if isinstance(place, Path):
-                erased = _erase_again(data, known, erasing)
+                erased = _erase_again(data, known or [], erasing)
                 kept = _restore_file(data, place)
+                _put_keys(secret, keys)
             else:
+                owed = file.with_name(f"{file.name}.erasures")
+                _remember(owed, known or [])
                 _restore_server(place, data, found.manifest)
-                erased = _erase_again(place, known, erasing)
-            _put_keys(secret, keys)
-        return Restored(found.manifest, kept, erased)
+                _put_keys(secret, keys)
+                erased = _erase_again(place, _remembered(owed), erasing)
+                owed.unlink(missing_ok=True)
+        return Restored(found.manifest, kept, None if known is None else erased)
 
 
-def _known_erasures(place: Path | str, erasing: Erasing) -> Sequence[tuple[Any, ...]]:
-    """Return whom the database that is replaced has erased; nobody where it cannot say."""
+def _known_erasures(place: Path | str, erasing: Erasing) -> Sequence[tuple[Any, ...]] | None:
+    """Return whom the database that is replaced has erased; None where it cannot be asked."""
     if isinstance(place, Path) and not place.exists():
-        return []
+        return None
     try:
         return inventory.snapshot(place, erasing.known)
     except (DatabaseError, sqlite3.DatabaseError):
         if isinstance(place, Path):
-            log.warning("erasures_unknown", why="the database that is replaced cannot be read")
-            return []  # a restore is what a damaged file needs
+            return None  # a restore is what a damaged file needs
         raise
+
+
+def _remember(owed: Path, known: Sequence[tuple[Any, ...]]) -> None:
+    """Write erasures down before the database that knows them is replaced.
+
+    A restore that was interrupted is begun again, and finds them there; those of both count.
+    """
+    rows = {row[0]: row for row in (*_remembered(owed), *known)}
+    if rows:
+        owed.touch(mode=0o600)
+        owed.write_text(json.dumps(list(rows.values())), encoding="utf-8")
+        archive.synced(owed)
+
+
+def _remembered(owed: Path) -> list[tuple[Any, ...]]:
+    if not owed.exists():
+        return []
+    return [tuple(row) for row in json.loads(owed.read_text(encoding="utf-8"))]
 
 
 def _erase_again(place: Path | str, known: Sequence[tuple[Any, ...]], erasing: Erasing) -> int:

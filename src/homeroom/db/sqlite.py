@@ -58,6 +58,7 @@ class SqliteDatabase(Database):
     async def open(self) -> None:
         """Connect; raise ``Unavailable`` where that fails."""
         self._writer = await self._connect(
+            "PRAGMA secure_delete=ON;"  # who is erased must not be left in free pages
             f"PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={AUTOCHECKPOINT_PAGES};"
             f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}; PRAGMA cache_size=-{PAGE_CACHE_KIB};"
         )

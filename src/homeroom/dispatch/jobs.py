@@ -199,16 +199,22 @@ class Telling:
                 known = await self._store(completion, course)
             except PartnerError as error:
                 return error.outcome()
+            except NotFound as error:  # the learner was erased meanwhile
+                return Fail(error.message)
         if off is not None:
             return Fail(switched_off(self.name, off))
         done = Done({"externalId": known.id})
         return await Delivery(self.db).run(ctx, self.destination, known, done)
 
     async def _store(self, completion: Completion, course: Course) -> Dispatch:
-        """Store what is to be sent, before it is sent for the first time."""
+        """Store what is to be sent, before it is sent for the first time.
+
+        Raises ``NotFound`` if the completion is gone by now.
+        """
         id = new_id()
         payload = body_of(await self.write(id, completion, course)).decode()
         async with self.db.write() as tx:
+            await self.completions.hold(tx, completion.id)
             values = (id, self.name, self.type, completion.id, completion.user_id, payload)
             await store.add(tx, values)
             tx.notify(TOPIC, id)

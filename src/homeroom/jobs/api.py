@@ -17,7 +17,7 @@ from homeroom.jobs.handler import Handler, JobContext, LeaseLost, Registry, Unkn
 from homeroom.jobs.job import FINISHED, Job, JobState
 from homeroom.jobs.operate import cancel, clean, forget, promote, remove, retry
 from homeroom.jobs.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
-from homeroom.jobs.personal import work_on
+from homeroom.jobs.personal import work_of, work_on, work_that_names
 from homeroom.jobs.queue_store import pause, resume, workers
 from homeroom.jobs.schedule_store import FiredSlot, declare_schedule, remove_schedule
 from homeroom.jobs.store import Attempt, Filter, attempts, counts, find, get, logs, search, states
@@ -70,6 +70,8 @@ __all__ = [
     "retry",
     "search",
     "states",
+    "work_of",
     "work_on",
+    "work_that_names",
     "workers",
 ]

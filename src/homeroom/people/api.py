@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import msgspec
+from sqlalchemy import Select
 
 from homeroom.db.tx import Row, Tx
 from homeroom.people import store
@@ -17,6 +18,7 @@ __all__ = [
     "TOPIC",
     "Person",
     "Records",
+    "email_of",
     "find",
     "get",
     "masked",
@@ -36,6 +38,11 @@ async def find(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
 async def get(tx: Tx, id: str) -> Person | None:
     """Return a person, or None."""
     return (await find(tx, [id])).get(id)
+
+
+def email_of(user_id: str) -> Select[tuple[str]]:
+    """Return what selects a person's e-mail address, for a statement of another room's."""
+    return store.email_of(user_id)
 
 
 async def with_role(tx: Tx, role: str) -> list[Person]:

@@ -32,6 +32,21 @@ ERASURE = Table(
 )
 Lock = Callable[[Tx, Collection[str]], Awaitable[None]]
 """Keeps others from changing anything of some learners until the transaction ends."""
+_JSON = frozenset(
+    {
+        "about",
+        "chapters",
+        "event",
+        "metadata",
+        "missed",
+        "params",
+        "payload",
+        "quiz",
+        "quizzes",
+        "roles",
+    }
+)
+"""Columns whose text is JSON, in rows that are shown whole."""
 Erasures = Sequence[tuple[Any, ...]]
 """Rows of ``erasure``."""
 
@@ -46,18 +61,19 @@ class Records:
     async def export(self, db: Database, user_id: str, by: str) -> dict[str, Any]:
         """Return all rows that speak of a person, by table; raise ``NotFound`` if there are none.
 
-        Instants are RFC 3339, and JSON that is kept as text is shown as what it says.
+        Of rows that are others', only what names the person is shown. Instants are RFC 3339, and
+        JSON that is kept as text is ``msgspec.Raw``.
         """
         found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
         async with db.read() as tx:
             for each in self.holdings:
-                if each.is_shown:
+                if each.shown is None or each.shown:
                     names = [column.name for column in each.table.columns]
                     key = [names.index(column.name) for column in each.table.primary_key]
                     known = found.setdefault(each.table.name, {})
                     for row in await tx.fetch(select(each.table).where(each.of(user_id))):
-                        named = dict(zip(names, row, strict=True))
-                        known[tuple(row[place] for place in key)] = _shown(named)
+                        shown = _shown(dict(zip(names, row, strict=True)), each.shown)
+                        known.setdefault(tuple(row[place] for place in key), {}).update(shown)
         records = {table: list(rows.values()) for table, rows in found.items() if rows}
         if not records:
             raise NotFound("Nothing is kept of this person.")
@@ -105,6 +121,7 @@ class Records:
             pseudonym = _pseudonym()
             for each in self.holdings:
                 opened.execute(each.erasing(user_id, pseudonym))
+            erased_by = pseudonym if erased_by == user_id else erased_by
             opened.execute(
                 insert(ERASURE).values(
                     id=id, user_id=user_id, erased_at=erased_at, erased_by=erased_by
@@ -116,18 +133,21 @@ def _pseudonym() -> str:
     return f"erased-{uuid4()}"  # random: a UUIDv7 would say when
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _shown(row: dict[str, Any], columns: frozenset[str] | None) -> dict[str, Any]:
     return {
-        name: _readable(name, value) for name, value in row.items() if not isinstance(value, bytes)
+        name: _readable(name, value)
+        for name, value in row.items()
+        if not isinstance(value, bytes) and (columns is None or name in columns)
     }
 
 
 def _readable(name: str, value: Any) -> Any:
     if isinstance(value, int) and (name == "at" or name.endswith("_at")):
         return to_rfc3339(value)
-    if isinstance(value, str) and value[:1] in ("{", "["):
+    if isinstance(value, str) and name in _JSON:
         try:
-            return msgspec.json.decode(value)
-        except msgspec.DecodeError:
+            msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError):
             return value
+        return msgspec.Raw(value.encode())  # as it is: people's own JSON may be nested deeply
     return value

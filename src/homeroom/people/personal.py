@@ -1,8 +1,9 @@
-"""Rows of the directory that speak of a person."""
+"""Rows of the directory, and of erasures, that speak of a person."""
 
 from __future__ import annotations
 
-from homeroom.db.personal import Holding, rows_of
+from homeroom.db.personal import NOTHING, Holding, named_in, rows_of
+from homeroom.people.erasure import ERASURE
 from homeroom.people.store import PERSON
 
 PERSONAL = (
@@ -10,7 +11,8 @@ PERSONAL = (
         PERSON,
         lambda user_id: PERSON.c.manager_id == user_id,
         lambda user_id, pseudonym: {"manager_id": None},
-        is_shown=False,
+        NOTHING,
     ),
     rows_of(PERSON.c.id),
+    named_in(ERASURE.c.erased_by),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, select
+from sqlalchemy import BigInteger, Column, Index, Select, Table, Text, select
 
 from homeroom.db.schema import metadata
 from homeroom.db.tx import Row, Tx
@@ -33,6 +33,11 @@ async def find(tx: Tx, ids: Sequence[str]) -> list[Row]:
     for start in range(0, len(ids), _CHUNK):
         found += await tx.fetch(select(PERSON).where(PERSON.c.id.in_(ids[start : start + _CHUNK])))
     return found
+
+
+def email_of(user_id: str) -> Select[tuple[str]]:
+    """Select a person's e-mail address."""
+    return select(PERSON.c.email).where(PERSON.c.id == user_id)
 
 
 async def with_role(tx: Tx, role: str) -> list[Row]:

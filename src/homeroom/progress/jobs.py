@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
@@ -143,8 +144,10 @@ class ProgressJobs:
         course_id = enrolment.course_id
         if await quarantine.has_replayable(tx, course_id, enrolment.user_id):
             args = ReplayQuarantine(course_id=course_id, user_id=enrolment.user_id)
-            attempt = str(enrolment.attempt)
-            job_id = natural_id("progress", "replay", course_id, enrolment.user_id, attempt)
+            cause = f"{course_id}\n{args.user_id}\n{enrolment.attempt}\n{enrolment.enrolled_at}"
+            # Hashed: ids outlive their jobs, and must not name somebody who was erased.
+            which = hashlib.sha256(cause.encode()).hexdigest()[:32]
+            job_id = natural_id("progress", "replay", which)
             await enqueue(tx, args, id=job_id)
         course = await catalogue.course_at(tx, course_id, enrolment.version)
         if enrolment.completed_at is not None or course.needs.isdisjoint(_BY_ENROLMENT):

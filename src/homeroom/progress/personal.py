@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, func, select
 
+from homeroom.db.id import natural_id
 from homeroom.db.personal import Holding, rows_of
+from homeroom.jobs import api as jobs
+from homeroom.progress.jobs import ReplayQuarantine
 from homeroom.progress.store import (
     course_progress,
     progress_event,
@@ -26,6 +29,9 @@ def _in_ledger(user_id: str) -> ColumnElement[bool]:
 
 
 PERSONAL = (
+    *jobs.work_that_names(
+        ReplayQuarantine.kind, lambda user_id: f".{natural_id(user_id)}."
+    ),  # an id of before it was hashed names the learner
     Holding(progress_event, _in_ledger),  # before the rows that say where the chains end
     rows_of(progress_fold.c.user_id),
     rows_of(course_progress.c.user_id),

@@ -19,6 +19,7 @@ from homeroom.catalogue.api import Course, Enrolment
 from homeroom.clock import DAY, microseconds
 from homeroom.db.database import Database
 from homeroom.db.tx import Row, Tx
+from homeroom.errors import Unavailable
 from homeroom.progress import store
 from homeroom.progress.event import OPENS_ATTEMPT
 from homeroom.progress.rebuild import project
@@ -75,18 +76,20 @@ async def fold_events(
     """
     after, total = 0, Folded()
     seen: set[store.Pair] = set()
-    while len(seen) < PAIRS_A_RUN:
+    while total.courses < PAIRS_A_RUN:
         async with db.read() as tx:
             rows = await store.oldest_rows(tx, after, SCAN_PAGE)
         old = [row for row in rows if row[4] < before]
         pairs = sorted({(row[1], row[2]) for row in old if row[3] not in OPENS_ATTEMPT} - seen)
         seen.update(pairs)
+        before_page = total
         for start in range(0, len(pairs), PAIRS_A_COMMIT):
             total += await _fold(db, pairs[start : start + PAIRS_A_COMMIT], before)
         if not old or len(rows) < SCAN_PAGE:
             break
         after = rows[-1][0]
-        await told(total)
+        if total != before_page:
+            await told(total)
     return total
 
 
@@ -102,10 +105,13 @@ async def _fold(db: Database, pairs: Sequence[store.Pair], before: int) -> Folde
 
     try:
         return await db.transact(work)
-    except _Differs:
+    except Unavailable:
+        raise
+    except Exception as error:  # one row that cannot be read must not keep all others
         if len(pairs) == 1:
             [(user_id, course_id)] = pairs
-            log.warning("events_not_folded", user_id=user_id, course_id=course_id)
+            why = "differs" if isinstance(error, _Differs) else repr(error)
+            log.warning("events_not_folded", user_id=user_id, course_id=course_id, why=why)
             return Folded(left=1)
     total = Folded()
     for pair in pairs:

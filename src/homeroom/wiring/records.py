@@ -17,7 +17,6 @@ from homeroom.progress.api import PERSONAL as IN_PROGRESS
 
 RECORDS = Records(
     (
-        *IN_DIRECTORY,
         *IN_CATALOGUE,
         *IN_PROGRESS,
         *IN_CREDENTIALS,
@@ -27,6 +26,7 @@ RECORDS = Records(
         *IN_PROGRAMMES,
         *IN_PLANS,
         *IN_AUDIT,
+        *IN_DIRECTORY,
     ),
     lock_learners,
 )
