@@ -293,11 +293,17 @@ async def test_events_that_open_no_attempt_ask_for_no_folds(
     assert (await house.progress())["timeSpent"] == 87
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE course_progress SET time_spent = time_spent + 1 WHERE user_id = 'bob'",
+        "UPDATE progress_event SET type = 'unheard_of' WHERE user_id = 'bob'",
+    ],
+)
 async def test_a_course_that_would_read_differently_is_left_as_it_is_and_named(
-    house: School, database: Path | str
+    house: School, database: Path | str, wrong: str
 ) -> None:
     await learn(house)
-    wrong = "UPDATE course_progress SET time_spent = time_spent + 1 WHERE user_id = 'bob'"
     await change(database, wrong)
     house.db.clock.advance(LATER)
     state = await house.rows("SELECT * FROM course_progress WHERE user_id = 'bob'")
