@@ -13,7 +13,7 @@ from homeroom.cli.ask import confirm
 from homeroom.cli.group import Json, Yes, epilog, group
 from homeroom.cli.house import in_house
 from homeroom.cli.output import counted, note, print_json, say
-from homeroom.errors import Conflict
+from homeroom.errors import BadRequest, Conflict
 from homeroom.wiring import RECORDS, House
 
 app = group(
@@ -47,11 +47,12 @@ def export(
         say(text)
         return
     try:
-        with to.open("x", encoding="utf-8") as file:
-            to.chmod(0o600)
-            file.write(text + "\n")
+        to.touch(mode=0o600, exist_ok=False)
     except FileExistsError as error:
         raise Conflict(f"{to} is there already.", hint="Name another file.") from error
+    except OSError as error:
+        raise BadRequest(f"{to} cannot be written: {error.strerror}.") from error
+    to.write_text(text + "\n", encoding="utf-8")
     rows = sum(len(each) for each in found["records"].values())
     note(f"{to} holds {counted(rows, 'row')} of {counted(len(found['records']), 'table')}.")
 

@@ -18,7 +18,11 @@ def work_on(ids: Ids) -> tuple[Holding, ...]:
 
     Erased with the person, done or not; a worker that runs one loses it.
     """
-    return _holdings(ids)
+
+    def rows(column: Column[str]) -> Holding:
+        return Holding(column.table, lambda user_id: column.in_(ids(user_id)), shown=NOTHING)
+
+    return rows(dependency.c.job), rows(log.c.job), rows(attempt.c.job), rows(job.c.id)
 
 
 def work_of(causes: Ids) -> tuple[Holding, ...]:
@@ -30,7 +34,7 @@ def work_of(causes: Ids) -> tuple[Holding, ...]:
         begins = and_(job.c.id > id.concat("."), job.c.id < id.concat("/"))
         return select(job.c.id).select_from(cause).join(job, begins)
 
-    return _holdings(ids)
+    return work_on(ids)
 
 
 def work_that_names(kind: str, *named: Callable[[str], str]) -> tuple[Holding, ...]:
@@ -46,11 +50,4 @@ def work_that_names(kind: str, *named: Callable[[str], str]) -> tuple[Holding, .
         told = or_(says(job.c.payload, user_id), *holds(job.c.id), *holds(job.c.payload))
         return select(job.c.id).where(job.c.kind == kind, told)
 
-    return _holdings(ids)
-
-
-def _holdings(ids: Ids) -> tuple[Holding, ...]:
-    def rows(column: Column[str]) -> Holding:
-        return Holding(column.table, lambda user_id: column.in_(ids(user_id)), shown=NOTHING)
-
-    return rows(dependency.c.job), rows(log.c.job), rows(attempt.c.job), rows(job.c.id)
+    return work_on(ids)

@@ -11,25 +11,17 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Connection, Table, Text, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select
 
 from homeroom.access import api as access
 from homeroom.clock import to_rfc3339
 from homeroom.db.database import Database
 from homeroom.db.id import new_id
 from homeroom.db.personal import Holding
-from homeroom.db.schema import metadata
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
+from homeroom.people.store import ERASURE
 
-ERASURE = Table(
-    "erasure",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("user_id", Text, nullable=False),
-    Column("erased_at", BigInteger, nullable=False),
-    Column("erased_by", Text, nullable=False),
-)
 Lock = Callable[[Tx, Collection[str]], Awaitable[None]]
 """Keeps others from changing anything of some learners until the transaction ends."""
 _JSON = frozenset(

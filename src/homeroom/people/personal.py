@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from homeroom.db.personal import NOTHING, Holding, named_in, rows_of
-from homeroom.people.erasure import ERASURE
-from homeroom.people.store import PERSON
+from homeroom.people.store import ERASURE, PERSON
 
 PERSONAL = (
     Holding(

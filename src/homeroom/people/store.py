@@ -24,6 +24,14 @@ PERSON = Table(
     Column("updated_at", BigInteger, nullable=False),
     Index(None, "manager_id"),
 )
+ERASURE = Table(
+    "erasure",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("erased_at", BigInteger, nullable=False),
+    Column("erased_by", Text, nullable=False),
+)
 _CHUNK = 500  # values in one statement
 
 

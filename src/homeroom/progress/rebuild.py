@@ -60,8 +60,8 @@ async def renew(
     """Open an attempt that begins with what the latest one has, without a look at the ledger.
 
     ``at`` must be later than ``known_until``; ``last_seq`` is the ledger row of the renewal. The
-    same as ``open_attempts`` and ``rebuild``, which take ten times as long: an edit may ask
-    thousands of learners at once.
+    same as ``open_attempts`` and ``rebuild``, which read the learner's whole ledger: an edit may
+    ask thousands of learners at once.
     """
     status: catalogue.Status = "in_progress" if old.chapters else "registered"
     number = last.attempt + 1

@@ -110,7 +110,8 @@ async def _fold(db: Database, pairs: Sequence[store.Pair], before: int) -> Folde
     except Exception as error:  # one row that cannot be read must not keep all others
         if len(pairs) == 1:
             [(user_id, course_id)] = pairs
-            why = "differs" if isinstance(error, _Differs) else repr(error)
+            # Not what the error says: that may be out of the event.
+            why = "differs" if isinstance(error, _Differs) else type(error).__name__
             log.warning("events_not_folded", user_id=user_id, course_id=course_id, why=why)
             return Folded(left=1)
     total = Folded()
