@@ -389,7 +389,7 @@ async def test_the_tables_are_as_the_code_declares_them(database: Path | str) ->
         for table in vars(each).values()
         if isinstance(table, sqlalchemy.Table)
     }
-    assert len(ours) == 8
+    assert ours >= {"course", "person", "completion"}
     differences = (await asyncio.to_thread(migrate.state, database)).differences
     named = re.compile(r"Table\('(\w+)'|table=<(\w+)>")
     assert not [each for each in differences if any(set(hit) & ours for hit in named.findall(each))]
