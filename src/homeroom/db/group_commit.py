@@ -1,8 +1,8 @@
 """Group commit: everything that waits goes into one transaction, with no delay added.
 
 While one transaction is being written, the next one gathers. Measured for ingest: a window of 2 ms
-made it slower than no window at all (architecture page). Progress ingest and job settlement share
-this file.
+made it slower than no window at all (architecture page). Where several may be under way, what waits
+is shared among two (decision 0013). Progress ingest and job settlement share this file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Done = TypeVar("Done")
 Apply = Callable[[Tx, Sequence[Item]], Coroutine[Any, Any, Sequence[Result]]]
+
+WORTH_SHARING = 200
+"""Weight from which what waits is worth two commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class GroupCommit(Generic[Item, Result]):
         self._on_stuck = on_stuck
         self._room = asyncio.Semaphore(at_once)
         self._at_once = at_once
+        self._under_way = 0
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -112,6 +116,7 @@ class GroupCommit(Generic[Item, Result]):
                     await self._wake.wait()
                     continue
                 await self._room.acquire()
+                self._under_way += 1
                 next_one = asyncio.Event()
                 commit = under_way.create_task(self._commit_next(next_one))
                 commit.add_done_callback(partial(self._ended, next_one))
@@ -124,6 +129,7 @@ class GroupCommit(Generic[Item, Result]):
         self._wake.set()
 
     def _ended(self, next_one: asyncio.Event, _: asyncio.Task[None]) -> None:
+        self._under_way -= 1
         self._room.release()
         next_one.set()
 
@@ -145,10 +151,10 @@ class GroupCommit(Generic[Item, Result]):
     def _take(self) -> list[_Waiting[Item, Result]]:
         """Take what goes into one commit; called on the thread of the transaction."""
         batch: list[_Waiting[Item, Result]] = []
-        weight = 0
+        weight, most = 0, self._most()
         while self._waiting:
             first = self._waiting[0]
-            if batch and weight + first.weight > self.limits.max_batch:
+            if batch and weight + first.weight > most:
                 break
             self._waiting.popleft()
             weight += first.weight
@@ -156,6 +162,18 @@ class GroupCommit(Generic[Item, Result]):
                 batch.append(first)
         self._weight_taken += weight
         return batch
+
+    def _most(self) -> int:
+        """Return the weight that the next commit takes.
+
+        If all that waits went into one, all who were waiting would be answered at once, send again
+        at once, and wait again for one commit: this process idle while the database works, and the
+        other way round. Two halves are worked on in turns.
+        """
+        alone = self._at_once > 1 and self._under_way == 1
+        if alone and self.waiting_weight >= WORTH_SHARING:
+            return min(self.waiting_weight // 2, self.limits.max_batch)
+        return self.limits.max_batch
 
     async def _applied(self, tx: Tx, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
         if not batch:  # all callers have gone

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from homeroom.errors import ConfigurationError, HomeroomError
+from homeroom.http.protocol import Protocol
 from homeroom.http.runtime import tune_runtime
 
 if sys.platform != "win32":
@@ -84,7 +85,7 @@ async def serve(
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=Protocol,
             ws="none",
             log_config=None,
             access_log=False,

@@ -70,9 +70,10 @@ class Batch:
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
-        await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
         firsts = self._first_of_each()
         by_pair = self._by_learner(firsts.values())
+        repeated = [self.events[index].user_id for index, _ in self._repeats]
+        await catalogue.lock_learners(self.tx, {user_id for user_id, _ in by_pair}.union(repeated))
         known, seqs = await self._read(firsts, sorted(by_pair))
         await self._settle_known(known, firsts, by_pair)
         await self._find_chapters(by_pair)
@@ -177,10 +178,12 @@ class Batch:
             course = self._current.get(course_id)
             if course is None or course_id in self._known_chapters:
                 continue
-            chapters = {self.events[index].chapter_id for index in indices} - {None}
-            if not chapters <= course.chapters.keys():
-                known = await catalogue.known_chapters(self.tx, course_id)
-                self._known_chapters[course_id] = known
+            for index in indices:
+                chapter_id = self.events[index].chapter_id
+                if chapter_id is not None and chapter_id not in course.chapters:
+                    known = await catalogue.known_chapters(self.tx, course_id)
+                    self._known_chapters[course_id] = known
+                    break
 
     def _place(self, pair: store.Pair, indices: Sequence[int], seqs: Iterator[int]) -> None:
         """Give a learner's events to their attempts and the ledger; what has none, its verdict."""
