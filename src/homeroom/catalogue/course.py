@@ -41,14 +41,14 @@ class Chapter:
     move_on: MoveOn = MoveOn.COMPLETED
     pass_threshold: int | None = None
     """A quiz attempt passes at this score, in units of 1e-4; None: the chapter has no quiz."""
+    measured: bool = field(init=False, compare=False, repr=False)
+    """Whether the course's percentage and ``all_items`` count it (B7): optional chapters do not
+    count, nor do those that nothing needs to be done for."""
 
-    @property
-    def measured(self) -> bool:
-        """Say whether the course's percentage and ``all_items`` count it (B7).
-
-        Optional chapters do not count, nor do those that nothing needs to be done for.
-        """
-        return self.required and self.move_on is not MoveOn.NOT_APPLICABLE
+    def __post_init__(self) -> None:
+        """Compute once what ingest reads for every event."""
+        measured = self.required and self.move_on is not MoveOn.NOT_APPLICABLE
+        object.__setattr__(self, "measured", measured)  # the class is frozen
 
     def satisfied(self, completed: bool, passed: bool, waived: bool = False) -> bool:
         """Say whether the chapter asks nothing more of a learner (B6). A fail satisfies nothing."""

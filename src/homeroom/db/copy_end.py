@@ -156,7 +156,9 @@ class ServerEnd(End):
         for name, column in numbered().items():
             sequence = await self._sequence(name, column)
             found[name] = await self.one(
-                f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"
+                # A number of the ledger's stands for those after it, too.
+                "SELECT greatest(CASE WHEN is_called THEN last_value ELSE 0 END,"
+                f' (SELECT max("{column}") FROM public."{name}")) FROM {sequence}'
             )
         return found
 

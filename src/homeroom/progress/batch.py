@@ -7,7 +7,7 @@ ledger, the chapters, the course, the completion and its jobs are stored togethe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from msgspec.structs import replace
@@ -70,8 +70,7 @@ class Batch:
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
-        firsts = self._first_of_each()
-        by_pair = self._by_learner(firsts.values())
+        firsts, by_pair = self._sort()
         repeated = [self.events[index].user_id for index, _ in self._repeats]
         await catalogue.lock_learners(self.tx, {user_id for user_id, _ in by_pair}.union(repeated))
         known, seqs = await self._read(firsts, sorted(by_pair))
@@ -97,14 +96,22 @@ class Batch:
             self.tx.notify("progress", "/".join(pair))
         return self.verdicts
 
-    def _first_of_each(self) -> dict[str, int]:
-        """Return the index at which each id comes first in this batch."""
-        first: dict[str, int] = {}
+    def _sort(self) -> tuple[dict[str, int], dict[store.Pair, list[int]]]:
+        """Return the index at which each id comes first, and those by learner and course."""
+        firsts: dict[str, int] = {}
+        by_pair: dict[store.Pair, list[int]] = {}
         for index, event in enumerate(self.events):
-            before = first.setdefault(event.id, index)
+            before = firsts.setdefault(event.id, index)
             if before != index:
                 self._repeats.append((index, before))
-        return first
+                continue
+            pair = event.user_id, event.course_id
+            group = by_pair.get(pair)
+            if group is None:
+                by_pair[pair] = [index]
+            else:
+                group.append(index)
+        return firsts, by_pair
 
     async def _read(
         self, ids: Collection[str], pairs: Sequence[store.Pair]
@@ -150,19 +157,6 @@ class Batch:
             self.verdicts[index] = DUPLICATE if same else CONFLICT
             by_pair[event.user_id, event.course_id].remove(index)
 
-    def _by_learner(self, indices: Iterable[int]) -> dict[store.Pair, list[int]]:
-        """Group events by learner and course."""
-        by_pair: dict[store.Pair, list[int]] = {}
-        for index in indices:
-            event = self.events[index]
-            pair = event.user_id, event.course_id
-            group = by_pair.get(pair)
-            if group is None:
-                by_pair[pair] = [index]
-            else:
-                group.append(index)
-        return by_pair
-
     def _settle_repeat(self, index: int, first: int) -> None:
         """Give a repeat within the batch its verdict, which depends on what the first one got."""
         if identity_of(self.events[index]) != identity_of(self.events[first]):
@@ -202,6 +196,7 @@ class Batch:
         only = self._attempt(windows[0]) if len(windows) == 1 else None
         known = self._known_chapters.get(course.id, course.chapters)
         others = self._elsewhere.get(pair, ())
+        seq: int | None = None
         previous = self._last_seq(windows)
         for index in indices:
             event = self.events[index]
@@ -224,7 +219,9 @@ class Batch:
             attempt.take(event, seq, under)
             number = attempt.enrolment.attempt
             self._rows.append(store.event_row(seq, previous, event, under.version, number))
-            self._last_seqs[pair] = previous = seq
+            previous = seq
+        if seq is not None:
+            self._last_seqs[pair] = seq
         if only is None:
             self._pass_on(windows)
 
