@@ -75,6 +75,28 @@ async def check_replay(house: School, user: str, course: str = "fire") -> None:
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
 
 
+async def test_commits_of_thousands_have_places_of_their_own(servers: list[School]) -> None:
+    """A number of PostgreSQL's sequence stands for 1,000 places, and a commit may need more."""
+    many = 1_000
+
+    async def flood(house: School, server: int) -> None:
+        bodies = [
+            [heartbeat(f"{server}-{body}-{n}", LEARNERS[n % 6], 1) for n in range(many)]
+            for body in range(3)
+        ]
+        for counts in await asyncio.gather(*(house.send(*body) for body in bodies)):
+            assert counts["accepted"] == many
+
+    await asyncio.gather(*(flood(house, n) for n, house in enumerate(servers[:2])))
+    for user in LEARNERS:
+        await check_replay(servers[0], user)
+    async with servers[0].db.read() as tx:
+        [[rows, places]] = await tx.fetch(
+            "SELECT count(*), count(DISTINCT seq) FROM progress_event"
+        )
+    assert rows == places == 6 * many
+
+
 async def test_sums_are_exact_whoever_took_the_events(servers: list[School]) -> None:
     dice = random.Random(7)
     sent: Counter[str] = Counter()

@@ -75,9 +75,8 @@ class Batch:
         await catalogue.lock_learners(self.tx, {user_id for user_id, _ in by_pair}.union(repeated))
         known, seqs = await self._read(firsts, sorted(by_pair))
         await self._settle_known(known, firsts, by_pair)
-        await self._find_chapters(by_pair)
         for pair, indices in by_pair.items():
-            self._place(pair, indices, seqs)
+            await self._place(pair, indices, seqs)
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
         attempts = [each for each in attempts if each.last_seq or each.changes]
         await self._enrol(attempts)
@@ -166,20 +165,15 @@ class Batch:
         else:
             self.verdicts[index] = self.verdicts[first]
 
-    async def _find_chapters(self, by_pair: dict[store.Pair, list[int]]) -> None:
-        """Read what chapters a course ever had, where its current version has not all of them."""
-        for (_, course_id), indices in by_pair.items():
-            course = self._current.get(course_id)
-            if course is None or course_id in self._known_chapters:
-                continue
-            for index in indices:
-                chapter_id = self.events[index].chapter_id
-                if chapter_id is not None and chapter_id not in course.chapters:
-                    known = await catalogue.known_chapters(self.tx, course_id)
-                    self._known_chapters[course_id] = known
-                    break
+    async def _ever_had(self, course_id: str) -> frozenset[str]:
+        """Return the chapters of all versions of a course."""
+        known = self._known_chapters.get(course_id)
+        if known is None:
+            known = await catalogue.known_chapters(self.tx, course_id)
+            self._known_chapters[course_id] = known
+        return known
 
-    def _place(self, pair: store.Pair, indices: Sequence[int], seqs: Iterator[int]) -> None:
+    async def _place(self, pair: store.Pair, indices: Sequence[int], seqs: Iterator[int]) -> None:
         """Give a learner's events to their attempts and the ledger; what has none, its verdict."""
         course = self._current.get(pair[1])
         windows = self._windows.get(pair)
@@ -194,14 +188,17 @@ class Batch:
         elif windows[-1].version != course.version:
             self._move(windows, course)
         only = self._attempt(windows[0]) if len(windows) == 1 else None
-        known = self._known_chapters.get(course.id, course.chapters)
-        others = self._elsewhere.get(pair, ())
+        current, others = course.chapters, self._elsewhere.get(pair, ())
         seq: int | None = None
         previous = self._last_seq(windows)
         for index in indices:
             event = self.events[index]
             chapter_id = event.chapter_id
-            if chapter_id is not None and chapter_id not in known:
+            if (
+                chapter_id is not None
+                and chapter_id not in current
+                and chapter_id not in await self._ever_had(course.id)
+            ):
                 self.verdicts[index] = UNKNOWN_CHAPTER
                 continue
             attempt = only or self._attempt(attempt_at(windows, event.at))

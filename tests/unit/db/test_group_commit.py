@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from homeroom.db.database import Lane
-from homeroom.db.group_commit import GroupCommit, Limits
+from homeroom.db.group_commit import WORTH_SHARING, GroupCommit, Limits
 from homeroom.db.sqlite import SqliteDatabase
 from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden, TooBusy, Unavailable
@@ -44,8 +44,11 @@ async def _running(
     apply: Apply = store,
     limits: Limits | None = None,
     on_stuck: Callable[[str], None] | None = None,
+    at_once: int = 1,
 ) -> AsyncIterator[Commits]:
-    commits = Commits(db, Lane.INGEST, apply, name="items", limits=limits, on_stuck=on_stuck)
+    commits = Commits(
+        db, Lane.INGEST, apply, name="items", limits=limits, on_stuck=on_stuck, at_once=at_once
+    )
     task = asyncio.create_task(commits.run())
     yield commits
     commits.close()
@@ -87,6 +90,26 @@ async def test_one_commit_takes_no_more_than_its_limit(counter: SqliteDatabase) 
         await commits.put(99, weight=1_000)  # heavier than a batch may be: it goes alone
     assert max(sizes) == 3
     assert sum(sizes) == 21
+
+
+@pytest.mark.parametrize(
+    ("waiting", "first"), [(WORTH_SHARING + 100, (WORTH_SHARING + 100) // 2), (100, 100)]
+)
+async def test_what_waits_is_shared_by_two_commits_if_two_may_be_under_way(
+    counter: SqliteDatabase, waiting: int, first: int
+) -> None:
+    sizes = []
+
+    async def counted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        tx.only_writes_follow()
+        return await store(tx, items)
+
+    async with _running(counter, counted, at_once=2) as commits:
+        answers = await asyncio.gather(*(commits.put(item) for item in range(waiting)))
+    assert answers == [item * 2 for item in range(waiting)]
+    assert sizes[0] == first
+    assert sum(sizes) == waiting
 
 
 async def test_more_than_may_wait_is_refused_and_what_waits_is_kept(

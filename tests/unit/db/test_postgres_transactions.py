@@ -111,6 +111,20 @@ async def test_any_number_of_keys_is_one_statement(school: PostgresDatabase) -> 
         assert await tx.fetch_keyed(sql, []) == []
 
 
+@pytest.mark.parametrize("names", [["ada", "bo\x1fb"], ["", "ada"], [""], ["\x1f"]])
+async def test_keys_are_found_whatever_is_in_them(
+    school: PostgresDatabase, names: list[str]
+) -> None:
+    async with school.write() as tx:
+        for name in {*names} - {"ada"}:
+            await tx.execute("INSERT INTO pupil (id, points) VALUES (?, ?)", (name, 7))
+    sql = "SELECT p.id FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1 ORDER BY 1"
+    keys = [(name,) for name in names]
+    async with school.read() as tx:
+        assert await tx.fetch_keyed(sql, keys) == sorted(keys)
+        assert await tx.ask(Question(Row, sql, keys, list)) == sorted(keys)
+
+
 async def test_several_questions_are_one_statement(school: PostgresDatabase) -> None:
     name = 'Zoë, "]\\\n'
     async with school.write() as tx:
