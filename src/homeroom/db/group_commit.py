@@ -137,14 +137,14 @@ class GroupCommit(Generic[Item, Result]):
         """Commit one batch; one that fails is seen to. The next one may begin with the event."""
         batch: list[_Waiting[Item, Result]] = []
 
-        async def work(tx: Tx) -> Sequence[Result]:
+        async def work(tx: Tx) -> None:
             if self._at_once > 1:
                 tx.on_only_writes = next_one.set
             if not batch:  # not before it is this writer's turn: more has come in meanwhile
                 batch.extend(self._take())
-            return await self._applied(tx, batch)
+            await self._work_on(tx, batch)
 
-        error = await self._commit(batch, work)
+        error = await self._commit(work)
         if error is not None:
             await self._see_to(batch or self._take(), error)
 
@@ -175,10 +175,11 @@ class GroupCommit(Generic[Item, Result]):
             return min(self.waiting_weight // 2, self.limits.max_batch)
         return self.limits.max_batch
 
-    async def _applied(self, tx: Tx, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
-        if not batch:  # all callers have gone
-            return []
-        return await self._apply(tx, [waiting.item for waiting in batch])
+    async def _work_on(self, tx: Tx, batch: list[_Waiting[Item, Result]]) -> None:
+        """Do what a batch asks for, and answer it as soon as that is committed."""
+        if batch:  # not all callers have gone
+            results = await self._apply(tx, [waiting.item for waiting in batch])
+            tx.after_commit(partial(self._answer, batch, results))
 
     def _answer(self, batch: list[_Waiting[Item, Result]], results: Sequence[Result]) -> None:
         """Answer what is committed."""
@@ -214,19 +215,14 @@ class GroupCommit(Generic[Item, Result]):
                 await self._see_to([waiting], alone)
 
     async def _commit_again(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
-        return await self._commit(batch, lambda tx: self._applied(tx, batch))
+        return await self._commit(lambda tx: self._work_on(tx, batch))
 
-    async def _commit(
-        self,
-        batch: list[_Waiting[Item, Result]],
-        work: Callable[[Tx], Coroutine[Any, Any, Sequence[Result]]],
-    ) -> Exception | None:
-        """Commit one batch and answer it; return the error that it failed with."""
+    async def _commit(self, work: Callable[[Tx], Coroutine[Any, Any, None]]) -> Exception | None:
+        """Commit one batch; return the error that it failed with."""
         try:
-            results = await self._watched(self._db.transact(work, self._lane))
+            await self._watched(self._db.transact(work, self._lane))
         except Exception as error:
             return error
-        self._answer(batch, results)
         return None
 
     async def _watched(self, commit: Coroutine[Any, Any, Done]) -> Done:

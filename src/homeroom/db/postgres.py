@@ -174,7 +174,7 @@ class PostgresDatabase(Database):
                 cancelled = await _commit(connection) if tx.has_begun else None
             finally:
                 self._busy.discard(connection)
-        self._committed(tx)
+            self._committed(tx)  # whoever waits for it need not wait for the pool as well
         if cancelled is not None:
             raise cancelled
 
@@ -258,7 +258,8 @@ class PostgresDatabase(Database):
         if pool is None:
             raise Unavailable("The database is closed.")
         with mapped():
-            connection = await pool.acquire(timeout=WAIT_SECONDS)
+            async with asyncio.timeout(WAIT_SECONDS):  # the pool's own takes a task for each
+                connection = await pool.acquire()
         try:
             yield connection
         finally:

@@ -89,6 +89,13 @@ def _columns(keys: Sequence[Sequence[Any]]) -> tuple[tuple[str, ...], list[Any]]
     return tuple(places), columns
 
 
+@lru_cache(maxsize=256)
+def _copied(sql: str) -> tuple[str, list[str]] | None:
+    """Return the table and the columns of an INSERT that COPY can do."""
+    found = _COPIED.fullmatch(sql)
+    return None if found is None else (found[1], found[2].split(", "))
+
+
 def lock_key(kind: str, id: str | None = None) -> int:
     """Return the number of an advisory lock; two names may share one, which costs a wait."""
     text = kind if id is None else f"{kind}\0{id}"
@@ -218,10 +225,10 @@ class PostgresTx(Tx):
             return 0
         if not nul_free:
             rows = _storable_rows(rows)
-        copied = _COPIED.fullmatch(sql) if len(rows) >= MANY_ROWS else None
+        copied = _copied(sql) if len(rows) >= MANY_ROWS else None
         with mapped():
             if copied is not None:
-                return await self._copy(copied[1], copied[2].split(", "), rows)
+                return await self._copy(*copied, rows)
             shape = await self._shape(sql)
             if shape is None:
                 one = numbered(sql)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import IntFlag, StrEnum
 from typing import Annotated, Any
 
@@ -32,7 +32,6 @@ FULL = 10_000
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
 _AGES = 10**18
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class EventType(StrEnum):
@@ -259,7 +258,8 @@ def judge(
         return Rejected(sent.id, "forbidden", f"A {kind} needs the role service or manager.")
     stamp = sent.timestamp
     if isinstance(stamp, datetime):
-        occurred_at = (stamp - _EPOCH) // _MICROSECOND
+        since = stamp - _EPOCH
+        occurred_at = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     elif (instant := _from_milliseconds(stamp)) is not None:
         occurred_at = instant
     else:
