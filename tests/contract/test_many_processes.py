@@ -110,6 +110,25 @@ async def test_who_waits_for_a_job_that_ends_at_that_moment_is_not_forgotten(
     assert len(ran) == 90
 
 
+async def test_a_job_is_due_though_it_is_younger_than_the_commit_that_frees_it(
+    kernel: Any, task: Any
+) -> None:
+    """A commit may have waited for its turn while the job was added that waits for what it ends."""
+
+    async def begun_earlier(ctx: Any, args: Any) -> Any:
+        async with kernel.db.write() as tx:
+            tx.now -= 5_000_000
+            await ctx.settle(tx, Done())
+        return Done()
+
+    kernel.handle(begun_earlier)
+    first = await kernel.add(task(word="first"))
+    last = await kernel.add(task(word="last"), after=[first])
+    async with kernel.worker(concurrency=5):
+        await kernel.reaches(last, JobState.COMPLETED)
+    assert kernel.ran == ["first", "last"]
+
+
 async def test_jobs_that_add_jobs_lose_none_of_them(kernels: list[Any], task: Any) -> None:
     for each in kernels:
 

@@ -242,7 +242,9 @@ async def _free(tx: Tx, waiters: Sequence[str]) -> None:
     )
     ids = sorted(set(waiters))
     rows = await tx.fetch(
-        "UPDATE job SET state = CASE WHEN run_at > ? THEN 'delayed' ELSE 'waiting' END"
+        # One that was to run at once may have been added since this commit began.
+        "UPDATE job SET state ="
+        " CASE WHEN run_at > ? AND run_at > created_at THEN 'delayed' ELSE 'waiting' END"
         " WHERE state = 'waiting-children' AND deps_pending <= 0"
         f" AND id IN ({marks(len(ids))}) RETURNING id, queue",
         (tx.now, *ids),
