@@ -20,9 +20,8 @@ class Protocol(HttpToolsProtocol):
 class WholeAnswers:
     """A transport that keeps an answer's head until the body comes, right after it as a rule.
 
-    uvicorn writes both, and uvloop makes a system call of each, which is a tenth of what a request
-    of ingest costs. A head whose body is long in coming (a stream's) leaves at the loop's next
-    turn.
+    uvicorn writes both, and uvloop makes a system call of each and wakes the client twice. A head
+    whose body is long in coming (a stream's) leaves at the loop's next turn.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
