@@ -11,9 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol on a transport that writes less often."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        whole = WholeAnswers(transport, self.loop)
+        whole = WholeAnswers(cast(asyncio.Transport, transport), self.loop)
         super().connection_made(cast(asyncio.Transport, whole))
 
 
@@ -36,10 +36,11 @@ class WholeAnswers:
 
     def write(self, data: bytes) -> None:
         """Write, or keep what begins like a head; a body that does so is only late by a turn."""
+        # A body may be any buffer: what is done with it here must not ask for bytes.
         if self._head is not None:
-            data = b"".join((self._head, data))  # a body may be any buffer
+            data = b"".join((self._head, data))
             self._forget()
-        elif data.startswith(b"HTTP/1."):
+        elif data[:7] == b"HTTP/1.":
             self._head = data
             self._turn = self._loop.call_soon(self._write_head)
             return

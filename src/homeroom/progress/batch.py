@@ -70,9 +70,8 @@ class Batch:
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
+        await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
         firsts, by_pair = self._sort()
-        repeated = [self.events[index].user_id for index, _ in self._repeats]
-        await catalogue.lock_learners(self.tx, {user_id for user_id, _ in by_pair}.union(repeated))
         known, seqs = await self._read(firsts, sorted(by_pair))
         await self._settle_known(known, firsts, by_pair)
         for pair, indices in by_pair.items():

