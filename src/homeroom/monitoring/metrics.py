@@ -19,6 +19,9 @@ _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
 JOBS = "homeroom_jobs"
 FAULTY = frozenset({"rejected", "conflict", "refused"})
 """Statuses of events that count as errors; ``refused`` is what a 4xx or 5xx turned away."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_KEPT_REQUESTS = 250
+"""How many requests of a kind are noted before they are counted, which takes 0.3 ms."""
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -77,8 +80,9 @@ class _Window:
         self._second = [0] * WINDOW_SECONDS
         self._sum = [0.0] * WINDOW_SECONDS
 
-    def add(self, amount: float) -> None:
-        second = int(self._now())
+    def add(self, amount: float, second: int | None = None) -> None:
+        if second is None:
+            second = int(self._now())
         index = second % WINDOW_SECONDS
         if self._second[index] != second:
             self._second[index], self._sum[index] = second, 0.0
@@ -94,7 +98,12 @@ class _Window:
 
 
 class Metrics:
-    """All metrics of one process. Every call is cheap enough for the hot path."""
+    """All metrics of one process. Every call is cheap enough for the hot path.
+
+    What every request tells (``events`` and ``request``) is noted only, and counted when somebody
+    looks, when the second is over, or when there is much of it: Prometheus's own objects, called
+    for each request, took a tenth of the time that a request takes before it is committed.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Take what tells the seconds that rates are made of."""
@@ -160,8 +169,9 @@ class Metrics:
             "homeroom_process_resident_bytes", "Memory of this process", registry=registry
         ).set_function(resident_bytes)
         self._queue_size: Callable[[], int] = lambda: 0
-        self._event_counts: dict[str, Counter] = {}
-        self._request_counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._noted_second = 0
+        self._noted_events: dict[str, int] = {}
+        self._noted_requests: dict[tuple[str, str, int], list[float]] = {}
         self._stored, self._faulty, self._seen = _Window(now), _Window(now), _Window(now)
         self._commits, self._commit_time = _Window(now), _Window(now)
 
@@ -172,17 +182,23 @@ class Metrics:
 
     def events(self, status: str, count: int = 1) -> None:
         """Count events: accepted, duplicate, conflict, quarantined, rejected or refused."""
-        if not count:
-            return
-        counter = self._event_counts.get(status)
-        if counter is None:
-            counter = self._event_counts[status] = self._events.labels(status)
-        counter.inc(count)
-        self._seen.add(count)
-        if status in FAULTY:
-            self._faulty.add(count)
-        elif status == "accepted":
-            self._stored.add(count)
+        second = int(self._now())
+        if second != self._noted_second:
+            self._count_events()
+            self._noted_second = second
+        self._noted_events[status] = self._noted_events.get(status, 0) + count
+
+    def _count_events(self) -> None:
+        for status, count in self._noted_events.items():
+            if not count:
+                continue
+            self._events.labels(status).inc(count)
+            self._seen.add(count, self._noted_second)
+            if status in FAULTY:
+                self._faulty.add(count, self._noted_second)
+            elif status == "accepted":
+                self._stored.add(count, self._noted_second)
+        self._noted_events.clear()
 
     def commit(self, events: int, seconds: float) -> None:
         """Count one ingest commit."""
@@ -193,18 +209,25 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request; ``route`` is a template, so that there are few of them."""
-        key = (method, route, status)
-        found = self._request_counts.get(key)
-        if found is None:
-            method = method if method in _METHODS else "other"
-            found = (
-                self._requests.labels(method, route, str(status)),
-                self._request.labels(route),
-            )
-            if method != "other":
-                self._request_counts[key] = found
-        found[0].inc()
-        found[1].observe(seconds)
+        kind = (method if method in _METHODS else "other", route, status)
+        noted = self._noted_requests.setdefault(kind, [])
+        noted.append(seconds)
+        if len(noted) >= _KEPT_REQUESTS:
+            self._count_requests(kind)
+
+    def _count_requests(self, kind: tuple[str, str, int]) -> None:
+        method, route, status = kind
+        noted = self._noted_requests[kind]
+        self._requests.labels(method, route, str(status)).inc(len(noted))
+        timer = self._request.labels(route)
+        for seconds in noted:
+            timer.observe(seconds)
+        noted.clear()
+
+    def _count_noted(self) -> None:
+        self._count_events()
+        for kind in self._noted_requests:
+            self._count_requests(kind)
 
     def attempt(self, kind: str, outcome: str, seconds: float) -> None:
         """Count one ended attempt of a job."""
@@ -233,6 +256,7 @@ class Metrics:
         says of which process it is, but for the jobs, which are counted in the database for all.
         """
         if process is None:
+            self._count_noted()
             return generate_latest(self.registry)
         rows = CollectorRegistry()
         rows.register(self._jobs)
@@ -240,6 +264,7 @@ class Metrics:
 
     def snapshot(self, process: str) -> Snapshot:
         """Return the metrics of this process for another one; without the jobs."""
+        self._count_noted()
         families = [
             Family(
                 metric.name,
@@ -253,6 +278,7 @@ class Metrics:
         return Snapshot(process, self._figures(), families)
 
     def _figures(self) -> Figures:
+        self._count_events()
         return Figures(
             queued=self._queue_size(),
             stored=self._stored.total(),
@@ -286,6 +312,3 @@ class Metrics:
             "memoryMb": round(memory / 1_048_576, 1),
             "uptimeSeconds": round(uptime, 3),
         }
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
