@@ -34,8 +34,11 @@ _BETWEEN = "\x1f"
 """Stands between texts that travel as one, of which the driver makes twenty times less work than of
 an array. No id that is let in has it."""
 _JOINED = f"string_to_array(${{}}::text, E'\\x{ord(_BETWEEN):02x}')"
-Shapes = dict[Hashable, str | None]
-"""What was made of statements, by their texts; None: there is nothing to make of it."""
+_NUMBERS = frozenset({"int2", "int4", "int8"})
+_JOINED_NUMBERS = "string_to_array(${{}}::text, ',', 'n')::{}[]"
+"""Numbers travel as one text, too; ``n`` is none."""
+Shapes = dict[Hashable, Any]
+"""What was made of statements, by their texts."""
 _LOCK_ALL = "SELECT pg_advisory_xact_lock($1)"
 _LOCK_SOME = (
     "SELECT pg_advisory_xact_lock_shared($1),"
@@ -87,6 +90,15 @@ def _columns(keys: Sequence[Sequence[Any]]) -> tuple[tuple[str, ...], list[Any]]
         places.append(place)
         columns.append(given)
     return tuple(places), columns
+
+
+@lru_cache(maxsize=256)
+def _of_columns(sql: str, types: tuple[str, ...]) -> str:
+    """Return an INSERT of one row as one of columns, those of numbers as joined texts."""
+    places = [
+        (_JOINED_NUMBERS if type in _NUMBERS else "${{}}::{}[]").format(type) for type in types
+    ]
+    return _ONE_ROW.sub(lambda _: f"SELECT * FROM {arrays(places)}", sql, count=1)
 
 
 @lru_cache(maxsize=256)
@@ -229,29 +241,32 @@ class PostgresTx(Tx):
         with mapped():
             if copied is not None:
                 return await self._copy(*copied, rows)
-            shape = await self._shape(sql)
-            if shape is None:
+            types = await self._types(sql)
+            if types is None:
                 one = numbered(sql)
                 return sum([_count(await (await self._begun()).execute(one, *row)) for row in rows])
-            columns = list(zip(*rows, strict=True))
-            return _count(await (await self._begun()).execute(shape, *columns))
+            columns = [
+                ",".join(["n" if each is None else int.__repr__(each) for each in column])
+                if type in _NUMBERS
+                else column
+                for type, column in zip(types, zip(*rows, strict=True), strict=True)
+            ]
+            return _count(await (await self._begun()).execute(_of_columns(sql, types), *columns))
 
     async def _copy(self, table: str, columns: list[str], rows: Sequence[Sequence[Any]]) -> int:
         copy = (await self._begun()).copy_records_to_table
         return _count(await copy(table, columns=columns, records=rows))
 
-    async def _shape(self, sql: str) -> str | None:
-        """Return an INSERT of one row as one of arrays; the server knows the columns' types."""
+    async def _types(self, sql: str) -> tuple[str, ...] | None:
+        """Return the types of what an INSERT of one row wants; None of any other statement."""
         if sql not in self._shapes:
-            row = _ONE_ROW.search(sql)
-            if row is None:
-                self._shapes[sql] = None
-            else:
+            types = None
+            if _ONE_ROW.search(sql):
                 prepared = await (await self._begun()).prepare(numbered(sql))
-                places = [f"${{}}::{each.name}[]" for each in prepared.get_parameters()]
-                chosen = f"SELECT * FROM {arrays(places)}"
-                self._shapes[sql] = f"{sql[: row.start()]}{chosen}{sql[row.end() :]}"
-        return self._shapes[sql]
+                types = tuple(each.name for each in prepared.get_parameters())
+            self._shapes[sql] = types
+        known: tuple[str, ...] | None = self._shapes[sql]
+        return known
 
     async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
         """Wait until no other transaction holds this lock, and hold it until this one ends."""
