@@ -18,9 +18,12 @@ ROLES = (
 """The roles of the API page; what each may do is said by the routes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Principal:
-    """Who asks: the ``sub`` of a JWT, or the name of an API key or sign-in."""
+    """Who asks: the ``sub`` of a JWT, or the name of an API key or sign-in.
+
+    One stands for one check of a token, so that what is made of it is found again by itself.
+    """
 
     subject: str
     roles: frozenset[str]

@@ -25,10 +25,15 @@ log = structlog.get_logger(__name__)
 CACHE_SECONDS = 2.0
 """How long a checked token is believed: a revoked key works for at most so long."""
 CACHE_ENTRIES = 10_000
+SHORT_HEADER = 128
+"""Characters up to which an ``Authorization`` header is remembered as it came: an API key's is, since
+the key of a platform's server comes with each request. Of longer ones the digest is remembered."""
 TOUCH_MICROSECONDS = 300 * SECOND
 NOT_BEFORE_LEEWAY_SECONDS = 30
 MAX_TOKEN_LENGTH = 8_192
 SESSION_TOKEN_LENGTH = 43
+_Name = str | tuple[str, str]
+"""What a check is remembered by: a header as it came, or the digest of what was in it."""
 _ADMIN = "admin."
 _REAL = Clock()
 """An issuer of tokens knows nothing of a clock that was moved for a demo."""
@@ -90,6 +95,11 @@ class JwtVerifier:
         return claims
 
 
+def _by_digest(kind: str, token: str) -> _Name:
+    """Return the name of a token, which no header can be: digests are no secret."""
+    return kind, digest(token)
+
+
 def _principal(claims: dict[str, Any]) -> Principal:
     subject = claims["sub"]
     if not isinstance(subject, str) or not is_outside_id(subject):
@@ -118,8 +128,8 @@ class Access:
         self._admin_id = f"{_ADMIN}{digest(_ADMIN + admin_key)[:30]}" if admin_key else None
         """What sessions are known by that this admin key has opened: they end when it changes."""
         self._cache_seconds = min(cache_seconds, CACHE_SECONDS)
-        self._cache: dict[str, tuple[float, Principal]] = {}
-        self._checking: dict[str, asyncio.Task[Principal]] = {}
+        self._cache: dict[_Name, tuple[float, Principal]] = {}
+        self._checking: dict[_Name, asyncio.Task[Principal]] = {}
         self._touching: set[asyncio.Task[None]] = set()
 
     async def identify(self, authorization: str | None, cookie: str | None) -> Principal:
@@ -127,14 +137,19 @@ class Access:
 
         Raises ``Unauthenticated``; ``Unavailable`` if the database or the keys cannot be reached.
         """
+        known = self._cache.get(authorization or "")
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             token = token.strip()
             if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
                 raise Unauthenticated("Send the header as: Authorization: Bearer <token>.")
-            return await self._remembered("t" + digest(token), token, self._check_token)
+            short = len(authorization) <= SHORT_HEADER
+            name = authorization if short else _by_digest("t", token)
+            return await self._remembered(name, token, self._check_token)
         if cookie is not None and len(cookie) == SESSION_TOKEN_LENGTH:
-            return await self._remembered("s" + digest(cookie), cookie, self._check_session)
+            return await self._remembered(_by_digest("s", cookie), cookie, self._check_session)
         raise Unauthenticated()
 
     def forget(self) -> None:
@@ -146,7 +161,7 @@ class Access:
         await asyncio.gather(*self._touching, *self._checking.values(), return_exceptions=True)
 
     async def _remembered(
-        self, name: str, token: str, check: Callable[[str], Awaitable[Principal]]
+        self, name: _Name, token: str, check: Callable[[str], Awaitable[Principal]]
     ) -> Principal:
         """Check a token once for all requests of the next two seconds, and of this moment."""
         known = self._cache.get(name)
@@ -160,7 +175,7 @@ class Access:
         return await asyncio.shield(task)
 
     async def _check(
-        self, name: str, token: str, check: Callable[[str], Awaitable[Principal]]
+        self, name: _Name, token: str, check: Callable[[str], Awaitable[Principal]]
     ) -> Principal:
         believed_until = time.monotonic() + self._cache_seconds  # from before the look
         principal = await check(token)
@@ -172,7 +187,7 @@ class Access:
         self._cache[name] = (believed_until, principal)
         return principal
 
-    def _checked(self, name: str, done: asyncio.Task[Principal]) -> None:
+    def _checked(self, name: _Name, done: asyncio.Task[Principal]) -> None:
         del self._checking[name]
         if not done.cancelled():
             done.exception()  # whoever waited has it; if all of them left, nobody needs it

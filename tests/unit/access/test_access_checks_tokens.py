@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from homeroom.access import store
 from homeroom.access.api import Access, Jwks, JwtVerifier, create_key, first_sign_in, revoke_key
 from homeroom.access.principal import ROLES
+from homeroom.access.token import digest
 from homeroom.clock import SECOND, Clock
 from homeroom.db.database import Database
 from homeroom.errors import Unauthenticated, Unavailable
@@ -391,6 +392,21 @@ async def test_only_a_house_without_any_key_gets_a_first_admin(db: Database) -> 
     await new_key(db, "viewer")
     async with db.write() as tx:
         assert await first_sign_in(tx) is None
+
+
+async def test_digests_of_what_is_remembered_are_no_tokens(access: Access, db: Database) -> None:
+    _, key = await new_key(db, "operator")
+    who = await access.identify(f"Bearer {key}", None)
+    async with db.write() as tx:
+        cookie = await store.open_session(tx, who, 3_600 * SECOND)
+    jwt = signed(note="x" * 200)  # which is too long to be remembered as it came
+    for header, session in ((f"Bearer {key}", None), (f"Bearer {jwt}", None), (None, cookie)):
+        for _ in range(2):
+            await access.identify(header, session)
+    for secret in (key, jwt, cookie):
+        for kind in ("", "s", "t", "Bearer ", "bearer s", "bearer t"):
+            with pytest.raises(Unauthenticated):
+                await access.identify(kind + digest(secret), None)
 
 
 async def test_a_session_ends_with_its_time_its_key_and_its_sign_out(
