@@ -26,8 +26,8 @@ CACHE_SECONDS = 2.0
 """How long a checked token is believed: a revoked key works for at most so long."""
 CACHE_ENTRIES = 10_000
 SHORT_HEADER = 128
-"""Characters up to which an ``Authorization`` header is remembered as it came: an API key's is, since
-the key of a platform's server comes with each request. Of longer ones the digest is remembered."""
+"""Characters up to which an ``Authorization`` header is remembered as it came. An API key's is, for
+a platform's server sends it with each request; of longer ones the digest is remembered."""
 TOUCH_MICROSECONDS = 300 * SECOND
 NOT_BEFORE_LEEWAY_SECONDS = 30
 MAX_TOKEN_LENGTH = 8_192
