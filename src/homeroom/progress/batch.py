@@ -70,8 +70,10 @@ class Batch:
 
     async def run(self) -> list[Verdict]:
         """Store what is to be stored and return a verdict an event."""
-        await catalogue.lock_learners(self.tx, {event.user_id for event in self.events})
         firsts, by_pair = self._sort()
+        learners = {user_id for user_id, _ in by_pair}
+        learners.update([self.events[index].user_id for index, _ in self._repeats])
+        await catalogue.lock_learners(self.tx, learners)
         known, seqs = await self._read(firsts, sorted(by_pair))
         await self._settle_known(known, firsts, by_pair)
         for pair, indices in by_pair.items():
@@ -230,10 +232,12 @@ class Batch:
 
     def _last_seq(self, windows: Sequence[Enrolment]) -> int | None:
         """Return the latest row that the ledger has of a learner's course, None if it has none."""
-        states = [
-            self._states.get((each.user_id, each.course_id, each.attempt)) for each in windows
-        ]
-        return max([state.last_seq for state in states if state is not None], default=0) or None
+        last = 0
+        for each in windows:
+            state = self._states.get((each.user_id, each.course_id, each.attempt))
+            if state is not None and state.last_seq > last:
+                last = state.last_seq
+        return last or None
 
     def _attempt(self, enrolment: Enrolment) -> Attempt:
         """Return what this commit keeps of an attempt, made at its first use."""

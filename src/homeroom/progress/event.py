@@ -243,7 +243,8 @@ def judge(
     """
     kind, user_id, chapter_id = sent.event_type, sent.user_id, sent.chapter_id
     is_managed = kind is _RESET or kind is _WAIVED or kind is _RENEWED
-    if sender.person not in (None, user_id) and not (is_managed and sender.may_manage):
+    person = sender.person
+    if person is not None and person != user_id and not (is_managed and sender.may_manage):
         return Rejected(sent.id, "forbidden", "This event belongs to another person.")
     if (
         not printable
