@@ -20,12 +20,17 @@ from homeroom import wiring
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, Completions
+from homeroom.credentials.assessment import CourseScores
+from homeroom.credentials.credly import CredlyIssuer
+from homeroom.credentials.directory import Learner
+from homeroom.credentials.jobs import IssueCredential, Issuing
 from homeroom.db import backup
 from homeroom.db.database import Database
 from homeroom.db.id import natural_id
 from homeroom.db.schema import metadata
 from homeroom.dispatch.jobs import Telling
 from homeroom.errors import NotFound
+from homeroom.jobs.outcome import Fail
 from homeroom.people import routes
 from homeroom.settings import Settings, load
 from homeroom.wiring import RECORDS
@@ -334,6 +339,29 @@ async def test_a_step_that_was_running_writes_nobody_back(db: Database) -> None:
     telling = Telling(db, completions, "hr", "a type", None, write, lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(NotFound):
         await telling._store(known, course)
+    assert (await found(db, "7f3c")).keys() == {"erasure", "programme"}
+
+
+async def test_a_credential_that_was_being_ordered_writes_nobody_back(db: Database) -> None:
+    await live(db, EVA)
+    async with db.write() as tx:
+        await tx.execute("DELETE FROM credential")
+        bodies = await tx.fetch("SELECT body FROM course_version WHERE course_id = 'fire'")
+        with_badge = msgspec.json.decode(bodies[0][0]) | {"badgeTemplateId": "badge"}
+        body = msgspec.json.encode(with_badge).decode()
+        await tx.execute("UPDATE course_version SET body = ?, body_hash = 'new'", (body,))
+        [id, *_] = (await tx.fetch("SELECT id FROM completion WHERE user_id = ?", (EVA,)))[0]
+
+    class Erasing:
+        async def find(self, user_id: str) -> Learner:
+            await RECORDS.erase(db, EVA, "cli:test")
+            return Learner(user_id, "eva@school.example", "Eva", "Løve")
+
+    async with httpx.AsyncClient() as client_of_partners:
+        issuer = CredlyIssuer(client_of_partners, "http://127.0.0.1:9", "school", "token")
+        issuing = Issuing(db, Completions([]), issuer, Erasing(), CourseScores(), lambda *_: None)
+        outcome = await issuing.run(None, IssueCredential(completion_id=id))  # type: ignore[arg-type]
+    assert isinstance(outcome, Fail)
     assert (await found(db, "7f3c")).keys() == {"erasure", "programme"}
 
 
