@@ -312,3 +312,14 @@ async def test_a_manager_may_renew_an_attempt_by_hand(house: School) -> None:
         ("attempt_renewed", 2, 50),
         ("chapter_progress", 2, 55),
     ]
+
+
+async def test_a_waiver_of_the_renewal_s_own_instant_is_the_new_attempt_s(house: School) -> None:
+    await house.publish("fire", chapter("a"), chapter("b"))
+    waived = {"chapterId": "b", "metadata": {"reason": "Done elsewhere."}}
+    late = event("late", "chapter_waived", timestamp=LATER, timeSpent=5, **waived)
+    # A chapter's state keeps the earliest waiver only, so nothing of "late" is to be seen in it.
+    await house.send(late, event("early", "chapter_waived", timestamp=NOON, **waived))
+    await house.send(event("r", "attempt_renewed", chapterId=None, timestamp=LATER))
+    rows = await house.rows("SELECT attempt, time_spent FROM course_progress ORDER BY attempt")
+    assert rows == [(1, 0), (2, 5)]

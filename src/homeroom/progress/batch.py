@@ -20,7 +20,7 @@ from homeroom.progress import quarantine, store
 from homeroom.progress.attempt import Attempt
 from homeroom.progress.crossing import Touched, complete
 from homeroom.progress.event import Event, EventType, Flag, identity_of
-from homeroom.progress.rebuild import known_until, open_attempts, rebuild, renew
+from homeroom.progress.rebuild import is_all_before, open_attempts, rebuild, renew
 from homeroom.progress.replay import attempt_at, event_of
 from homeroom.progress.rollup import CourseState, fresh, moved_to
 from homeroom.progress.verdict import (
@@ -321,7 +321,7 @@ class Batch:
         windows, renewal = self._windows[pair], self._openings[pair]
         if renewal is not None:
             state = self._states.get((*pair, windows[-1].attempt))
-            if state is not None and renewal.at > known_until(windows[-1], state):
+            if state is not None and is_all_before(renewal.at, windows[-1], state):
                 await renew(self.tx, windows[-1], course, state, renewal.at, last_seq)
                 return []
         windows = self._windows[pair] = await open_attempts(self.tx, windows, course, last_seq)

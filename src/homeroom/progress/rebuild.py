@@ -49,9 +49,19 @@ async def open_attempts(
 
 
 def known_until(enrolment: Enrolment, state: CourseState) -> int:
-    """Return the latest time of which anything is known in an attempt."""
+    """Return the latest time that an attempt's rows know of; only of waivers may one be later."""
     waived = [each.waived_at for each in state.chapters.values() if each.waived_at is not None]
     return max(enrolment.opened_at, state.last_at, *waived)
+
+
+def is_all_before(at: int, enrolment: Enrolment, state: CourseState) -> bool:
+    """Say whether all of an attempt happened before an instant, as far as its rows can tell.
+
+    Of the waivers of a chapter they keep the earliest, so where there is one the ledger has to be
+    asked.
+    """
+    waived = any(each.waived_at is not None for each in state.chapters.values())
+    return not waived and at > known_until(enrolment, state)
 
 
 async def renew(
@@ -59,7 +69,7 @@ async def renew(
 ) -> None:
     """Open an attempt that begins with what the latest one has, without a look at the ledger.
 
-    ``at`` must be later than ``known_until``; ``last_seq`` is the ledger row of the renewal. The
+    It must be that ``is_all_before(at)``; ``last_seq`` is the ledger row of the renewal. The
     same as ``open_attempts`` and ``rebuild``, which read the learner's whole ledger: an edit may
     ask thousands of learners at once.
     """
