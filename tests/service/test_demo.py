@@ -129,6 +129,7 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scho
 
 
 async def checked(made: School) -> list[Line]:
+    assert await made.settle()  # a schedule may have come due since the class was played
     read = await found.read(made.api, made.sandbox.url, made.expected)
     return compare(made.expected, made.answers, read)
 
