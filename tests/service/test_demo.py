@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from homeroom.demo import found
-from homeroom.demo.check import Line, all_agree, compare
+from homeroom.demo.check import Line, compare
 from homeroom.demo.child import ChildFailed
 from homeroom.demo.run import run
 from homeroom.demo.school import Options, School, SetUpFailed, school, unless_a_child_dies
