@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fau
 KILLS = 30
 MODULES, LESSONS = 4, 10
 PATIENCE_SECONDS = 240
-"""Some thirty seconds are usual. A claim that was on its way to the server as its worker was killed
-is committed after ``end_leases`` has looked: its lease of half a minute has to end by itself."""
+"""Some thirty seconds are usual. A claim on its way to the server as its worker was killed may be
+committed after ``end_leases`` has looked: then its lease of half a minute has to end by itself."""
 SEED = 20261125
 
 

@@ -137,10 +137,9 @@ class Access:
 
         Raises ``Unauthenticated``; ``Unavailable`` if the database or the keys cannot be reached.
         """
-        known = self._cache.get(authorization or "")
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
         if authorization is not None:
+            if (known := self._believed(authorization)) is not None:
+                return known
             scheme, _, token = authorization.partition(" ")
             token = token.strip()
             if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
@@ -160,13 +159,17 @@ class Access:
         """Wait for what is still written."""
         await asyncio.gather(*self._touching, *self._checking.values(), return_exceptions=True)
 
+    def _believed(self, name: _Name) -> Principal | None:
+        """Return whom a check found that is not older than it may be."""
+        known = self._cache.get(name)
+        return known[1] if known is not None and known[0] > time.monotonic() else None
+
     async def _remembered(
         self, name: _Name, token: str, check: Callable[[str], Awaitable[Principal]]
     ) -> Principal:
         """Check a token once for all requests of the next two seconds, and of this moment."""
-        known = self._cache.get(name)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+        if (known := self._believed(name)) is not None:
+            return known
         task = self._checking.get(name)
         if task is None:
             task = asyncio.ensure_future(self._check(name, token, check))

@@ -61,7 +61,7 @@ def is_all_before(at: int, enrolment: Enrolment, state: CourseState) -> bool:
     asked.
     """
     waived = any(each.waived_at is not None for each in state.chapters.values())
-    return not waived and at > known_until(enrolment, state)
+    return not waived and at > max(enrolment.opened_at, state.last_at)
 
 
 async def renew(

@@ -73,7 +73,7 @@ def add_merged(
     """Add to the course what merging events gave a chapter; say if it was satisfied before.
 
     The same as ``add_change`` of both shares. Most events only raise the progress of a chapter for
-    which nothing is proved yet, and those take a third of the time here.
+    which nothing is proved yet, and those take an eighth of the time here.
     """
     if (
         chapter.measured  # so it wants something to be proved
