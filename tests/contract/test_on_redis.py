@@ -18,6 +18,7 @@ from bullmq import Queue
 from tests.servers.redis import running_redis
 from tools.servers.redis import RedisServer
 
+from homeroom import tasks
 from homeroom.errors import Unavailable
 from homeroom.jobs import operate, queue_store, store
 from homeroom.jobs.args import JobArgs
@@ -147,6 +148,27 @@ async def test_a_worker_that_starts_without_redis_works_once_it_is_there(
         async with kernel.worker(poll=POLL):
             pass  # and one that stops without it does stop
         await engine.close()
+
+
+async def test_a_worker_stops_though_a_cancellation_was_lost_on_the_way_to_redis(
+    kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "AGAIN_SECONDS", 0.05)
+    sending, lost = asyncio.Event(), asyncio.Event()
+
+    async def dispatch(queue: str, jobs: Any) -> None:
+        sending.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:  # as redis-py loses one in Python 3.11, where it sends
+            lost.set()
+
+    kernel.handle()
+    monkeypatch.setattr(kernel.engine, "dispatch", dispatch)
+    async with asyncio.timeout(30), kernel.worker():
+        await kernel.add()
+        await sending.wait()
+    assert lost.is_set()
 
 
 async def test_redis_holds_no_more_than_the_first_rows_of_a_queue(

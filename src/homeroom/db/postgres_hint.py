@@ -17,6 +17,7 @@ import structlog
 from homeroom.db.database import ANYTHING
 from homeroom.db.postgres_fault import mapped
 from homeroom.errors import HomeroomError
+from homeroom.tasks import cancel
 
 log = structlog.get_logger(__name__)
 CHANNEL = "homeroom"
@@ -88,8 +89,7 @@ class Herald:
         self._closing = True
         self._wake.set()
         await asyncio.wait([task], timeout=_FAREWELL_SECONDS)
-        task.cancel()
-        await asyncio.wait([task])
+        await cancel(task)
 
     async def _run(self) -> None:
         """Keep a connection for as long as it is wanted, and get a new one where it is lost."""

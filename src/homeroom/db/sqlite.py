@@ -22,6 +22,7 @@ from homeroom.db.sqlite_log import LogKeeper, copy
 from homeroom.db.sqlite_tx import SqliteTx, Visit, in_thread, mapped
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
+from homeroom.tasks import cancel
 
 __all__ = ["SqliteDatabase", "SqliteTx"]
 
@@ -67,8 +68,7 @@ class SqliteDatabase(Database):
     async def close(self) -> None:
         """Finish what runs and disconnect."""
         if self._log_task is not None:
-            self._log_task.cancel()
-            await asyncio.wait([self._log_task])
+            await cancel(self._log_task)
             self._log_task = None
         if self._writer is not None:
             await self._lock.acquire(Lane.JOBS)

@@ -113,7 +113,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
         except TimeoutError:
             await self.kill()
 
@@ -133,7 +134,8 @@ class Sandbox(Child):
         """Start it and return the settings that point Homeroom at it."""
         await self.start(pipe=True)
         try:
-            line = await asyncio.wait_for(self.stdout.readline(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                line = await self.stdout.readline()
             said: dict[str, Any] = msgspec.json.decode(line)
         except (TimeoutError, msgspec.DecodeError):
             raise ChildFailed(f"The sandbox did not start:\n{self.tail()}") from None

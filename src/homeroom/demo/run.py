@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 
 import msgspec
@@ -18,6 +18,7 @@ from homeroom.demo import curriculum, found, weeks
 from homeroom.demo.check import Line, all_agree, compare
 from homeroom.demo.school import Options, School, school, unless_a_child_dies
 from homeroom.demo.view import View, summary
+from homeroom.tasks import cancel
 
 INTERRUPTED = 130
 BeforeCheck = Callable[[School], Awaitable[None]]
@@ -39,27 +40,36 @@ async def run(
     a request is refused.
     """
     code = INTERRUPTED
-    _cancel_on_signals()
-    try:
-        async with school(options) as made:
-            code = await _run(made, console, live=live, as_json=as_json, before=before_check)
-            if keep_serving:
-                _say_what_now(made, console)
-                await unless_a_child_dies(made, _for_ever)
-    except asyncio.CancelledError:
-        console.print("Stopped.", markup=False)
+    with _cancelled_by_signals():
+        try:
+            async with school(options) as made:
+                code = await _run(made, console, live=live, as_json=as_json, before=before_check)
+                if keep_serving:
+                    _say_what_now(made, console)
+                    await unless_a_child_dies(made, _for_ever)
+        except asyncio.CancelledError:
+            console.print("Stopped.", markup=False)
     return code
 
 
-def _cancel_on_signals() -> None:
-    """Let SIGINT and SIGTERM cancel this task, so that it ends in order and leaves no child."""
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM cancel this task meanwhile, so that it leaves no child behind."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if task is None or threading.current_thread() is not threading.main_thread():
+        yield
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not loop.add_signal_handler: Windows has none.
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    # Not loop.add_signal_handler: Windows has none.
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _for_ever() -> None:
@@ -123,8 +133,7 @@ async def _watched(made: School, console: Console, *, live: bool) -> AsyncIterat
         yield
         await view.look()  # what stays on the terminal is how it ended
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await cancel(watching)
 
 
 def _say_result(

@@ -24,6 +24,7 @@ from homeroom.demo.plan import LATER_CHAPTER, Plan, make
 from homeroom.demo.player import Answers, Players
 from homeroom.errors import HomeroomError
 from homeroom.sandbox.directory import generated_person
+from homeroom.tasks import cancel
 
 _AT_ONCE = 8
 _TOKEN_LIFETIME = timedelta(hours=2)
@@ -245,6 +246,4 @@ async def unless_a_child_dies(school: School, work: Callable[[], Awaitable[None]
         for each in (task for task in (*dying, doing) if task in done):
             each.result()
     finally:
-        for task in (doing, *dying):
-            task.cancel()
-        await asyncio.gather(doing, *dying, return_exceptions=True)
+        await cancel(doing, *dying)

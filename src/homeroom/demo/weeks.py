@@ -164,7 +164,8 @@ async def play(
     child = Child("facilitators' program", arguments, settings, folder.parent / "weeks.log")
     await child.start(pipe=True)
     try:
-        said = await asyncio.wait_for(child.stdout.readline(), _PATIENCE_SECONDS)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            said = await child.stdout.readline()
         return msgspec.json.decode(said, type=list[Line])
     except (TimeoutError, msgspec.DecodeError):
         raise ChildFailed(f"The four weeks did not come to their end:\n{child.tail()}") from None

@@ -36,6 +36,7 @@ from homeroom.jobs.job import Job
 from homeroom.jobs.outcome import Retry
 from homeroom.jobs.running import Run, Stop
 from homeroom.jobs.settle import JOB_TOPIC, Ending, settle
+from homeroom.tasks import cancel
 
 log = structlog.get_logger(__name__)
 DEFAULT_CONCURRENCY = 3
@@ -124,9 +125,7 @@ class Worker:
         try:
             await self._until_stopped(desks)
         finally:
-            for task in (*desks, watch, dispatching):
-                task.cancel()
-            await asyncio.gather(*desks, watch, dispatching, return_exceptions=True)
+            await cancel(*desks, watch, dispatching)
             self._commits.close()
             await commits
             forget()

@@ -168,7 +168,8 @@ def _caretaker(house: House) -> _Part:
     async def run() -> None:
         while not stopped.is_set():
             try:
-                await asyncio.wait_for(stopped.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await stopped.wait()
             except TimeoutError:
                 try:
                     await house.db.checkpoint()

@@ -29,6 +29,7 @@ from homeroom.jobs.engines.link import AWAY, Link
 from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.offer import Refused
 from homeroom.jobs.redact import redact_text
+from homeroom.tasks import cancel
 
 log = structlog.get_logger(__name__)
 _NEVER = 1_000_000_000
@@ -122,11 +123,9 @@ class Fetcher:
             while self._runs:
                 await asyncio.wait(self._runs)
         finally:
-            for task in (stopping, fetching):
-                task.cancel()
-            ends = await asyncio.gather(fetching, stopping, return_exceptions=True)
-        if isinstance(ends[0], Exception):
-            self._failed(ends[0])
+            await cancel(stopping, fetching)
+        if not fetching.cancelled() and (error := fetching.exception()) is not None:
+            self._failed(error)
 
     def _options(self, client: Redis) -> dict[str, Any]:
         return {
