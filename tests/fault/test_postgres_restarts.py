@@ -11,6 +11,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -20,12 +21,23 @@ from tests.servers.missing import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.postgres import Postgres, running
 
+from homeroom.clock import Clock
 from homeroom.db import migrate
+from homeroom.db.postgres import PostgresDatabase
 from homeroom.demo import found
 from homeroom.demo.check import compare
 from homeroom.demo.child import Child
 from homeroom.demo.school import Options, School, school
 from homeroom.http.app import INGEST_PATH
+from homeroom.jobs import store
+from homeroom.jobs.args import JobArgs
+from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.enqueue import enqueue
+from homeroom.jobs.handler import JobContext, Registry
+from homeroom.jobs.job import JobState
+from homeroom.jobs.outcome import Done, Outcome
+from homeroom.jobs.upkeep import Upkeep
+from homeroom.jobs.worker import Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
@@ -109,6 +121,72 @@ async def restart_at_random_moments(
         made.server.check()
     made.players.hold_at(1.0)
     return answers
+
+
+class Lesson(JobArgs, frozen=True, kw_only=True):
+    """A job of this test's own."""
+
+    kind = "fault.lesson"
+    queue = "fault"
+
+
+@pytest.mark.parametrize("how", ["ended", "runs"])
+async def test_a_worker_stops_while_the_database_is_away(durable: Postgres, how: str) -> None:
+    """What it could not save is left to its lease, as if it had died."""
+    url = durable.url(durable.make_database())
+    await asyncio.to_thread(migrate.upgrade, url)
+    registry, engine = Registry(), SqlEngine()
+    begun, go = asyncio.Event(), asyncio.Event()
+    runs = 0
+
+    async def run(ctx: JobContext, args: Lesson) -> Outcome:
+        nonlocal runs
+        runs += 1
+        begun.set()
+        await go.wait()
+        return Done()
+
+    registry.add(Lesson, run)
+    db = PostgresDatabase(url, Clock())
+    await db.open()
+
+    @asynccontextmanager
+    async def worker() -> AsyncIterator[None]:
+        brief = timedelta(milliseconds=500)
+        worker = Worker(db, registry, engine, lease=2 * brief, grace=brief)
+        working = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            worker.stop()
+            await working
+
+    async def is_completed(job_id: str) -> bool:
+        async with db.read() as tx:
+            return (await store.get(tx, job_id)).state is JobState.COMPLETED
+
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with worker():
+                async with db.write() as tx:
+                    job_id = await enqueue(tx, Lesson())
+                await begun.wait()
+                await asyncio.to_thread(durable.stop, signal.SIGQUIT)
+                if how == "ended":
+                    go.set()
+            await asyncio.to_thread(durable.start)
+            go.set()
+            upkeep = Upkeep(db, registry, engine)
+            async with worker():
+                while not await is_completed(job_id):
+                    await upkeep.rescue()
+                    await asyncio.sleep(0.05)
+            async with db.read() as tx:
+                ends = [attempt.outcome for attempt in await store.attempts(tx, job_id)]
+    finally:
+        await db.close()
+    assert runs == 2
+    assert ends == ["lost", "done"]
 
 
 async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothing(

@@ -16,7 +16,7 @@ from homeroom.clock import Clock, microseconds
 from homeroom.db.database import ANYTHING, Database, Lane
 from homeroom.db.group_commit import GroupCommit, Limits
 from homeroom.db.tx import Tx
-from homeroom.errors import HomeroomError, Unavailable
+from homeroom.errors import HomeroomError
 from homeroom.jobs import queue_store
 from homeroom.jobs.claim import (
     Claim,
@@ -89,6 +89,8 @@ class Worker:
         )
         self._tokens = 0
         self._stop = asyncio.Event()
+        self._hurries = False
+        """Whether it was asked to stop and the grace has passed."""
         self._look = asyncio.Event()
         self.started = asyncio.Event()
         """Set once the worker claims."""
@@ -155,6 +157,7 @@ class Worker:
             return
         _, late = await asyncio.wait(desks, timeout=self._grace.total_seconds())
         if late:
+            self._hurries = True
             for run in list(self._runs.values()):
                 run.stop(Stop.SHUTDOWN)
             await asyncio.wait(late)
@@ -204,7 +207,10 @@ class Worker:
         return None if ending is None else await self._save(ending)
 
     async def _save(self, ending: Ending) -> Job | None:
-        """Commit how a run ended, for as long as it takes; a lost lease ends the effort."""
+        """Commit how a run ended, for as long as it takes; a lost lease ends the effort.
+
+        So does a stop whose grace has passed: then the job is one of a worker that has died.
+        """
         attempt = ending
         while True:
             try:
@@ -212,11 +218,10 @@ class Worker:
                 if job is None:
                     log.warning("job_lease_lost", job=ending.job_id)
                 return job if isinstance(job, Job) else None
-            except Unavailable:
-                if self._commits.stuck:
+            except HomeroomError as error:
+                if self._commits.stuck or self._hurries:
+                    log.warning("job_outcome_not_saved", job=ending.job_id, error=error.message)
                     return None  # the process is about to go; the lease will end
-                await asyncio.sleep(_SAVE_RETRY_SECONDS)
-            except HomeroomError:
                 await asyncio.sleep(_SAVE_RETRY_SECONDS)
             except Exception as error:
                 log.exception("job_outcome_refused", job=ending.job_id)
