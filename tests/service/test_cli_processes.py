@@ -139,6 +139,21 @@ def test_a_key_from_the_command_line_opens_a_running_server_until_it_is_revoked(
     assert server.wait(PATIENCE_SECONDS) == 0
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_setting_that_does_not_exist_is_named_in_the_log(shell: Shell, command: str) -> None:
+    shell.ok("db", "upgrade")
+    shell.environment |= {"HOMEROOM_PORT": "0", "HOMEROOM_DATABSE_URL": "postgresql://u:p@db/x"}
+    program = shell.start(command)
+    assert program.stdout is not None
+    program.stdout.readline()  # it runs all the same
+    program.send_signal(signal.SIGTERM)
+    _, logged = program.communicate(timeout=PATIENCE_SECONDS)
+    (warning,) = [line for line in logged.splitlines() if "HOMEROOM_DATABSE_URL" in line]
+    assert "There is no such setting" in warning
+    assert "Did you mean HOMEROOM_DATABASE_URL?" in warning
+    assert "u:p@" not in logged
+
+
 def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     shell: Shell,
 ) -> None:

@@ -10,7 +10,8 @@ from homeroom.settings.view import view
 _HEAD = """# Settings
 
 Homeroom reads its settings from the environment, once, when it starts. `homeroom check` says what
-is wrong with them and how to mend it. All have a default that works on one machine.
+is wrong with them and how to mend it, and so does the log at a start: a name that is misspelt is
+reported there and has no effect. All have a default that works on one machine.
 
 Durations are written as `30` (seconds), `30s`, `500ms`, `5m`, `12h`, `90d` or `2w`. Yes and no are
 `true` and `false`. Settings marked *secret* are shown nowhere: not in the log, and not by

@@ -15,7 +15,7 @@ from homeroom.http import log as http_log
 from homeroom.http import server
 from homeroom.http.processes import Keeper, Member, Tell
 from homeroom.settings import Settings
-from homeroom.wiring.serving import Place, refuse_problems, serve, work
+from homeroom.wiring.serving import Place, look_over, serve, work
 
 WORKER = "worker"
 
@@ -30,7 +30,7 @@ def serve_many(
     URL and, at the very first start, a one-time sign-in link.
     """
     http_log.configure(settings.log_level, settings.log_format)
-    refuse_problems(settings)
+    look_over(settings)
     if sys.platform == "win32":
         raise ConfigurationError(
             "Windows cannot share one socket among several processes.",

@@ -207,9 +207,16 @@ async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
     await run()
 
 
-def refuse_problems(settings: Settings) -> None:
-    """Raise ``ConfigurationError`` if a server cannot run with these settings."""
-    wrong = [problem for problem in problems(settings) if problem.severity == "error"]
+def look_over(settings: Settings) -> None:
+    """Log what is doubtful about the settings; raise ``ConfigurationError`` for what is wrong.
+
+    A setting whose name is misspelt has no effect, and whoever set it learns it from the log.
+    """
+    found = problems(settings)
+    for each in found:
+        if each.severity == "warning":
+            log.warning("setting_doubtful", setting=each.setting, what=each.what, mend=each.mend)
+    wrong = [each for each in found if each.severity == "error"]
     if wrong:
         raise ConfigurationError(
             " ".join(f"{each.setting}: {each.what}" for each in wrong),
@@ -230,7 +237,8 @@ async def serve(
     for one of several processes.
     """
     http_log.configure(settings.log_level, settings.log_format)
-    refuse_problems(settings)
+    if place is None:  # else it was done for all of them
+        look_over(settings)
     stop = asyncio.Event()
     server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings, migrated=True) as house:
@@ -278,6 +286,8 @@ async def work(
     URL, or None. ``place`` is for one of several processes.
     """
     http_log.configure(settings.log_level, settings.log_format)
+    if place is None:
+        look_over(settings)
     stop = asyncio.Event()
     server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings) as house:
