@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fau
 KILLS = 20
 LEARNERS = 40
 SEED = 20261122
-PATIENCE_SECONDS = 330
+PATIENCE_SECONDS = 600
 # Partners that take their time, before the work or after it: kills then fall between what a partner
 # has done and our commit.
 SLOW_PARTNERS: Sequence[Mapping[str, Any]] = (

@@ -25,7 +25,7 @@ from homeroom.demo.school import Options, School, SetUpFailed, school, unless_a_
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service, pytest.mark.xdist_group("demo")]
 
-PATIENCE_SECONDS = 110.0
+PATIENCE_SECONDS = 240.0
 
 
 async def demo(*options: str) -> asyncio.subprocess.Process:
