@@ -53,10 +53,10 @@ run: setup ## Play a class of 200 learners and keep serving (ARGS="--exit" ends 
 	@$(BIN)/homeroom demo $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k words" picks some)
-	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup -m "not slow" $(ARGS)
-
-test-all: setup ## Run the tests, the slow ones too
 	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup $(ARGS)
+
+test-all: setup ## Run the tests, those that strike or draw at random five times as long
+	@TEST_EFFORT=5 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup --timeout=3600 $(ARGS)
 
 lint: setup ## Check style, types and the arrows that must never be
 	@$(BIN)/ruff check --quiet

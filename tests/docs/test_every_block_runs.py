@@ -74,10 +74,11 @@ def test_make_run_plays_a_class_whose_numbers_agree() -> None:
     assert "all agree" in played.stdout
 
 
-def test_make_test_runs_all_tests_but_slow_ones() -> None:
-    command = recipe("test")
-    assert "pytest" in command
-    assert "not slow" in command
+def test_make_test_runs_all_tests_and_test_all_goes_further() -> None:
+    for target, effort in (("test", False), ("test-all", True)):
+        command = recipe(target)
+        assert command[-1] == "loadgroup" or "--timeout" in command[-1], "no test is left out"
+        assert any(word.startswith("TEST_EFFORT=") for word in command) is effort
 
 
 def test_the_unit_of_systemd_can_be_read_and_starts_what_exists() -> None:

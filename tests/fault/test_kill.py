@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.effort import EFFORT
 from tests.fault.aftermath import check_ledger, check_log, check_replay
 
 from homeroom.demo import found
@@ -22,10 +23,10 @@ from homeroom.demo.school import Options, School, school
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
-KILLS = 20
-LEARNERS = 40
+KILLS = 20 * EFFORT
+LEARNERS = 40 * EFFORT
 SEED = 20261122
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 600 * EFFORT
 # Partners that take their time, before the work or after it: kills then fall between what a partner
 # has done and our commit.
 SLOW_PARTNERS: Sequence[Mapping[str, Any]] = (
@@ -54,13 +55,13 @@ async def kill_at_random_moments(made: School, dice: random.Random) -> list[int]
     return acknowledged
 
 
-async def test_twenty_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+async def test_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     options = Options(
         tmp_path,
         learners=LEARNERS,
         seed=SEED,
         port=0,
-        seconds=36.0,
+        seconds=36.0 * EFFORT,
         settings={"HOMEROOM_JOB_LEASE": "2s"},
     )
     async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
@@ -75,7 +76,7 @@ async def test_twenty_kills_under_load_lose_nothing_and_double_nothing(tmp_path:
         assert acknowledged[-1] < made.answers.events, "players went on after the last kill"
         assert len(set(acknowledged)) > KILLS // 2, "most kills met players that were sending"
         await made.add_later_chapter()
-        assert await made.settle(60), "nothing is left active, waiting or delayed"
+        assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
         read = await found.read(made.api, made.sandbox.url, made.expected)
         lines = compare(made.expected, made.answers, read)
         await made.server.stop()

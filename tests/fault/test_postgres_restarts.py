@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.effort import EFFORT
 from tests.fault.aftermath import check_ledger, check_log, check_replay
 from tests.servers.missing import skip_or_fail
 from tools.servers.debian import Missing
@@ -41,14 +42,14 @@ from homeroom.jobs.worker import Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
-RESTARTS = 6
+RESTARTS = 6 * EFFORT
 PARTNERS = tuple(
     f"HOMEROOM_{name}"
     for name in ("CREDLY", "ANALYTICS", "HR", "DIRECTORY", "ASSESSMENT", "WEBHOOK")
 )
-LEARNERS = 40
+LEARNERS = 40 * EFFORT
 SEED = 20261125
-PATIENCE_SECONDS = 400
+PATIENCE_SECONDS = 400 * EFFORT
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothi
         learners=LEARNERS,
         seed=SEED,
         port=0,
-        seconds=20.0,
+        seconds=20.0 * EFFORT,
         settings={"HOMEROOM_JOB_LEASE": "2s", "HOMEROOM_DATABASE_URL": url},
     )
     async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
@@ -213,7 +214,7 @@ async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothi
                     restart_at_random_moments(made, durable, random.Random(SEED))
                 )
             await made.add_later_chapter()
-            assert await made.settle(60), "nothing is left active, waiting or delayed"
+            assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
             ready = (await made.api.get("/readyz")).json()
             assert {part["status"] for part in ready["checks"].values()} == {"ok"}, ready
             read = await found.read(made.api, made.sandbox.url, made.expected)

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.effort import EFFORT
 from tests.fault.shared_worker import DEATHS, Deadly
 from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.redis import running_redis
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fau
 
 SEED = 20261125
 LEASE_SECONDS = 2
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 300 * EFFORT
 SLOW_PARTNERS = (
     {"server": "*", "mode": "slow", "delayMs": 700, "probability": 0.5},
     {"server": "*", "mode": "hang_after_work", "delayMs": 500, "probability": 0.2},
@@ -51,7 +52,7 @@ BLOWS = (
     "kill redis",
     "freeze worker",
     "kill server",
-)
+) * EFFORT
 
 
 class Chaos:
@@ -108,10 +109,10 @@ async def shaken_school(folder: Path) -> AsyncIterator[Chaos]:
         proxy = await stack.enter_async_context(proxy_to(redis.port))
         options = Options(
             folder,
-            learners=30,
+            learners=30 * EFFORT,
             seed=SEED,
             port=0,
-            seconds=30.0,
+            seconds=30.0 * EFFORT,
             settings={
                 "HOMEROOM_JOB_LEASE": f"{LEASE_SECONDS}s",
                 "HOMEROOM_QUEUE_URL": f"redis://127.0.0.1:{proxy.port}",
@@ -142,7 +143,7 @@ async def test_blows_to_workers_and_redis_lose_nothing_and_double_nothing(tmp_pa
                 await chaos.strike(blow)
             made.players.hold_at(1.0)
         await made.add_later_chapter()
-        assert await made.settle(90), "nothing is left active, waiting or delayed"
+        assert await made.settle(90 * EFFORT), "nothing is left active, waiting or delayed"
         read = await found.read(made.api, made.sandbox.url, made.expected)
         lines = compare(made.expected, made.answers, read)
         attempts = _attempts(made.database)

@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.effort import EFFORT
 from tests.property.test_progress_order import (
     FEW,
     KINDS,
@@ -90,7 +91,7 @@ def _in_copy(
         return asyncio.run(_ingest_and_fold(place, batches, cuts))
 
 
-FEWER = settings(FEW, max_examples=20)  # each with a database for either way
+FEWER = settings(FEW, max_examples=20 * EFFORT)  # each with a database for either way
 CUTS = st.lists(st.integers(0, 30), min_size=1, max_size=6)
 SPLITS = st.lists(st.integers(0, 40), max_size=5)
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.effort import EFFORT
 from tests.servers.database import database_at
 from tools.servers.postgres import Postgres
 
@@ -279,7 +280,7 @@ def _server(postgres: Postgres, migrated_database: str) -> None:
 
 
 LONG = settings(
-    max_examples=60,
+    max_examples=60 * EFFORT,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -297,4 +298,4 @@ class TestJobRows(JobRows.TestCase):
 class TestJobRowsOnPostgres(JobRowsOnPostgres.TestCase):
     """The same on PostgreSQL, in fewer stories: each statement is a round trip there."""
 
-    settings = settings(LONG, max_examples=15)
+    settings = settings(LONG, max_examples=15 * EFFORT)

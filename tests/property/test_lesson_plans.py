@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 from lxml import etree
 from pypdf import PdfReader
+from tests.effort import EFFORT
 from tests.unit.lessonplans.plans import plan_of
 
 from homeroom.lessonplans import curriculum as document
@@ -76,7 +77,7 @@ def written(curriculum: Curriculum) -> list[Any]:
 
 
 @settings(
-    max_examples=200,
+    max_examples=200 * EFFORT,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -96,7 +97,7 @@ def test_a_rule_based_plan_passes_every_check_and_is_the_same_each_time(
 
 
 @given(bodies())
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50 * EFFORT, deadline=None, derandomize=True)
 def test_outcomes_are_taught_in_the_order_of_the_curriculum(body: dict[str, Any]) -> None:
     curriculum = document.parse(body)
     taught: list[str] = []
@@ -118,7 +119,7 @@ def test_shares_add_up_and_are_off_by_less_than_one(total: int, weights: list[in
 
 @given(bodies(), st.sampled_from(list(FORMATS)))
 @settings(
-    max_examples=60,
+    max_examples=60 * EFFORT,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

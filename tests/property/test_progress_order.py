@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.effort import EFFORT
 from tests.servers.database import database_at
 from tools.servers.postgres import Postgres
 
@@ -249,7 +250,9 @@ KINDS = [
     EventType.CHAPTER_WAIVED,
 ]
 FEW = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40 * EFFORT,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
