@@ -76,7 +76,7 @@ def test_make_run_plays_a_class_whose_numbers_agree() -> None:
 
 def test_make_test_runs_all_tests_and_test_all_goes_further() -> None:
     for target, effort in (("test", False), ("test-all", True)):
-        command = recipe(target)
+        command = recipe(target, ARGS="")
         assert command[-1] == "loadgroup" or "--timeout" in command[-1], "no test is left out"
         assert any(word.startswith("TEST_EFFORT=") for word in command) is effort
 
