@@ -32,9 +32,7 @@ async def test_a_task_that_lost_its_cancellation_is_cancelled_again(
     assert len(lost) == 1
 
 
-async def test_one_that_ends_in_order_is_left_the_time_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_one_that_ends_in_order_is_left_the_time_for_it() -> None:
     said_good_bye = False
 
     async def works() -> None:
