@@ -31,6 +31,8 @@ class MailServer:
     mails: list[EmailMessage] = field(default_factory=list)
     """What it took over: it answered 250, or would have if the line had not been cut."""
     envelopes: list[tuple[str, list[str]]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    """The same as they came: what ``mails`` shows is decoded."""
     plans: list[Plan] = field(default_factory=list)
     conversations: int = 0
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +84,7 @@ class _Handler:
         if answer is None or answer in ("cut", "hang"):
             mail = message_from_bytes(envelope.content, policy=policy.default)
             self.server.mails.append(cast(EmailMessage, mail))
+            self.server.raw.append(envelope.content)
             self.server.envelopes.append((envelope.mail_from, envelope.rcpt_tos))
         if answer == "hang":
             await self.server.hanging.wait()

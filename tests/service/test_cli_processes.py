@@ -279,3 +279,46 @@ def test_help_is_plain_in_a_pipe(shell: Shell) -> None:
         out = shell.ok(*words, "--help")
         assert out.isascii()
         assert "\x1b" not in out
+
+
+def test_a_running_server_sends_its_mails(shell: Shell) -> None:
+    """The whole of it on the loop that it runs on: the mail server sees what came."""
+    sandbox = shell.start("sandbox", "--json", "--port", "0")
+    assert sandbox.stdout is not None
+    found = json.loads(sandbox.stdout.readline())
+    shell.environment |= {
+        "HOMEROOM_PORT": "0",
+        "HOMEROOM_ADMIN_KEY": "the-admin-key-of-the-test",
+        "HOMEROOM_SMTP_URL": found["environment"]["HOMEROOM_SMTP_URL"],
+        "HOMEROOM_MAIL_FROM": "Homeroom <homeroom@example.org>",
+        "HOMEROOM_TEST_CLOCK": "2026-11-23T10:00:00Z",  # a Monday: this week's log is wanted
+    }
+    server = shell.start("serve")
+    assert server.stdout is not None
+    url = server.stdout.readline().split()[3]
+    headers = {"Authorization": "Bearer the-admin-key-of-the-test"}
+    offering = {
+        "title": "Art",
+        "facilitatorId": "ada",
+        "startsOn": "2026-01-01",
+        "endsOn": "2026-12-31",
+    }
+    with httpx.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False) as client:
+        for path, body in (
+            (
+                "people/ada",
+                {"givenName": "Ada", "familyName": "Example", "email": "ada@example.org"},
+            ),
+            ("programmes/lab", {"title": "The lab", "timeZone": "UTC", "managers": []}),
+            ("programmes/lab/offerings/art", offering),
+        ):
+            assert client.put(path, json=body).status_code == 201, path
+        shell.ok("schedules", "run", "reminder.lab")
+        mails = until(lambda: httpx.get(f"{found['url']}/control/mail").json()["items"])
+        assert [(mail["recipients"], mail["problems"]) for mail in mails] == [
+            (["ada@example.org"], [])
+        ]
+        query = {"channel": "email", "status": "accepted"}
+        until(lambda: client.get("deliveries", params=query).json()["items"])
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(PATIENCE_SECONDS) == 0

@@ -111,6 +111,8 @@ async def test_250_is_accepted_and_the_mail_is_whole(
     assert got["To"] == "ada@example.org"
     assert got["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert got["List-Unsubscribe"].startswith("<https://homeroom.example.org/u/")
+    # On the wire too: a longer line than others, and no encoded word.
+    assert b"\r\nList-Unsubscribe: <https://homeroom.example.org/u/" in mail.raw[0]
     assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
 
 

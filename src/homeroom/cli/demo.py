@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from homeroom.demo.run import run
 from homeroom.demo.school import Options
+from homeroom.http.server import run_loop
 
 EXAMPLES = """\b
 Examples:
@@ -54,5 +54,5 @@ def demo(
             folder = Path(stack.enter_context(made))
         options = Options(folder.resolve(), learners=learners, seed=seed, port=port)
         live = console.is_terminal and not plain and not as_json
-        code = asyncio.run(run(options, console, keep_serving=not ends, live=live, as_json=as_json))
+        code = run_loop(run(options, console, keep_serving=not ends, live=live, as_json=as_json))
     sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
 from homeroom.http import log
+from homeroom.http.server import run_loop
 from homeroom.wiring import House, Settings, database_state, load_settings, open_house
 
 Found = TypeVar("Found")
@@ -52,7 +52,7 @@ def in_house(work: Callable[[House], Awaitable[Found]]) -> Found:
             return await work(house)
 
     try:
-        return asyncio.run(run())
+        return run_loop(run())
     except SQLAlchemyError as error:
         raise unreadable(settings, error) from error
 

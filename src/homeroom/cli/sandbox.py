@@ -14,6 +14,7 @@ import typer
 from homeroom.cli.group import Json, epilog
 from homeroom.cli.output import note, print_json, say
 from homeroom.errors import BadRequest, Unavailable
+from homeroom.http.server import run_loop
 from homeroom.sandbox.config import SandboxConfig
 from homeroom.sandbox.server import environment, serve
 
@@ -84,7 +85,7 @@ def sandbox(
         sys.stdout.flush()
 
     try:
-        asyncio.run(_until_told(config, host, (port, mail_port), announce, mail_ports.append))
+        run_loop(_until_told(config, host, (port, mail_port), announce, mail_ports.append))
     except OSError as error:
         raise Unavailable(
             f"The sandbox cannot listen on {host}:{port}: {error.strerror or error}.",

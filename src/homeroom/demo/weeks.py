@@ -26,6 +26,7 @@ from homeroom.clock import from_datetime
 from homeroom.demo.check import Line
 from homeroom.demo.child import Child, ChildFailed
 from homeroom.http import log
+from homeroom.http.server import run_loop
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
@@ -303,5 +304,5 @@ def _line(what: str, wanted: int, found: int) -> Line:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(msgspec.json.encode(asyncio.run(run(sys.argv[1], int(sys.argv[2])))).decode())
+    sys.stdout.write(msgspec.json.encode(run_loop(run(sys.argv[1], int(sys.argv[2])))).decode())
     sys.stdout.write("\n")

@@ -27,6 +27,7 @@ from homeroom.clock import to_datetime
 from homeroom.notify.template import DEFAULT, HERE, KIND_TITLES, Words, language_of
 
 _BLANK_LINES = re.compile(r"\n{3,}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _locale(tag: str | None, language: str) -> Locale:
@@ -46,6 +47,20 @@ def _translations(language: str) -> NullTranslations:
         write_mo(compiled, read_po(file, locale=language))
     compiled.seek(0)
     return Translations(compiled)
+
+
+def _in_lines(given: Any) -> Any:
+    """Return params whose texts are a line each: a title's line break would end the subject.
+
+    What comes in by HTTP is looked at there; what is stored may be older.
+    """
+    if isinstance(given, str):
+        return " ".join(_CONTROL.sub(" ", given).split())
+    if isinstance(given, Mapping):
+        return {name: _in_lines(value) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return [_in_lines(each) for each in given]
+    return given
 
 
 class Renderer:
@@ -90,7 +105,7 @@ class Renderer:
     ) -> Words:
         """Return a message in words."""
         environment, said = self._environment(locale)
-        known = {**params, "given_name": given_name}
+        known = _in_lines({**params, "given_name": given_name})
         text = environment.get_template(f"{name}.txt").render(known)
         title, _, rest = text.strip().partition("\n")
         summary = " ".join(rest.strip().split("\n\n")[0].split())

@@ -43,6 +43,13 @@ ACCEPTED = Verdict(Status.ACCEPTED)
 _ENHANCED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _BAD_ADDRESS = frozenset({550, 551, 553})
 _FULL = 552
+_SAID = 300
+_ADDRESS = re.compile(r"(?<![^\s@<>])[^\s@<>]++@([^\s<>]+)")
+
+
+def said(text: str) -> str:
+    """Return a server's words on one line, without the address that they may repeat."""
+    return _ADDRESS.sub(r"***@\1", " ".join(text[: 8 * _SAID].split()))[:_SAID]
 
 
 def judge(phase: Phase, code: int | None, said: str) -> Verdict:

@@ -11,9 +11,9 @@ import ssl
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
+from email.policy import EmailPolicy
 from email.utils import format_datetime, formataddr, parseaddr
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
@@ -23,7 +23,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from homeroom.clock import Clock, to_datetime
 from homeroom.errors import ConfigurationError
 from homeroom.notify.carrier import Letter, Talk
-from homeroom.notify.reply import ACCEPTED, Phase, Verdict, judge
+from homeroom.notify.reply import ACCEPTED, Phase, Verdict, judge, said
 from homeroom.notify.state import Status
 
 log = structlog.get_logger(__name__)
@@ -33,9 +33,7 @@ END_TIMEOUT_SECONDS = 30.0
 """For the answer to the end of a mail: servers scan it first."""
 Tls = Literal["required", "implicit", "none"]
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
-_SAID_BYTES = 300
 _OK, _START = 250, 354
-_HIDDEN = re.compile(r"[^\s@<>]+@([^\s<>]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +103,29 @@ class Sender:
         return f"<{delivery_id}@{self.domain}>"
 
 
+class _Policy(EmailPolicy):
+    """Mails as SMTP wants them, in which a link stays as it is.
+
+    The policy it is made of encodes a word that is too long for a line (RFC 2047), and a mail
+    program that looks for ``<https:`` in ``List-Unsubscribe`` then finds none.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name == "List-Unsubscribe":
+            return f"{name}: {value}{self.linesep}".encode("ascii")
+        return super().fold_binary(name, value)
+
+
+_POLICY = _Policy(linesep="\r\n")
+
+
 def compose(letter: Letter, sender: Sender, now: int) -> EmailMessage:
     """Return a mail with a text and an HTML part and the headers of an automatic message.
 
     The two ``List-Unsubscribe`` headers are those of RFC 8058; whoever signs the mail with DKIM
     has to cover them.
     """
-    mail = EmailMessage(policy=SMTP_POLICY)
+    mail = EmailMessage(policy=_POLICY)
     mail["From"] = formataddr(parseaddr(sender.mail_from))
     mail["To"] = letter.address
     mail["Subject"] = letter.words.title
@@ -163,7 +177,7 @@ class SmtpCarrier:
         try:
             return await self._converse(client, letter.address, mail, talk)
         except SMTPResponseException as error:
-            return judge(talk.phase, error.code, _said(error.message))
+            return judge(talk.phase, error.code, said(error.message))
         except (SMTPException, OSError, TimeoutError, ValueError) as error:
             return judge(talk.phase, None, _fault(error))
         finally:
@@ -176,7 +190,7 @@ class SmtpCarrier:
             await self._open(client)
             await self._part(client)
         except SMTPResponseException as error:
-            return f"the mail server answered {error.code} {_said(error.message)}"
+            return f"the mail server answered {error.code} {said(error.message)}"
         except (SMTPException, OSError, TimeoutError, ValueError) as error:
             return _fault(error)
         finally:
@@ -208,12 +222,12 @@ class SmtpCarrier:
         talk.phase = Phase.DATA
         start = await client.execute_command(b"DATA")
         if start.code != _START:
-            return judge(talk.phase, start.code, _said(start.message))
+            return judge(talk.phase, start.code, said(start.message))
         await self._text(client, mail)
         talk.phase = Phase.END
         end = await client.execute_command(b".", timeout=self._end_timeout)
         if end.code != _OK:
-            return judge(talk.phase, end.code, _said(end.message))
+            return judge(talk.phase, end.code, said(end.message))
         await self._part(client)
         return ACCEPTED
 
@@ -222,8 +236,10 @@ class SmtpCarrier:
 
         A server that is gone by now cannot have taken the mail, so it may be sent again.
         """
-        protocol, transport = client.protocol, client.transport
-        if protocol is None or not isinstance(transport, asyncio.WriteTransport):
+        protocol = client.protocol
+        # A cast and no look: uvloop's transports are none of asyncio's classes.
+        transport = cast(asyncio.WriteTransport | None, client.transport)
+        if protocol is None or transport is None:
             raise aiosmtplib.SMTPServerDisconnected("Connection lost")
         lines = _BARE_LINE_END.split(mail.rstrip(b"\r\n"))
         stuffed = b"".join(
@@ -246,16 +262,11 @@ class SmtpCarrier:
             log.debug("smtp_no_goodbye", host=self.server.host)
 
 
-def _said(message: str) -> str:
-    """Return a server's words on one line, without the address that they may repeat."""
-    return _HIDDEN.sub(r"***@\1", " ".join(message.split()))[:_SAID_BYTES]
-
-
 def _fault(error: Exception) -> str:
     if isinstance(error, TimeoutError | aiosmtplib.SMTPTimeoutError):
         return "the mail server did not answer in time"
     if isinstance(error, aiosmtplib.SMTPConnectError):
-        return f"the mail server cannot be reached: {_said(str(error))}"
+        return f"the mail server cannot be reached: {said(str(error))}"
     if isinstance(error, aiosmtplib.SMTPServerDisconnected | ConnectionError):
         return "the mail server cut the connection"
-    return _said(f"{type(error).__name__}: {error}")
+    return said(f"{type(error).__name__}: {error}")

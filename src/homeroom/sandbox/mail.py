@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from aiosmtpd.smtp import SMTP
 from msgspec import Meta, Struct
@@ -96,7 +96,7 @@ class Mailroom:
                 headers={name: str(value) for name, value in mail.items()},
                 text="" if text is None else text.get_content(),
                 html="" if html is None else html.get_content(),
-                problems=problems(mail, recipients),
+                problems=problems(mail, recipients, raw),
             )
         )
         if len(self.mails) > MAX_MAILS:
@@ -114,7 +114,7 @@ class Mailroom:
         }
 
 
-def problems(mail: EmailMessage, recipients: list[str]) -> list[str]:
+def problems(mail: EmailMessage, recipients: list[str], raw: bytes) -> list[str]:
     """Say what a careful receiver would hold against a mail."""
     found = []
     if len(recipients) != 1:
@@ -127,6 +127,10 @@ def problems(mail: EmailMessage, recipients: list[str]) -> list[str]:
     link, post = mail["List-Unsubscribe"], mail["List-Unsubscribe-Post"]
     if (link is None) != (post is None) or post not in (None, "List-Unsubscribe=One-Click"):
         found.append("its List-Unsubscribe headers are not those of RFC 8058")
+    # As it came: `mail` shows words decoded that no program decodes in this header.
+    written = message_from_bytes(raw)["List-Unsubscribe"]
+    if written is not None and not str(written).strip().startswith("<http"):
+        found.append("its List-Unsubscribe does not begin with a link")
     return found
 
 
@@ -172,8 +176,9 @@ class _Handler:
 
 
 def _cut(smtp: SMTP) -> None:
-    if isinstance(smtp.transport, asyncio.WriteTransport):
-        smtp.transport.abort()
+    if smtp.transport is not None:
+        # A cast and no look: uvloop's transports are none of asyncio's classes.
+        cast(asyncio.WriteTransport, smtp.transport).abort()
 
 
 async def listen(room: Callable[[], Mailroom], host: str, port: int) -> asyncio.Server:

@@ -77,6 +77,7 @@ async def test_a_good_mail_is_kept_and_shown_without_running_anything() -> None:
     [
         ({"Message-ID": ""}, "Message-ID"),
         ({"List-Unsubscribe-Post": ""}, "RFC 8058"),
+        ({"List-Unsubscribe": f"<https://example.org/{'t' * 80}>"}, "does not begin with a link"),
         ({"To": "ada@example.org, ben@example.org"}, "recipient"),
     ],
 )
