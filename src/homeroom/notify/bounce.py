@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -14,6 +14,7 @@ from homeroom.errors import BadRequest
 from homeroom.notify import dsn, store, want
 from homeroom.notify.kind import Channel
 from homeroom.notify.notifier import Observe
+from homeroom.notify.reply import said
 from homeroom.notify.state import Status
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,7 @@ class Bounces:
                 unknown += 1
                 continue
             known += 1
+            notice = replace(notice, detail=said(notice.detail))
             await self._apply(tx, f"{source_id}:{index}", found[0], found[1], notice)
         return Heard(known, unknown)
 
@@ -118,9 +120,9 @@ class Bounces:
         if delivery.bundle is not None:
             together = await store.of_bundle(tx, delivery.bundle)
         status = _STATUS[notice.what]
-        for each, said in together:
+        for each, message in together:
             if await store.move(tx, each.id, status, reason=notice.detail):
-                type, channel = said.type, each.channel.value
+                type, channel = message.type, each.channel.value
                 tx.after_commit(_counting(self._observe, type, channel, status))
         if notice.what != "delivered" and delivery.address is not None:
             await self.record(

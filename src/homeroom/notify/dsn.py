@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import email.policy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
@@ -34,7 +33,12 @@ def read(raw: bytes) -> list[Notice]:
     """Return the notices of a bounce or a complaint, one a recipient; raise ``Unreadable``."""
     if len(raw) > MAX_BYTES:
         raise Unreadable(f"it is larger than {MAX_BYTES} bytes")
-    message = email.message_from_bytes(raw, policy=email.policy.default)
+    try:
+        # Not the policy of today: it takes headers apart in ways of which anybody who writes to our
+        # return path can make minutes.
+        message = email.message_from_bytes(raw)
+    except RecursionError as error:
+        raise Unreadable("it is nested too deeply") from error
     parts = [part for part, _ in zip(message.walk(), range(_MAX_PARTS), strict=False)]
     original = _original(parts)
     found: list[Notice] = []
@@ -44,6 +48,7 @@ def read(raw: bytes) -> list[Notice]:
             found += _statuses(part, original)
         elif kind == "message/feedback-report":
             found.append(_complaint(part, original))
+    found = found[:_MAX_PARTS]  # a mail of ours has one recipient
     if not found:
         raise Unreadable("it has neither a message/delivery-status nor a message/feedback-report")
     return found
@@ -84,7 +89,7 @@ def _statuses(part: Message, original: str | None) -> list[Notice]:
         said = _header(group, "Diagnostic-Code") or status or action
         what = _what(action, status)
         if what is not None:
-            found.append(Notice(what, original, address, " ".join(said.split())[:500]))
+            found.append(Notice(what, original, address, said))
     return found
 
 

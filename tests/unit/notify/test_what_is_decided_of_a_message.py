@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeroom.notify.choice import Crowd, Reach, Wishes, choose
-from homeroom.notify.dsn import Unreadable, read
+from homeroom.notify.dsn import MAX_BYTES, Unreadable, read
 from homeroom.notify.kind import KINDS, Channel, kind_of
 from homeroom.notify.link import Subscription, seal, unseal
 from homeroom.notify.quiet import QuietHours, digest_at
-from homeroom.notify.reply import Phase, hardness, judge
+from homeroom.notify.reply import Phase, hardness, judge, said
 from homeroom.notify.state import RESENDABLE, TRANSITIONS, Status, before, may_follow
 from homeroom.notify.wait import WAITS, wait_before
 
@@ -186,3 +187,36 @@ def test_every_type_has_a_queue_a_priority_and_words_of_its_own() -> None:
         "deadline-warnings": 7,
         "facilitator-reminders": 5,
     }
+
+
+REPORT = (
+    b'Content-Type: multipart/report; boundary="b"\r\n\r\n--b\r\n'
+    b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\n"
+    b"Action: failed\r\nStatus: 5.1.1\r\nFinal-Recipient: rfc822; %s\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        REPORT % (b"=?utf-8?q?a?= " * 70_000),
+        b"Content-Type: text/plain;" + b" a=1;" * 200_000 + b"\r\n\r\n",
+        b"Content-Type: multipart/report" + b"(" * 1_000_000 + b"\r\n\r\n",
+        b"".join(
+            b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n)
+            for n in range(15_000)
+        ),
+        REPORT.split(b"Action")[0] + b"Action: failed\r\nStatus: 5.0.0\r\n\r\n" * 25_000,
+    ],
+    ids=["words", "parameters", "brackets", "nested", "recipients"],
+)
+def test_a_mail_made_to_be_hard_to_read_is_read_or_refused_at_once(raw: bytes) -> None:
+    """Anybody may write to a return path. With the email package's newest policy: minutes."""
+    assert len(raw) < MAX_BYTES
+    with contextlib.suppress(Unreadable):
+        assert len(read(raw)) <= 50
+
+
+def test_a_servers_words_lose_addresses_however_long_they_are() -> None:
+    assert said("550 <mia@example.org>: no\r\n such  user") == "550 <***@example.org>: no such user"
+    assert len(said("a" * 1_000_000)) == 300
