@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, but an answer's head and body leave in one piece."""
+"""HTTP as uvicorn speaks it, but heads are bounded, and answers leave in one piece."""
 
 from __future__ import annotations
 
@@ -7,9 +7,38 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's head, or of what follows its body; uvicorn keeps any number of them. A larger one
+that arrives at once may pass: no read is of more than 256 KiB."""
+
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol on a transport that writes less often."""
+    """uvicorn's protocol on a transport that writes less often, for requests of bounded heads."""
+
+    _unread = 0
+    """Bytes since a head was complete, or a piece of a body came."""
+
+    def data_received(self, data: bytes) -> None:
+        """Read a piece of requests."""
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The request's head has more than {MAX_HEAD_BYTES:,} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """Begin with a request whose head is complete."""
+        self._unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a piece of a body."""
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._unread = 0
+        super().on_message_complete()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
