@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from homeroom import __version__
 from homeroom.errors import HomeroomError
+from homeroom.http.docs_page import add_docs
 from homeroom.web.context import QUIET, ROUTE, Observe, RequestContext
 from homeroom.web.etag import answer
 from homeroom.web.identity import SESSION_COOKIE
@@ -24,6 +24,7 @@ from homeroom.web.limits import MAX_BODY_BYTES, BodyLimit
 from homeroom.web.problem import MEDIA_TYPE, handle, problem_response
 
 INGEST_PATH = "/api/progress/enhanced-update"
+_DOCUMENT = "/openapi.json"
 DESCRIPTION = """Homeroom takes every progress event that players send, keeps course progress right,
 and does in the background everything that must follow.
 
@@ -56,12 +57,6 @@ _PROBLEM_PART_SCHEMA: dict[str, Any] = {
         "code": {"type": "string"},
     },
 }
-# The pages' scripts come from where FastAPI takes them; nothing else of Homeroom runs scripts.
-_DOCS_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
-)
 
 
 class Front:
@@ -144,8 +139,8 @@ def create_app(
         api.add_exception_handler(kind, handle)
     for router in routers:
         api.include_router(router)
-    api.add_api_route("/openapi.json", _document(api), include_in_schema=False)
-    api.add_api_route("/docs", _docs, include_in_schema=False)
+    api.add_api_route(_DOCUMENT, _document(api), include_in_schema=False)
+    add_docs(api, document=_DOCUMENT)
     app: ASGIApp = BodyLimit(Front(api, ingest), max_body_bytes)
     if cors_origins:
         app = CORSMiddleware(
@@ -173,9 +168,3 @@ def _document(api: Api) -> Callable[[Request], Awaitable[Response]]:
         return answer(request, encoded)
 
     return document
-
-
-async def _docs() -> HTMLResponse:
-    page = get_swagger_ui_html(openapi_url="/openapi.json", title="Homeroom API")
-    page.headers["Content-Security-Policy"] = _DOCS_POLICY
-    return page

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -260,6 +263,20 @@ async def test_answers_carry_headers_that_keep_browsers_from_harm(
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert (await client.get("/nowhere")).headers["cache-control"] == "no-store"
     assert "no-cache" in (await client.get("/cached")).headers["cache-control"]
+
+
+async def test_the_page_of_the_api_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    linked = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert len(linked) == 3
+    for each in linked:
+        assert each.startswith("/docs/files/")
+        assert (await client.get(each)).status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "//" not in policy + page.text.replace("<!--", "")
+    [script] = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'self' 'sha256-{hashed}';" in policy
 
 
 async def test_pages_of_a_named_origin_may_call_and_no_others(client: httpx.AsyncClient) -> None:
