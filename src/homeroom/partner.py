@@ -31,7 +31,9 @@ MAX_ANSWER_BYTES = 1024 * 1024
 MAX_RETRY_AFTER = timedelta(hours=1)
 _EXCERPT = 200
 _RETRIED = frozenset({408, 425, 429})
-_ADDRESS = re.compile(r"[^\s@\"'<>()\[\]{},;:=]+@[^\s@\"'<>()\[\]{},;:=]+")
+_WORD = r"[^\s@\"'<>()\[\]{},;:=]"
+# Looks at a word once, and not again from each of its letters.
+_ADDRESS = re.compile(rf"(?<!{_WORD}){_WORD}++@{_WORD}+")
 _KEY = re.compile(r"(?i)\b(?:(?:bearer|basic)\s+\S+|whsec_\S+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 
@@ -232,6 +234,7 @@ class Partner:
 
 def scrubbed(text: str) -> str:
     """Return text in one line of bounded length, without e-mail addresses or what looks a key."""
+    text = text[: 8 * _EXCERPT]  # what follows need not be looked at: little of it is shown
     text = (unquote(text) if "%40" in text else text).replace("\\u0040", "@")
     text = _KEY.sub("[hidden]", _CONTROL.sub(" ", text))
     text = _ADDRESS.sub("[address]", text).strip()

@@ -13,7 +13,9 @@ from homeroom.web.identity import Auth, Identity, Role
 
 
 async def identify(authorization: str | None, cookie: str | None) -> Identity:
-    """Read ``Bearer role`` as an API key and ``Bearer role:user`` as a JWT."""
+    """Read ``Bearer role`` as an API key, ``Bearer role:user`` as a JWT, a cookie as a role."""
+    if authorization is None and cookie is not None:
+        return Identity(f"session {cookie}", frozenset({Role(cookie)}), "session")
     words = (authorization or "").removeprefix("Bearer ").split(":")
     if words[0] not in list(Role):
         raise Unauthenticated

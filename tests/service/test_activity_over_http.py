@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -100,6 +101,10 @@ async def test_a_programme_is_stored_and_read_by_those_whom_it_concerns(
         ({"timeZone": "Mars/Olympus"}, "#/timeZone"),
         ({"graceMinutes": -1}, "#/graceMinutes"),
         ({"logUrl": "javascript:alert(1)"}, "#/logUrl"),
+        ({"logUrl": "https://learn.example.org/\x00"}, "#/logUrl"),
+        ({"title": "The\u2028lab"}, "#/title"),
+        ({"title": "The lab\n\nBuy this"}, "#/title"),
+        ({"title": " \u00a0"}, "#/title"),
         ({"managers": [""]}, "#/managers/0"),
         ({"colour": "red"}, "#/colour"),
     ],
@@ -110,6 +115,38 @@ async def test_a_faulty_programme_is_refused_by_name(
     answer = await api.put(LAB, json={**PROGRAMME, **change}, headers=SERVICE)
     assert answer.status_code == 422
     assert [each["pointer"] for each in answer.json()["errors"]] == [pointer]
+
+
+async def test_pages_of_a_managers_programmes_tell_nothing_of_others(
+    api: httpx.AsyncClient,
+) -> None:
+    for id, manager in (("a-merger", "otto"), ("b", "mara"), ("c-merger", "otto"), ("d", "mara")):
+        body = {**PROGRAMME, "managers": [manager]}
+        await api.put(f"/api/v1/programmes/{id}", json=body, headers=SERVICE)
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        path = f"/api/v1/programmes?limit=1{cursor}"
+        page = (await api.get(path, headers=MARA)).json()
+        seen += [each["id"] for each in page["items"]]
+        if page["nextCursor"] is None:
+            break
+        assert b"merger" not in base64.urlsafe_b64decode(page["nextCursor"])
+        cursor = f"&cursor={page['nextCursor']}"
+    assert seen == ["b", "d", "lab"]
+
+
+async def test_a_key_that_is_called_like_a_facilitator_reads_no_logs(
+    api: httpx.AsyncClient,
+) -> None:
+    key = as_("facilitator")  # its name is "key facilitator"
+    named = {**OFFERING, "facilitatorId": "key facilitator"}
+    await api.put(f"{LAB}/offerings/own", json=named, headers=SERVICE)
+    assert (await write(api, SERVICE, offeringId="own", notes="private")).status_code == 201
+    for query in ("", "?facilitatorId=key%20facilitator"):
+        assert (await api.get(LOGS + query, headers=key)).status_code == 403
+    mine = (await api.get(LOGS, headers=as_("facilitator:key facilitator"))).json()["items"]
+    assert [each["notes"] for each in mine] == ["private"]
 
 
 async def test_a_log_is_written_edited_and_seen(

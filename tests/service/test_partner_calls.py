@@ -14,7 +14,14 @@ import msgspec
 import pytest
 
 from homeroom.jobs.outcome import Fail, Retry
-from homeroom.partner import MAX_ANSWER_BYTES, Partner, PartnerError, bearer, open_client
+from homeroom.partner import (
+    MAX_ANSWER_BYTES,
+    Partner,
+    PartnerError,
+    bearer,
+    open_client,
+    scrubbed,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 Serve = Callable[..., Awaitable[Partner]]
@@ -184,3 +191,8 @@ async def test_an_excerpt_holds_no_address_and_no_key(serve: Serve) -> None:
         assert hidden not in error.message
     assert "have one" in error.message
     assert len(error.message) < 300
+
+
+def test_words_of_any_length_are_cut_and_lose_addresses() -> None:
+    assert scrubbed("no user x.y@example.org here") == "no user [address] here"
+    assert scrubbed("a" * 1_000_000) == "a" * 200 + "…"

@@ -153,6 +153,23 @@ async def test_who_may_not_send_and_what_is_no_json_is_refused(house: School) ->
     assert await house.tables() == before
 
 
+async def test_a_page_of_another_origin_sends_nothing_with_a_session(house: School) -> None:
+    body = json.dumps([event("x")])
+    headers = {**JSON, "Cookie": "homeroom_session=service"}
+
+    async def status(**more: str) -> int:
+        sent = {**headers, **{name.replace("_", "-"): value for name, value in more.items()}}
+        answer: httpx.Response = await house.http.post(INGEST_PATH, content=body, headers=sent)
+        return answer.status_code
+
+    before = await house.tables()
+    assert await status(Origin="https://evil.example") == 403
+    assert await status(Sec_Fetch_Site="cross-site") == 403
+    assert await status(Content_Type="application/jsonp") == 415
+    assert await house.tables() == before
+    assert await status(Content_Type="Application/JSON; charset=utf-8") == 200
+
+
 async def test_a_body_without_a_length_is_cut_off_at_the_limit(house: School) -> None:
     before = await house.tables()
 

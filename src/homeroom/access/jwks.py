@@ -19,6 +19,7 @@ FRESH_SECONDS = 600.0
 REFRESH_PAUSE_SECONDS = 30.0
 """Unknown key ids cause a fetch at most this often, or anybody could make us send requests."""
 FETCH_TIMEOUT_SECONDS = 5.0
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
@@ -82,11 +83,13 @@ async def _download(url: str) -> bytes:
     body = bytearray()
     async with (
         asyncio.timeout(FETCH_TIMEOUT_SECONDS),
-        httpx.AsyncClient(timeout=FETCH_TIMEOUT_SECONDS) as client,
-        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        # As with partners: no proxy of the environment, and the limit is of what comes, unpacked by
+        # nobody.
+        httpx.AsyncClient(timeout=FETCH_TIMEOUT_SECONDS, trust_env=False) as client,
+        client.stream("GET", url, headers=_HEADERS) as response,
     ):
         response.raise_for_status()
-        async for part in response.aiter_bytes():
+        async for part in response.aiter_raw():
             body += part
             if len(body) > MAX_BYTES:
                 raise ValueError("the key set is too long")
@@ -97,7 +100,7 @@ def _read(body: bytes) -> dict[str | None, jwt.PyJWK]:
     """Return the keys that may sign, by id; symmetric ones never, since they would be no secret."""
     try:
         found = jwt.PyJWKSet.from_json(body.decode()).keys
-    except (jwt.PyJWTError, AttributeError, TypeError) as error:
+    except (jwt.PyJWTError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError("not a JSON Web Key Set") from error
     return {
         key.key_id: key

@@ -57,12 +57,11 @@ class JwtVerifier:
     async def check(self, token: str) -> Principal:
         """Return who a token is for; raise ``Unauthenticated``, or ``Unavailable`` without keys."""
         try:
-            claims = await self._claims(token)
+            return _principal(await self._claims(token))
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The token has expired.") from error
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Unauthenticated("The token is not valid here.") from error
-        return _principal(claims)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)

@@ -31,7 +31,7 @@ from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden
 from homeroom.jobs.schedule import zone
 from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, OutsideId, View
+from homeroom.web.model import Body, Instant, Line, OutsideId, View
 from homeroom.web.paging import Page, PagingQuery, page
 
 _LONGEST = 64
@@ -50,12 +50,11 @@ def _week(text: str) -> str:
 
 
 def _https(text: str) -> str:
-    if not text.startswith(("https://", "http://")) or any(each.isspace() for each in text):
+    if not text.startswith(("https://", "http://")) or not text.isprintable() or " " in text:
         raise ValueError("must be a whole URL, such as https://learn.example.org/logs")
     return text
 
 
-Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 ProgrammeId = Annotated[OutsideId, Path(alias="programmeId", max_length=_LONGEST)]
 OfferingId = Annotated[OutsideId, Path(alias="offeringId")]
 WeekKey = Annotated[str, AfterValidator(_week)]
@@ -64,7 +63,7 @@ WeekKey = Annotated[str, AfterValidator(_week)]
 class ProgrammeBody(Body):
     """A programme; it replaces what was known of it."""
 
-    title: Title
+    title: Line
     time_zone: Annotated[str, AfterValidator(_zone)]
     grace_minutes: Annotated[int, Field(ge=0, le=6 * 24 * 60)] = 0
     managers: Annotated[list[OutsideId], Field(max_length=_MOST_MANAGERS)]
@@ -99,7 +98,7 @@ class ProgrammeView(View):
 class OfferingBody(Body):
     """A course that a facilitator gives; both dates belong to it."""
 
-    title: Title
+    title: Line
     facilitator_id: OutsideId
     starts_on: date
     ends_on: date
@@ -240,11 +239,15 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     ) -> Page[ProgrammeView]:
         """Return programmes by id: a manager's own, or all for staff."""
         key = paging.key(str)
+        everybodys = identity.has(*_STAFF)
         async with db.read() as tx:
-            found = await store.programmes(tx, None if key is None else key[0], paging.limit + 1)
-        kept, cursor = page(found, paging, lambda one: (one.id,))
-        mine = [each for each in kept if identity.has(*_STAFF) or manages(identity, each)]
-        return Page(items=[_programme(each) for each in mine], next_cursor=cursor)
+            found = await store.programmes(
+                tx, None if key is None else key[0], paging.limit + 1 if everybodys else 10_000
+            )
+        # Before the page is cut: its cursor is an id that the next one begins after.
+        mine = [each for each in found if everybodys or manages(identity, each)]
+        kept, cursor = page(mine, paging, lambda one: (one.id,))
+        return Page(items=[_programme(each) for each in kept], next_cursor=cursor)
 
     @routes.get("/programmes/{programmeId}")
     async def get_programme(

@@ -15,10 +15,10 @@ from homeroom.activity.week import Week, week_at
 from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
 from homeroom.people import api as people
+from homeroom.spreadsheet import harmless
 
 DEFAULT_WEEKS = 12
 MOST_WEEKS = 60
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,6 @@ def as_csv(table: Table) -> str:
     for row in table.rows:
         shown: Sequence[str] = ["" if each is None else each.value for each in row.marks]
         writer.writerow(
-            [_plain(row.user_id), _plain(row.name), *shown, row.missed, row.late, row.expected]
+            [harmless(row.user_id), harmless(row.name), *shown, row.missed, row.late, row.expected]
         )
     return out.getvalue()
-
-
-def _plain(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,6 +13,7 @@ from homeroom.cli.house import need_database, standing
 from homeroom.cli.output import counted, print_json, say
 from homeroom.cli.reach import reach
 from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
+from homeroom.http.server import run_loop
 from homeroom.wiring import Settings, load_settings, problems, redis_fault
 
 EPILOG = epilog(
@@ -91,14 +92,25 @@ def _database(settings: Settings) -> list[Finding]:
     except HomeroomError as error:
         return [_error("database", error)]
     status: Literal["ok", "warning"] = "warning" if state.is_newer else "ok"
-    return [Finding(status, "database", f"{place} is {standing(state)}.")]
+    return [
+        Finding(status, "database", f"{place} is {standing(state)}."),
+        *_private(settings.database_place),
+    ]
+
+
+def _private(place: Path | str) -> list[Finding]:
+    """Say if a file may be read by others on this machine, as those of early releases may."""
+    if not isinstance(place, Path) or not place.stat().st_mode & 0o077:
+        return []
+    what = f"{place} may be read by other users of this machine; it holds people's addresses."
+    return [Finding("warning", "database", what, f"Take that from them: chmod 600 {place}*")]
 
 
 def _redis(settings: Settings) -> list[Finding]:
     if not settings.uses_redis:
         return []
     try:
-        fault = asyncio.run(redis_fault(settings))
+        fault = run_loop(redis_fault(settings))
     except ConfigurationError as error:
         return [_error("redis", error)]
     if fault is None:
@@ -119,7 +131,7 @@ def _partners(settings: Settings) -> list[Finding]:
         Finding("ok", each.setting, f"{each.name} answers.")
         if each.fault is None
         else Finding("error", each.setting, each.fault, each.mend, Unavailable.exit_code)
-        for each in asyncio.run(reach(settings))
+        for each in run_loop(reach(settings))
     ]
     return found or [Finding("ok", "partners", "None is configured, so nobody was asked.")]
 

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from homeroom.clock import from_datetime, to_rfc3339
 from homeroom.completion.api import Completion, Completions, Filter, StepState
 from homeroom.db.database import Database
+from homeroom.spreadsheet import harmless
 
 PAGE = 500
 """Rows of one read; none stays open while the caller is slow."""
@@ -25,12 +26,6 @@ _COLUMNS = (
     "score",
     "timeSpentSeconds",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-def harmless(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula (OWASP: CSV injection)."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def period(first: str | None, last: str | None) -> Filter:

@@ -201,7 +201,7 @@ def restore(
                 hint="Restore it where it came from, then use: homeroom db copy --to URL",
             )
         if isinstance(place, Path):
-            place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder_of_data = place.parent
         else:
             folder_of_data = file.parent

@@ -111,7 +111,10 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
     databases of earlier releases.
     """
     if isinstance(database, Path):
-        database.parent.mkdir(parents=True, exist_ok=True)
+        # Private from the first byte: addresses are in it, and the key of links in mails.
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not database.exists():
+            database.touch(mode=0o600)
 
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeroom.clock import Clock
@@ -22,13 +23,14 @@ from homeroom.errors import (
 )
 from homeroom.progress.api import BodyFault, Ingest, Result, read_body, take
 from homeroom.progress.routes import sender_of
-from homeroom.web.identity import IDENTITY, SESSION_COOKIE, Auth
+from homeroom.web.identity import IDENTITY, SESSION_COOKIE, Auth, check_same_origin
 from homeroom.web.problem import problem_response
 
 _FAULTS: Mapping[int, type[HomeroomError]] = {400: BadRequest, 413: TooLarge, 422: Invalid}
 ObserveStatus = Callable[[str, int], None]
 """Told a status and how many events got it: ``accepted`` ... ``rejected``, or ``refused``."""
 _encode = msgspec.json.Encoder().encode
+_JSON = b"application/json"
 
 
 def _unobserved(status: str, count: int) -> None:
@@ -67,6 +69,8 @@ def ingest_app(
         authorization, cookie = _credentials(scope["headers"])
         identity = await auth.identify(authorization, cookie)
         scope[IDENTITY] = identity.subject
+        if identity.via == "session":
+            check_same_origin(Request(scope))
         sender = sender_of(identity)
         body = await _body(receive)
         try:
@@ -110,7 +114,7 @@ def _credentials(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, st
                 key, _, text = part.strip().partition("=")
                 if key == SESSION_COOKIE:
                     cookie = text
-    if content_type is None or not content_type.lower().startswith(b"application/json"):
+    if content_type != _JSON and (content_type or b"").partition(b";")[0].strip().lower() != _JSON:
         raise UnsupportedMediaType("Send the events with Content-Type: application/json.")
     return authorization, cookie
 

@@ -12,7 +12,11 @@ _SECRET_IN_TEXT = re.compile(
     r"(?i)(\b(?:bearer|basic)\s+|(?:token|secret|password|api_?-?key)[\"']?\s*[=:]\s*[\"']?)"
     r"[^\s\"',;&]+"
 )
-_EMAIL = re.compile(r"([A-Za-z0-9_%+\-])[A-Za-z0-9._%+\-]*@([A-Za-z0-9.\-]+\.[A-Za-z]{2,})")
+# Looks at a word once, and not again from each of its letters: a Node service may send long ones.
+_EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._%+\-])\.*([A-Za-z0-9_%+\-])[A-Za-z0-9._%+\-]*+"
+    r"@([A-Za-z0-9.\-]+\.[A-Za-z]{2,})"
+)
 
 
 def redact_text(text: str) -> str:

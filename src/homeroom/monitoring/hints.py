@@ -11,6 +11,8 @@ from homeroom.errors import TooBusy
 
 MAX_WAITING = 256
 MAX_LISTENERS = 1_000
+MAX_OF_ONE = 20
+"""Streams of one token's holder: nobody has more windows open, and nobody takes all the others'."""
 HEARTBEAT_SECONDS = 15.0
 STREAM_SECONDS = 300.0
 """A stream ends after five minutes; browsers open it again, and their token is checked again."""
@@ -41,8 +43,8 @@ def is_about(subject: str, hint: Hint) -> bool:
 class _Listener:
     """What waits for one client: at most so many hints, each once."""
 
-    def __init__(self, visible: Visible) -> None:
-        self.visible = visible
+    def __init__(self, who: str, visible: Visible) -> None:
+        self.who, self.visible = who, visible
         self.waiting: deque[Hint] = deque()
         self.wake = asyncio.Event()
 
@@ -87,14 +89,18 @@ class Hints:
         for listener in self._listeners:
             listener.wake.set()
 
-    def check_room(self) -> None:
-        """Raise ``TooBusy`` if too many streams are open."""
+    def check_room(self, who: str) -> None:
+        """Raise ``TooBusy`` if too many streams are open, in all or of this listener."""
         if len(self._listeners) >= MAX_LISTENERS:
             raise TooBusy("Too many streams are open; ask again later.", retry_after_seconds=30)
+        if sum(each.who == who for each in self._listeners) >= MAX_OF_ONE:
+            raise TooBusy(
+                f"You have {MAX_OF_ONE} streams open; close one first.", retry_after_seconds=30
+            )
 
-    async def listen(self, visible: Visible) -> AsyncIterator[Hint | None]:
+    async def listen(self, who: str, visible: Visible) -> AsyncIterator[Hint | None]:
         """Yield hints as they come, and None where nothing came for a while."""
-        listener = _Listener(visible)
+        listener = _Listener(who, visible)
         self._listeners.add(listener)
         if self._unsubscribe is None:  # without listeners, commits pay nothing
             self._unsubscribe = self._db.subscribe(self._tell)

@@ -165,7 +165,7 @@ def _add_hints(routes: APIRouter, auth: Auth, hints: Hints) -> None:
         Learners get hints about their own records only. A stream ends after five minutes and is
         to be opened again, as browsers do by themselves.
         """
-        hints.check_room()
+        hints.check_room(_listener(who))
         return StreamingResponse(
             _stream(hints, who),
             media_type="text/event-stream",
@@ -173,11 +173,15 @@ def _add_hints(routes: APIRouter, auth: Auth, hints: Hints) -> None:
         )
 
 
+def _listener(who: Identity) -> str:
+    return f"{who.via} {who.subject}"
+
+
 async def _stream(hints: Hints, who: Identity) -> AsyncIterator[bytes]:
     def visible(hint: Hint) -> bool:
         return who.has(*STAFF) or (who.via == "jwt" and is_about(who.subject, hint))
 
-    async for hint in hints.listen(visible):
+    async for hint in hints.listen(_listener(who), visible):
         if hint is None:
             yield b": still here\n\n"
         else:

@@ -11,9 +11,7 @@ _LOCAL = r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f-\x9f]{1,64}"
 _LABEL = r"(?!-)[\w-]{1,63}(?<!-)"
 _EMAIL = re.compile(rf"{_LOCAL}@(?:{_LABEL}\.)+{_LABEL}")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_EMAIL = 254
-MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +46,6 @@ def check_email(text: str) -> str:
     if local.startswith(".") or local.endswith("."):
         raise ValueError("must be an e-mail address, such as ada@example.org")
     return text
-
-
-def check_name(text: str) -> str:
-    """Return a name without spaces around it; raise ValueError if it is blank or unprintable."""
-    name = text.strip()
-    if not name or len(name) > MAX_NAME or _UNPRINTABLE.search(name):
-        raise ValueError(f"must be 1 to {MAX_NAME} printable characters, not all of them spaces")
-    return name
 
 
 def check_locale(text: str) -> str:

@@ -14,11 +14,10 @@ from homeroom.errors import Forbidden, Invalid, NotFound
 from homeroom.people import api, person
 from homeroom.people.api import Person, Records, masked
 from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, OutsideId, View
+from homeroom.web.model import Body, Line, OutsideId, View
 
 UserId = Annotated[OutsideId, Path(alias="userId")]
 _Email = Annotated[str, AfterValidator(person.check_email)]
-_Name = Annotated[str, AfterValidator(person.check_name)]
 _Locale = Annotated[str, AfterValidator(person.check_locale)]
 _TimeZone = Annotated[str, AfterValidator(person.check_time_zone)]
 
@@ -27,8 +26,8 @@ class PersonBody(Body):
     """What the directory shall know of a person; it replaces what it knew."""
 
     email: _Email | None = None
-    given_name: _Name
-    family_name: _Name
+    given_name: Line
+    family_name: Line
     locale: _Locale | None = None
     time_zone: _TimeZone | None = None
     manager_id: OutsideId | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -10,6 +11,9 @@ from pydantic.alias_generators import to_camel
 
 from homeroom.clock import to_rfc3339
 from homeroom.db.id import is_outside_id
+
+MAX_LINE = 200
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _outside_id(text: str) -> str:
@@ -20,6 +24,17 @@ def _outside_id(text: str) -> str:
 
 OutsideId = Annotated[str, AfterValidator(_outside_id)]
 """An id that somebody else made: user, course, chapter, event."""
+
+
+def _line(text: str) -> str:
+    line = text.strip()
+    if not line or len(line) > MAX_LINE or _UNPRINTABLE.search(line):
+        raise ValueError(f"must be 1 to {MAX_LINE} printable characters, not all of them spaces")
+    return line
+
+
+Line = Annotated[str, AfterValidator(_line)]
+"""A name or a title: one line, without spaces around it. It may be the subject of a mail."""
 
 PathId = Annotated[OutsideId, Path()]
 QueryId = Annotated[OutsideId, Query()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hmac
 import json
 import time
@@ -208,6 +209,7 @@ def unsigned() -> str:
         signed(nbf=time.time() + 600),
         signed(sub="x" * 129),
         signed(sub="a\nb"),
+        signed(exp=10**400),
         unsigned(),
     ],
     ids=[
@@ -219,6 +221,7 @@ def unsigned() -> str:
         "future",
         "long",
         "control",
+        "for ever",
         "none",
     ],
 )
@@ -260,13 +263,17 @@ class KeyServer:
         self.keys: list[dict[str, Any]] = []
         self.asked = 0
         self.status = 200
+        self.body: bytes | None = None
+        self.encoding: str | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
-                body = json.dumps({"keys": outer.keys}).encode()
+                body = outer.body or json.dumps({"keys": outer.keys}).encode()
                 self.send_response(outer.status)
+                if outer.encoding is not None:
+                    self.send_header("Content-Encoding", outer.encoding)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -358,6 +365,32 @@ async def test_without_any_keys_the_answer_is_to_come_back(
     with pytest.raises(Unavailable) as raised:
         await verifier.check(signed(RSA_KEY, "RS256", "r"))
     assert raised.value.retry_after_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"[" * 200_000, None),
+        (gzip.compress(b'{"keys": []}' + b" " * 200_000_000, 1), "gzip"),
+        (gzip.compress(b'{"keys": []}'), "gzip"),
+    ],
+    ids=["deep", "a bomb", "packed though not asked to"],
+)
+async def test_a_key_set_that_cannot_be_read_is_a_fault_of_its_server(
+    key_server: KeyServer, body: bytes, encoding: str | None
+) -> None:
+    key_server.body, key_server.encoding = body, encoding
+    with pytest.raises(Unavailable):
+        await JwtVerifier(jwks=Jwks(key_server.url)).check(signed(RSA_KEY, "RS256", "r"))
+
+
+async def test_no_proxy_of_the_environment_is_asked_for_keys(
+    key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    key_server.keys = [rsa_jwk("r")]
+    verifier = JwtVerifier(jwks=Jwks(key_server.url))
+    assert (await verifier.check(signed(RSA_KEY, "RS256", "r"))).subject == "ada"
 
 
 async def test_known_keys_outlive_a_fault_of_their_server(key_server: KeyServer) -> None:

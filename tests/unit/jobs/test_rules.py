@@ -148,3 +148,9 @@ def test_secrets_are_hidden_wherever_they_are() -> None:
 )
 def test_secrets_in_errors_are_hidden(text: str) -> None:
     assert "hunter2" not in redact_text(text)
+
+
+def test_addresses_are_masked_in_texts_of_any_length() -> None:
+    assert redact_text("..a@b.example and x.y@c.example") == "a***@b.example and x***@c.example"
+    long = "a" * 1_000_000  # begun again at each letter, this would take an hour
+    assert redact_text(long) == long

@@ -164,7 +164,7 @@ async def next_hint(stream: AsyncIterator[Hint | None]) -> Hint | None:
 
 async def test_hints_come_after_the_commit_each_once(db: Database) -> None:
     hints = Hints(db)
-    stream = aiter(hints.listen(lambda hint: hint[0] != "jobs"))
+    stream = aiter(hints.listen("ada", lambda hint: hint[0] != "jobs"))
     assert await next_hint(stream) is None
 
     async def undone() -> None:
@@ -189,7 +189,7 @@ async def test_a_slow_listener_is_told_that_it_missed_something(
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_WAITING", 10)
     hints = Hints(db)
-    stream = aiter(hints.listen(lambda _: True))
+    stream = aiter(hints.listen("ada", lambda _: True))
     await next_hint(stream)
     await commit(db, *(("courses", str(index)) for index in range(25)))
     assert await next_hint(stream) == MISSED
@@ -199,7 +199,7 @@ async def test_a_slow_listener_is_told_that_it_missed_something(
 
 async def test_a_quiet_stream_beats_and_ends_in_time(db: Database) -> None:
     hints = Hints(db, heartbeat_seconds=0.01, stream_seconds=0.2)
-    beats = [hint async for hint in hints.listen(lambda _: True)]
+    beats = [hint async for hint in hints.listen("ada", lambda _: True)]
     assert len(beats) > 3
     assert set(beats) == {None}
 
@@ -209,8 +209,24 @@ async def test_there_is_room_for_so_many_streams(
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_LISTENERS", 1)
     hints = Hints(db)
-    hints.check_room()
-    stream = aiter(hints.listen(lambda _: True))
+    hints.check_room("ada")
+    stream = aiter(hints.listen("ada", lambda _: True))
     await next_hint(stream)
     with pytest.raises(TooBusy):
-        hints.check_room()
+        hints.check_room("ben")
+
+
+async def test_nobody_takes_the_room_of_all_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints_module, "MAX_OF_ONE", 1)
+    hints = Hints(db)
+    stream = aiter(hints.listen("ada", lambda _: True))
+    await next_hint(stream)
+    hints.check_room("ben")
+    with pytest.raises(TooBusy, match="close one first"):
+        hints.check_room("ada")
+    hints.close()
+    with pytest.raises(StopAsyncIteration):
+        await next_hint(stream)
+    hints.check_room("ada")

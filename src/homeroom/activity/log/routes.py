@@ -155,9 +155,10 @@ def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activi
                     for each in await store.programmes(tx, count=10_000)
                     if manages(identity, each)
                 ]
-                if managed and facilitator_id != identity.subject:
+                mine = facilitator_id is not None and identity.is_person(facilitator_id)
+                if managed and not mine:
                     programme_ids = managed
-                elif facilitator_id not in (None, identity.subject):
+                elif not identity.is_person(facilitator_id or identity.subject):
                     raise Forbidden("These logs belong to another person.")
                 else:
                     facilitator_id = identity.subject

@@ -8,6 +8,7 @@ import io
 from homeroom.lessonplans.export.timetable import timetable
 from homeroom.lessonplans.plan import Lesson, Plan
 from homeroom.lessonplans.text import one_line
+from homeroom.spreadsheet import harmless
 
 COLUMNS = (
     "lesson",
@@ -26,7 +27,6 @@ COLUMNS = (
     "generator",
     "missing",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(plan: Plan) -> bytes:
@@ -37,17 +37,8 @@ def export(plan: Plan) -> bytes:
     for lesson, meeting in zip(plan.lessons, timetable(plan), strict=True):
         begins = meeting.begins
         when = [begins.date().isoformat(), begins.strftime("%H:%M")]
-        writer.writerow([safe(cell) for cell in _cells(plan, lesson, when)])
+        writer.writerow([harmless(one_line(cell)) for cell in _cells(plan, lesson, when)])
     return text.getvalue().encode("utf-8-sig")
-
-
-def safe(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula, which could reach out or run things.
-
-    An apostrophe before it is what spreadsheets themselves write for "this is text".
-    """
-    line = one_line(cell)
-    return f"'{line}" if line.startswith(_FORMULA) else line
 
 
 def _cells(plan: Plan, lesson: Lesson, when: list[str]) -> list[str]:
