@@ -9,13 +9,19 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from tests.docs.serving import clean_environment
 from tests.effort import EFFORT
 from tests.fault.aftermath import check_ledger, check_log, check_replay
 from tests.servers.missing import skip_or_fail
@@ -188,6 +194,67 @@ async def test_a_worker_stops_while_the_database_is_away(durable: Postgres, how:
         await db.close()
     assert runs == 2
     assert ends == ["lost", "done"]
+
+
+@contextmanager
+def standing_still(server: Postgres) -> Iterator[None]:
+    """Stop all processes of a server for a while: it takes connections and answers nothing."""
+    assert server.process is not None
+    keeper = psutil.Process(server.process.pid)
+    stopped = [keeper, *keeper.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
+def test_a_server_stops_while_the_database_stands_still(durable: Postgres, tmp_path: Path) -> None:
+    url = durable.url(durable.make_database())
+    migrate.upgrade(url)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "homeroom", "serve"],
+        env=clean_environment(
+            HOMEROOM_DATABASE_URL=url,
+            HOMEROOM_DATA_DIR=str(tmp_path),
+            HOMEROOM_PORT="0",
+            HOMEROOM_ADMIN_KEY="the-admin-key-of-the-test",
+            HOMEROOM_SHUTDOWN_GRACE="1s",
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[3]
+        headers = {"Authorization": "Bearer the-admin-key-of-the-test"}
+        while True:  # until its worker is at work, too
+            queues = httpx.get(f"{address}/api/v1/queues", headers=headers, trust_env=False)
+            if {each["workers"] for each in queues.json()} == {1}:
+                break
+            time.sleep(0.05)
+        with standing_still(durable), ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(
+                httpx.put,
+                f"{address}/api/v1/people/ada",
+                json={"givenName": "Ada", "familyName": "Example"},
+                headers=headers,
+                timeout=PATIENCE_SECONDS,
+                trust_env=False,
+            )
+            time.sleep(0.5)
+            server.terminate()
+            # Waiting for what the database has been asked would be a minute.
+            _, logged = server.communicate(timeout=40)
+            assert server.returncode == 0, logged
+            with suppress(httpx.TransportError):
+                assert answer.result().status_code == 503
+    finally:
+        server.kill()
+        server.communicate()
 
 
 async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import psutil
 import pytest
+from tests.docs.serving import clean_environment
 from tests.servers.database import url_of
 from tests.service.moved_school import answers, change, played_at, rows_of
 from tests.service.test_moving_up import everything, in_use
@@ -27,6 +31,7 @@ from homeroom.errors import BadRequest, ConfigurationError, Conflict, HomeroomEr
 from homeroom.settings import Settings, load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
+PATIENCE_SECONDS = 60.0
 SOME_TABLES = {"progress_event": 11, "course_progress": 4, "link_key": 1}
 
 
@@ -97,6 +102,30 @@ def spoil(path: Path, end: int) -> None:
     path.write_bytes(content)
 
 
+def moved_to(disk: Path, file: Path) -> Path:
+    """Move a file to another folder and leave a link in its place."""
+    disk.mkdir()
+    real = file.rename(disk / "real.db")
+    file.symlink_to(real)
+    return real
+
+
+def is_dumping(url: str) -> bool:
+    """Say whether a ``pg_dump`` of a database runs on this machine."""
+    return any(
+        f"--dbname={url}" in (each.info["cmdline"] or ())
+        for each in psutil.process_iter(["cmdline"])
+    )
+
+
+def is_link(path: Path) -> bool:
+    return path.is_symlink()
+
+
+def names_in(folder: Path, like: str = "*") -> list[str]:
+    return [path.name for path in folder.glob(like)]
+
+
 def hidden_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -130,6 +159,7 @@ async def test_a_database_in_use_is_not_replaced(
             await restored(settings, tmp_path / "one.zip", force=True)
         assert "homeroom serve" in str(refused.value.hint)
     assert await everything(database) == before
+    assert not (tmp_path / "one.zip.erasures").exists()
 
 
 async def test_a_backup_is_not_written_over_another(settings: Settings, tmp_path: Path) -> None:
@@ -267,9 +297,61 @@ async def test_a_restore_onto_a_new_server_makes_the_tables(
     await played_at(postgres_url)
     await backed_up(at(postgres_url, tmp_path), tmp_path / "one.zip")
     name = postgres.make_database()
-    await restored(at(postgres.url(name), tmp_path), tmp_path / "one.zip")
+    done = await restored(at(postgres.url(name), tmp_path), tmp_path / "one.zip")
+    assert done.erased is None, "nobody is there who could say whom somebody has erased since"
     assert await everything(postgres.url(name)) == await everything(postgres_url)
     postgres.drop_database(name)
+
+
+async def test_a_restore_goes_where_a_link_leads(database_file: Path, tmp_path: Path) -> None:
+    await played_at(database_file)
+    await backed_up(at(database_file, tmp_path), tmp_path / "one.zip")
+    real = moved_to(tmp_path / "large disk", database_file)
+    await change(database_file, "DELETE FROM progress_event")
+    done = await restored(at(database_file, tmp_path), tmp_path / "one.zip", force=True)
+    assert is_link(database_file)
+    assert done.kept is not None
+    assert done.kept.parent == real.parent
+    assert await rows_of(real, "SELECT count(*) FROM progress_event") != [(0,)]
+
+
+async def test_a_later_releases_file_is_not_backed_up_for_an_upgrade_that_does_nothing(
+    database_file: Path, tmp_path: Path
+) -> None:
+    await change(database_file, "UPDATE alembic_version SET version_num = '9999_later'")
+    assert await asyncio.to_thread(wiring.upgrade_database, at(database_file, tmp_path)) is None
+    assert names_in(database_file.parent, "*.zip") == []
+
+
+async def test_a_backup_that_is_told_to_stop_leaves_nothing_behind(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    watcher = await asyncpg.connect(postgres_url)  # within a transaction nothing new is seen
+    dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
+
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "homeroom", "db", "backup", str(tmp_path / "one.zip")),
+                env=clean_environment(
+                    HOMEROOM_DATABASE_URL=postgres_url, HOMEROOM_DATA_DIR=str(tmp_path)
+                ),
+            )
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # Its server is the only one who knows.
+                while not await watcher.fetchval(dumping):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert is_dumping(postgres_url)
+            child.terminate()
+            assert await child.wait() == 128 + signal.SIGTERM
+            assert not is_dumping(postgres_url)
+    finally:
+        await connection.close()
+        await watcher.close()
+    assert names_in(tmp_path) == []
 
 
 async def test_a_log_that_a_killed_server_left_is_not_played_into_the_restored_file(
@@ -329,17 +411,19 @@ async def test_a_restore_that_fails_halfway_leaves_the_server_as_it_was(
 
 
 async def test_a_password_is_in_no_list_of_processes(
-    postgres: Postgres, postgres_url: str, tmp_path: Path
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_password = postgres_url.replace("homeroom@", "homeroom:sword%3Afish@")
-    with postgres_dump.private(with_password + "?sslmode=disable") as seen:
-        assert "fish" not in seen
-        file = seen.rpartition("passfile=")[2].replace("%2F", "/")
-        assert text_of(Path(file)) == "*:*:*:*:sword\\:fish\n"
-        assert is_private(Path(file))
-    assert text_of(Path(file)) is None
-    with postgres_dump.private(postgres_url) as seen:
-        assert seen == postgres_url
+    seen, environment = postgres_dump.private(with_password + "?sslmode=disable")
+    assert seen == postgres_url + "?sslmode=disable"
+    assert environment["PGPASSWORD"] == "sword:fish"
+    seen, environment = postgres_dump.private("postgresql:///db?host=/run/pg&user=u&password=x")
+    assert seen == "postgresql:///db?host=%2Frun%2Fpg&user=u"
+    assert environment["PGPASSWORD"] == "x"
+    monkeypatch.setenv("PGPASSWORD", "somebody's")
+    assert postgres_dump.private(with_password)[1]["PGPASSWORD"] == "sword:fish"
+    assert postgres_dump.private(postgres_url)[0] == postgres_url
+    assert postgres_dump.private(postgres_url)[1]["PGPASSWORD"] == "somebody's"
     made = await backed_up(at(with_password, tmp_path), tmp_path / "one.zip")
     assert made.kind == "postgresql"
 

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PATIENCE_SECONDS = 30.0
 
 PROGRAM = textwrap.dedent(
     """
-    import asyncio, os, sys
+    import asyncio, errno, os, sys
     from pathlib import Path
     from starlette.responses import PlainTextResponse
     from homeroom.errors import ConfigurationError, HomeroomError
@@ -35,6 +36,15 @@ PROGRAM = textwrap.dedent(
     from homeroom.http.server import bind, run_loop, serve, stop_on_signals
 
     faulty, hangs = sys.argv[1] == "faulty", sys.argv[1] == "hangs"
+    if sys.argv[1] == "crowded":
+        fork, failures = os.fork, [BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))]
+
+        def fork_later():
+            if failures:
+                raise failures.pop()
+            return fork()
+
+        os.fork = fork_later
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -260,3 +270,30 @@ def test_pauses_before_a_new_start_grow_to_a_bound() -> None:
     assert pauses[:4] == [0.0, 0.5, 1.0, 2.0]
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_and_the_others_go_on(
+    start: Callable[..., Running],
+) -> None:
+    running = start("crowded")
+    first = dict(running.line().split() for _ in range(1))
+    assert first.keys() == {"two"}
+    assert dict([running.line().split()]).keys() == {"one"}, "a second later"
+    [event] = running.events("process_not_started")
+    assert event["process"] == "one"
+    assert "temporarily unavailable" in event["error"]
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_stop_that_is_told_twice_at_once_is_told_once(start: Callable[..., Running]) -> None:
+    running = start()
+    url = running.ready()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(httpx.get, f"{url}/slow", trust_env=False)
+        time.sleep(0.3)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        running.process.send_signal(signal.SIGTERM)
+        assert slow.result(PATIENCE_SECONDS).status_code == 200
+    assert running.process.wait(PATIENCE_SECONDS) == 0

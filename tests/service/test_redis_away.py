@@ -155,6 +155,20 @@ async def test_a_redis_that_may_forget_jobs_is_a_fault(tmp_path: Path) -> None:
     assert "noeviction" in (fault or "")
 
 
+async def test_a_redis_that_takes_nothing_is_a_fault(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "replica").mkdir()
+    master = ("--replicaof", f"127.0.0.1 {redis_server.port}")
+    with running_redis(tmp_path / "replica", *master) as redis:
+        fault = await redis_fault(settings(queue_url=redis.url))
+    assert "replica" in (fault or "")
+    (tmp_path / "full").mkdir()
+    with running_redis(tmp_path / "full", "--maxmemory", "1") as redis:
+        fault = await redis_fault(settings(queue_url=redis.url))
+    assert "full" in (fault or "")
+
+
 async def _check(folder: Path, **environ: str) -> tuple[int | None, str]:
     """Run ``homeroom check --connect``; return its exit code and what it says."""
     process = await asyncio.create_subprocess_exec(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,10 +23,23 @@ from homeroom.cli.house import (
     unreadable,
 )
 from homeroom.cli.output import counted, note, print_json, say
-from homeroom.errors import ConfigurationError, HomeroomError
+from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
 from homeroom.wiring import Settings, load_settings, upgrade_database
 
 app = group("Bring the database up to date, back it up, restore it, move it, judge it.")
+
+
+@app.callback()
+def _db() -> None:
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as after Ctrl-C: what is half written is taken away, and no tool of PostgreSQL's stays.
+
+    Raises ``SystemExit`` with the exit code that a shell shows for the signal.
+    """
+    raise SystemExit(128 + number)
 
 
 @app.command(
@@ -161,7 +176,8 @@ def restore(
         say(f"{counted(done.erased, 'person', 'people')} erased since then: erased again.")
     if done.kept is not None:
         say(f"What was there before is kept as {done.kept}")
-    if state_of(settings).current != state_of(settings).head:
+    state = state_of(settings)
+    if state.current != state.head and not state.is_newer:
         say("It is of an earlier release. Bring it up to date with: homeroom db upgrade")
 
 
@@ -263,8 +279,11 @@ def _readable(settings: Settings) -> Iterator[None]:
     """Say of a database that cannot be read which one it is, and why."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except SQLAlchemyError as error:
         raise unreadable(settings, error) from error
+    except OSError as error:  # of whichever file: a backup's disk may be full, or not be there
+        file = error.filename or settings.database_name
+        raise Unavailable(f"{file}: {error.strerror or error}.") from error
 
 
 def _stock(tables: Mapping[str, int], totals: Mapping[str, int]) -> str:

@@ -19,7 +19,14 @@ from homeroom.clock import Clock, to_datetime
 from homeroom.db import archive, inventory, postgres_dump, sqlite_file
 from homeroom.db.archive import KEYS, Archive, Damaged, Manifest
 from homeroom.db.inventory import Inventory
-from homeroom.db.migrate import head, on_database, revision_of, upgrade
+from homeroom.db.migrate import (
+    head,
+    is_newer,
+    on_database,
+    refuse_other_schema,
+    revision_of,
+    upgrade,
+)
 from homeroom.db.proof import Proof
 from homeroom.db.sqlite_tx import mapped
 from homeroom.errors import BadRequest, ConfigurationError, Conflict
@@ -102,6 +109,7 @@ def _sound(opened: Connection, proof: Proof) -> Inventory:
 
 def _dump(opened: Connection, url: str, to: Path, proof: Proof) -> Inventory:
     """Dump what this snapshot holds and count the same; what is written meanwhile is in neither."""
+    refuse_other_schema(opened)
     tools = postgres_dump.find(postgres_dump.server_major(opened))
     snapshot = str(opened.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
     postgres_dump.dump(tools, url, snapshot, to)
@@ -121,7 +129,7 @@ def back_up_before_upgrade(place: Path, keys: Path, proof: Proof) -> Path | None
     if not place.exists() or place.stat().st_size == 0:
         return None
     current = inventory.snapshot(place, revision_of)
-    if current in (None, head()):
+    if current is None or current == head() or is_newer(current):
         return None
     moment = to_datetime(Clock().now()).strftime("%Y%m%dT%H%M%S%fZ")
     file = place.with_name(f"{place.name}.{BEFORE_UPGRADE}-{moment}.zip")
@@ -152,10 +160,15 @@ def verify_backup(file: Path, proof: Proof) -> Verdict:
     """Judge a backup, reading all of it; raise ``Damaged``, or ``BadRequest`` for what is none."""
     with (
         archive.opened(file) as found,
-        TemporaryDirectory(prefix=".homeroom-", dir=file.parent) as folder,
+        TemporaryDirectory(prefix=".homeroom-", dir=_room_beside(file)) as folder,
     ):
         _extract_keys(found, Path(folder))
         return _verified(found, Path(folder) / "data", proof)
+
+
+def _room_beside(file: Path) -> Path | None:
+    """Return the folder of a backup, where there is room for another; None if it is read-only."""
+    return file.parent if os.access(file.parent, os.W_OK) else None
 
 
 def _verified(found: Archive, data: Path, proof: Proof) -> Verdict:
@@ -194,6 +207,8 @@ def restore(
     use; ``BadRequest`` for a backup of another kind.
     """
     kind = "sqlite" if isinstance(place, Path) else "postgresql"
+    if isinstance(place, Path):
+        place = place.resolve()  # the file goes where it was, and not in a link's place
     with archive.opened(file) as found:
         if found.manifest.kind != kind:
             raise BadRequest(
@@ -202,10 +217,8 @@ def restore(
             )
         if isinstance(place, Path):
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder_of_data = place.parent
-        else:
-            folder_of_data = file.parent
-        with TemporaryDirectory(prefix=".homeroom-", dir=folder_of_data) as folder:
+        room = place.parent if isinstance(place, Path) else _room_beside(file)
+        with TemporaryDirectory(prefix=".homeroom-", dir=room) as folder:
             data = Path(folder) / "data"
             verdict = _verified(found, data, proof)
             if verdict.faults:
@@ -223,6 +236,7 @@ def restore(
                 kept = _restore_file(data, place)
                 _put_keys(secret, keys)
             else:
+                inventory.snapshot(place, refuse_served)
                 owed = file.with_name(f"{file.name}.erasures")
                 _remember(owed, known or [])
                 _restore_server(place, data, found.manifest)
@@ -236,8 +250,12 @@ def _known_erasures(place: Path | str, erasing: Erasing) -> Sequence[tuple[Any, 
     """Return whom the database that is replaced has erased; None where it cannot be asked."""
     if isinstance(place, Path) and not place.exists():
         return None
+
+    def work(opened: Connection) -> Sequence[tuple[Any, ...]] | None:
+        return None if revision_of(opened) is None else erasing.known(opened)
+
     try:
-        return inventory.snapshot(place, erasing.known)
+        return inventory.snapshot(place, work)
     except (DatabaseError, sqlite3.DatabaseError):
         if isinstance(place, Path):
             return None  # a restore is what a damaged file needs

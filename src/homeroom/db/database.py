@@ -82,6 +82,14 @@ class Database(ABC):
         """Do what the database wants done now and then; PostgreSQL looks after itself."""
         return
 
+    def stay_connected(self) -> None:
+        """Show that this process uses the database, even while it asks nothing of it.
+
+        Who copies, restores or replaces a database looks for those who do. On SQLite an open file
+        shows it.
+        """
+        return
+
     async def ping(self) -> None:
         """Read something; raise ``Unavailable`` where that fails."""
         async with self.read() as tx:

@@ -191,10 +191,10 @@ class GroupCommit(Generic[Item, Result]):
     async def _see_to(self, batch: list[_Waiting[Item, Result]], error: Exception) -> None:
         """Try a batch that failed again, or each of its items alone, or refuse it.
 
-        Only what failed for want of the database is tried again.
+        Only what failed for want of the database is tried again, and not while this process stops.
         """
         for retry in range(self.limits.max_retries):
-            if not isinstance(error, Unavailable) or self.stuck:
+            if not isinstance(error, Unavailable) or self.stuck or self._closing:
                 break
             log.warning("group_commit_retry", writer=self.name, attempt=retry + 1)
             await asyncio.sleep(self.limits.retry_delay_seconds)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
 
+from homeroom.errors import ConfigurationError
+
 Found = TypeVar("Found")
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION_TABLE = "alembic_version"
@@ -104,6 +106,20 @@ def is_newer(revision: str) -> bool:
     return revision not in _known()
 
 
+def refuse_other_schema(connection: Connection) -> None:
+    """Raise ``ConfigurationError`` where tables would be in, or are looked for in, another schema.
+
+    A dump is of the schema ``public``, and a restore replaces that one.
+    """
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    if schema != "public":
+        raise ConfigurationError(
+            f"Homeroom's tables have to be in the schema public, and this user's are in {schema}.",
+            hint="Give it that one: ALTER ROLE ... SET search_path = public. Tables that are in"
+            " another go there with: ALTER TABLE ... SET SCHEMA public",
+        )
+
+
 def upgrade(database: Path | str, revision: str = "head") -> None:
     """Bring a database to this release's schema; make a file that is not there. Repeatable.
 
@@ -120,6 +136,8 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
         if connection.dialect.name == "postgresql":
             _postgres_ddl().lock_upgrades(connection)
         current = revision_of(connection)
+        if current is None and connection.dialect.name == "postgresql":
+            refuse_other_schema(connection)
         if current == head() or (current is not None and is_newer(current)):
             return
         _migration_run().upgrade(connection, revision)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from homeroom.clock import Clock
+from homeroom.clock import SECOND, Clock, from_datetime
 from homeroom.db.database import Database, Lane, Listener
 from homeroom.db.postgres_driver import asyncpg, need_driver
 from homeroom.db.postgres_fault import Collided, mapped
@@ -46,6 +46,10 @@ _INGEST = 3
 """Commits of ingest that one process has under way, where there are connections enough."""
 _COLLISION_PAUSE_SECONDS = 0.02
 _INTERRUPT_SECONDS = 2.0
+_TOLD_APART_SECONDS = 2.0
+REFUSED_APART_SECONDS = 10.0
+"""Two machines whose clocks are off the server's by less, to either side, differ by less than the
+30 s of a lease."""
 
 _BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -58,6 +62,37 @@ _SESSION = {
 }
 
 
+_CLIENTS_OWN = frozenset(
+    {
+        "application_name",
+        "client_encoding",
+        "connect_timeout",
+        "fallback_application_name",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "tcp_user_timeout",
+    }
+)
+"""Options of libpq's that ask nothing of the server. The driver would pass on what it does not know
+as settings of the server; these we have our own of, or can do without."""
+_AS_YOU_LIKE = {"channel_binding": ("disable", "prefer"), "gssencmode": ("disable", "prefer")}
+"""Options that may be left out only where they do not insist: the driver can do neither."""
+
+
+def for_driver(url: str) -> str:
+    """Return a libpq URL without those options that the driver does not know and need not."""
+    head, _, query = url.partition("?")
+    kept = [
+        each
+        for each in query.split("&")
+        if (name := each.partition("=")[0]) not in _CLIENTS_OWN
+        and each.partition("=")[2] not in _AS_YOU_LIKE.get(name, ())
+    ]
+    return f"{head}?{'&'.join(kept)}" if any(kept) else head
+
+
 async def connect(url: str, **session: str) -> Any:
     """Open a connection of one's own; raise ``Unavailable`` or ``ConfigurationError``.
 
@@ -67,7 +102,7 @@ async def connect(url: str, **session: str) -> Any:
     need_driver()
     with _readable_url(), mapped():
         return await asyncpg.connect(
-            url, timeout=CONNECT_SECONDS, server_settings={**_SESSION, **session}
+            for_driver(url), timeout=CONNECT_SECONDS, server_settings={**_SESSION, **session}
         )
 
 
@@ -115,18 +150,11 @@ class PostgresDatabase(Database):
 
     async def _disconnect(self) -> None:
         pools, self._writers, self._readers = (self._writers, self._readers), None, None
-        for pool in pools:
-            if pool is None:
-                continue
-            try:
-                async with asyncio.timeout(READ_LIMIT_SECONDS):
-                    await pool.close()
-            except Exception:  # such as a server that is away: what is left is cut off
-                pool.terminate()
+        await asyncio.gather(*[_close(pool) for pool in pools if pool is not None])
 
     async def _pool(self, name: str) -> Any:
         return await asyncpg.create_pool(
-            self._url,
+            for_driver(self._url),
             min_size=0,
             max_size=self._sizes[name],
             timeout=CONNECT_SECONDS,
@@ -138,6 +166,10 @@ class PostgresDatabase(Database):
 
     async def _connect_herald(self) -> Any:
         return await connect(self._url, synchronous_commit="off")
+
+    def stay_connected(self) -> None:
+        """Keep one connection: the pools' idle ones are closed after five minutes."""
+        self._herald.stay()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with the pairs of every commit, those of other processes too.
@@ -271,6 +303,15 @@ class PostgresDatabase(Database):
                 await pool.release(connection)
 
 
+async def _close(pool: Any) -> None:
+    """Close a pool's connections; where the server is away, what is left is cut off."""
+    try:
+        async with asyncio.timeout(_INTERRUPT_SECONDS):
+            await pool.close()
+    except Exception:
+        pool.terminate()
+
+
 async def _leave_as_it_is(_: Any) -> None:
     """Reset nothing: transactions are ended, and their locks and settings with them."""
 
@@ -286,6 +327,11 @@ def _readable_url() -> Iterator[None]:
             hint="Write postgresql://user:password@host:5432/database, special characters of the"
             " password percent-encoded, and TLS as libpq has it: ?sslmode=verify-full.",
         ) from error
+    except asyncpg.UndefinedObjectError as error:
+        raise ConfigurationError(
+            f"The server does not know an option of HOMEROOM_DATABASE_URL: {error}.",
+            hint="Leave it out. TLS is asked for with sslmode, best verify-full with sslrootcert.",
+        ) from error
 
 
 async def _check(connection: Any) -> None:
@@ -296,12 +342,34 @@ async def _check(connection: Any) -> None:
             f"The server is PostgreSQL {version.major}, and {OLDEST} is the oldest that will do.",
             hint="Upgrade it, or use another server.",
         )
+    await _check_clock(connection)
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise ConfigurationError(
             f"The database keeps text as {encoding}, which cannot hold every name.",
             hint="Make another one with: createdb --encoding=UTF8 --template=template0",
         )
+
+
+async def _check_clock(connection: Any) -> None:
+    """Raise ``ConfigurationError`` where this machine's clock is far from the server's.
+
+    Leases of jobs are compared by the clocks of all machines: one that is ahead takes what another
+    is still working on, and it is done twice.
+    """
+    wall = Clock()  # the machine's: the database's own may be moved, for a demo
+    before = wall.now()
+    theirs = from_datetime(await connection.fetchval("SELECT clock_timestamp()"))
+    # At least so much, however slow the answer was:
+    apart = max(before - theirs, theirs - wall.now(), 0) / SECOND
+    if apart >= REFUSED_APART_SECONDS:
+        raise ConfigurationError(
+            f"The clocks of this machine and of the database's server are {apart:.0f} s apart;"
+            " jobs would be done twice.",
+            hint="Let both follow a time server (chrony, systemd-timesyncd), and start again.",
+        )
+    if apart >= _TOLD_APART_SECONDS:
+        log.warning("clocks_differ", seconds=round(apart, 1))
 
 
 async def _run(connection: Any, sql: str) -> None:
@@ -330,7 +398,8 @@ async def _roll_back(connection: Any) -> None:
     try:
         running = asyncio.ensure_future(connection.execute("ROLLBACK"))
         running.add_done_callback(_take_notice)  # where the caller is cancelled, nobody else does
-        await asyncio.shield(running)
+        async with asyncio.timeout(_INTERRUPT_SECONDS):
+            await asyncio.shield(running)
     except BaseException as error:
         with suppress(asyncpg.InterfaceError):  # it was lost, and is in nobody's hands any more
             connection.terminate()

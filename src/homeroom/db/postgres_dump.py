@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from sqlalchemy import Connection
 
@@ -80,34 +79,34 @@ def server_major(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
 
 
-@contextmanager
-def private(url: str) -> Iterator[str]:
-    """Lend a URL that may be seen in a list of processes: its password is in a private file."""
+def private(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL that may be seen in a list of processes, and an environment with its password.
+
+    A ``PGPASSWORD`` of this process stays only where the URL has no password.
+    """
+    inherited = dict(os.environ)  # noqa: TID251  # not read, but handed on
     parts = urlsplit(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
     user, _, place = parts.netloc.rpartition("@")
     name, colon, word = user.partition(":")
     password = dict(options).get("password", unquote(word) if colon else None)
     if password is None:
-        yield url
-        return
-    with NamedTemporaryFile("w", encoding="utf-8", prefix="homeroom-") as file:  # of mode 0600
-        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        file.write(f"*:*:*:*:{escaped}\n")
-        file.flush()
-        kept = [(key, value) for key, value in options if key not in ("password", "passfile")]
-        query = urlencode([*kept, ("passfile", file.name)], quote_via=quote)
-        netloc = f"{name}@{place}" if name else place
-        yield urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+        return url, inherited
+    kept = [(key, value) for key, value in options if key != "password"]
+    query = urlencode(kept, quote_via=quote)
+    netloc = f"{name}@{place}" if name else place
+    # By hand: without a host, `urlunsplit` would leave out the two slashes that libpq wants.
+    plain = f"{parts.scheme}://{netloc}{parts.path}{f'?{query}' if query else ''}"
+    return plain, {**inherited, "PGPASSWORD": password}
 
 
 def dump(tools: Tools, url: str, snapshot: str, to: Path) -> None:
     """Write a database in the custom format, as it is in an exported snapshot."""
     words = tools.words("pg_dump", "--format=custom", "--no-owner", "--no-privileges")
     words += ["--table=public.*", f"--snapshot={snapshot}", "--no-password", f"--file={to}"]
-    with private(url) as plain:
-        words.append(f"--dbname={plain}")
-        done = subprocess.run(words, capture_output=True, check=False)
+    plain, environment = private(url)
+    words.append(f"--dbname={plain}")
+    done = subprocess.run(words, capture_output=True, check=False, env=environment)
     if done.returncode != 0:
         raise Unavailable(f"pg_dump could not write the backup: {_end_of(done.stderr)}")
 
@@ -138,10 +137,11 @@ def replace(tools: Tools, url: str, dumped: Path, held: Mapping[str, int]) -> No
     """
     words = tools.words("psql", "--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null")
     words += ["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse"]
+    plain, environment = private(url)
+    words.append(f"--dbname={plain}")
     with ExitStack() as stack:
-        words.append(f"--dbname={stack.enter_context(private(url))}")
         running = stack.enter_context(
-            subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         )
         script = stack.enter_context(_script(tools, dumped))
         assert running.stdin is not None

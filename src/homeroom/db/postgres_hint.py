@@ -59,7 +59,7 @@ class Herald:
     ) -> None:
         """Take how to connect, and who is told what other processes have committed."""
         self._connect, self._heard = connect, heard
-        self._listens = False
+        self._listens = self._stays = False
         self._waiting: dict[tuple[str, str], None] = {}
         self._wake = asyncio.Event()
         self._closing = False
@@ -75,6 +75,11 @@ class Herald:
         if not self._listens:
             self._listens = True
             self._wake.set()
+
+    def stay(self) -> None:
+        """Keep a connection from now on, whether or not there is anything to hear or to tell."""
+        self._stays = True
+        self._wake.set()
 
     def tell(self, topics: Topics) -> None:
         """Tell other processes soon."""
@@ -96,7 +101,7 @@ class Herald:
         lost = False
         while not self._closing or self._waiting:
             await self._wake.wait()
-            if not self._listens and not self._waiting:
+            if not self._stays and not self._listens and not self._waiting:
                 self._wake.clear()
                 continue
             try:

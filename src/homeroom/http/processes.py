@@ -32,6 +32,8 @@ SETTLED_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 30.0
 KILL_AFTER_SECONDS = 10.0
 """How much longer than the grace period a process may take to stop."""
+SAME_STOP_SECONDS = 1.0
+"""Signals that come closer together are one: who stops may send to a process and to its group."""
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 Tell = Callable[[str], None]
@@ -97,6 +99,7 @@ class Keeper:
         self._children = [_Child(member) for member in members]
         self._grace_seconds, self._told, self._stopping = grace_seconds, told, stopping
         self._asked = 0
+        self._asked_at = -SAME_STOP_SECONDS
         self._refusal: ConfigurationError | None = None
         self._kill_at: float | None = None
         self._killed = False
@@ -150,7 +153,10 @@ class Keeper:
             os.close(end)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._asked += 1
+        now = time.monotonic()
+        if now - self._asked_at >= SAME_STOP_SECONDS:
+            self._asked += 1
+        self._asked_at = now
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -165,7 +171,15 @@ class Keeper:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:  # no memory, or too many processes: the others go on
+                os.close(read)
+                os.close(write)
+                child.failures += 1
+                child.due = time.monotonic() + max(restart_pause(child.failures), 1.0)
+                log.error("process_not_started", process=child.member.name, error=str(error))
+                return
             if pid == 0:
                 os.close(read)
                 self._be(child.member, write)

@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
-from homeroom.clock import microseconds
+from homeroom.clock import SECOND, microseconds
 from homeroom.db.id import is_outside_id, natural_id
 from homeroom.db.tx import Row, Tx
 from homeroom.errors import Conflict, Invalid, NotFound
@@ -22,10 +23,14 @@ from homeroom.jobs.handler import Registry
 from homeroom.jobs.schedule import Slot
 from homeroom.jobs.store import marks
 
+log = structlog.get_logger(__name__)
+
 SCHEDULES_TOPIC = "schedules"
 CATCH_UP = timedelta(hours=1)
 _PUNCTUAL = timedelta(minutes=1)
 """No window is shorter: a scheduler looks once a second, and a busy one less often."""
+_AHEAD = microseconds(timedelta(minutes=1))
+"""A slot of a later time was fired by a clock that was wrong; by less two machines' may differ."""
 _SLOTS_AT_ONCE = 500
 _COLUMNS = (
     "name, cron, time_zone, kind, payload, version, paused, catch_up, last_slot_at, next_slot_at"
@@ -210,16 +215,32 @@ async def resume_schedule(tx: Tx, name: str) -> None:
 async def refresh_schedules(tx: Tx) -> int:
     """Work out anew when each schedule fires next; return how many that changes.
 
-    The rules of time zones change with the release of ``tzdata``: done at every start.
+    The rules of time zones change with the release of ``tzdata``, and a clock may have been ahead:
+    done at every start.
     """
     changed = 0
     for each in await schedules(tx):
-        upcoming = rule.following(each.cron, each.time_zone, each.last_slot_at)
+        last = each.last_slot_at
+        if last > tx.now + _AHEAD:
+            last = tx.now
+            await _come_back(tx, each)
+        upcoming = rule.following(each.cron, each.time_zone, last)
         if upcoming != each.next_slot_at:
             changed += await tx.execute(
                 "UPDATE schedule SET next_slot_at = ? WHERE name = ?", (upcoming, each.name)
             )
     return changed
+
+
+async def _come_back(tx: Tx, found: Schedule) -> None:
+    """Fire slots from now on that a clock had passed which was ahead; those it fired are done."""
+    ahead = (found.last_slot_at - tx.now) // SECOND
+    log.warning("schedule_was_ahead", schedule=found.name, seconds=ahead)
+    await tx.execute("UPDATE schedule SET last_slot_at = ? WHERE name = ?", (tx.now, found.name))
+    await tx.execute(
+        "DELETE FROM schedule_slot WHERE schedule = ? AND slot_at > ? AND state = 'missed'",
+        (found.name, tx.now),
+    )
 
 
 async def due_schedules(tx: Tx, kinds: Sequence[str]) -> list[str]:

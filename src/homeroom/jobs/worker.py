@@ -45,6 +45,8 @@ GRACE = timedelta(seconds=20)
 WATCH_SECONDS = 1.0
 """How often cancellations are looked for where no hint came (another process asked)."""
 _SAVE_RETRY_SECONDS = 1.0
+_AFTER_GRACE_SECONDS = 2.0
+"""For what was stopped at the end of the grace to be saved."""
 """How long to wait before an outcome is saved again when the database is away."""
 
 Observe = Callable[[str, str, float], None]
@@ -160,7 +162,11 @@ class Worker:
             self._hurries = True
             for run in list(self._runs.values()):
                 run.stop(Stop.SHUTDOWN)
-            await asyncio.wait(late)
+            _, late = await asyncio.wait(late, timeout=_AFTER_GRACE_SECONDS)
+        if late:  # the database hangs: what it was to be told is left to the lease
+            self._commits.close()
+            await self._db.interrupt()
+            await asyncio.wait(late, timeout=_AFTER_GRACE_SECONDS)
 
     # What the database is asked for, gathered into one commit.
 
@@ -311,10 +317,10 @@ class Worker:
 
     async def _unregister(self) -> None:
         try:
-            async with self._db.write(Lane.JOBS) as tx:
+            async with asyncio.timeout(_AFTER_GRACE_SECONDS), self._db.write(Lane.JOBS) as tx:
                 await queue_store.forget_worker(tx, self.id)
-        except HomeroomError as error:
-            log.warning("worker_not_unregistered", worker=self.id, error=error.message)
+        except (HomeroomError, TimeoutError) as error:
+            log.warning("worker_not_unregistered", worker=self.id, error=str(error))
 
 
 def _wanted(concurrency: Mapping[str, int] | int, queue: str) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -43,6 +44,7 @@ from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress.api import ExpireEnrolments, FoldEvents, PruneQuarantine
 from homeroom.settings import Settings, problems
+from homeroom.tasks import cancel
 from homeroom.web.identity import Auth
 from homeroom.wiring.house import House, give_up, open_house
 from homeroom.wiring.partners import public_url, secret
@@ -51,6 +53,8 @@ from homeroom.wiring.records import RECORDS
 from homeroom.wiring.watching import health_of, monitoring, probes_app
 
 log = structlog.get_logger(__name__)
+_AFTER_GRACE_SECONDS = 5.0
+"""For what was stopped at the end of the grace to end; a keeper of processes kills after 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,9 @@ class _Part:
     name: str
     run: Callable[[], Awaitable[None]]
     stop: Callable[[], None]
+    is_needed: bool = True
+    """Whether requests and jobs need it until they have ended. What is not needed stops as soon as
+    requests do, so that both are waited for at the same time."""
 
 
 async def _working_parts(house: House, engine: Engine) -> list[_Part]:
@@ -147,8 +154,8 @@ async def _working_parts(house: House, engine: Engine) -> list[_Part]:
         observe=house.metrics.schedule,
     )
     return [
-        _Part("worker", worker.run, worker.stop),
-        _Part("scheduler", upkeep.run, upkeep.stop),
+        _Part("worker", worker.run, worker.stop, is_needed=False),
+        _Part("scheduler", upkeep.run, upkeep.stop, is_needed=False),
     ]
 
 
@@ -182,24 +189,41 @@ def _caretaker(house: House) -> _Part:
     return _Part("caretaker", run, stopped.set)
 
 
-async def _run(parts: Sequence[_Part], main: _Part) -> None:
-    """Run ``main`` and its parts; when one ends, stop them all, ``main`` before the others.
+async def _run(
+    parts: Sequence[_Part],
+    main: Callable[[], Awaitable[None]],
+    stop: asyncio.Event,
+    grace: timedelta,
+) -> None:
+    """Run ``main`` and its parts until ``stop`` is set or one ends; what others need stops last.
 
+    A part that does not end within the grace and some seconds, such as one that waits for a
+    database that stands still, is left behind.
     Raises what the first one raised, so that a part that died is never missed.
     """
-    first = asyncio.create_task(_awaited(main.run), name=main.name)
+    first = asyncio.create_task(_awaited(main), name="main")
     others = {asyncio.create_task(_awaited(part.run), name=part.name): part for part in parts}
-    done, _ = await asyncio.wait([first, *others], return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        if task is not first and not task.cancelled():
+    asked = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([asked, first, *others], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    for task in done - {asked, first}:
+        if not task.cancelled():
             log.error("part_ended", part=task.get_name(), error=repr(task.exception()))
-    main.stop()
-    await asyncio.wait([first])
-    for part in others.values():
+    stop.set()
+    early = {task: part for task, part in others.items() if not part.is_needed}
+    for part in early.values():
         part.stop()
+    limit = grace.total_seconds() + _AFTER_GRACE_SECONDS
+    _, late = await asyncio.wait([first, *early], timeout=limit)
+    for task in late:
+        log.error("part_left_behind", part=task.get_name(), seconds=limit)
+    await cancel(*late)
+    for task, part in others.items():
+        if task not in early:
+            part.stop()
     results = await asyncio.gather(first, *others, return_exceptions=True)
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, Exception):
             raise result
 
 
@@ -242,6 +266,7 @@ async def serve(
     stop = asyncio.Event()
     server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings, migrated=True) as house:
+        house.db.stay_connected()
         async with house.db.write() as tx:
             token = await first_sign_in(tx)
         health, hints = health_of(house, engine), Hints(house.db)
@@ -270,7 +295,7 @@ async def serve(
             parts += await _working_parts(house, engine)
         else:
             parts += _dispatching_parts(house, engine)
-        await _run(parts, _Part("server", answer, stop.set))
+        await _run(parts, answer, stop, settings.shutdown_grace)
 
 
 def _sharing_parts(siblings: Siblings | None) -> list[_Part]:
@@ -291,6 +316,7 @@ async def work(
     stop = asyncio.Event()
     server.stop_on_signals(stop, kept=place is not None)
     async with open_engine(settings) as engine, open_house(settings) as house:
+        house.db.stay_connected()
         siblings = None if place is None else Siblings(place.folder, place.name, house.metrics)
         ingest = _Part("ingest", house.ingest.run, house.ingest.close)
         parts = [ingest, *_sharing_parts(siblings), *await _working_parts(house, engine)]
@@ -311,4 +337,4 @@ async def work(
                 stopping=hints.close,
             )
 
-        await _run(parts, _Part("signals", wait, stop.set))
+        await _run(parts, wait, stop, settings.shutdown_grace)

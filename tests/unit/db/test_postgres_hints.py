@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 
 import pytest
+from tools.servers.postgres import Postgres
 
 from homeroom.clock import Clock
 from homeroom.db.postgres import PostgresDatabase
@@ -161,3 +162,27 @@ def test_payloads_fit_what_notify_takes() -> None:
 def test_too_many_hints_become_the_one_that_stands_for_all() -> None:
     [text] = payloads([("progress", str(number)) for number in range(MOST_AT_ONCE + 1)])
     assert json.loads(text) == [list(MISSED)]
+
+
+async def test_who_serves_is_seen_even_if_it_asks_nothing(
+    postgres: Postgres, postgres_url: str, postgresql: PostgresDatabase
+) -> None:
+    """The pools' connections go after five idle minutes; here the server ends them all."""
+    name = postgres_url.rpartition("/")[2]
+    others = f"FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'homeroom'"
+
+    async def count() -> int:
+        [[found]] = await asyncio.to_thread(postgres.rows, f"SELECT count(*) {others}", "postgres")
+        return int(found)
+
+    async def ended() -> None:
+        await asyncio.to_thread(postgres.run, f"SELECT pg_terminate_backend(pid) {others}")
+
+    await ended()
+    assert await count() == 0
+    postgresql.stay_connected()
+    for _ in range(2):  # also once it was lost
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await count() == 0:  # noqa: ASYNC110  # only the server knows
+                await asyncio.sleep(0.05)
+        await ended()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,60 @@ def migrate_in_thread(url: str) -> None:
     """Upgrade though a loop runs here."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(migrate.upgrade, url).result()
+
+
+def test_tables_in_another_schema_than_a_backup_looks_in_are_refused(postgres: Postgres) -> None:
+    name = postgres.make_database()
+    postgres.run("CREATE SCHEMA homeroom", database=name)  # named like the user: it comes first
+    with pytest.raises(ConfigurationError, match="are in homeroom") as refused:
+        migrate.upgrade(postgres.url(name))
+    assert "search_path" in str(refused.value.hint)
+    postgres.run("ALTER ROLE homeroom SET search_path = public", database=name)
+    try:
+        migrate.upgrade(postgres.url(name))
+    finally:
+        postgres.run("ALTER ROLE homeroom RESET search_path", database=name)
+    postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "connect_timeout=10",
+        "keepalives=1&keepalives_idle=30",
+        "channel_binding=prefer&gssencmode=disable",
+        "sslmode=disable&application_name=school&client_encoding=utf8",
+    ],
+)
+async def test_options_that_only_libpq_has_are_left_to_its_tools(
+    postgres_url: str, options: str
+) -> None:
+    db = PostgresDatabase(f"{postgres_url}?{options}", Clock())
+    await db.open()
+    try:
+        await db.ping()
+    finally:
+        await db.close()
+    connection = await connect(f"{postgres_url}?{options}")
+    assert await connection.fetchval("SHOW application_name") == "homeroom"
+    await connection.close()
+
+
+@pytest.mark.parametrize("option", ["channel_binding=require", "invented=1"])
+async def test_an_option_that_nobody_can_keep_is_refused_by_name(
+    postgres_url: str, option: str
+) -> None:
+    error = await opening(f"{postgres_url}?{option}")
+    assert isinstance(error, ConfigurationError)
+    assert option.partition("=")[0] in error.message
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+async def test_a_clock_far_from_the_servers_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    shifted = Clock(timedelta(seconds=seconds))
+    monkeypatch.setattr("homeroom.db.postgres.Clock", lambda: shifted)
+    error = await opening(postgres_url)
+    assert isinstance(error, ConfigurationError)
+    assert "60 s apart" in error.message

@@ -340,3 +340,35 @@ async def test_a_start_works_out_anew_when_schedules_fire(db: Database, told: Re
         assert await schedule_store.refresh_schedules(tx) == 1
         assert await schedule_store.refresh_schedules(tx) == 0
         assert (await schedule_store.get_schedule(tx, "weekly")).next_slot_at == right
+
+
+async def test_a_clock_that_was_ahead_silences_no_schedule(
+    db: Database, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(days=30))
+    await upkeep.tick()
+    fired = [slot for slot, state in await _slots(db) if state == "fired"]
+    clock.advance(timedelta(days=-30))
+    async with db.write() as tx:
+        await schedule_store.refresh_schedules(tx)
+    async with db.read() as tx:
+        upcoming = (await schedule_store.get_schedule(tx, "weekly")).next_slot_at
+    assert upcoming == from_datetime(datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
+    assert [slot for slot, _ in await _slots(db)] == fired
+    clock.advance(timedelta(hours=12, seconds=1))
+    await upkeep.tick()
+    assert ("2026-11-23T09:00[Europe/Berlin]", "fired") in await _slots(db)
+
+
+async def test_a_clock_that_is_a_little_ahead_elsewhere_fires_nothing_twice(
+    db: Database, clock: Clock, registry: Registry
+) -> None:
+    upkeep = Upkeep(db, registry, SqlEngine(), clock)
+    await _declare(db, "0 9 * * 1")
+    clock.advance(timedelta(hours=12, seconds=1))
+    await upkeep.tick()
+    clock.advance(timedelta(seconds=-30))
+    async with db.write() as tx:
+        assert await schedule_store.refresh_schedules(tx) == 0

@@ -155,6 +155,12 @@ class BullmqEngine(DispatchingEngine):
                 f"Redis may drop jobs when its memory is full: its maxmemory-policy is"
                 f" {info.get('maxmemory_policy')}, and has to be noeviction"
             )
+        if info.get("role") == "slave" and info.get("slave_read_only"):
+            return "Redis is a replica that takes nothing; its master is wanted"
+        if info.get("maxmemory") and info["used_memory"] >= info["maxmemory"]:
+            return f"Redis is full: it has {info['used_memory']:,} of {info['maxmemory']:,} bytes"
+        if self._link.refuses:
+            return "Redis answers, and refused what it was last given"
         return None
 
     async def work(self, desk: Desk) -> None:

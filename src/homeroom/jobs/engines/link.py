@@ -40,6 +40,11 @@ class Link:
             self.answers = True
             log.info("redis_back")
 
+    @property
+    def refuses(self) -> bool:
+        """Say whether Redis answers but has not taken what it was last given."""
+        return not self.answers and self._refuses
+
     @contextmanager
     def asked(self, *, writes: bool = False) -> Iterator[None]:
         """Raise ``Unavailable`` where Redis does not do what the block asks of it."""
