@@ -111,6 +111,13 @@ class ActivitySchool:
         async with self.db.write() as tx:
             await schedule_store.run_now(tx, self.registry, schedule)
 
+    async def obligations(self) -> list[tuple[str, str, str]]:
+        """Return what is owed: offering, week and state."""
+        async with self.db.read() as tx:
+            return await tx.fetch(
+                "SELECT offering_id, week_key, state FROM log_obligation ORDER BY 1, 2"
+            )
+
     async def keys(self) -> list[str]:
         """Return the keys of all messages."""
         async with self.db.read() as tx:

@@ -318,4 +318,26 @@ async def test_a_report_is_read_as_it_is_by_now(
     assert len((await api.get(report, headers=MARA)).json()["missing"]) == 1
     await write(api)
     found = (await api.get(report, headers=MARA)).json()
-    assert (found["missing"], len(found["late"])) == ([], 1)
+    [late] = found["late"]
+    assert found["missing"] == []
+    assert late["submittedAt"].startswith("2026-12-01T09:00:")
+
+
+async def test_who_is_entered_on_a_saturday_owes_nothing_for_that_week(
+    api: httpx.AsyncClient, school: ActivitySchool
+) -> None:
+    school.move_to(local("2026-11-28T13:00"))
+    path = f"{LAB}/offerings/sculpture"
+    assert (await api.put(path, json=OFFERING, headers=SERVICE)).status_code == 201
+    school.move_to(local("2026-12-01T10:00"))
+    await school.work()
+    rows = await school.obligations()
+    assert rows == [
+        ("art", "2026-W48", "missed"),
+        ("art", "2026-W49", "open"),
+        ("sculpture", "2026-W48", "exempt"),
+        ("sculpture", "2026-W49", "open"),
+    ]
+    leave = {"startsOn": "2026-11-23", "endsOn": "2026-11-24", "reason": "leave", "userId": "ada"}
+    await api.post(f"{LAB}/exemptions", json=leave, headers=MARA)  # judges all of them again
+    assert await school.obligations() == rows

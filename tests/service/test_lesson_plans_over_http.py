@@ -385,6 +385,15 @@ async def test_a_cancelled_plan_goes_on_where_it_was(db: SqliteDatabase, gated: 
         await house.plans.cancel(id, ACTOR)
 
 
+async def test_a_file_may_be_named_in_any_alphabet(api: httpx.AsyncClient) -> None:
+    id = await created(api, {**curriculum(), "title": "Основы"})
+    answer = await api.get(f"/api/v3/workflow/{id}/step10/export?format=md", headers=AUTHOR)
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"lesson-plans.md\"; filename*=UTF-8''"
+        "%D0%BE%D1%81%D0%BD%D0%BE%D0%B2%D1%8B.md"
+    )
+
+
 @pytest.mark.parametrize("form", ["json", "md", "docx", "pdf", "csv", "ics", "imscc"])
 async def test_a_plan_can_be_exported_before_and_after_it_is_written(
     api: httpx.AsyncClient, house: PlanHouse, form: str

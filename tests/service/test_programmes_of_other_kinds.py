@@ -67,6 +67,7 @@ async def test_reminders_by_ones_own_clock_come_at_nine_there_and_once(
 
 
 async def test_a_reminder_may_ask_for_the_week_that_has_ended(school: ActivitySchool) -> None:
+    school.move_to(local("2026-11-19T20:00"))  # Thursday: later on, nobody owes this week
     await school.programme(target_week="previous")
     await both(school)
     await school.log("art", "2026-W47")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from homeroom.activity import ledger, store
 from homeroom.activity.compliance import WINDOW, News
-from homeroom.activity.owed import owed
+from homeroom.activity.owed import Offering, owed
 from homeroom.activity.programme import Obligation, Programme
 from homeroom.activity.selection import cases, compliance_key, reminder_key, warning_key
-from homeroom.activity.week import Week, closed_weeks, deadline_at, opens_at, parse_week, week_at
+from homeroom.activity.week import (
+    Week,
+    closed_weeks,
+    deadline_at,
+    local_date,
+    opens_at,
+    parse_week,
+    week_at,
+)
 from homeroom.db.tx import Tx
 from homeroom.notify.api import Notifications
 
@@ -20,7 +29,7 @@ _MOST_WEEKS = 60
 async def missing_rows(tx: Tx, programme: Programme) -> list[Obligation]:
     """Return what should be owed up to the current week and has no row yet.
 
-    Weeks before Homeroom was told of an offering are nobody's debt.
+    What was before Homeroom was told of an offering is nobody's debt.
     """
     zone = programme.zone
     current = week_at(tx.now, zone)
@@ -28,7 +37,7 @@ async def missing_rows(tx: Tx, programme: Programme) -> list[Obligation]:
     made = await store.made_at(tx, programme.id)
     rules = [each.rule for each in await store.exemptions(tx, programme.id)]
     found: list[Obligation] = []
-    for offering in await store.offerings(tx, programme.id):
+    for offering in _as_told(await store.offerings(tx, programme.id), made, programme):
         known = last.get(offering.id)
         week = week_at(made[offering.id], zone) if known is None else parse_week(known).shifted(1)
         week = max(week, current.shifted(-_MOST_WEEKS))
@@ -58,6 +67,19 @@ async def missing_rows(tx: Tx, programme: Programme) -> list[Obligation]:
     return found
 
 
+def _as_told(
+    offerings: Iterable[Offering], made: Mapping[str, int], programme: Programme
+) -> list[Offering]:
+    """Return offerings that begin when Homeroom was told of them, if they began before that.
+
+    So who is entered on a Saturday has joined on a Saturday.
+    """
+    return [
+        replace(each, starts_on=max(each.starts_on, local_date(made[each.id], programme.zone)))
+        for each in offerings
+    ]
+
+
 async def bring_up(tx: Tx, programme: Programme) -> int:
     """Open what should be open and close what has passed; repeatable. Returns the new rows."""
     added = await ledger.add(tx, await missing_rows(tx, programme))
@@ -73,7 +95,10 @@ async def judge_again(
 ) -> None:
     """Judge anew what has no log, after leave, dates or the programme have changed."""
     rules = [each.rule for each in await store.exemptions(tx, programme.id)]
-    known = {each.id: each for each in await store.offerings(tx, programme.id)}
+    made = await store.made_at(tx, programme.id)
+    known = {
+        each.id: each for each in _as_told(await store.offerings(tx, programme.id), made, programme)
+    }
     touched: set[tuple[str, str]] = set()
     for row in rows:
         if row.satisfied_at is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator, Field, model_validator
@@ -93,6 +93,35 @@ class ProgrammeView(View):
     copy_facilitator: bool
     all_clear: bool
     per_user_time: bool
+
+
+class ReportedView(View):
+    """A log that is missing, or came late."""
+
+    user_id: str
+    name: str
+    offering: str
+    submitted_at: Instant | None
+
+
+class ReportedAgainView(View):
+    """Somebody whose logs are missing again and again, and whether that was known."""
+
+    user_id: str
+    name: str
+    missed: list[str]
+    continuing: bool
+
+
+class ReportView(View):
+    """A week's report."""
+
+    programme: str
+    week: str
+    time_zone: str
+    missing: list[ReportedView]
+    late: list[ReportedView]
+    compliance: list[ReportedAgainView]
 
 
 class OfferingBody(Body):
@@ -413,11 +442,11 @@ def _add_views(routes: APIRouter, db: Database, auth: Auth, activity: Activity) 
         programme_id: ProgrammeId,
         week: Annotated[WeekKey, Path()],
         identity: Identity = reader,
-    ) -> dict[str, Any]:
+    ) -> ReportView:
         """Return what Tuesday's report on a week says by now: a log that came later is in it."""
         async with db.read() as tx:
             programme = await seen(tx, programme_id, identity)
-            return await report_of(tx, programme, parse_week(week))
+            return ReportView(**await report_of(tx, programme, parse_week(week)))
 
     @routes.get("/activity-runs", dependencies=[Depends(auth.require(Role.OPERATOR, Role.VIEWER))])
     async def list_runs(

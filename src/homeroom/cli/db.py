@@ -23,7 +23,7 @@ from homeroom.cli.house import (
     unreadable,
 )
 from homeroom.cli.output import counted, note, print_json, say
-from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
+from homeroom.errors import BadRequest, ConfigurationError, HomeroomError, Unavailable
 from homeroom.wiring import Settings, load_settings, upgrade_database
 
 app = group("Bring the database up to date, back it up, restore it, move it, judge it.")
@@ -246,6 +246,10 @@ def copy(
     be an earlier copy that nobody has used.
     """
     settings, target = load_settings(), load_settings(database_url=to)
+    try:
+        _ = target.database_place
+    except ConfigurationError as error:
+        raise BadRequest("--to names no database.", hint=error.hint) from error
     if not exists(settings):
         raise ConfigurationError(f"There is no database at {settings.database_name}.")
     with _readable(settings):

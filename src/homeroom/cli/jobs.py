@@ -57,7 +57,7 @@ def _state(text: str | None) -> JobState | None:
     epilog=epilog(
         "homeroom jobs list",
         "homeroom jobs list --queue credentials --state failed",
-        "homeroom jobs list --name credentials.issue --text u-1042",
+        "homeroom jobs list --name completion.credential --text u-1042",
         "homeroom jobs list --state failed --json | jq -r '.items[].id'",
     ),
 )
@@ -72,7 +72,11 @@ def list_(
     """List jobs, newest first. Secrets in them are hidden, e-mail addresses masked."""
     wanted = store.Filter(queue=queue, state=_state(state), kind=name, text=text)
 
+    queues: Sequence[str] = ()
+
     async def work(house: House) -> tuple[list[Job], bool]:
+        nonlocal queues
+        queues = house.registry.queues()
         found: list[Job] = []
         async for page in _pages(house, wanted):
             found += page
@@ -85,6 +89,8 @@ def list_(
         print_json({"items": [wire(job_fields(job)) for job in jobs], "more": more})
         return
     print_table(LIST_COLUMNS, [job_row(job) for job in jobs], "There are no such jobs.")
+    if queue is not None and not jobs and queue not in queues:
+        note(f"No queue is called {queue!r}; there are {', '.join(queues)}.")
     if more:
         note(f"There are more than these {limit:,}; --limit shows more of them.")
 
@@ -140,7 +146,7 @@ def show(
     "retry",
     epilog=epilog(
         "homeroom jobs retry 0199c0de-7a3b-7c11-9f7e-2f60b1a2c3d4.credential",
-        "homeroom jobs retry --all --queue partners --state failed",
+        "homeroom jobs retry --all --queue credentials --state failed",
         "homeroom jobs retry --all --text 'answered 503' --yes",
         codes=(4, 5),
     ),
@@ -173,7 +179,7 @@ def retry(
     "cancel",
     epilog=epilog(
         "homeroom jobs cancel 0199c0de-7a3b-7c11-9f7e-2f60b1a2c3d4.hr",
-        "homeroom jobs cancel --all --queue webhooks --state delayed",
+        "homeroom jobs cancel --all --queue dispatch --state delayed",
         codes=(4, 5),
     ),
 )
@@ -206,7 +212,7 @@ def cancel(
     "clean",
     epilog=epilog(
         "homeroom jobs clean --older-than 30d",
-        "homeroom jobs clean --queue partners --state failed --older-than 7d",
+        "homeroom jobs clean --queue dispatch --state failed --older-than 7d",
         "homeroom jobs clean --state completed --yes",
         codes=(4,),
     ),

@@ -137,7 +137,11 @@ def deliveries(
         _show(delivery_id, as_json)
         return
     if status is not None and status not in set(Status):
-        raise BadRequest(f"There is no state {status!r}.")
+        known = ", ".join(each.value for each in Status)
+        raise BadRequest(f"There is no state {status!r}; there are {known}.")
+    if channel is not None and channel not in set(Channel):
+        known = ", ".join(each.value for each in Channel)
+        raise BadRequest(f"There is no channel {channel!r}; there are {known}.")
 
     async def work(house: House) -> list[tuple[Delivery, Notification]]:
         async with house.db.read() as tx:

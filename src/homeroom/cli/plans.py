@@ -15,7 +15,7 @@ from homeroom.cli.group import Json, epilog, group
 from homeroom.cli.house import in_house
 from homeroom.cli.output import counted, note, print_json, print_table, say
 from homeroom.cli.plan_view import Bar, lesson_lines, status_json, status_lines, summary_rows
-from homeroom.errors import ConfigurationError, Invalid, NotFound
+from homeroom.errors import BadRequest, Conflict, Invalid, NotFound
 from homeroom.lessonplans import read as reading
 from homeroom.lessonplans.api import parse
 from homeroom.lessonplans.export.format import FORMATS, export
@@ -227,10 +227,12 @@ def export_(
         sys.stdout.buffer.write(made.content)
         return
     path = output or Path(made.name)
+    if output is None and path.exists():  # somebody may have worked on it, or it is another plan's
+        raise Conflict(f"{path} is there already.", hint=f"Write over it with: -o {path}")
     try:
         path.write_bytes(made.content)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
+        raise BadRequest(f"{path} cannot be written: {error.strerror}.") from error
     say(str(path))
 
 

@@ -15,6 +15,7 @@ from homeroom.cli.house import in_house
 from homeroom.cli.output import counted, moment, note, print_json, print_table, say, wire
 from homeroom.clock import SECOND
 from homeroom.db.tx import Tx
+from homeroom.errors import BadRequest
 from homeroom.jobs import schedule_store
 from homeroom.jobs.redact import redact
 from homeroom.jobs.schedule import Slot
@@ -182,6 +183,8 @@ def change(
     as_json: Json = False,
 ) -> None:
     """Change when a schedule fires; what is left out stays. A new cron counts from now on."""
+    if not any((cron, time_zone, catch_up)):
+        raise BadRequest("Say what is to change.", hint="Give --cron, --time-zone or --catch-up.")
     window = None if catch_up is None else timedelta(microseconds=read_age(catch_up))
 
     async def work(house: House) -> Schedule:

@@ -38,7 +38,9 @@ Exit codes: 0 stopped as asked, 3 the database cannot be used, 78 configuration.
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address; else HOMEROOM_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; else HOMEROOM_PORT.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port; else HOMEROOM_PORT.")
+    ] = None,
     processes: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="API processes; else HOMEROOM_PROCESSES."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -125,6 +126,14 @@ class LessonAnswer(View):
 
     success: Literal[True] = True
     data: LessonView
+
+
+def _attached(name: str) -> str:
+    """Return the header that names a file, in letters of any alphabet (RFC 6266)."""
+    if name.isascii():
+        return f'attachment; filename="{name}"'
+    plain = f"lesson-plans.{name.rpartition('.')[2]}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
 
 
 def router(db: Database, auth: Auth, plans: LessonPlans) -> APIRouter:
@@ -279,7 +288,7 @@ def _add_reading(routes: APIRouter, db: Database, auth: Auth) -> None:
         return Response(
             made.content,
             media_type=made.media_type,
-            headers={"Content-Disposition": f'attachment; filename="{made.name}"'},
+            headers={"Content-Disposition": _attached(made.name)},
         )
 
     @routes.get("/{workflowId}/step10/calls", dependencies=[reader])

@@ -297,8 +297,10 @@ def _report(
 ) -> single.Report:
     """Return what a PATCH says; raise ``Invalid`` where it does not say enough."""
     chapter_id = body.chapter_id if body.lesson_id is None else body.lesson_id
-    if chapter_id is None or (body.chapter_id is not None and body.lesson_id is not None):
+    if chapter_id is None:
         raise Invalid("Name the chapter, in chapterId or in lessonId.")
+    if body.chapter_id is not None and body.lesson_id is not None:
+        raise Invalid("Name the chapter in one of them, chapterId or lessonId, and not in both.")
     if body.progress is None and not body.completed and body.time_spent is None:
         raise Invalid("Say what was done: progress, completed or timeSpent.")
     user_id = body.user_id

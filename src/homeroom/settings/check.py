@@ -236,6 +236,17 @@ def _message_problems(settings: Settings) -> list[Problem]:
                 "Set it, such as to: Homeroom <homeroom@example.org>",
             )
         )
+    if settings.smtp_url is not None and settings.public_url is None:
+        found.append(
+            Problem(
+                "HOMEROOM_PUBLIC_URL",
+                f"Mails carry links to http://{settings.host}:{settings.port}, which those who get"
+                " them cannot follow.",
+                "Set it to the address by which people reach Homeroom, such as"
+                " https://homeroom.example.org.",
+                "warning",
+            )
+        )
     if settings.smtp_url is not None:
         parts = urlsplit(settings.smtp_url.get_secret_value())
         if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:

@@ -267,7 +267,8 @@ class Partners(BaseModel):
     )
     directory_token: SecretStr | None = Field(None, description="Bearer token of the directory.")
     assessment_url: HttpUrl | None = Field(
-        None, description="Where scores are. Unset: the course's own quiz scores."
+        None,
+        description="Where credentials' scores are. Unset: the course's own quiz scores.",
     )
     assessment_token: SecretStr | None = Field(None, description="Bearer token of the assessment.")
     credly_url: HttpUrl | None = Field(

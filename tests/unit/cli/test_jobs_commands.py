@@ -12,6 +12,9 @@ from homeroom.jobs.args import JobArgs
 
 def test_a_list_is_empty_in_words_and_in_json(terminal: Any) -> None:
     assert terminal.ok("jobs", "list").out == "There are no such jobs.\n"
+    misspelt = terminal.ok("jobs", "list", "--queue", "dispatsh")
+    assert "No queue is called 'dispatsh'; there are " in misspelt.err
+    assert "dispatch" in misspelt.err
     assert terminal.ok("jobs", "list", "--json").json == {"items": [], "more": False}
 
 

@@ -56,7 +56,8 @@ def test_a_copy_says_what_to_do_next(
     monkeypatch.setenv("HOMEROOM_DATABASE_URL", postgres_url)
     back = terminal.file.with_name("back.db")
     terminal.ok("db", "copy", "--to", url_of(back))
-    assert terminal("db", "copy", "--to", "mysql://x").code == 78
+    wrong = terminal("db", "copy", "--to", "mysql://x")
+    assert (wrong.code, "--to names no database" in wrong.err) == (2, True)
     assert back.exists()
 
 

@@ -69,7 +69,23 @@ def test_a_plan_is_exported_to_a_file(terminal: Terminal, tmp_path: Path) -> Non
     assert json.loads(printed)["title"] == "First aid"
     assert terminal("plans", "export", "last", "-f", "exe").code == 2
     missing = str(tmp_path / "nowhere" / "x.md")
-    assert terminal("plans", "export", "last", "-f", "md", "-o", missing).code == 78
+    assert terminal("plans", "export", "last", "-f", "md", "-o", missing).code == 2
+
+
+def test_an_export_does_not_write_over_what_is_there_unless_it_is_named(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.ok("plans", "create", TABLE, "--title", "Основы данных")
+    name = terminal.ok("plans", "export", "last", "-f", "md").out.strip()
+    assert name == "основы-данных.md"
+    Path(name).write_text("a teacher's own words")
+    refused = terminal("plans", "export", "last", "-f", "md")
+    assert refused.code == 5
+    assert f"-o {name}" in refused.err
+    assert Path(name).read_text() == "a teacher's own words"
+    terminal.ok("plans", "export", "last", "-f", "md", "-o", name)
+    assert "Основы данных" in Path(name).read_text()
 
 
 def test_faulty_files_are_all_named_and_nothing_is_stored(

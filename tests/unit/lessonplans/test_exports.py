@@ -169,7 +169,8 @@ def test_json_holds_the_same_as_the_plan_and_is_stable() -> None:
 def test_a_file_is_named_after_the_plan_and_nothing_else() -> None:
     assert export(plan_of(PLAIN), "docx").name == "bread-for-beginners.docx"
     assert export(plan_of(hostile()), "csv").name == "hyperlink-http-evil-example-a1.csv"
-    assert export(plan_of({**PLAIN, "title": "学び"}), "ics").name == "lesson-plans.ics"
+    assert export(plan_of({**PLAIN, "title": "学び: 1/2"}), "ics").name == "学び-1-2.ics"
+    assert export(plan_of({**PLAIN, "title": "…"}), "ics").name == "lesson-plans.ics"
 
 
 @pytest.mark.parametrize("form", list(FORMATS))

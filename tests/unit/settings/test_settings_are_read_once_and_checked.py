@@ -290,13 +290,17 @@ def test_every_setting_is_described_on_the_page() -> None:
         ({"SMTP_URL": "smtp://u:p@localhost?tls=none"}, {}),
         ({"EMAIL_HOOK_SECRET": "short"}, {"HOMEROOM_EMAIL_HOOK_SECRET": "error"}),
         ({"TEMPLATE_DIR": "/nowhere/at/all"}, {"HOMEROOM_TEMPLATE_DIR": "error"}),
+        (
+            {"SMTP_URL": "smtp://mail.example.org", "PUBLIC_URL": ""},
+            {"HOMEROOM_PUBLIC_URL": "warning"},
+        ),
     ],
 )
 def test_what_keeps_messages_from_going_out_is_said(
     given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = {} if "HOMEROOM_MAIL_FROM" in expected else {"MAIL_FROM": "Homeroom <h@example.org>"}
-    settings = read(monkeypatch, **given, **sender)
+    settings = read(monkeypatch, **{"PUBLIC_URL": "https://h.example.org", **given, **sender})
     assert faulty(settings) == expected
 
 

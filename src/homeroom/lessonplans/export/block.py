@@ -65,18 +65,22 @@ def plan_blocks(plan: Plan) -> Iterator[Block]:
             yield from lesson_blocks(plan, lesson)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def front(plan: Plan) -> Iterator[Block]:
     """Yield what stands before the first module: sums, who wrote it, what is missing."""
     curriculum = plan.curriculum
     yield Heading(1, one_line(curriculum.title))
     yield Paragraph(
-        f"{len(curriculum.modules)} modules, {len(plan.lessons)} lessons,"
+        f"{_counted(len(curriculum.modules), 'module')}, {_counted(len(plan.lessons), 'lesson')},"
         f" {hours(curriculum.minutes)} contact hours."
     )
     yield Paragraph(written_by(plan), "note")
     unwritten = sum(lesson.body is None for lesson in plan.lessons)
     if unwritten:
-        yield Paragraph(f"{unwritten} lessons are not written yet.", "gap")
+        yield Paragraph(f"Not written yet: {_counted(unwritten, 'lesson')}.", "gap")
     if plan.gaps:
         numbers = ", ".join(lesson.slot.number for lesson in plan.gaps)
         yield Paragraph(f"Something is missing in the lessons {numbers}; see there.", "gap")

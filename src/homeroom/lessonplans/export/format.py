@@ -19,7 +19,8 @@ from homeroom.lessonplans.plan import Plan, document
 
 log = structlog.get_logger(__name__)
 Format = Literal["json", "md", "docx", "pdf", "csv", "ics", "imscc"]
-_UNSAFE_IN_NAME = re.compile(r"[^a-z0-9]+")
+_UNSAFE_IN_NAME = re.compile(r"[\W_]+")
+"""All but letters, of any alphabet, and digits."""
 
 
 @dataclass(frozen=True, slots=True)
