@@ -88,10 +88,16 @@ def _mailbox(text: object) -> object:
     return text
 
 
-def _split(text: object) -> object:
-    if isinstance(text, str):
-        return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
-    return text
+def _origins(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    found = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+    for each in found:
+        parts = urlsplit(each)
+        whole = parts.scheme in {"http", "https"} and each == f"{parts.scheme}://{parts.netloc}"
+        if each != "*" and not (whole and parts.netloc):
+            raise ValueError(f"write an origin as https://learn.example.org, and not {each}")
+    return found
 
 
 def _retention_of_events(span: timedelta) -> timedelta:
@@ -109,7 +115,7 @@ EventRetention = Annotated[Duration, AfterValidator(_retention_of_events)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 Places = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_places)]
-Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class Server(BaseModel):

@@ -308,3 +308,12 @@ def test_what_keeps_messages_from_going_out_is_said(
 def test_a_sender_is_a_mailbox(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="HOMEROOM_MAIL_FROM"):
         read(monkeypatch, MAIL_FROM=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["example.org", "https://example.org/app", "https://", "ftp://x.y"]
+)
+def test_an_origin_is_a_scheme_and_a_host(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="HOMEROOM_CORS_ORIGINS"):
+        read(monkeypatch, CORS_ORIGINS=f"https://a.example, {text}")
+    assert read(monkeypatch, CORS_ORIGINS="*").cors_origins == ("*",)
