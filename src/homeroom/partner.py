@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote
 import httpx
 import msgspec
 
+from homeroom import outgoing
 from homeroom.clock import Clock, to_datetime
 from homeroom.errors import HomeroomError
 from homeroom.jobs.outcome import Fail, Retry
@@ -107,10 +108,7 @@ def open_client() -> httpx.AsyncClient:
     """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return httpx.AsyncClient(
-        follow_redirects=False,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+    return outgoing.open_client(
         headers={"accept-encoding": "identity", "user-agent": "homeroom"},
     )
 

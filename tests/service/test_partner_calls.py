@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -196,3 +198,26 @@ async def test_an_excerpt_holds_no_address_and_no_key(serve: Serve) -> None:
 def test_words_of_any_length_are_cut_and_lose_addresses() -> None:
     assert scrubbed("no user x.y@example.org here") == "no user [address] here"
     assert scrubbed("a" * 1_000_000) == "a" * 200 + "…"
+
+
+async def test_a_connection_that_is_lost_as_soon_as_it_is_made_has_done_nothing() -> None:
+    """On uvloop it shows as an error of anyio's now and then, which is nobody's to catch."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened = writer.get_extra_info("socket")
+        linger = struct.pack("ii", 1, 0)  # closed with a reset
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        for _ in range(200):
+            async with open_client() as client:
+                partner = Partner(
+                    client,
+                    "the partner",
+                    f"http://127.0.0.1:{port}/",
+                    timeout=timedelta(seconds=5),
+                )
+                assert (await failure(partner)).again

@@ -10,6 +10,7 @@ import jwt
 import structlog
 
 from homeroom.errors import Unauthenticated, Unavailable
+from homeroom.outgoing import open_client
 
 log = structlog.get_logger(__name__)
 
@@ -83,13 +84,11 @@ async def _download(url: str) -> bytes:
     body = bytearray()
     async with (
         asyncio.timeout(FETCH_TIMEOUT_SECONDS),
-        # As with partners: no proxy of the environment, and the limit is of what comes, unpacked by
-        # nobody.
-        httpx.AsyncClient(timeout=FETCH_TIMEOUT_SECONDS, trust_env=False) as client,
+        open_client(timeout=FETCH_TIMEOUT_SECONDS) as client,
         client.stream("GET", url, headers=_HEADERS) as response,
     ):
         response.raise_for_status()
-        async for part in response.aiter_raw():
+        async for part in response.aiter_raw():  # unpacked by nobody, so that the limit holds
             body += part
             if len(body) > MAX_BYTES:
                 raise ValueError("the key set is too long")

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from homeroom.errors import HomeroomError
+from homeroom.outgoing import open_client
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -158,7 +159,7 @@ class Server(Child):
         """Start it and wait until it is ready; raise ``ChildFailed`` if that takes a minute."""
         await self.start()
         deadline = asyncio.get_running_loop().time() + START_SECONDS
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+        async with open_client(base_url=self.url) as client:
             while not await self._is_ready(client):
                 self.check()
                 if asyncio.get_running_loop().time() > deadline:

@@ -16,6 +16,7 @@ import msgspec
 
 from homeroom.demo.plan import Delivery, Learner, Plan
 from homeroom.errors import HomeroomError
+from homeroom.outgoing import open_client
 
 PATH = "/api/progress/enhanced-update"
 CONNECTIONS = 48
@@ -101,8 +102,8 @@ class Players:
         """Send everything; return once all of it is acknowledged. Raises ``PlayFailed``."""
         self._began = asyncio.get_running_loop().time()
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        async with httpx.AsyncClient(
-            base_url=self._url, timeout=REQUEST_SECONDS, limits=limits, trust_env=False
+        async with open_client(
+            base_url=self._url, timeout=REQUEST_SECONDS, limits=limits
         ) as client:
             try:
                 async with asyncio.TaskGroup() as group:

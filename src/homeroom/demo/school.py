@@ -23,6 +23,7 @@ from homeroom.demo.found import drained
 from homeroom.demo.plan import LATER_CHAPTER, Plan, make
 from homeroom.demo.player import Answers, Players
 from homeroom.errors import HomeroomError
+from homeroom.outgoing import open_client
 from homeroom.sandbox.directory import generated_person
 from homeroom.tasks import cancel
 
@@ -176,9 +177,7 @@ async def school(options: Options) -> AsyncIterator[School]:
         }
         server = Server(settings, options.data_dir / "server.log")
         headers = {"authorization": f"Bearer {admin_key}"}
-        async with httpx.AsyncClient(
-            base_url=server.url, headers=headers, timeout=30, trust_env=False
-        ) as api:
+        async with open_client(base_url=server.url, headers=headers, timeout=30) as api:
             try:
                 await server.open()
                 tokens = {each.user_id: _token(each.user_id, jwt_secret) for each in plan.learners}

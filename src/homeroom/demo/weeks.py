@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-import httpx
 import msgspec
 
 from homeroom.activity.api import Offering, Programme
@@ -30,6 +29,7 @@ from homeroom.http.server import run_loop
 from homeroom.jobs.engines.sql import SqlEngine
 from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
+from homeroom.outgoing import open_client
 from homeroom.people import api as people
 from homeroom.people.api import Person
 from homeroom.sandbox.directory import generated_person
@@ -178,7 +178,7 @@ async def run(sandbox_url: str, seed: int) -> list[Line]:
     """Let four weeks pass here, with the settings of this process."""
     made, settings = plans(seed), load_settings()
     log.configure(settings.log_level, "json")  # to standard error: the other one is for the answer
-    async with httpx.AsyncClient(base_url=sandbox_url, trust_env=False) as sandbox:
+    async with open_client(base_url=sandbox_url) as sandbox:
         for fault in FAULTS:
             (await sandbox.post("/control/mail/faults", json=fault)).raise_for_status()
         async with open_house(settings, migrated=True) as house:

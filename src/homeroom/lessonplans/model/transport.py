@@ -88,9 +88,9 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             connecting = isinstance(error, httpx2.ConnectTimeout)
             await self._finish(call, id, "unreachable" if connecting else "timeout")
             raise httpx2.ReadTimeout("no answer in time", request=request) from error
-        except httpx2.ConnectError:
+        except (httpx2.ConnectError, AttributeError) as error:  # the latter: see `outgoing`
             await self._finish(call, id, "unreachable")
-            raise
+            raise httpx2.ConnectError(str(error), request=request) from error
         except httpx2.TransportError:
             await self._finish(call, id, "lost")
             raise
