@@ -293,12 +293,16 @@ async def test_a_stop_waits_for_what_runs(kernel: Any) -> None:
     assert (await kernel.job(later)).state is JobState.WAITING
 
 
-async def test_a_stop_hands_back_what_outlasts_the_grace(kernel: Any) -> None:
+@pytest.mark.parametrize("seconds", [0, 3], ids=["at once", "slow to end"])
+async def test_a_stop_hands_back_what_outlasts_the_grace(kernel: Any, seconds: int) -> None:
     begun = asyncio.Event()
 
     async def run(ctx: Any, args: Any) -> Any:
         begun.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(seconds)  # such as a call that is let come to its end
 
     kernel.handle(run)
     job_id = await kernel.add()

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 SETTLED_SECONDS = 60.0
 """A process that lived so long had a good start: its next end is its first one again."""
 LONGEST_PAUSE_SECONDS = 30.0
-KILL_AFTER_SECONDS = 10.0
+KILL_AFTER_SECONDS = 12.0
 """How much longer than the grace period a process may take to stop."""
 SAME_STOP_SECONDS = 1.0
 """Signals that come closer together are one: who stops may send to a process and to its group."""

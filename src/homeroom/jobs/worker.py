@@ -34,7 +34,7 @@ from homeroom.jobs.enqueue import JOBS_TOPIC, enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job
 from homeroom.jobs.outcome import Retry
-from homeroom.jobs.running import Run, Stop
+from homeroom.jobs.running import STOP_PATIENCE_SECONDS, Run, Stop
 from homeroom.jobs.settle import JOB_TOPIC, Ending, settle
 from homeroom.tasks import cancel
 
@@ -46,7 +46,7 @@ WATCH_SECONDS = 1.0
 """How often cancellations are looked for where no hint came (another process asked)."""
 _SAVE_RETRY_SECONDS = 1.0
 _AFTER_GRACE_SECONDS = 2.0
-"""For what was stopped at the end of the grace to be saved."""
+"""For what the database is asked at the end, which takes milliseconds where it answers."""
 """How long to wait before an outcome is saved again when the database is away."""
 
 Observe = Callable[[str, str, float], None]
@@ -162,7 +162,9 @@ class Worker:
             self._hurries = True
             for run in list(self._runs.values()):
                 run.stop(Stop.SHUTDOWN)
-            _, late = await asyncio.wait(late, timeout=_AFTER_GRACE_SECONDS)
+            # A handler has its time to end, and is handed back; without one it is only claims.
+            patience = STOP_PATIENCE_SECONDS + 1.0 if self._runs else _AFTER_GRACE_SECONDS
+            _, late = await asyncio.wait(late, timeout=patience)
         if late:  # the database hangs: what it was to be told is left to the lease
             self._commits.close()
             await self._db.interrupt()
