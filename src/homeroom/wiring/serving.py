@@ -53,7 +53,7 @@ from homeroom.wiring.records import RECORDS
 from homeroom.wiring.watching import health_of, monitoring, probes_app
 
 log = structlog.get_logger(__name__)
-_AFTER_GRACE_SECONDS = 9.0
+_AFTER_GRACE_SECONDS = 8.0
 """For what was stopped at the end of the grace to end: a handler has 5 s for it, and the rest is
 for a database that stands still. A keeper of processes kills after 12."""
 
