@@ -1,1 +1,1 @@
-"""Keep connections, transactions and migrations; no SQL of a feature."""
+"""Connections, transactions and migrations; no SQL of a feature."""

@@ -1,30 +1,30 @@
-"""The contract of a database: short write transactions in lanes, and snapshots to read from."""
+"""The contract of a database: short write transactions, and snapshots to read."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import IntEnum
 from typing import Any, Literal, TypeVar
 
-import structlog
-
 from homeroom.clock import Clock
+from homeroom.db.fault_state import FaultState
 from homeroom.db.tx import Tx
+from homeroom.errors import DatabaseFault
 
-log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 HINT_DELAY_SECONDS = 0.001
-"""Hints go out a moment after the commit, so that the request that made it is answered first."""
-ANYTHING = "*"
-"""The topic and the id of the hint that stands for those that were lost: look at everything."""
-Listener = Callable[[Sequence[tuple[str, str]]], None]
+"""Delay of hints after the commit, so that the request that made it is answered first."""
+HINT_WILDCARD = "*"
+"""Topic and id of the hint that replaces lost ones: its receiver checks all topics."""
+SLOW_HINT = "Check the load of the database and its disk, and the network between."
+HintListener = Callable[[Sequence[tuple[str, str]]], None]
 
 
-class Lane(IntEnum):
-    """Who goes first when several wait to write: job claims before requests before ingest."""
+class WriteClass(IntEnum):
+    """Order of waiting writers: job claims before requests before ingest."""
 
     JOBS = 0
     REQUEST = 1
@@ -32,42 +32,47 @@ class Lane(IntEnum):
 
 
 class Database(ABC):
-    """A database that hands out transactions. Built in ``wiring`` only."""
+    """A database that opens transactions. Only ``homeroom.bootstrap`` creates one."""
 
     dialect: Literal["sqlite", "postgresql"]
-    commits_at_once: int = 1
-    """How many transactions one writer (``GroupCommit``) may have under way."""
+    max_concurrent_commits: int = 1
+    """Most transactions that one writer (``GroupCommit``) may run at a time."""
 
     def __init__(self, clock: Clock) -> None:
-        """Take the clock that gives every transaction its ``now``."""
+        """Use a clock for the ``now`` of every transaction."""
         self.clock = clock
-        self._listeners: list[Listener] = []
+        self.faults = FaultState()
+        self._listeners: list[HintListener] = []
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect; raise ``Unavailable`` where that fails."""
+        """Connect; raise ``Unavailable`` if that fails."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what runs and disconnect."""
+        """Finish running transactions and disconnect."""
 
     @abstractmethod
-    def write(self, lane: Lane = Lane.REQUEST) -> AbstractAsyncContextManager[Tx]:
-        """Open a write transaction; it commits at the end of the block, or rolls back on an error.
+    def write(
+        self, write_class: WriteClass = WriteClass.REQUEST
+    ) -> AbstractAsyncContextManager[Tx]:
+        """Open a write transaction: committed after the block, rolled back on an error.
 
         Raises ``Unavailable`` if the database is locked or away for longer than its time-out.
         """
 
     async def transact(
-        self, work: Callable[[Tx], Coroutine[Any, Any, Result]], lane: Lane = Lane.REQUEST
+        self,
+        work: Callable[[Tx], Coroutine[Any, Any, Result]],
+        write_class: WriteClass = WriteClass.REQUEST,
     ) -> Result:
         """Run ``work`` in a write transaction that is committed when this returns.
 
         ``work`` may await its transaction and nothing else, and may run on another thread than the
-        event loop's: whatever touches the loop goes into ``Tx.after_commit``. On SQLite it is
+        event loop's: use ``Tx.after_commit`` for whatever touches the loop. On SQLite this is
         several times faster than ``write``, whose every statement waits for two threads.
         """
-        async with self.write(lane) as tx:
+        async with self.write(write_class) as tx:
             return await work(tx)
 
     @abstractmethod
@@ -79,34 +84,64 @@ class Database(ABC):
         """Make the statement that the writer is running fail, if one runs."""
 
     async def checkpoint(self) -> None:
-        """Do what the database wants done now and then; PostgreSQL looks after itself."""
+        """Run the periodic maintenance of the database; PostgreSQL runs its own."""
         return
 
-    def stay_connected(self) -> None:
-        """Show that this process uses the database, even while it asks nothing of it.
+    async def check_integrity(self, seconds: float) -> None:
+        """Check the structure of the file for a limited time, and record its damage."""
+        return
 
-        Who copies, restores or replaces a database looks for those who do. On SQLite an open file
-        shows it.
+    def keep_connection(self) -> None:
+        """Stay connected while idle, so that other programs see the database in use.
+
+        Copy and restore refuse a database that is in use. On SQLite an open file shows it.
         """
         return
 
     async def ping(self) -> None:
-        """Read something; raise ``Unavailable`` where that fails."""
+        """Run a query; raise ``Unavailable`` if that fails."""
         async with self.read() as tx:
             await tx.fetch("SELECT 1")
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with the (topic, id) pairs of every commit; return how to stop it."""
+    async def probe_write(self) -> None:
+        """Store a row that changes nothing; raise ``Unavailable`` if that fails.
+
+        Ends the recorded faults if it succeeds: an empty transaction succeeds on a full disk too.
+        """
+        async with self.write(WriteClass.JOBS) as tx:
+            await tx.execute("UPDATE alembic_version SET version_num = version_num")
+        self.faults.end()
+
+    def keep_reserve(self) -> None:
+        """Keep some space for a start on a full disk; PostgreSQL has its own."""
+        return
+
+    def log_size(self) -> int | None:
+        """Return the bytes of the write-ahead log; None where it is not this machine's."""
+        return None
+
+    @contextmanager
+    def _recorded_faults(self) -> Iterator[None]:
+        """Record the fault that a block raises."""
+        try:
+            yield
+        except DatabaseFault as fault:
+            self.faults.record(fault)
+            raise
+
+    def subscribe(self, listener: HintListener) -> Callable[[], None]:
+        """Call ``listener`` with the hints of every commit; return the unsubscriber."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def _committed(self, tx: Tx) -> None:
-        """Run what waited for the commit, and pass its topics on."""
-        for call in tx.committed():
+        """Run the callbacks of a committed transaction, and publish its topics."""
+        for call in tx.commit_callbacks():
             call()
         if tx.topics:
-            asyncio.get_running_loop().call_later(HINT_DELAY_SECONDS, self._tell, tx.topics)
+            loop = asyncio.get_running_loop()
+            loop.call_later(HINT_DELAY_SECONDS, self._notify_listeners, tx.topics)
 
-    def _tell(self, topics: Sequence[tuple[str, str]]) -> None:
+    def _notify_listeners(self, topics: Sequence[tuple[str, str]]) -> None:
         for listener in list(self._listeners):
             listener(topics)

@@ -1,8 +1,8 @@
-"""Group commit: everything that waits goes into one transaction, with no delay added.
+"""Group commit: all waiting items go into one transaction, without a delay.
 
-While one transaction is being written, the next one gathers. Measured for ingest: a window of 2 ms
-made it slower than no window at all (architecture page). Where several may be under way, what waits
-is shared among two (decision 0013). Progress ingest and job settlement share this file.
+While one transaction is written, items for the next one arrive. Measured for ingest, a window of
+2 ms was slower than no window. Where several transactions may run at a time, waiting items are
+split between two (decision 0013). Progress ingest and the job worker use this file.
 """
 
 from __future__ import annotations
@@ -16,187 +16,208 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from homeroom.db.database import Database, Lane
+from homeroom.db.bulk import bulk_tx
+from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
-from homeroom.errors import HomeroomError, TooBusy, Unavailable
+from homeroom.errors import DatabaseFault, HomeroomError, TooBusy, TooLarge, Unavailable
 
 log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Done = TypeVar("Done")
-Apply = Callable[[Tx, Sequence[Item]], Coroutine[Any, Any, Sequence[Result]]]
+CommitResult = TypeVar("CommitResult")
+ApplyBatch = Callable[[Tx, Sequence[Item]], Coroutine[Any, Any, Sequence[Result]]]
 
-WORTH_SHARING = 200
-"""Weight from which what waits is worth two commits."""
+SPLIT_MIN_WEIGHT = 200
+"""Smallest waiting weight that is split into two commits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much may wait, how much goes into one commit, and how long a commit may hang."""
+class GroupCommitLimits:
+    """Limits of the queue, of one commit, and of the time that a commit may take."""
 
     max_waiting: int = 100_000
     """Weight that may wait; more is refused with ``TooBusy``."""
     max_batch: int = 5_000
-    """Weight that goes into one commit at most."""
+    """Most weight of one commit."""
     timeout_seconds: float = 30.0
-    """A commit that hangs longer is interrupted and tried again (the seed's ``taskTimeout``)."""
+    """Time after which a commit is interrupted and tried again."""
     interrupt_seconds: float = 5.0
-    """An interrupt that shows no effect for so long means that the process must go."""
+    """Time after which a commit that ignores its interrupt counts as stuck."""
     max_retries: int = 3
     retry_delay_seconds: float = 1.0
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[Item, Result]):
+class _WaitingItem(Generic[Item, Result]):
     item: Item
     weight: int
-    answer: asyncio.Future[Result]
+    result: asyncio.Future[Result]
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Gather items, apply them in one transaction, and answer each once that is committed."""
+    """Collects items, applies them in one transaction, returns results afterwards."""
 
     def __init__(
         self,
         db: Database,
-        lane: Lane,
-        apply: Apply[Item, Result],
+        write_class: WriteClass,
+        apply: ApplyBatch[Item, Result],
         *,
         name: str,
-        limits: Limits | None = None,
+        limits: GroupCommitLimits | None = None,
         on_stuck: Callable[[str], None] | None = None,
-        at_once: int = 1,
+        max_concurrent: int = 1,
     ) -> None:
-        """Take ``apply``, which gets a transaction and items and returns one result an item.
+        """Use ``apply``, which applies items in a transaction, with one result an item.
 
-        ``on_stuck`` is called when a commit can neither finish nor be interrupted. With ``at_once``
-        more than one may be under way: another begins when ``Tx.only_writes_follow`` is called.
+        ``on_stuck`` is called with ``name`` when a commit can neither finish nor be interrupted.
+        With a ``max_concurrent`` of more than one, the next transaction begins when ``apply``
+        calls ``BulkTx.reads_done``.
         """
-        self._db, self._lane, self._apply, self.name = db, lane, apply, name
-        self.limits = limits or Limits()
+        self._db, self._write_class, self._apply, self.name = db, write_class, apply, name
+        self.limits = limits or GroupCommitLimits()
         self._on_stuck = on_stuck
-        self._room = asyncio.Semaphore(at_once)
-        self._at_once = at_once
-        self._under_way = 0
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._commit_slots = asyncio.Semaphore(max_concurrent)
+        self._max_concurrent = max_concurrent
+        self._running_commits = 0
+        self._waiting: deque[_WaitingItem[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self.stuck = False
-        # Each is counted by one thread only.
-        self._weight_put = self._weight_taken = 0
+        # Each of the two is counted by one thread only.
+        self._weight_enqueued = self._weight_dequeued = 0
         self.last_commit_at: int | None = None
 
     @property
     def waiting_weight(self) -> int:
-        """Return the weight of what waits and is not being committed."""
-        return self._weight_put - self._weight_taken
+        """Return the weight of the items that wait for a commit to begin."""
+        return self._weight_enqueued - self._weight_dequeued
 
     async def put(self, item: Item, weight: int = 1) -> Result:
         """Wait until the item is committed and return its result.
 
-        Raises ``TooBusy`` if too much waits already, ``Unavailable`` if it could not be committed;
-        in both cases nothing of it was stored, or (after a lost answer) it can be sent again.
+        Raises ``TooBusy`` if too much waits already, ``Unavailable`` if it could not be committed.
+        In both cases the caller may send it again: nothing of it was stored, or (if the answer of
+        the database was lost) the same. Raises ``TooLarge`` for an item over the limit, which
+        would be refused however often it was sent.
         """
         if self.stuck or self._closing:
-            raise Unavailable("The writer is stopping; send it again later.", retry_after_seconds=5)
-        if self.waiting_weight + weight > self.limits.max_waiting and self._waiting:
+            raise Unavailable(
+                f"The writer of {self.name} is stopping. Send the request again later.",
+                retry_after_seconds=5,
+            )
+        limit = self.limits.max_waiting
+        if weight > limit:
+            raise TooLarge(
+                f"{weight} at once are more than the {limit} that may wait. Send them in parts."
+            )
+        if self.waiting_weight + weight > limit:
             raise TooBusy(retry_after_seconds=1)
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, weight, answer))
-        self._weight_put += weight
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_WaitingItem(item, weight, result))
+        self._weight_enqueued += weight
         self._wake.set()
-        return await answer
+        return await result
 
     async def run(self) -> None:
-        """Commit what comes in until ``close`` is called and nothing waits."""
-        async with asyncio.TaskGroup() as under_way:
+        """Commit items until ``close`` is called and none waits."""
+        async with asyncio.TaskGroup() as commits:
             while self._waiting or not self._closing:
                 if not self._waiting:
                     self._wake.clear()
                     await self._wake.wait()
                     continue
-                await self._room.acquire()
-                self._under_way += 1
-                next_one = asyncio.Event()
-                commit = under_way.create_task(self._commit_next(next_one))
-                commit.add_done_callback(partial(self._ended, next_one))
-                await next_one.wait()
-                await asyncio.sleep(0)  # answers go out before the next batch is worked on
+                await self._commit_slots.acquire()
+                self._running_commits += 1
+                may_continue = asyncio.Event()
+                commit = commits.create_task(self._commit_batch(may_continue))
+                commit.add_done_callback(partial(self._commit_ended, may_continue))
+                await may_continue.wait()
+                await asyncio.sleep(0)  # results reach their callers before the next batch begins
 
     def close(self) -> None:
-        """Take no more items; ``run`` returns once what waits is committed."""
+        """Refuse new items; ``run`` returns once all waiting ones are committed."""
         self._closing = True
         self._wake.set()
 
-    def _ended(self, next_one: asyncio.Event, _: asyncio.Task[None]) -> None:
-        self._under_way -= 1
-        self._room.release()
-        next_one.set()
+    def _commit_ended(self, may_continue: asyncio.Event, _: asyncio.Task[None]) -> None:
+        self._running_commits -= 1
+        self._commit_slots.release()
+        may_continue.set()
 
-    async def _commit_next(self, next_one: asyncio.Event) -> None:
-        """Commit one batch; one that fails is seen to. The next one may begin with the event."""
-        batch: list[_Waiting[Item, Result]] = []
+    async def _commit_batch(self, may_continue: asyncio.Event) -> None:
+        """Commit one batch, or retry it; the next commit may begin after the event."""
+        batch: list[_WaitingItem[Item, Result]] = []
 
         async def work(tx: Tx) -> None:
-            if self._at_once > 1:
-                tx.on_only_writes = next_one.set
-            if not batch:  # not before it is this writer's turn: more has come in meanwhile
-                batch.extend(self._take())
-            await self._work_on(tx, batch)
+            if self._max_concurrent > 1:
+                bulk_tx(tx).on_reads_done = may_continue.set
+            if not batch:  # only now: more items have arrived while this writer waited
+                batch.extend(self._take_batch())
+            await self._apply_batch(tx, batch)
 
         error = await self._commit(work)
         if error is not None:
-            await self._see_to(batch or self._take(), error)
+            await self._retry_or_split(batch or self._take_batch(), error)
 
-    def _take(self) -> list[_Waiting[Item, Result]]:
-        """Take what goes into one commit; called on the thread of the transaction."""
-        batch: list[_Waiting[Item, Result]] = []
-        weight, most = 0, self._most()
+    def _take_batch(self) -> list[_WaitingItem[Item, Result]]:
+        """Dequeue the items of one commit; runs on the thread of the transaction."""
+        batch: list[_WaitingItem[Item, Result]] = []
+        weight, limit = 0, self._batch_weight_limit()
         while self._waiting:
             first = self._waiting[0]
-            if batch and weight + first.weight > most:
+            if batch and weight + first.weight > limit:
                 break
             self._waiting.popleft()
             weight += first.weight
-            if not first.answer.done():  # a caller who has gone is promised nothing
+            if not first.result.done():  # the caller was cancelled: its item is not stored
                 batch.append(first)
-        self._weight_taken += weight
+        self._weight_dequeued += weight
         return batch
 
-    def _most(self) -> int:
-        """Return the weight that the next commit takes.
+    def _batch_weight_limit(self) -> int:
+        """Return the most weight of the next commit.
 
-        If all that waits went into one, all who were waiting would be answered at once, send again
-        at once, and wait again for one commit: this process idle while the database works, and the
-        other way round. Two halves are worked on in turns.
+        If one commit had all items, all callers would be answered at once, send at once, and wait
+        for one commit again: this process idle while the database works, and the reverse. Two
+        halves alternate.
         """
-        alone = self._at_once > 1 and self._under_way == 1
-        if alone and self.waiting_weight >= WORTH_SHARING:
+        only_commit = self._max_concurrent > 1 and self._running_commits == 1
+        if only_commit and self.waiting_weight >= SPLIT_MIN_WEIGHT:
             return min(self.waiting_weight // 2, self.limits.max_batch)
         return self.limits.max_batch
 
-    async def _work_on(self, tx: Tx, batch: list[_Waiting[Item, Result]]) -> None:
-        """Do what a batch asks for, and answer it as soon as that is committed."""
-        if batch:  # not all callers have gone
+    async def _apply_batch(self, tx: Tx, batch: list[_WaitingItem[Item, Result]]) -> None:
+        """Apply a batch and resolve its results after the commit."""
+        if batch:  # not all callers were cancelled
             results = await self._apply(tx, [waiting.item for waiting in batch])
-            tx.after_commit(partial(self._answer, batch, results))
+            tx.after_commit(partial(self._resolve_batch, batch, results))
 
-    def _answer(self, batch: list[_Waiting[Item, Result]], results: Sequence[Result]) -> None:
-        """Answer what is committed."""
+    def _resolve_batch(
+        self, batch: list[_WaitingItem[Item, Result]], results: Sequence[Result]
+    ) -> None:
         self.last_commit_at = self._db.clock.now()
         for waiting, result in zip(batch, results, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(result)
+            if not waiting.result.done():
+                waiting.result.set_result(result)
 
-    async def _see_to(self, batch: list[_Waiting[Item, Result]], error: Exception) -> None:
-        """Try a batch that failed again, or each of its items alone, or refuse it.
+    async def _retry_or_split(
+        self, batch: list[_WaitingItem[Item, Result]], error: Exception
+    ) -> None:
+        """Retry a failed batch, commit each of its items alone, or refuse it.
 
-        Only what failed for want of the database is tried again, and not while this process stops.
+        Only ``Unavailable`` is retried, and not while this process stops.
         """
         for retry in range(self.limits.max_retries):
             if not isinstance(error, Unavailable) or self.stuck or self._closing:
                 break
-            log.warning("group_commit_retry", writer=self.name, attempt=retry + 1)
+            if isinstance(error, DatabaseFault):  # its cause is logged once for all commits
+                if not error.retry_is_useful:
+                    break
+            else:
+                log.warning(
+                    "group_commit_retried", writer=self.name, attempt=retry + 1, error=repr(error)
+                )
             await asyncio.sleep(self.limits.retry_delay_seconds)
             failed = await self._commit_again(batch)
             if failed is None:
@@ -205,48 +226,49 @@ class GroupCommit(Generic[Item, Result]):
         if isinstance(error, HomeroomError) or len(batch) == 1:
             if not isinstance(error, HomeroomError):
                 log.error("group_commit_failed", writer=self.name, exc_info=error)
-            _refuse(batch, error)
+            _fail_waiting(batch, error)
             return
-        # One poisonous item must not fail its neighbours.
+        # One faulty item must not fail the others of its batch.
         log.warning("group_commit_split", writer=self.name, items=len(batch), error=repr(error))
         for waiting in batch:
             alone = await self._commit_again([waiting])
             if alone is not None:
-                await self._see_to([waiting], alone)
+                await self._retry_or_split([waiting], alone)
 
-    async def _commit_again(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
-        return await self._commit(lambda tx: self._work_on(tx, batch))
+    async def _commit_again(self, batch: list[_WaitingItem[Item, Result]]) -> Exception | None:
+        return await self._commit(lambda tx: self._apply_batch(tx, batch))
 
     async def _commit(self, work: Callable[[Tx], Coroutine[Any, Any, None]]) -> Exception | None:
         """Commit one batch; return the error that it failed with."""
         try:
-            await self._watched(self._db.transact(work, self._lane))
+            await self._commit_with_timeout(self._db.transact(work, self._write_class))
         except Exception as error:
             return error
         return None
 
-    async def _watched(self, commit: Coroutine[Any, Any, Done]) -> Done:
-        """Run a commit under the eyes of a timer that interrupts it, or gives the process up."""
+    async def _commit_with_timeout(self, commit: Coroutine[Any, Any, CommitResult]) -> CommitResult:
+        """Run a commit; interrupt it after the time-out, and report a stuck one."""
         running = asyncio.ensure_future(commit)
         done, _ = await asyncio.wait([running], timeout=self.limits.timeout_seconds)
         if done:
             return running.result()
-        log.error("group_commit_hangs", writer=self.name, seconds=self.limits.timeout_seconds)
+        log.error("group_commit_timed_out", writer=self.name, seconds=self.limits.timeout_seconds)
         await self._db.interrupt()
         done, _ = await asyncio.wait([running], timeout=self.limits.interrupt_seconds)
         if not done:
             self.stuck = True
-            _refuse(list(self._waiting), Unavailable(retry_after_seconds=5))
+            _fail_waiting(list(self._waiting), Unavailable(retry_after_seconds=5))
             self._waiting.clear()
             if self._on_stuck is not None:
                 self._on_stuck(self.name)
             raise Unavailable(
-                "The database does not answer; send it again later.", retry_after_seconds=5
+                "The database does not answer. Send the request again later.",
+                retry_after_seconds=5,
             )
         return running.result()
 
 
-def _refuse(batch: Sequence[_Waiting[Item, Result]], error: Exception) -> None:
+def _fail_waiting(batch: Sequence[_WaitingItem[Item, Result]], error: Exception) -> None:
     for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+        if not waiting.result.done():
+            waiting.result.set_exception(error)

@@ -1,10 +1,11 @@
-"""Bring a database to the schema of this release, and say how far it is from it.
+"""Upgrade a database to the schema of this release, and compare the two.
 
-A database is named by its file (SQLite) or by its URL (PostgreSQL).
+A database is given by its file (SQLite) or by its URL (PostgreSQL).
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,27 +15,33 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 
+from homeroom.db.sqlite.transaction import translate_sqlite_errors
 from homeroom.errors import ConfigurationError
 
-Found = TypeVar("Found")
+WorkResult = TypeVar("WorkResult")
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION_TABLE = "alembic_version"
 
 
-def _postgres_ddl() -> Any:
-    """Load what only a database of the extra ``postgres`` needs: it takes some megabytes."""
-    return import_module("homeroom.db.postgres_ddl")
+def _load_postgres_ddl() -> Any:
+    """Import the DDL of PostgreSQL on first use: it takes some megabytes.
+
+    Raises ``ConfigurationError`` without the extra ``postgres``.
+    """
+    import_module("homeroom.db.postgres.driver").require_driver()
+    return import_module("homeroom.db.postgres.ddl")
 
 
-def _migration_run() -> Any:
-    """Load what only a database that is to be changed or compared needs, for the same reason."""
-    return import_module("homeroom.db.migration_run")
+def _load_alembic_runner() -> Any:
+    """Import Alembic only to upgrade or to compare a database, for the same reason."""
+    return import_module("homeroom.db.alembic_runner")
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """Where a database stands: its revision, this release's, and what differs beyond that."""
+    """The revisions of a database and of this release, and how their tables differ."""
 
     current: str | None
     head: str
@@ -42,124 +49,145 @@ class SchemaState:
 
     @property
     def is_current(self) -> bool:
-        """Say whether the database is exactly at this release's schema."""
+        """Return whether the database has exactly this release's schema."""
         return self.current == self.head and not self.differences
 
     @property
     def is_newer(self) -> bool:
-        """Say whether a later release has made the schema, which this one works with as it is."""
-        return self.current is not None and is_newer(self.current)
+        """Return whether a later release made the schema, which this one can use."""
+        return self.current is not None and is_newer_revision(self.current)
 
 
-def on_database(database: Path | str, work: Callable[[Connection], Found]) -> Found:
-    """Run something on a connection that can do DDL."""
-    return on_server(database, work) if isinstance(database, str) else _on_file(database, work)
+def run_on_database(database: Path | str, work: Callable[[Connection], WorkResult]) -> WorkResult:
+    """Run a function on a connection that allows DDL."""
+    return (
+        run_on_server(database, work) if isinstance(database, str) else _run_on_file(database, work)
+    )
 
 
-def on_server(url: str, work: Callable[[Connection], Found]) -> Found:
-    """Run something synchronous on a PostgreSQL connection, whose driver is loaded for that."""
-    found: Found = _postgres_ddl().on_postgresql(url, work)
-    return found
+def run_on_server(url: str, work: Callable[[Connection], WorkResult]) -> WorkResult:
+    """Run a synchronous function on a PostgreSQL connection; this loads its driver."""
+    result: WorkResult = _load_postgres_ddl().run_on_postgres(url, work)
+    return result
 
 
-def _on_file(path: Path, work: Callable[[Connection], Found]) -> Found:
-    """Open a SQLite file for DDL; BEGIN IMMEDIATE, so that two upgrades run one after the other."""
+def _run_on_file(
+    path: Path, work: Callable[[Connection], WorkResult], begin: str = "BEGIN IMMEDIATE"
+) -> WorkResult:
+    """Run a function on a SQLite file; BEGIN IMMEDIATE serializes two upgrades.
+
+    Raises ``Unavailable`` with the cause if the file cannot be used.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"isolation_level": None, "timeout": 60},
     )
-    event.listen(engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     try:
         with engine.connect() as connection:
             return work(connection)
+    except DatabaseError as error:
+        if not isinstance(error.orig, sqlite3.Error):
+            raise
+        with translate_sqlite_errors():
+            raise error.orig from error
     finally:
         engine.dispose()
 
 
+def _read_database(database: Path | str, work: Callable[[Connection], WorkResult]) -> WorkResult:
+    """Run a function that only reads; on a file it needs no lock and no room."""
+    if isinstance(database, str):
+        return run_on_server(database, work)
+    return _run_on_file(database, work, "BEGIN")
+
+
 @cache
-def _known() -> tuple[str, ...]:
-    """Return this release's revisions, oldest first: each is named as its file."""
+def _known_revisions() -> tuple[str, ...]:
+    """Return this release's revisions, oldest first; each has the name of its file."""
     return tuple(sorted(file.stem for file in (MIGRATIONS / "versions").glob("[0-9]*.py")))
 
 
-def head() -> str:
-    """Return the newest revision that this release knows."""
-    if not _known():
-        raise LookupError("the package carries no migrations")
-    return _known()[-1]
+def head_revision() -> str:
+    """Return the newest revision of this release."""
+    if not _known_revisions():
+        raise LookupError("the package contains no migrations")
+    return _known_revisions()[-1]
 
 
-def revision_of(connection: Connection) -> str | None:
-    """Return the revision of the schema; None where there are no tables of ours."""
+def current_revision(connection: Connection) -> str | None:
+    """Return the revision of the schema; None without Homeroom's tables."""
     if not inspect(connection).has_table(REVISION_TABLE):
         return None
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").first()
-    return None if found is None else str(found[0])
+    rows = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}")
+    revision = rows.scalar()
+    return None if revision is None else str(revision)
 
 
-def is_newer(revision: str) -> bool:
-    """Say whether a revision is a later release's: this one does not carry it.
+def is_newer_revision(revision: str) -> bool:
+    """Return whether a revision is of a later release: this one does not have it.
 
-    Such a schema has all that this release needs, since a release only takes away what the one
-    before it did not use any more (UPGRADE.md).
+    Such a schema has all that this release needs, because a release only removes what the previous
+    one no longer used (``UPGRADE.md``).
     """
-    return revision not in _known()
+    return revision not in _known_revisions()
 
 
-def refuse_other_schema(connection: Connection) -> None:
-    """Raise ``ConfigurationError`` where tables would be in, or are looked for in, another schema.
+def require_public_schema(connection: Connection) -> None:
+    """Raise ``ConfigurationError`` unless the user's tables are in ``public``.
 
-    A dump is of the schema ``public``, and a restore replaces that one.
+    Backup dumps that schema and restore replaces it.
     """
     schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
     if schema != "public":
         raise ConfigurationError(
-            f"Homeroom's tables have to be in the schema public, and this user's are in {schema}.",
-            hint="Give it that one: ALTER ROLE ... SET search_path = public. Tables that are in"
-            " another go there with: ALTER TABLE ... SET SCHEMA public",
+            f"Homeroom's tables must be in the schema public, but this user's are in {schema}.",
+            hint="Run: ALTER ROLE ... SET search_path = public. Move tables that exist already"
+            " with: ALTER TABLE ... SET SCHEMA public",
         )
 
 
 def upgrade(database: Path | str, revision: str = "head") -> None:
-    """Bring a database to this release's schema; make a file that is not there. Repeatable.
+    """Upgrade a database to this release's schema, or create it. Idempotent.
 
-    A later release's schema is left as it is. An earlier ``revision`` is for tests, which need the
+    A later release's schema stays unchanged. An earlier ``revision`` is for tests, which need the
     databases of earlier releases.
     """
     if isinstance(database, Path):
-        # Private from the first byte: addresses are in it, and the key of links in mails.
+        # Private from the first byte: it holds addresses, and the key of links in mails.
         database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not database.exists():
             database.touch(mode=0o600)
 
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            _postgres_ddl().lock_upgrades(connection)
-        current = revision_of(connection)
+            _load_postgres_ddl().lock_schema_upgrade(connection)
+        current = current_revision(connection)
         if current is None and connection.dialect.name == "postgresql":
-            refuse_other_schema(connection)
-        if current == head() or (current is not None and is_newer(current)):
+            require_public_schema(connection)
+        if current == head_revision() or (current is not None and is_newer_revision(current)):
             return
-        _migration_run().upgrade(connection, revision)
+        _load_alembic_runner().upgrade(connection, revision)
 
-    on_database(database, work)
+    run_on_database(database, work)
 
 
-def standing(database: Path | str) -> SchemaState:
-    """Say at which revision a database is, without a look at its tables; changes nothing."""
+def revision_state(database: Path | str) -> SchemaState:
+    """Return the revision of a database without comparing its tables. Read-only."""
     if isinstance(database, Path) and not database.exists():
-        return SchemaState(None, head(), ())
-    return SchemaState(on_database(database, revision_of), head(), ())
+        return SchemaState(None, head_revision(), ())
+    return SchemaState(_read_database(database, current_revision), head_revision(), ())
 
 
-def state(database: Path | str) -> SchemaState:
-    """Compare a database with this release's schema, changing nothing."""
+def schema_state(database: Path | str) -> SchemaState:
+    """Compare a database with this release's schema. Read-only."""
     if isinstance(database, Path) and not database.exists():
-        return SchemaState(None, head(), ())
-    return on_database(database, _state)
+        return SchemaState(None, head_revision(), ())
+    return _read_database(database, _compare_schema)
 
 
-def _state(connection: Connection) -> SchemaState:
-    current = revision_of(connection)
-    found = _migration_run().differences(connection) if current == head() else ()
-    return SchemaState(current, head(), found)
+def _compare_schema(connection: Connection) -> SchemaState:
+    current = current_revision(connection)
+    is_comparable = current == head_revision()
+    differences = _load_alembic_runner().differences(connection) if is_comparable else ()
+    return SchemaState(current, head_revision(), differences)

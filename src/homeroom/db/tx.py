@@ -1,131 +1,188 @@
-"""One transaction, the same for SQLite and PostgreSQL: ``execute``, ``executemany``, ``fetch``.
+"""A transaction, the same for SQLite and PostgreSQL.
 
-Every store takes a ``Tx``, so that one commit can span rooms. A statement is either SQL text with
-``?`` placeholders that both databases understand, or a SQLAlchemy Core construct. Rows are tuples.
+Every store is given a ``Tx``, so that one commit can span packages. A statement is either SQL text
+with ``?`` placeholders that both databases understand, or a SQLAlchemy Core construct. Rows are
+tuples; ``fetch_into`` and ``insert`` map them to types by the names of their columns.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from functools import cache
+from typing import Any, Literal, TypeVar
 
+from sqlalchemy import Dialect, Table
+from sqlalchemy.dialects import registry
 from sqlalchemy.sql import ClauseElement
+
+from homeroom.db.tables import OnConflict, insert_rows, insert_sql, record_reader
 
 Statement = str | ClauseElement
 Row = tuple[Any, ...]
-Found = TypeVar("Found")
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Question(Generic[Answer]):
-    """A SELECT for many keys as ``Tx.fetch_as`` runs it, and how its rows are understood.
-
-    Rooms hand out questions so that those of several rooms can be asked together.
-    """
-
-    of: type[Any]
-    sql: str
-    keys: Sequence[Sequence[Any]]
-    read: Callable[[list[Any]], Answer]
+RecordType = TypeVar("RecordType")
 
 
 class Tx(ABC):
-    """A transaction that is open: all it did is committed together, or not at all."""
+    """An open transaction: all of it is committed together, or none."""
 
     dialect: Literal["sqlite", "postgresql"]
 
     def __init__(self, now: int) -> None:
-        """Start with the instant (microseconds UTC) that all rows of this commit carry."""
+        """Start at ``now`` (microseconds UTC), the instant of all rows of this commit."""
         self.now = now
         self.topics: list[tuple[str, str]] = []
-        self.on_only_writes: Callable[[], None] | None = None
-        """Who waits for ``only_writes_follow``."""
-        self._after_commit: list[Callable[[], None]] = []
+        self._commit_callbacks: list[Callable[[], None]] = []
+        self._last_inserts: dict[Table, dict[object, None]] = {}
 
     @abstractmethod
     async def execute(self, statement: Statement, values: Sequence[Any] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
+        """Run a statement and return the number of changed rows."""
 
     @abstractmethod
-    async def executemany(
-        self, sql: str, rows: Sequence[Sequence[Any]], *, nul_free: bool = False
-    ) -> int:
-        """Run a statement for every row of values and return how many rows changed.
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for every row of values and return the number of changed rows.
 
         An ``INSERT ... VALUES (?, ...)`` may be sent with many rows at a time, so no two rows of
-        one call may name the same key in an ``ON CONFLICT DO UPDATE``. ``nul_free`` says that no
-        text in them holds a NUL character, which PostgreSQL cannot store: else it is looked for.
+        one call may have the same key in an ``ON CONFLICT DO UPDATE``.
         """
-
-    @abstractmethod
-    async def fetch_as(
-        self, of: type[Found], sql: str, keys: Sequence[Sequence[Any]]
-    ) -> list[Found]:
-        """Run a SELECT for any number of keys at once; ``{keys}`` in it stands for their rows.
-
-        The key columns are ``column1``, ``column2``, ...: ``FROM {keys} AS k CROSS JOIN t WHERE
-        t.a = k.column1``, where CROSS JOIN makes SQLite walk the keys. The statement must name
-        every key column and give every column a name of its own. What it selects is text, integers
-        and nulls; columns named ``..._json`` come last, hold JSON text, and arrive decoded. ``of``
-        is a tuple, or a msgspec type that is written as an array.
-        """
-
-    async def fetch_keyed(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
-        """Run a SELECT as ``fetch_as`` does, and return tuples."""
-        return await self.fetch_as(Row, sql, keys)
-
-    async def ask(self, question: Question[Answer]) -> Answer:
-        """Return the answer to one question."""
-        return question.read(await self.fetch_as(question.of, question.sql, question.keys))
-
-    async def ask_all(self, *questions: Question[Any]) -> list[Any]:
-        """Return the answers to several questions, in one trip to a server, from one snapshot."""
-        return [await self.ask(question) for question in questions]
-
-    async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
-        """Hold a lock until the end of this transaction; wait for others that hold it.
-
-        For what is read and then written, where no row to lock may be there yet. Without ``ids``
-        everything of that kind is locked. SQLite has one writer: nothing is to be done there.
-        """
-        return
-
-    @property
-    def row_lock(self) -> str:
-        """Return what ends a SELECT whose rows nobody else may change before this transaction."""
-        return " FOR UPDATE" if self.dialect == "postgresql" else ""
 
     @abstractmethod
     async def fetch(self, statement: Statement, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
+
+    @abstractmethod
+    async def fetch_named(
+        self, statement: Statement, values: Sequence[Any] = ()
+    ) -> tuple[tuple[str, ...], list[Row]]:
+        """Run a statement and return the names of its columns and all its rows."""
+
+    @abstractmethod
+    async def fetch_by_keys(self, sql: str, keys: Sequence[Sequence[Any]]) -> list[Row]:
+        """Run a SELECT for any number of keys at once, given as ``{keys}``.
+
+        The columns of ``{keys}`` are ``column1``, ``column2``, ...: ``FROM {keys} AS k CROSS JOIN t
+        WHERE t.a = k.column1``, where CROSS JOIN makes SQLite iterate over the keys. The statement
+        must use every key column and give each selected column a name of its own. Selected values
+        are text, integers and nulls.
+        """
 
     async def fetch_one(self, statement: Statement, values: Sequence[Any] = ()) -> Row | None:
         """Return the first row of a statement, or None."""
         rows = await self.fetch(statement, values)
         return rows[0] if rows else None
 
+    async def fetch_into(
+        self, of: type[RecordType], statement: Statement, values: Sequence[Any] = ()
+    ) -> list[RecordType]:
+        """Run a statement and return its rows as records, column by field name.
+
+        The record type is a dataclass or Struct; ``homeroom.db.tables`` converts the columns.
+        Raises TypeError for a field that has neither a column nor a default.
+        """
+        columns, rows = await self.fetch_named(statement, values)
+        return list(map(record_reader(of, columns), rows)) if rows else []
+
+    async def fetch_one_into(
+        self, of: type[RecordType], statement: Statement, values: Sequence[Any] = ()
+    ) -> RecordType | None:
+        """Return the first row of a statement as ``fetch_into`` does, or None."""
+        records = await self.fetch_into(of, statement, values)
+        return records[0] if records else None
+
+    async def insert(
+        self,
+        table: Table,
+        records: Iterable[object],
+        *,
+        on_conflict: OnConflict = "fail",
+        keep: Collection[str] = (),
+        **common: Any,
+    ) -> int:
+        """Insert records, column by field name; return the number of changed rows.
+
+        ``common`` gives columns that are the same in every row, as they are stored. ``ignore``
+        skips records whose key exists; ``update`` writes the new values over the row of the same
+        primary key, except the columns in ``keep``. No two records may then have the same key.
+        """
+        columns, rows = insert_rows(table, records, common)
+        if not rows:
+            return 0
+        sql = insert_sql(table, columns, on_conflict, tuple(keep))
+        if len(rows) == 1:
+            return await self.execute(sql, rows[0])
+        return await self.executemany(sql, rows)
+
+    def insert_last(self, table: Table, records: Iterable[object]) -> None:
+        """Insert records just before the commit, equal ones once.
+
+        All records of a table are one statement. For rows that many functions add and that this
+        transaction does not read.
+        """
+        if distinct := dict.fromkeys(records):
+            self._last_inserts.setdefault(table, {}).update(distinct)
+
+    async def finish(self) -> None:
+        """Insert the records of ``insert_last``; the database calls this before COMMIT."""
+        for table, records in self._last_inserts.items():
+            await self.insert(table, records)
+
+    async def lock(self, kind: str, ids: Collection[str] | None = None) -> None:
+        """Wait for a lock and hold it until the end of this transaction.
+
+        For rows that are read and then written, where there may be no row to lock yet. Without
+        ``ids`` everything of that kind is locked. SQLite has one writer and needs no lock.
+        """
+        return
+
+    @property
+    def row_lock(self) -> str:
+        """Return the clause that locks the rows of a SELECT against other changes."""
+        return " FOR UPDATE" if self.dialect == "postgresql" else ""
+
     def notify(self, topic: str, id: str) -> None:
-        """Tell the database's subscribers, after the commit, that ``id`` of ``topic`` changed.
+        """Publish, after the commit, that ``id`` of ``topic`` changed.
 
         It is a hint and may be lost; nothing that must happen may depend on it.
         """
         self.topics.append((topic, id))
 
-    def only_writes_follow(self) -> None:
-        """Say that this transaction reads nothing more, so that its writer may begin another one.
-
-        A hint, for databases on which several may be under way.
-        """
-        if self.on_only_writes is not None:
-            self.on_only_writes()
-
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Call something once this is committed; it is forgotten if the transaction fails."""
-        self._after_commit.append(call)
+        """Run a callback after the commit; it is dropped if the transaction fails."""
+        self._commit_callbacks.append(call)
 
-    def committed(self) -> Iterable[Callable[[], None]]:
-        """Return what waits for the commit (for the database that runs this transaction)."""
-        return self._after_commit
+    def commit_callbacks(self) -> Iterable[Callable[[], None]]:
+        """Return the callbacks of ``after_commit`` for the database that runs them."""
+        return self._commit_callbacks
+
+
+_DIALECT_NAMES = {
+    "sqlite": ("sqlite", "qmark"),
+    "postgresql": ("postgresql.asyncpg", "numeric_dollar"),
+}
+
+
+def render_sql(
+    statement: Statement,
+    values: Sequence[Any],
+    dialect: Literal["sqlite", "postgresql"] = "sqlite",
+) -> tuple[str, Sequence[Any]]:
+    """Return the SQL text of a statement and its values; text passes unchanged.
+
+    A Core construct carries its own values, so ``values`` must be empty for one.
+    """
+    if isinstance(statement, str):
+        return statement, values
+    compiled = statement.compile(
+        dialect=_load_dialect(dialect), compile_kwargs={"render_postcompile": True}
+    )
+    order = getattr(compiled, "positiontup", None) or []
+    return str(compiled), [compiled.params[key] for key in order]
+
+
+@cache
+def _load_dialect(name: str) -> Dialect:
+    """Return a dialect, loaded on first use: that of PostgreSQL takes some memory."""
+    entry_point, paramstyle = _DIALECT_NAMES[name]
+    dialect: Dialect = registry.load(entry_point)(paramstyle=paramstyle)
+    return dialect

@@ -1,10 +1,10 @@
-"""Run the migrations on the connection that ``homeroom.db.migrate`` hands over."""
+"""Run the migrations on the connection of ``homeroom.db.alembic_runner``."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from homeroom.db.schema import metadata
+from homeroom.db.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

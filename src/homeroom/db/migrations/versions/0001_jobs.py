@@ -1,4 +1,4 @@
-"""The job kernel: jobs and what is known about each, queues, workers, schedules."""
+"""The job kernel: jobs with their attempts and logs, queues, workers, schedules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from homeroom.db.schema import SEQ
+from homeroom.db.tables import SEQUENCE_TYPE
 
 revision: str = "0001_jobs"
 down_revision: str | None = None
@@ -16,10 +16,10 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "job",
-        sa.Column("seq", SEQ, autoincrement=True, nullable=False),
+        sa.Column("seq", SEQUENCE_TYPE, autoincrement=True, nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("keeps_id", sa.Integer(), nullable=False),
         sa.Column("queue", sa.Text(), nullable=False),
@@ -106,7 +106,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "job_log",
-        sa.Column("id", SEQ, autoincrement=True, nullable=False),
+        sa.Column("id", SEQUENCE_TYPE, autoincrement=True, nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("line", sa.Text(), nullable=False),
@@ -166,7 +166,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     for name in (
         "worker",
         "schedule_slot",

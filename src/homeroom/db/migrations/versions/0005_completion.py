@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "completion",
         sa.Column("id", sa.Text(), nullable=False),
@@ -68,6 +68,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     for table in ("completion_note", "completion_step", "completion"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""The ledger and what is rolled up from it."""
+"""The ledger and its roll-ups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from homeroom.db.schema import SEQ
+from homeroom.db.tables import SEQUENCE_TYPE
 
 revision: str = "0006_progress"
 down_revision: str | None = "0005_completion"
@@ -17,10 +17,10 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "progress_event",
-        sa.Column("seq", SEQ, primary_key=True, autoincrement=True),
+        sa.Column("seq", SEQUENCE_TYPE, primary_key=True, autoincrement=True),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("user_id", sa.Text, nullable=False),
         sa.Column("course_id", sa.Text, nullable=False),
@@ -42,8 +42,8 @@ def upgrade() -> None:
         "ledger_part",
         sa.Column("user_id", sa.Text, primary_key=True),
         sa.Column("course_id", sa.Text, primary_key=True),
-        sa.Column("first_seq", SEQ, primary_key=True),
-        sa.Column("last_seq", SEQ, nullable=False),
+        sa.Column("first_seq", SEQUENCE_TYPE, primary_key=True),
+        sa.Column("last_seq", SEQUENCE_TYPE, nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -82,7 +82,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "progress_quarantine",
-        sa.Column("seq", SEQ, primary_key=True, autoincrement=True),
+        sa.Column("seq", SEQUENCE_TYPE, primary_key=True, autoincrement=True),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("body_hash", sa.LargeBinary, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
@@ -104,7 +104,7 @@ def _key(*names: str) -> list[sa.Column[Any]]:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     for table in (
         "progress_quarantine",
         "quiz_attempt",

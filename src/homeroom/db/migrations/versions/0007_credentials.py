@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "credential",
         sa.Column("id", sa.Text(), nullable=False),
@@ -47,5 +47,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     op.drop_table("credential")

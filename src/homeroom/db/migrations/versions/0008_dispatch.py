@@ -1,4 +1,4 @@
-"""What goes to partner systems."""
+"""Dispatches to partner systems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "dispatch",
         sa.Column("id", sa.Text(), nullable=False),
@@ -52,6 +52,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     op.drop_table("destination")
     op.drop_table("dispatch")

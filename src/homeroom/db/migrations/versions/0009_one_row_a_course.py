@@ -1,4 +1,4 @@
-"""A learner's course is one row with its chapters, and its ledger a chain from there."""
+"""One row for a learner's course with its chapters, and a chain of its events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from homeroom.db.schema import SEQ
+from homeroom.db.tables import SEQUENCE_TYPE
 
 revision: str = "0009_one_row_a_course"
 down_revision: str | None = "0008_dispatch"
@@ -27,8 +27,8 @@ _CHAPTERS = {
 
 
 def upgrade() -> None:
-    """Link the ledger's rows, and gather the chapters of each attempt."""
-    op.add_column("progress_event", sa.Column("previous", SEQ))
+    """Link the ledger's rows, and collect the chapters of each attempt."""
+    op.add_column("progress_event", sa.Column("previous", SEQUENCE_TYPE))
     op.execute(
         "UPDATE progress_event SET previous = linked.previous FROM (SELECT seq, lag(seq) OVER"
         " (PARTITION BY user_id, course_id ORDER BY seq) AS previous FROM progress_event) AS linked"
@@ -53,7 +53,7 @@ def upgrade() -> None:
         sa.Column("time_spent", sa.BigInteger, nullable=False),
         sa.Column("unattributed", sa.BigInteger, nullable=False),
         sa.Column("last_at", sa.BigInteger, nullable=False),
-        sa.Column("last_seq", SEQ, nullable=False),
+        sa.Column("last_seq", SEQUENCE_TYPE, nullable=False),
         sa.Column("chapters", sa.Text, nullable=False),
     )
     kept = ", ".join(f"c.{name}" for name in _KEPT.split(", "))
@@ -73,5 +73,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: the chapters' own rows are not made again."""
+    """Refuse: the rows of the chapters cannot be restored."""
     raise RuntimeError("Restore the backup that was made before the upgrade.")

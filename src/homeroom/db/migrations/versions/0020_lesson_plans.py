@@ -1,4 +1,4 @@
-"""Lesson plans, their modules and lessons, and what was asked of language models."""
+"""Lesson plans, their modules and lessons, and calls of language models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "lesson_plan",
         sa.Column("id", sa.Text(), nullable=False),
@@ -102,7 +102,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     op.drop_table("llm_endpoint")
     op.drop_table("llm_call")
     op.drop_table("lesson_plan_lesson")

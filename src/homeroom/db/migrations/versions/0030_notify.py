@@ -1,4 +1,4 @@
-"""Messages, deliveries, what people want, addresses that bounced."""
+"""Messages, deliveries, preferences, bounced addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "notification",
         sa.Column("id", sa.Text(), nullable=False),
@@ -137,7 +137,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     op.drop_table("link_key")
     op.drop_table("bounce")
     op.drop_table("suppression")

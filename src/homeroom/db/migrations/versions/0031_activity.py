@@ -1,4 +1,4 @@
-"""Programmes, logs, what is owed, and the runs of their schedules."""
+"""Programmes, logs, obligations, and the runs of their schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the tables of this room."""
+    """Create the tables of this package."""
     op.create_table(
         "programme",
         sa.Column("id", sa.Text(), nullable=False),
@@ -140,7 +140,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables of this room."""
+    """Drop the tables of this package."""
     op.drop_table("activity_run")
     op.drop_table("compliance_warning")
     op.drop_table("exemption")

@@ -1,4 +1,4 @@
-"""Find completed enrolments whose validity has ended, and how much is set aside of a learner."""
+"""Index completed enrolments by their end, and the quarantine by learner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Create the indexes: the first only of what is completed, so that other rows cost nothing."""
+    """Create the indexes; the first one covers completed enrolments only."""
     completed = sa.text("status = 'completed'")
     op.create_index(
         "ix_enrolment_completed",

@@ -1,8 +1,8 @@
-"""Keep a course row in one piece on PostgreSQL, with room to be written anew beside it.
+"""Store course rows uncompressed on PostgreSQL, with free space for updates.
 
-Its chapters, some 45 bytes each, are written at every commit that touches them. Beyond 2 KB the
-server would compress them each time; and a new version of a row that finds no room on its page has
-to be entered in the index again.
+Its chapters, some 45 bytes each, are written at every commit that changes them. Beyond 2 KB the
+server would compress them each time, and a new version of a row that does not fit on the page of
+the old one needs new index entries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Change how rows are written from now on; those that are there stay as they are."""
+    """Change the storage of rows that are written from now on."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER TABLE course_progress SET (toast_tuple_target = 8160, fillfactor = 70)")
 
 
 def downgrade() -> None:
-    """Go back to what the server does by itself."""
+    """Restore the server's defaults."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER TABLE course_progress RESET (toast_tuple_target, fillfactor)")

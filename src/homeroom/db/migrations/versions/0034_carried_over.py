@@ -1,4 +1,4 @@
-"""Say of an attempt whether it began with what the one before it has, or from nothing."""
+"""Store whether an attempt began with the progress of the previous one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add the column; until now every attempt began from nothing."""
+    """Add the column; until now every attempt began without progress."""
     op.add_column(
         "enrolment", sa.Column("carried_over", sa.Integer, nullable=False, server_default="0")
     )

@@ -1,4 +1,4 @@
-"""Keep what events add up to whose ledger rows go after HOMEROOM_EVENT_RETENTION."""
+"""Sums of events that are deleted after HOMEROOM_EVENT_RETENTION."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse where events were folded: without the table their learners would lose progress."""
+    """Refuse after a compaction: without the table learners would lose progress."""
     [[folded]] = op.get_bind().execute(sa.text("SELECT count(*) FROM progress_fold"))
     if folded:
         raise RuntimeError("Restore the backup that was made before the upgrade.")

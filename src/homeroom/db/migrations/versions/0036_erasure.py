@@ -1,4 +1,4 @@
-"""Remember who was erased, so that it can be done again after an older backup is restored."""
+"""Erasures, to be replayed after the restore of an older backup."""
 
 from __future__ import annotations
 

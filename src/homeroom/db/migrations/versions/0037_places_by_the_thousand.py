@@ -1,7 +1,7 @@
-"""Let one number of the ledger's sequence on PostgreSQL stand for a thousand places.
+"""Reserve a thousand sequence numbers of the ledger on PostgreSQL with one call.
 
-A commit draws one for all its events. A process of the release before, which draws one for each,
-goes on to do so beside it, and leaves the other places empty.
+A commit draws one number for all its events. A process of the previous release, which draws one for
+each event, continues to do so at the same time, and leaves the rest of each thousand unused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SEQUENCE = "pg_get_serial_sequence('progress_event', 'seq')"
 
 
 def upgrade() -> None:
-    """Draw the next number a thousand places after the last."""
+    """Make the sequence advance by a thousand."""
     _step(1_000)
 
 
 def downgrade() -> None:
-    """Draw one after the other again, after the last place that is taken."""
+    """Make the sequence advance by one again, after the last number in use."""
     _step(1)
     if op.get_bind().dialect.name == "postgresql":
         op.execute(

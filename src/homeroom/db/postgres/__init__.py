@@ -1,0 +1,1 @@
+"""PostgreSQL behind the contract of ``homeroom.db.database``."""
