@@ -1,1 +1,1 @@
-"""Run what must follow: the job kernel, which knows no feature."""
+"""The job kernel: queues, workers, schedules. It depends on no feature."""

@@ -1,4 +1,4 @@
-"""Taking job rows for a worker, and keeping them: the lease. The same for every engine."""
+"""Claim job rows for a worker and renew their leases; the same for every engine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ from dataclasses import dataclass
 
 from homeroom.db.tx import Tx
 from homeroom.jobs.job import Job
-from homeroom.jobs.store import COLUMNS, WIDTH, lock_rows, marks, to_job
+from homeroom.jobs.store import JOB_COLUMNS, fetch_jobs_with, lock_jobs, placeholders
+
+_SELECT_QUEUE = "SELECT * FROM queue WHERE name = ?"
+_CLAIM_ROWS = (
+    "UPDATE job SET state = 'active', attempts = attempts + 1, started_at = ?, worker = ?,"
+    " lease_token = ?, lease_until = ? WHERE {among_rows}"
+    f" RETURNING {JOB_COLUMNS}, seq,"
+    " (SELECT q.concurrency FROM queue AS q WHERE q.name = job.queue) AS queue_concurrency"
+)
+_SELECT_ROWS = (
+    "SELECT seq FROM job WHERE {where} AND state = 'waiting' AND pruned_at IS NULL"
+    " AND alone_from IS {alone} AND kind IN ({kinds}){condition}"
+    " ORDER BY priority DESC, seq LIMIT ?"
+)
+_UNRESTRICTED_QUEUE = (
+    " AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.name = ?"
+    " AND (q.paused = 1 OR q.rate_max IS NOT NULL))"
+)
+"""Condition that the queue is neither paused nor limited: then one statement claims."""
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """Who claims: a worker, the kinds that it can run, and how long it holds without renewal."""
+class LeaseOwner:
+    """The id of a worker that claims, its job kinds, and the length of its leases."""
 
     worker: str
     kinds: tuple[str, ...]
@@ -26,50 +44,176 @@ class Claim:
 
     job: Job
     token: str
-    allowance: int
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """What a queue lets through now."""
+class QueueCapacity:
+    """The number of jobs that a queue allows to start now."""
 
-    open: int
-    """How many may start."""
+    available: int
     concurrency: int | None = None
-    """How many at once in each worker, where the queue says so itself."""
-    opens_in: int | None = None
-    """Microseconds until a queue with a rate limit opens its next window."""
-    limited: bool = False
+    """The queue's own limit of jobs that run at once in each worker."""
+    window_reset_in: int | None = None
+    """Microseconds until the next window of a queue with a rate limit."""
+    is_rate_limited: bool = False
 
 
-_QUEUE = (
-    "SELECT paused, concurrency, rate_max, rate_window, window_start, window_count"
-    " FROM queue WHERE name = ?"
-)
+@dataclass(frozen=True, slots=True)
+class _QueueLimits:
+    paused: bool
+    concurrency: int | None
+    rate_max: int | None
+    rate_window: int | None
+    window_start: int
+    window_count: int
 
 
-async def _gate(tx: Tx, queue: str, wanted: int, *, claiming: bool = True) -> Gate:
-    row = await tx.fetch_one(_QUEUE, (queue,))
-    if claiming and row is not None and row[2] is not None and tx.row_lock:
-        # Starts are counted after they were taken: until then, nobody else may read the count.
-        row = await tx.fetch_one(_QUEUE + tx.row_lock, (queue,))
-    if row is None:
-        return Gate(wanted)
-    paused, concurrency, rate_max, rate_window, start, count = row
-    if paused:
-        return Gate(0, concurrency)
-    if rate_max is None or rate_window is None:
-        return Gate(wanted, concurrency)
-    end = start + rate_window
+@dataclass(frozen=True, slots=True)
+class _ClaimedRow:
+    seq: int
+    queue_concurrency: int | None
+
+
+def among_unlocked(dialect: str, select_seq: str) -> str:
+    """Return the condition that a row is among those that a SELECT of ``seq`` finds.
+
+    On PostgreSQL the SELECT locks its rows and skips those that others are updating. An array is
+    evaluated once; a subquery after IN may be evaluated many times, and lock rows beyond its limit.
+    """
+    if dialect == "sqlite":
+        return f"seq IN ({select_seq})"
+    return f"seq = ANY(ARRAY({select_seq} FOR UPDATE SKIP LOCKED))"
+
+
+async def claim_next(
+    tx: Tx, owner: LeaseOwner, queue: str, limit: int, token: str
+) -> tuple[list[Claim], QueueCapacity]:
+    """Claim up to ``limit`` waiting jobs of a queue, by priority and then by age."""
+    if not owner.kinds:
+        return [], QueueCapacity(0)
+    where = ("queue", queue)
+    claims, concurrency = await _claim_rows(
+        tx, owner, token, where, limit, unrestricted_queue=queue
+    )
+    if len(claims) == limit:
+        return claims, QueueCapacity(limit, concurrency)
+    capacity = await _queue_capacity(tx, queue, limit)
+    if capacity.is_rate_limited and capacity.available:
+        claims, _ = await _claim_rows(tx, owner, token, where, capacity.available)
+        await _count_starts(tx, queue, len(claims))
+    return claims, capacity
+
+
+async def claim_one(
+    tx: Tx, owner: LeaseOwner, queue: str, job_id: str, token: str, *, alone: bool = False
+) -> tuple[list[Claim], QueueCapacity]:
+    """Claim one waiting job by its id, for an engine whose own store orders the jobs.
+
+    With ``alone`` the job is one that has to run alone; without, one that has not.
+    """
+    capacity = await _queue_capacity(tx, queue, 1)
+    if not capacity.available or not owner.kinds:
+        return [], capacity
+    claims, _ = await _claim_rows(tx, owner, token, ("id", job_id), 1, alone=alone)
+    if capacity.is_rate_limited:
+        await _count_starts(tx, queue, len(claims))
+    return claims, capacity
+
+
+async def claimable_ids(
+    tx: Tx, queue: str, kinds: Sequence[str], limit: int
+) -> tuple[list[str], QueueCapacity]:
+    """Return the ids of a queue's first rows that could be claimed now, in order."""
+    capacity = await _queue_capacity(tx, queue, limit, claiming=False)
+    if not capacity.available or not kinds:
+        return [], capacity
+    rows = await tx.fetch(
+        "SELECT id FROM job WHERE queue = ? AND state = 'waiting' AND pruned_at IS NULL"
+        f" AND alone_from IS NULL AND kind IN ({placeholders(len(kinds))})"
+        " ORDER BY priority DESC, seq LIMIT ?",
+        (queue, *kinds, capacity.available),
+    )
+    return [job_id for (job_id,) in rows], capacity
+
+
+async def next_alone(tx: Tx, kinds: Sequence[str]) -> tuple[str, str] | None:
+    """Return queue and id of the first job that waits to run alone, None without one."""
+    rows = await tx.fetch(
+        "SELECT queue, id FROM job WHERE alone_from IS NOT NULL AND state = 'waiting'"
+        f" AND pruned_at IS NULL AND kind IN ({placeholders(len(kinds))})"
+        " AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.name = job.queue AND q.paused = 1)"
+        " ORDER BY priority DESC, seq LIMIT 1",
+        kinds,
+    )
+    return rows[0] if rows else None
+
+
+async def _claim_rows(
+    tx: Tx,
+    owner: LeaseOwner,
+    token: str,
+    where: tuple[str, str],
+    limit: int,
+    unrestricted_queue: str | None = None,
+    *,
+    alone: bool = False,
+) -> tuple[list[Claim], int | None]:
+    """Claim rows in order; return them with the queue's own concurrency.
+
+    With ``unrestricted_queue`` rows are claimed only if that queue is not paused or limited.
+    """
+    column, value = where
+    select = _SELECT_ROWS.format(
+        where=f"{column} = ?",
+        kinds=placeholders(len(owner.kinds)),
+        alone="NOT NULL" if alone else "NULL",
+        condition="" if unrestricted_queue is None else _UNRESTRICTED_QUEUE,
+    )
+    sql = _CLAIM_ROWS.format(among_rows=among_unlocked(tx.dialect, select))
+    condition_values = () if unrestricted_queue is None else (unrestricted_queue,)
+    lease_until = tx.now + owner.lease
+    rows = await fetch_jobs_with(
+        tx,
+        _ClaimedRow,
+        sql,
+        (tx.now, owner.worker, token, lease_until, value, *owner.kinds, *condition_values, limit),
+    )
+    rows.sort(key=_claim_order)
+    claims = [Claim(job, token) for job, _ in rows]
+    return claims, next((claimed.queue_concurrency for _, claimed in rows), None)
+
+
+def _claim_order(row: tuple[Job, _ClaimedRow]) -> tuple[int, int]:
+    job, claimed = row
+    return -job.priority, claimed.seq
+
+
+async def _queue_capacity(
+    tx: Tx, queue: str, requested: int, *, claiming: bool = True
+) -> QueueCapacity:
+    limits = await tx.fetch_one_into(_QueueLimits, _SELECT_QUEUE, (queue,))
+    if claiming and limits is not None and limits.rate_max is not None and tx.row_lock:
+        # Starts are counted after the claim: until then no other worker may read the count.
+        limits = await tx.fetch_one_into(_QueueLimits, _SELECT_QUEUE + tx.row_lock, (queue,))
+    if limits is None:
+        return QueueCapacity(requested)
+    if limits.paused:
+        return QueueCapacity(0, limits.concurrency)
+    if limits.rate_max is None or limits.rate_window is None:
+        return QueueCapacity(requested, limits.concurrency)
+    start, end = limits.window_start, limits.window_start + limits.rate_window
     # A worker whose clock is a little behind, or that has waited, counts in the same window.
-    used = count if start - rate_window < tx.now < end else 0
-    return Gate(
-        max(min(wanted, rate_max - used), 0), concurrency, end - tx.now if used else None, True
+    used = limits.window_count if start - limits.rate_window < tx.now < end else 0
+    return QueueCapacity(
+        max(min(requested, limits.rate_max - used), 0),
+        limits.concurrency,
+        end - tx.now if used else None,
+        is_rate_limited=True,
     )
 
 
-async def _count(tx: Tx, queue: str, started: int) -> None:
-    """Count starts against a queue's rate limit; a window begins with its first start."""
+async def _count_starts(tx: Tx, queue: str, started: int) -> None:
+    """Count starts against a rate limit; a window begins with its first start."""
     if not started:
         return
     await tx.execute(
@@ -83,120 +227,35 @@ async def _count(tx: Tx, queue: str, started: int) -> None:
     )
 
 
-_TAKE = (
-    "UPDATE job SET state = 'active', attempts = attempts + 1, started_at = ?, worker = ?,"
-    " lease_token = ?, lease_until = ? WHERE seq {among}(SELECT seq FROM job WHERE {where}"
-    " AND state = 'waiting' AND pruned_at IS NULL AND kind IN ({kinds}){gate}"
-    " ORDER BY priority DESC, seq LIMIT ?{end}"
-    f" RETURNING {COLUMNS}, seq, allowance,"
-    " (SELECT q.concurrency FROM queue AS q WHERE q.name = job.queue)"
-)
-_UNGATED = (
-    " AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.name = ?"
-    " AND (q.paused = 1 OR q.rate_max IS NOT NULL))"
-)
-"""The queue is neither paused nor limited, as most are: one statement claims then."""
-_AMONG = {
-    "sqlite": {"among": "IN ", "end": ")"},
-    # An array is made once. A list after IN may be asked for again and again, and each time lock
-    # the next rows.
-    "postgresql": {"among": "= ANY(ARRAY", "end": " FOR UPDATE SKIP LOCKED))"},
-}
-"""Workers of PostgreSQL pass over the rows that others are taking at the same moment."""
+async def renew_leases(
+    tx: Tx, owner: LeaseOwner, leases: Sequence[tuple[str, str]]
+) -> dict[str, bool]:
+    """Renew the leases of (id, token) pairs; return by id whether to cancel the job.
 
-
-async def _take(
-    tx: Tx,
-    holder: Holder,
-    token: str,
-    where: tuple[str, str],
-    limit: int,
-    ungated: str | None = None,
-) -> tuple[list[Claim], int | None]:
-    """Take rows in order; with ``ungated``, only if that queue lets everything through."""
-    column, value = where
-    sql = _TAKE.format(
-        where=f"{column} = ?",
-        kinds=marks(len(holder.kinds)),
-        gate="" if ungated is None else _UNGATED,
-        **_AMONG[tx.dialect],
-    )
-    gate = () if ungated is None else (ungated,)
-    lease_until = tx.now + holder.lease
-    rows = await tx.fetch(
-        sql,
-        (tx.now, holder.worker, token, lease_until, value, *holder.kinds, *gate, limit),
-    )
-    claims = [(row[WIDTH], Claim(to_job(row), token, row[WIDTH + 1])) for row in rows]
-    claims.sort(key=lambda pair: (-pair[1].job.priority, pair[0]))
-    return [claim for _, claim in claims], rows[0][WIDTH + 2] if rows else None
-
-
-async def claim_next(
-    tx: Tx, holder: Holder, queue: str, limit: int, token: str
-) -> tuple[list[Claim], Gate]:
-    """Take up to ``limit`` waiting jobs of a queue, the most urgent and then the oldest first."""
-    if not holder.kinds:
-        return [], Gate(0)
-    where = ("queue", queue)
-    claims, concurrency = await _take(tx, holder, token, where, limit, ungated=queue)
-    if len(claims) == limit:
-        return claims, Gate(limit, concurrency)
-    gate = await _gate(tx, queue, limit)
-    if gate.limited and gate.open:
-        claims, _ = await _take(tx, holder, token, where, gate.open)
-        await _count(tx, queue, len(claims))
-    return claims, gate
-
-
-async def claim_one(
-    tx: Tx, holder: Holder, queue: str, job_id: str, token: str
-) -> tuple[list[Claim], Gate]:
-    """Take one waiting job by its id, for an engine that was told elsewhere whose turn it is."""
-    gate = await _gate(tx, queue, 1)
-    if not gate.open or not holder.kinds:
-        return [], gate
-    claims, _ = await _take(tx, holder, token, ("id", job_id), 1)
-    if gate.limited:
-        await _count(tx, queue, len(claims))
-    return claims, gate
-
-
-async def open_rows(tx: Tx, queue: str, kinds: Sequence[str], limit: int) -> tuple[list[str], Gate]:
-    """Return the ids of the first rows of a queue that could be claimed now, in their order."""
-    gate = await _gate(tx, queue, limit, claiming=False)
-    if not gate.open or not kinds:
-        return [], gate
-    rows = await tx.fetch(
-        "SELECT id FROM job WHERE queue = ? AND state = 'waiting' AND pruned_at IS NULL"
-        f" AND kind IN ({marks(len(kinds))}) ORDER BY priority DESC, seq LIMIT ?",
-        (queue, *kinds, gate.open),
-    )
-    return [row[0] for row in rows], gate
-
-
-async def renew(tx: Tx, holder: Holder, held: Sequence[tuple[str, str]]) -> dict[str, bool]:
-    """Hold (id, token) pairs for another lease; say for each still held whether to cancel.
-
-    A pair that is missing from the answer is lost.
+    A pair that is missing from the result is lost.
     """
-    if not held:
+    if not leases:
         return {}
-    tokens = dict(held)
-    await lock_rows(tx, tokens)
+    tokens = dict(leases)
+    await lock_jobs(tx, tokens)
     rows = await tx.fetch(
         "UPDATE job SET lease_until = ? WHERE state = 'active' AND worker = ?"
-        f" AND id IN ({marks(len(tokens))}) RETURNING id, lease_token, cancel_requested",
-        (tx.now + holder.lease, holder.worker, *tokens),
+        f" AND id IN ({placeholders(len(tokens))}) RETURNING id, lease_token, cancel_requested",
+        (tx.now + owner.lease, owner.worker, *tokens),
     )
-    return {row[0]: bool(row[2]) for row in rows if row[1] == tokens[row[0]]}
+    return {
+        job_id: bool(cancel_requested)
+        for job_id, token, cancel_requested in rows
+        if token == tokens[job_id]
+    }
 
 
-async def cancelled_among(tx: Tx, ids: Sequence[str]) -> list[str]:
-    """Return those of some active jobs whose cancellation was asked for."""
+async def cancel_requested_ids(tx: Tx, ids: Sequence[str]) -> list[str]:
+    """Return those of some jobs whose cancellation was requested."""
     if not ids:
         return []
     rows = await tx.fetch(
-        f"SELECT id FROM job WHERE cancel_requested = 1 AND id IN ({marks(len(ids))})", tuple(ids)
+        f"SELECT id FROM job WHERE cancel_requested = 1 AND id IN ({placeholders(len(ids))})",
+        tuple(ids),
     )
-    return [row[0] for row in rows]
+    return [job_id for (job_id,) in rows]

@@ -1,136 +1,131 @@
-"""The rows of queues and workers."""
+"""Rows of queues and workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
-import msgspec
-
-from homeroom.clock import microseconds
-from homeroom.db.tx import Row, Tx
+from homeroom.db.database import Database, WriteClass
+from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
+from homeroom.instant import to_microseconds
 from homeroom.jobs.enqueue import JOBS_TOPIC
+from homeroom.jobs.store import queue_table, worker_table
 
+_STATE = (
+    "CASE WHEN w.heartbeat_at + w.lease > ? THEN 'running'"
+    " WHEN w.heartbeat_at + 2 * w.lease > ? THEN 'stale' ELSE 'gone' END"
+)
 KEEP_COMPLETED, KEEP_FAILED = 100, 200
-"""How many finished jobs a queue keeps for inspection, unless its row says otherwise."""
-_COLUMNS = "name, paused, concurrency, rate_max, rate_window, keep_completed, keep_failed, keep_age"
+"""Finished jobs that a queue keeps for inspection, unless its row overrides it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue's own settings. Spans are microseconds."""
+class QueueSettings:
+    """The settings of a queue. Spans are microseconds."""
 
     name: str
     paused: bool = False
     concurrency: int | None = None
-    """How many at once in each worker; None: the worker's own setting."""
+    """Jobs that run at once in each worker; None: the worker's own setting."""
     rate_max: int | None = None
-    """How many may start within ``rate_window``; None: no limit."""
+    """Jobs that may start within ``rate_window``; None: no limit."""
     rate_window: int | None = None
     keep_completed: int = KEEP_COMPLETED
     keep_failed: int = KEEP_FAILED
     keep_age: int | None = None
-    """How long a finished job is kept at most; None: by number only."""
+    """Longest retention of a finished job; None: only the numbers count."""
 
 
-def _to_queue(row: Row) -> Queue:
-    return Queue(row[0], bool(row[1]), *row[2:])
+async def declare_queues(tx: Tx, names: Sequence[str]) -> None:
+    """Add a row for each queue that has none yet."""
+    rows = [QueueSettings(name) for name in sorted(names)]
+    await tx.insert(queue_table, rows, on_conflict="ignore", window_start=0, window_count=0)
 
 
-async def declare(tx: Tx, names: Sequence[str]) -> None:
-    """Make a row for each queue that has none yet."""
-    await tx.executemany(
-        "INSERT INTO queue (name, paused, window_start, window_count, keep_completed, keep_failed)"
-        " VALUES (?, 0, 0, 0, ?, ?) ON CONFLICT (name) DO NOTHING",
-        [(name, KEEP_COMPLETED, KEEP_FAILED) for name in sorted(names)],
-    )
-
-
-async def queues(tx: Tx) -> list[Queue]:
+async def queues(tx: Tx) -> list[QueueSettings]:
     """Return all queues: those with a row, and those that only have jobs."""
-    rows = await tx.fetch(f"SELECT {_COLUMNS} FROM queue ORDER BY name")
-    found = {row[0]: _to_queue(row) for row in rows}
+    rows = await tx.fetch_into(QueueSettings, "SELECT * FROM queue ORDER BY name")
+    queue_by_name = {queue.name: queue for queue in rows}
     for (name,) in await tx.fetch("SELECT DISTINCT queue FROM job WHERE pruned_at IS NULL"):
-        found.setdefault(name, Queue(name))
-    return [found[name] for name in sorted(found)]
-
-
-async def queue(tx: Tx, name: str) -> Queue:
-    """Return a queue's settings; those of a new one if it has no row."""
-    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM queue WHERE name = ?", (name,))
-    return Queue(name) if row is None else _to_queue(row)
+        queue_by_name.setdefault(name, QueueSettings(name))
+    return [queue_by_name[name] for name in sorted(queue_by_name)]
 
 
 async def pause(tx: Tx, name: str) -> None:
-    """Let no job of a queue start, in any process, until it is resumed."""
-    await declare(tx, [name])
+    """Stop starting jobs of a queue, in every process, until it is resumed."""
+    await declare_queues(tx, [name])
     await tx.execute("UPDATE queue SET paused = 1 WHERE name = ?", (name,))
     tx.notify(JOBS_TOPIC, name)
 
 
 async def resume(tx: Tx, name: str) -> None:
-    """Let jobs of a paused queue start again."""
-    await declare(tx, [name])
+    """Start jobs of a paused queue again."""
+    await declare_queues(tx, [name])
     await tx.execute("UPDATE queue SET paused = 0 WHERE name = ?", (name,))
     tx.notify(JOBS_TOPIC, name)
 
 
-async def limit(
+async def set_queue_limits(
     tx: Tx,
     name: str,
     *,
     concurrency: int | None = None,
     rate: tuple[int, timedelta] | None = None,
 ) -> None:
-    """Set how many jobs run at once in each worker, and how many may start within a time.
+    """Limit the jobs that run at once in each worker, or start within a span.
 
-    None takes the limit away. Raises ``Invalid`` for a number below 1 or an empty span.
+    None removes the limit. Raises ``Invalid`` for a number below 1 or an empty span.
     """
     if concurrency is not None and concurrency < 1:
-        raise Invalid("A queue runs at least one job at once; pause it to run none.")
+        raise Invalid("The concurrency of a queue is at least 1. Pause the queue to run no jobs.")
     if rate is not None and (rate[0] < 1 or rate[1] <= timedelta()):
-        raise Invalid("A rate limit lets at least one job start within a span above zero.")
-    await declare(tx, [name])
+        raise Invalid("A rate limit is at least 1 job within a span longer than zero.")
+    await declare_queues(tx, [name])
     await tx.execute(
         "UPDATE queue SET concurrency = ?, rate_max = ?, rate_window = ?,"
         " window_start = 0, window_count = 0 WHERE name = ?",
         (
             concurrency,
             None if rate is None else rate[0],
-            None if rate is None else microseconds(rate[1]),
+            None if rate is None else to_microseconds(rate[1]),
             name,
         ),
     )
     tx.notify(JOBS_TOPIC, name)
 
 
-async def keep(
+async def set_queue_retention(
     tx: Tx, name: str, *, completed: int, failed: int, age: timedelta | None = None
 ) -> None:
-    """Set how many finished jobs a queue keeps, and for how long at most."""
+    """Set the number of finished jobs that a queue keeps, and their retention."""
     if completed < 0 or failed < 0:
-        raise Invalid("A queue keeps no fewer than zero jobs.")
-    await declare(tx, [name])
+        raise Invalid("The number of finished jobs to keep is at least 0.")
+    await declare_queues(tx, [name])
     await tx.execute(
         "UPDATE queue SET keep_completed = ?, keep_failed = ?, keep_age = ? WHERE name = ?",
-        (completed, failed, None if age is None else microseconds(age), name),
+        (completed, failed, None if age is None else to_microseconds(age), name),
     )
 
 
 async def oldest_waiting(tx: Tx) -> dict[str, int]:
-    """Return by queue since when its oldest waiting job could have run, in microseconds UTC."""
+    """Return by queue the ``run_at`` of its oldest waiting job, in microseconds UTC."""
     rows = await tx.fetch(
         "SELECT queue, MIN(run_at) FROM job WHERE state = 'waiting' AND pruned_at IS NULL"
         " GROUP BY queue"
     )
-    return {row[0]: row[1] for row in rows}
+    return dict(rows)
+
+
+WorkerState = Literal["running", "stale", "gone"]
+"""``stale`` is a worker without a heartbeat for one lease, ``gone`` for two."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker that gave a sign of life. Instants are microseconds UTC."""
+    """A worker with its last heartbeat. Instants are microseconds UTC."""
 
     id: str
     host: str
@@ -138,48 +133,78 @@ class WorkerRow:
     started_at: int
     heartbeat_at: int
     queues: Mapping[str, int]
-    """How many jobs of each queue it runs at once."""
-    active: int
-    """How many jobs it holds."""
+    """Concurrency by queue."""
+    lease: int
+    """Microseconds; a worker records a heartbeat three times within its lease."""
+    flagged: str = ""
+    """The state that was logged since its last heartbeat, if any."""
+    active: int = 0
+    """Jobs that it has claimed."""
+    state: WorkerState = "running"
 
 
-async def heartbeat(tx: Tx, worker_id: str, host: str, pid: int, sizes: Mapping[str, int]) -> None:
-    """Say that a worker is alive and what it runs."""
-    await tx.execute(
-        "INSERT INTO worker (id, host, pid, started_at, heartbeat_at, queues)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-        " heartbeat_at = excluded.heartbeat_at, queues = excluded.queues",
-        (worker_id, host, pid, tx.now, tx.now, msgspec.json.encode(dict(sizes)).decode()),
-    )
+async def record_heartbeat(
+    tx: Tx, worker_id: str, host: str, pid: int, concurrency: Mapping[str, int], lease: int
+) -> None:
+    """Record that a worker is alive, with its concurrency by queue and its lease."""
+    row = WorkerRow(worker_id, host, pid, tx.now, tx.now, concurrency, lease)
+    await tx.insert(worker_table, [row], on_conflict="update", keep=("started_at",))
 
 
-async def forget_worker(tx: Tx, worker_id: str) -> None:
-    """Take a worker off the list."""
+async def is_first_worker(tx: Tx, worker_id: str, since: int) -> bool:
+    """Return whether a worker is the first by id of those alive since an instant."""
+    rows = await tx.fetch("SELECT MIN(id) FROM worker WHERE heartbeat_at >= ?", (since,))
+    return rows == [(worker_id,)]
+
+
+async def remove_worker(tx: Tx, worker_id: str) -> None:
+    """Remove a worker from the list."""
     await tx.execute("DELETE FROM worker WHERE id = ?", (worker_id,))
 
 
-async def forget_silent_workers(tx: Tx, before: int) -> None:
-    """Take workers off the list that gave their last sign before an instant."""
-    await tx.execute("DELETE FROM worker WHERE heartbeat_at < ?", (before,))
+async def remove_silent_workers(tx: Tx, before: int) -> None:
+    """Remove workers that are silent since an instant, and for four leases."""
+    await tx.execute(
+        "DELETE FROM worker WHERE heartbeat_at < ? AND heartbeat_at + 4 * lease < ?",
+        (before, tx.now),
+    )
 
 
 async def workers(tx: Tx) -> list[WorkerRow]:
-    """Return the workers that are known to live, by id."""
-    active: dict[str, int] = dict(
-        await tx.fetch("SELECT worker, COUNT(*) FROM job WHERE state = 'active' GROUP BY worker")
+    """Return all workers that have not stopped, silent ones too, by id."""
+    return await tx.fetch_into(
+        WorkerRow,
+        f"SELECT w.*, {_STATE} AS state, COALESCE(a.active, 0) AS active FROM worker AS w LEFT JOIN"
+        " (SELECT worker, COUNT(*) AS active FROM job WHERE state = 'active' GROUP BY worker) AS a"
+        " ON a.worker = w.id ORDER BY w.id",
+        (tx.now, tx.now),
     )
-    rows = await tx.fetch(
-        "SELECT id, host, pid, started_at, heartbeat_at, queues FROM worker ORDER BY id"
-    )
-    return [
-        WorkerRow(
-            id=row[0],
-            host=row[1],
-            pid=row[2],
-            started_at=row[3],
-            heartbeat_at=row[4],
-            queues=msgspec.json.decode(row[5], type=dict[str, int]),
-            active=active.get(row[0], 0),
-        )
-        for row in rows
-    ]
+
+
+async def running_workers(tx: Tx) -> list[WorkerRow]:
+    """Return the workers whose last heartbeat is not older than their lease."""
+    return [worker for worker in await workers(tx) if worker.state == "running"]
+
+
+async def flag_silent_workers(db: Database) -> list[WorkerRow]:
+    """Mark workers as stale or gone; return those that this call has marked.
+
+    A worker is marked once for each state by all processes together.
+    """
+    async with db.read() as tx:
+        silent = [
+            worker
+            for worker in await workers(tx)
+            if worker.state != "running" and worker.flagged != worker.state
+        ]
+    if not silent:
+        return []
+    async with db.write(WriteClass.JOBS) as tx:
+        return [
+            worker
+            for worker in silent
+            if await tx.execute(
+                "UPDATE worker SET flagged = ? WHERE id = ? AND flagged = ? AND heartbeat_at = ?",
+                (worker.state, worker.id, worker.flagged, worker.heartbeat_at),
+            )
+        ]

@@ -1,32 +1,48 @@
-"""Queues, jobs, workers and schedules over HTTP: viewers read, operators act."""
+"""HTTP routes of queues, jobs and workers: viewers read, operators act."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
-from homeroom.clock import SECOND
 from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import Invalid, NotFound
-from homeroom.jobs import operate, queue_store, store
+from homeroom.identity import Identity, Role
+from homeroom.instant import SECOND
+from homeroom.jobs import job_actions, queue_store, schedule_routes, store
+from homeroom.jobs.api import (
+    attempt_fields,
+    job_fields,
+    log_line_fields,
+    queue_fields,
+    worker_fields,
+)
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.job import JobState
-from homeroom.jobs.record import Record
-from homeroom.jobs.redact import redact
-from homeroom.jobs.schedules import routes as schedule_routes
-from homeroom.jobs.show import attempt_fields, job_fields, log_fields, queue_fields
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, OutsideId, PathId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.jobs.job import Job, JobState
+from homeroom.jobs.job_actions import AuditRecorder
+from homeroom.jobs.outcome import AttemptOutcome
+from homeroom.jobs.subject import JobSubjects
+from homeroom.redaction import redact_json
+from homeroom.web.identity import Auth
+from homeroom.web.model import ExternalId, PathId, RequestModel, ResponseModel, Rfc3339Instant
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
 OptionalText = Annotated[str | None, Query(min_length=1, max_length=200)]
-JobId = Annotated[OutsideId, Path(alias="jobId")]
-_DONE = {"retry": "retried", "promote": "promoted", "cancel": "cancelled", "remove": "removed"}
+JobId = Annotated[ExternalId, Path(alias="jobId")]
+_AUDIT_ACTIONS = {
+    "retry": "retried",
+    "promote": "promoted",
+    "cancel": "cancelled",
+    "remove": "removed",
+}
 
 
-class JobView(View):
+class JobView(ResponseModel):
     """A job in a list."""
 
     id: str
@@ -37,46 +53,51 @@ class JobView(View):
     data: dict[str, Any]
     attempts_made: int
     max_attempts: int
-    run_at: Instant
-    created_at: Instant
-    started_at: Instant | None
-    finished_at: Instant | None
+    run_at: Rfc3339Instant
+    created_at: Rfc3339Instant
+    started_at: Rfc3339Instant | None
+    finished_at: Rfc3339Instant | None
     failed_reason: str | None
+    reason_code: str | None
     result: Any
     progress: Any
     cancel_requested: bool
     worker: str | None
+    user_id: str | None
+    """The learner, or the recipient, that the job is for."""
+    course_id: str | None
+    completion_id: str | None
 
 
-class AttemptView(View):
+class JobAttemptView(ResponseModel):
     """One ended attempt."""
 
     number: int
-    started_at: Instant
-    finished_at: Instant
-    outcome: Literal["done", "retry", "fail", "cancel", "lost"]
+    started_at: Rfc3339Instant
+    finished_at: Rfc3339Instant
+    outcome: AttemptOutcome
     error: str | None
     traceback: str | None
     worker: str | None
 
 
-class LogLine(View):
+class JobLogLine(ResponseModel):
     """A line of a job's log."""
 
-    at: Instant
+    at: Rfc3339Instant
     line: str
 
 
 class JobDetail(JobView):
-    """A job with all that is known about it."""
+    """A job with its attempts, log and dependencies."""
 
-    attempts: list[AttemptView]
-    logs: list[LogLine]
+    attempts: list[JobAttemptView]
+    logs: list[JobLogLine]
     waits_for: list[str]
 
 
-class QueueCounts(View):
-    """How many jobs a queue has by state."""
+class QueueCounts(ResponseModel):
+    """The number of jobs of a queue by state."""
 
     waiting: int
     delayed: int
@@ -86,8 +107,8 @@ class QueueCounts(View):
     failed: int
 
 
-class QueueStats(View):
-    """The statistics under the names that seed 000 gave them."""
+class QueueStats(ResponseModel):
+    """Queue statistics under the names that dashboards use."""
 
     queue_length: int
     active_jobs: int
@@ -95,8 +116,8 @@ class QueueStats(View):
     processing: bool
 
 
-class QueueView(View):
-    """A queue; ``concurrency`` is what one worker runs at once, null where none is known."""
+class QueueView(ResponseModel):
+    """A queue; ``concurrency`` is that of one worker, null where none is known."""
 
     name: str
     paused: bool
@@ -107,61 +128,86 @@ class QueueView(View):
     stats: QueueStats
 
 
-class WorkerView(View):
-    """A worker; ``queues`` says how many jobs of each it runs at once."""
+class WorkerView(ResponseModel):
+    """A worker; ``queues`` holds its concurrency by queue.
+
+    A worker without a heartbeat for one lease is `stale`, for two `gone`.
+    """
 
     id: str
     host: str
     pid: int
-    started_at: Instant
-    heartbeat_at: Instant
+    started_at: Rfc3339Instant
+    heartbeat_at: Rfc3339Instant
+    state: Literal["running", "stale", "gone"]
+    lease_seconds: float
     queues: dict[str, int]
     active: int
 
 
-class CountView(View):
-    """How many records an action changed."""
+class AffectedCount(ResponseModel):
+    """The number of records that an action changed."""
 
     count: int
 
 
-class JobFilter(Body):
-    """Which jobs a bulk action is meant for; at least one member has to be given."""
+class JobFilter(RequestModel):
+    """The jobs of a bulk action; at least one member has to be given."""
 
-    queue: OutsideId | None = None
+    queue: ExternalId | None = None
     state: JobState | None = None
-    name: OutsideId | None = None
+    name: ExternalId | None = None
     q: Annotated[str | None, Field(min_length=1, max_length=200)] = None
 
 
-class BulkAction(Body):
-    """An action on all jobs of a filter that it applies to."""
+class BulkAction(RequestModel):
+    """An action on all jobs of a filter whose states allow it."""
 
     action: Literal["retry", "promote", "cancel", "remove"]
     filter: JobFilter
 
 
-class CleanOptions(Body):
-    """Which finished jobs of a queue to remove."""
+class CleanOptions(RequestModel):
+    """The finished jobs of a queue to remove."""
 
     state: Literal[JobState.COMPLETED, JobState.FAILED] = JobState.COMPLETED
     older_than_seconds: Annotated[float, Field(ge=0, le=10**9)] = 0
+    outstanding: bool = False
+    """Remove failed jobs too that something waits for, such as the step of a completion."""
 
 
-def router(db: Database, auth: Auth, registry: Registry, record: Record) -> APIRouter:
-    """Return the routes of the kernel; ``record`` notes what operators did."""
+def router(
+    db: Database,
+    auth: Auth,
+    registry: Registry,
+    record: AuditRecorder,
+    subjects: JobSubjects | None = None,
+) -> APIRouter:
+    """Return the routes of the kernel.
+
+    ``record`` writes audit lines, ``subjects`` knows the learners and courses of jobs.
+    """
     routes = APIRouter(prefix="/api/v1", tags=["Operations"])
-    _add_job_reads(routes, db, auth)
-    _add_job_actions(routes, db, auth, registry, record)
-    _add_bulk_action(routes, db, auth, registry, record)
+    subjects = subjects or JobSubjects()
+    _add_job_reads(routes, db, auth, subjects)
+    _add_job_actions(routes, db, auth, registry, record, subjects)
+    _add_bulk_action(routes, db, auth, registry, record, subjects)
     _add_queue_list(routes, db, auth)
     _add_queue_actions(routes, db, auth, record)
-    _add_reads(routes, db, auth)
+    _add_worker_list(routes, db, auth)
     routes.include_router(schedule_routes.router(db, auth, registry, record))
     return routes
 
 
-def _add_job_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
+async def _with_subjects(
+    tx: Tx, subjects: JobSubjects, jobs: Sequence[Job]
+) -> list[dict[str, Any]]:
+    """Return the fields of jobs with the learners and courses that they are for."""
+    found = await subjects.describe(tx, jobs)
+    return [{**job_fields(job), **asdict(found[job.id])} for job in jobs]
+
+
+def _add_job_reads(routes: APIRouter, db: Database, auth: Auth, subjects: JobSubjects) -> None:
     reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
 
     @routes.get("/jobs", dependencies=reads)
@@ -172,93 +218,112 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         name: OptionalText = None,
         q: OptionalText = None,
     ) -> Page[JobView]:
-        """List jobs, newest first; `q` is a part of the id, the data or the last error."""
+        """List jobs, newest first.
+
+        `q` is a part of the id, the data, the last error, or the id of the learner or course that
+        the job is for.
+        """
         key = paging.key(int)
         async with db.read() as tx:
             rows = await store.search(
                 tx,
-                store.Filter(queue=queue, state=state, kind=name, text=q),
+                store.JobQuery(queue, state, name, q, subjects.select_jobs(q)),
                 limit=paging.limit + 1,
                 before=None if key is None else key[0],
             )
-        kept, cursor = page(rows, paging, lambda row: (row[0],))
-        return Page(items=[JobView(**job_fields(job)) for _, job in kept], next_cursor=cursor)
+            page, cursor = cut_page(rows, paging, lambda row: row[:1])
+            fields = await _with_subjects(tx, subjects, [job for _, job in page])
+        return Page(items=[JobView(**each) for each in fields], next_cursor=cursor)
 
     @routes.get("/jobs/{jobId}", dependencies=reads)
-    async def show_job(job_id: JobId) -> JobDetail:
-        """Show a job: its data with secrets hidden, attempts with tracebacks, log, progress."""
+    async def get_job(job_id: JobId) -> JobDetail:
+        """Show a job with its attempts, log and progress; secrets are hidden."""
         async with db.read() as tx:
             job = await store.get(tx, job_id)
+            [fields] = await _with_subjects(tx, subjects, [job])
             attempts = await store.attempts(tx, job_id)
             lines = await store.logs(tx, job_id)
-            waits_for = await store.waits_for(tx, job_id)
+            waits_for = await store.dependencies_of(tx, job_id)
         return JobDetail(
-            **job_fields(job),
-            attempts=[AttemptView(**attempt_fields(attempt)) for attempt in attempts],
-            logs=[LogLine(**log_fields(at, line)) for at, line in lines],
+            **fields,
+            attempts=[JobAttemptView(**attempt_fields(attempt)) for attempt in attempts],
+            logs=[JobLogLine(**log_line_fields(at, line)) for at, line in lines],
             waits_for=waits_for,
         )
 
 
 def _add_job_actions(
-    routes: APIRouter, db: Database, auth: Auth, registry: Registry, record: Record
+    routes: APIRouter,
+    db: Database,
+    auth: Auth,
+    registry: Registry,
+    record: AuditRecorder,
+    subjects: JobSubjects,
 ) -> None:
     operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.post("/jobs/{jobId}/retry")
     async def retry_job(job_id: JobId, identity: Identity = operator) -> JobView:
-        """Let a failed job run again, with a fresh set of attempts."""
+        """Retry a failed job with a fresh set of attempts."""
         async with db.write() as tx:
-            job = await operate.retry(tx, registry, job_id)
+            job = await job_actions.retry(tx, registry, job_id)
             await record(tx, identity.subject, "job.retried", job_id)
-        return JobView(**job_fields(job))
+            [fields] = await _with_subjects(tx, subjects, [job])
+        return JobView(**fields)
 
     @routes.post("/jobs/{jobId}/promote")
     async def promote_job(job_id: JobId, identity: Identity = operator) -> JobView:
-        """Let a delayed job run now."""
+        """Run a delayed job now."""
         async with db.write() as tx:
-            job = await operate.promote(tx, registry, job_id)
+            job = await job_actions.promote(tx, registry, job_id)
             await record(tx, identity.subject, "job.promoted", job_id)
-        return JobView(**job_fields(job))
+            [fields] = await _with_subjects(tx, subjects, [job])
+        return JobView(**fields)
 
     @routes.post("/jobs/{jobId}/cancel")
     async def cancel_job(job_id: JobId, identity: Identity = operator) -> JobView:
-        """Cancel a job; an active one ends as soon as its worker has seen it."""
+        """Cancel a job; an active one ends when its worker sees the request."""
         async with db.write() as tx:
-            job = await operate.cancel(tx, registry, job_id)
+            job = await job_actions.cancel(tx, registry, job_id)
             await record(tx, identity.subject, "job.cancelled", job_id)
-        return JobView(**job_fields(job))
+            [fields] = await _with_subjects(tx, subjects, [job])
+        return JobView(**fields)
 
 
 def _add_bulk_action(
-    routes: APIRouter, db: Database, auth: Auth, registry: Registry, record: Record
+    routes: APIRouter,
+    db: Database,
+    auth: Auth,
+    registry: Registry,
+    record: AuditRecorder,
+    subjects: JobSubjects,
 ) -> None:
     operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.post("/jobs/bulk")
-    async def act_on_jobs(body: BulkAction, identity: Identity = operator) -> CountView:
-        """Do something to all jobs of a filter that it applies to; answer how many those were.
+    async def act_on_jobs(body: BulkAction, identity: Identity = operator) -> AffectedCount:
+        """Apply an action to the jobs of a filter where it fits; return the number.
 
-        Each of its transactions leaves an audit line with how many jobs it changed.
+        Each transaction writes an audit line with the number of jobs that it changed.
         """
-        wanted = body.filter
-        given = wanted.model_dump(mode="json", exclude_none=True)
-        if not given:
+        jobs = body.filter
+        filter_fields = jobs.model_dump(mode="json", exclude_none=True)
+        if not filter_fields:
             raise Invalid("A bulk action needs a filter with at least one member.")
-        chosen = store.Filter(
-            queue=wanted.queue, state=wanted.state, kind=wanted.name, text=wanted.q
+        query = store.JobQuery(
+            jobs.queue, jobs.state, jobs.name, jobs.q, subjects.select_jobs(jobs.q)
         )
         count, before = 0, None
         while True:
             async with db.write() as tx:
-                step = await operate.act(tx, registry, body.action, chosen, before)
+                step = await job_actions.apply_bulk_action(tx, registry, body.action, query, before)
                 if step.count:
-                    details = {"filter": redact(given), "count": step.count}
-                    action = f"jobs.{_DONE[body.action]}"
-                    await record(tx, identity.subject, action, wanted.queue or "jobs", details)
+                    details = {"filter": redact_json(filter_fields), "count": step.count}
+                    action = f"jobs.{_AUDIT_ACTIONS[body.action]}"
+                    await record(tx, identity.subject, action, jobs.queue or "jobs", details)
             count, before = count + step.count, step.before
             if before is None:
-                return CountView(count=count)
+                return AffectedCount(count=count)
 
 
 def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
@@ -282,26 +347,26 @@ def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
         ]
 
 
-def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: Record) -> None:
+def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: AuditRecorder) -> None:
     operator: Identity = Depends(auth.require(Role.OPERATOR))
 
-    async def known(name: str) -> None:
+    async def check_queue_exists(name: str) -> None:
         async with db.read() as tx:
             if name not in {queue.name for queue in await queue_store.queues(tx)}:
                 raise NotFound(f"There is no queue {name!r}.")
 
     @routes.post("/queues/{name}/pause", status_code=204)
     async def pause_queue(name: PathId, identity: Identity = operator) -> None:
-        """Let no job of a queue start, in any process; what runs goes on."""
-        await known(name)
+        """Stop starting jobs of a queue in every process; running jobs go on."""
+        await check_queue_exists(name)
         async with db.write() as tx:
             await queue_store.pause(tx, name)
             await record(tx, identity.subject, "queue.paused", name)
 
     @routes.post("/queues/{name}/resume", status_code=204)
     async def resume_queue(name: PathId, identity: Identity = operator) -> None:
-        """Let jobs of a paused queue start again."""
-        await known(name)
+        """Start jobs of a paused queue again."""
+        await check_queue_exists(name)
         async with db.write() as tx:
             await queue_store.resume(tx, name)
             await record(tx, identity.subject, "queue.resumed", name)
@@ -309,29 +374,43 @@ def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: Reco
     @routes.post("/queues/{name}/clean")
     async def clean_queue(
         name: PathId, body: CleanOptions | None = None, identity: Identity = operator
-    ) -> CountView:
-        """Remove finished jobs of a queue; answer how many."""
-        await known(name)
+    ) -> AffectedCount:
+        """Remove finished jobs of a queue; return their number.
+
+        Failed jobs that something still waits for are kept, unless `outstanding` is true.
+        """
+        await check_queue_exists(name)
         options = body or CleanOptions()
         age = round(options.older_than_seconds * SECOND)
         count = 0
         while True:
             async with db.write() as tx:
-                step = await operate.clean(tx, name, options.state, before=tx.now - age)
+                step = await job_actions.clean(
+                    tx,
+                    name,
+                    options.state,
+                    before=tx.now - age,
+                    outstanding=options.outstanding,
+                )
                 if step:
-                    details = {**options.model_dump(mode="json", by_alias=True), "count": step}
+                    unsaid = None if options.outstanding else {"outstanding"}
+                    fields = options.model_dump(mode="json", by_alias=True, exclude=unsaid)
+                    details = {**fields, "count": step}
                     await record(tx, identity.subject, "queue.cleaned", name, details)
             count += step
             if not step:
-                return CountView(count=count)
+                return AffectedCount(count=count)
 
 
-def _add_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
+def _add_worker_list(routes: APIRouter, db: Database, auth: Auth) -> None:
     reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
 
     @routes.get("/workers", dependencies=reads)
     async def list_workers() -> list[WorkerView]:
-        """List the workers that gave a sign of life."""
+        """List the workers that run, are stale (silent for one lease) or gone (for two).
+
+        Those that are gone are removed after ten minutes, those that stopped at once.
+        """
         async with db.read() as tx:
             workers = await queue_store.workers(tx)
-        return [WorkerView.model_validate(worker) for worker in workers]
+        return [WorkerView.model_validate(worker_fields(worker)) for worker in workers]

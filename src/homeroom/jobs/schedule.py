@@ -1,9 +1,9 @@
-"""When a schedule is due: cron text and a time zone to slots (pure).
+"""Slots of a cron expression in a time zone (pure).
 
 A cron whose minute or hour begins with a star is an interval: it runs by elapsed time, and its
-slots are named by the UTC instant. All others run by the clock on the wall: once in an hour that
-repeats, and at the end of the gap in an hour that is skipped (Debian's rule, kept by ``cronsim``;
-croniter 7 and APScheduler 3 fire such a job twice in the repeated hour).
+slots are named by the UTC instant. All others run by local time: once in an hour that repeats, and
+at the end of the gap in an hour that is skipped (Debian's rule, which ``cronsim`` follows; croniter
+7 and APScheduler 3 fire such a job twice in the repeated hour).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cronsim import CronSim, CronSimError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LOOKS_BACK = tuple(timedelta(days=days) for days in (0.125, 8, 32, 367, 1_500))
+_LOOKBACK_SPANS = tuple(timedelta(days=days) for days in (0.125, 8, 32, 367, 1_500))
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One time at which a schedule fires."""
+class ScheduleSlot:
+    """One firing time of a schedule."""
 
     at: int
     """Microseconds UTC."""
@@ -31,8 +31,8 @@ class Slot:
     """``2026-11-23T09:00[Europe/Berlin]``, or for an interval ``2026-11-23T08:00Z``."""
 
 
-def zone(time_zone: str) -> ZoneInfo:
-    """Return an IANA time zone; raise ValueError for one that is not known."""
+def parse_time_zone(time_zone: str) -> ZoneInfo:
+    """Return an IANA time zone; raise ValueError for an unknown one."""
     try:
         return ZoneInfo(time_zone)
     except (KeyError, ValueError, OSError) as error:
@@ -40,31 +40,31 @@ def zone(time_zone: str) -> ZoneInfo:
 
 
 def is_interval(cron: str) -> bool:
-    """Say whether a cron runs by elapsed time rather than by the clock on the wall."""
+    """Return whether a cron runs by elapsed time rather than by local time."""
     minute, hour = cron.split()[:2]
     return minute.startswith("*") or hour.startswith("*")
 
 
-def slots(cron: str, time_zone: str, after: int) -> Iterator[Slot]:
+def iter_slots(cron: str, time_zone: str, after: int) -> Iterator[ScheduleSlot]:
     """Yield the slots later than ``after`` (microseconds UTC), the earliest first.
 
-    Raises ValueError for a cron that is not five fields that ``cronsim`` reads, or a zone that is
-    not known. In the repeated hour ``cronsim`` can begin with a slot that has passed: left out.
+    Raises ValueError for a cron that is not five fields that ``cronsim`` reads, or an unknown
+    zone. In the repeated hour ``cronsim`` can begin with a slot that has passed; it is left out.
     """
-    found = zone(time_zone)
+    zone = parse_time_zone(time_zone)
     if len(cron.split()) != 5:
         raise ValueError(f"a cron text has five fields: {cron!r}")
-    start = (_EPOCH + after * _MICROSECOND).astimezone(found)
+    start = (_EPOCH + after * _MICROSECOND).astimezone(zone)
     try:
         moments = CronSim(cron, start)
     except CronSimError as error:
         raise ValueError(f"the cron text {cron!r} cannot be read: {error}") from error
-    return _later(moments, is_interval(cron), time_zone, after)
+    return _slots_after(moments, is_interval(cron), time_zone, after)
 
 
-def _later(
+def _slots_after(
     moments: Iterator[datetime], interval: bool, time_zone: str, after: int
-) -> Iterator[Slot]:
+) -> Iterator[ScheduleSlot]:
     last = after
     for moment in moments:
         at = (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
@@ -72,29 +72,29 @@ def _later(
             continue
         last = at
         if interval:
-            yield Slot(at, f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M}Z")
+            yield ScheduleSlot(at, f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M}Z")
         else:
-            yield Slot(at, f"{moment:%Y-%m-%dT%H:%M}[{time_zone}]")
+            yield ScheduleSlot(at, f"{moment:%Y-%m-%dT%H:%M}[{time_zone}]")
 
 
-def due(cron: str, time_zone: str, after: int, until: int, limit: int) -> list[Slot]:
-    """Return the slots later than ``after`` and not later than ``until``, at most ``limit``."""
-    found: list[Slot] = []
-    for slot in islice(slots(cron, time_zone, after), limit):
+def due_slots(cron: str, time_zone: str, after: int, until: int, limit: int) -> list[ScheduleSlot]:
+    """Return the slots after ``after`` and up to ``until``, at most ``limit``."""
+    slots: list[ScheduleSlot] = []
+    for slot in islice(iter_slots(cron, time_zone, after), limit):
         if slot.at > until:
             break
-        found.append(slot)
-    return found
+        slots.append(slot)
+    return slots
 
 
-def latest(cron: str, time_zone: str, until: int) -> Slot | None:
-    """Return the last slot that is not later than ``until``; None if there was none in four years.
+def latest_slot(cron: str, time_zone: str, until: int) -> ScheduleSlot | None:
+    """Return the last slot not later than ``until``; None if four years had none.
 
-    Looks back in growing steps, so that a frequent cron costs no more than a rare one.
+    The search goes back in growing spans, so that a frequent cron costs no more than a rare one.
     """
-    for span in _LOOKS_BACK:
+    for span in _LOOKBACK_SPANS:
         last = None
-        for slot in slots(cron, time_zone, until - span // _MICROSECOND):
+        for slot in iter_slots(cron, time_zone, until - span // _MICROSECOND):
             if slot.at > until:
                 break
             last = slot
@@ -103,7 +103,7 @@ def latest(cron: str, time_zone: str, until: int) -> Slot | None:
     return None
 
 
-def following(cron: str, time_zone: str, after: int) -> int | None:
-    """Return the instant of the next slot; None for a cron that never comes true again."""
-    slot = next(slots(cron, time_zone, after), None)
+def next_slot_time(cron: str, time_zone: str, after: int) -> int | None:
+    """Return the instant of the next slot; None for a cron that never matches again."""
+    slot = next(iter_slots(cron, time_zone, after), None)
     return None if slot is None else slot.at

@@ -1,8 +1,10 @@
-"""The rows of schedules and their slots; a slot is unique, so it is fired once by any number."""
+"""Rows of schedules and their slots; a slot is a unique key, so it fires once.
+
+Any number of processes may fire slots at once.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,34 +14,31 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from homeroom.clock import SECOND, microseconds
-from homeroom.db.id import is_outside_id, natural_id
-from homeroom.db.tx import Row, Tx
+from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
-from homeroom.jobs import schedule as rule
-from homeroom.jobs.args import JobArgs, SlotArgs, decode
+from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.schedule import Slot
-from homeroom.jobs.store import marks
+from homeroom.jobs.job import JobArgs, SlotArgs, decode_args
+from homeroom.jobs.schedule import ScheduleSlot, latest_slot, next_slot_time
+from homeroom.jobs.store import placeholders, schedule_slot_table, schedule_table
+from homeroom.time_zone import check_time_zone
 
 log = structlog.get_logger(__name__)
 
 SCHEDULES_TOPIC = "schedules"
-CATCH_UP = timedelta(hours=1)
-_PUNCTUAL = timedelta(minutes=1)
-"""No window is shorter: a scheduler looks once a second, and a busy one less often."""
-_AHEAD = microseconds(timedelta(minutes=1))
-"""A slot of a later time was fired by a clock that was wrong; by less two machines' may differ."""
-_SLOTS_AT_ONCE = 500
-_COLUMNS = (
-    "name, cron, time_zone, kind, payload, version, paused, catch_up, last_slot_at, next_slot_at"
-)
+DEFAULT_CATCH_UP = timedelta(hours=1)
+ON_TIME_TOLERANCE = timedelta(minutes=1)
+"""Shortest catch-up window: maintenance runs once a second, and less often when it is busy."""
+_CLOCK_TOLERANCE = to_microseconds(timedelta(minutes=1))
+"""Normal difference between two machines' clocks; a slot further ahead was a wrong clock's."""
+SLOT_RETENTION = timedelta(days=90)
+"""Time for which slots are kept. An older slot that was missed is neither recorded nor reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as its row says. Instants and spans are microseconds."""
+    """One schedule. Instants and spans are microseconds."""
 
     name: str
     cron: str
@@ -50,13 +49,13 @@ class Schedule:
     paused: bool
     catch_up: int
     last_slot_at: int
-    """Every slot up to here was fired or recorded as missed."""
+    """Every slot up to this instant was fired or recorded as missed."""
     next_slot_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class FiredSlot:
-    """What became of a slot. Instants and spans are microseconds."""
+class SlotRecord:
+    """A slot that was fired or missed. Instants and spans are microseconds."""
 
     schedule: str
     slot: str
@@ -65,29 +64,15 @@ class FiredSlot:
     late: int
     fired_at: int
     job: str | None
+    reported_at: int | None = None
+    """When people were told that it was missed."""
 
     @property
     def outcome(self) -> str:
         """Return ``ok``, ``late`` or ``missed``."""
         if self.state == "missed":
             return "missed"
-        return "late" if self.late > microseconds(_PUNCTUAL) else "ok"
-
-
-def _to_schedule(row: Row) -> Schedule:
-    payload = msgspec.json.decode(row[4], type=dict[str, Any])
-    return Schedule(
-        name=row[0],
-        cron=row[1],
-        time_zone=row[2],
-        kind=row[3],
-        payload=payload,
-        version=row[5],
-        paused=bool(row[6]),
-        catch_up=row[7],
-        last_slot_at=row[8],
-        next_slot_at=row[9],
-    )
+        return "late" if self.late > to_microseconds(ON_TIME_TOLERANCE) else "ok"
 
 
 async def declare_schedule(
@@ -96,41 +81,52 @@ async def declare_schedule(
     cron: str,
     time_zone: str,
     args: JobArgs,
-    catch_up: timedelta = CATCH_UP,
+    catch_up: timedelta = DEFAULT_CATCH_UP,
     *,
-    keep_edits: bool = False,
+    keep_operator_changes: bool = False,
 ) -> None:
-    """Have a job added at every slot of a cron in an IANA time zone; repeatable.
+    """Add a job at every slot of a cron in an IANA time zone; may be called again.
 
-    A slot that comes due while no scheduler runs is still fired if that is less than ``catch_up``
-    ago, and otherwise recorded as missed. A new cron or zone begins now; a paused one stays paused.
-    With ``keep_edits`` a schedule that is there keeps its cron and window, which an operator may
-    have changed. Raises ``Invalid`` for a cron or zone that cannot be read.
+    Where the kind is of consequence, a slot that comes due while no process fires slots is still
+    fired if it is less than ``catch_up`` late, and otherwise recorded as missed. Of all other kinds
+    the latest slot is fired, however late, and the earlier ones are skipped. A new cron or zone
+    begins now; a paused schedule stays paused. With ``keep_operator_changes`` an existing schedule
+    keeps its cron and window. Raises ``Invalid`` for a cron or zone that cannot be read.
     """
-    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM schedule WHERE name = ?", (name,))
-    if row is not None and keep_edits:
-        cron, catch_up = row[1], timedelta(microseconds=row[7])
-    try:
-        upcoming = rule.following(cron, time_zone, tx.now)
-    except ValueError as error:
-        raise Invalid(f"The schedule {name!r} cannot be kept: {error}.") from error
-    payload = msgspec.json.encode(args).decode()
-    window = microseconds(max(catch_up, _PUNCTUAL))
-    if row is not None and (row[1], row[2]) == (cron, time_zone):
-        await tx.execute(
-            "UPDATE schedule SET kind = ?, payload = ?, version = ?, catch_up = ? WHERE name = ?",
-            (args.kind, payload, args.version, window, name),
-        )
-        return
-    await tx.execute(
-        f"INSERT INTO schedule ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, time_zone = excluded.time_zone,"
-        " kind = excluded.kind, payload = excluded.payload, version = excluded.version,"
-        " catch_up = excluded.catch_up, last_slot_at = excluded.last_slot_at,"
-        " next_slot_at = excluded.next_slot_at",
-        (name, cron, time_zone, args.kind, payload, args.version, window, tx.now, upcoming),
+    existing = await _find_schedule(tx, name)
+    if existing is not None and keep_operator_changes:
+        cron, catch_up = existing.cron, timedelta(microseconds=existing.catch_up)
+    schedule = Schedule(
+        name=name,
+        cron=cron,
+        time_zone=time_zone,
+        kind=args.kind,
+        payload=msgspec.to_builtins(args),
+        version=args.version,
+        paused=False,
+        catch_up=to_microseconds(max(catch_up, ON_TIME_TOLERANCE)),
+        last_slot_at=tx.now,
+        next_slot_at=_next_slot(name, cron, time_zone, tx.now),
     )
-    tx.notify(SCHEDULES_TOPIC, name)
+    is_unmoved = existing is not None and (existing.cron, existing.time_zone) == (cron, time_zone)
+    kept = ("paused", "last_slot_at", "next_slot_at") if is_unmoved else ("paused",)
+    await tx.insert(schedule_table, [schedule], on_conflict="update", keep=kept)
+    if not is_unmoved:
+        tx.notify(SCHEDULES_TOPIC, name)
+
+
+def _next_slot(name: str, cron: str, time_zone: str, now: int) -> int | None:
+    try:
+        return next_slot_time(cron, time_zone, now)
+    except ValueError as error:
+        raise Invalid(f"The schedule {name!r} is not valid: {error}.") from error
+
+
+def _check_time_zone(time_zone: str) -> None:
+    try:
+        check_time_zone(time_zone)
+    except ValueError as error:
+        raise Invalid(f"The time zone {error}.") from error
 
 
 async def change_schedule(
@@ -141,19 +137,20 @@ async def change_schedule(
     time_zone: str | None = None,
     catch_up: timedelta | None = None,
 ) -> Schedule:
-    """Change when a schedule fires, as an operator wants it; a new cron or zone begins now.
+    """Change the times of a schedule for an operator; a new cron or zone begins now.
 
     Raises ``NotFound``, and ``Invalid`` for a cron or zone that cannot be read.
     """
-    found = await get_schedule(tx, name)
-    cron, time_zone = cron or found.cron, time_zone or found.time_zone
-    try:
-        upcoming = rule.following(cron, time_zone, tx.now)
-    except ValueError as error:
-        raise Invalid(f"The schedule {name!r} cannot be kept: {error}.") from error
-    window = found.catch_up if catch_up is None else microseconds(max(catch_up, _PUNCTUAL))
+    schedule = await get_schedule(tx, name)
+    if time_zone is not None:
+        _check_time_zone(time_zone)
+    cron, time_zone = cron or schedule.cron, time_zone or schedule.time_zone
+    upcoming = _next_slot(name, cron, time_zone, tx.now)
+    window = (
+        schedule.catch_up if catch_up is None else to_microseconds(max(catch_up, ON_TIME_TOLERANCE))
+    )
     await tx.execute("UPDATE schedule SET catch_up = ? WHERE name = ?", (window, name))
-    if (cron, time_zone) != (found.cron, found.time_zone):
+    if (cron, time_zone) != (schedule.cron, schedule.time_zone):
         await tx.execute(
             "UPDATE schedule SET cron = ?, time_zone = ?, last_slot_at = ?, next_slot_at = ?"
             " WHERE name = ?",
@@ -164,67 +161,70 @@ async def change_schedule(
 
 
 async def remove_schedule(tx: Tx, name: str) -> None:
-    """Drop a schedule whose cause is gone; its slots stay for as long as all do."""
+    """Delete a schedule; its slots stay until their retention ends."""
     await tx.execute("DELETE FROM schedule WHERE name = ?", (name,))
 
 
 async def schedules(tx: Tx) -> list[Schedule]:
     """Return all schedules by name."""
-    rows = await tx.fetch(f"SELECT {_COLUMNS} FROM schedule ORDER BY name")
-    return [_to_schedule(row) for row in rows]
+    return await tx.fetch_into(Schedule, "SELECT * FROM schedule ORDER BY name")
 
 
 async def get_schedule(tx: Tx, name: str, *, lock: bool = False) -> Schedule:
     """Return a schedule; raise ``NotFound``.
 
-    With ``lock`` nobody else changes it before this transaction ends.
+    With ``lock`` no other transaction changes it before this one ends.
     """
-    ending = tx.row_lock if lock else ""
-    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM schedule WHERE name = ?{ending}", (name,))
-    if row is None:
+    schedule = await _find_schedule(tx, name, ending=tx.row_lock if lock else "")
+    if schedule is None:
         raise NotFound(f"There is no schedule {name!r}.")
-    return _to_schedule(row)
+    return schedule
 
 
-async def fired_slots(tx: Tx, name: str, limit: int = 50) -> list[FiredSlot]:
+async def _find_schedule(tx: Tx, name: str, ending: str = "") -> Schedule | None:
+    return await tx.fetch_one_into(
+        Schedule, f"SELECT * FROM schedule WHERE name = ?{ending}", (name,)
+    )
+
+
+async def fired_slots(tx: Tx, name: str, limit: int = 50) -> list[SlotRecord]:
     """Return the last slots of a schedule, newest first."""
-    rows = await tx.fetch(
-        "SELECT schedule, slot, slot_at, state, late, fired_at, job FROM schedule_slot"
-        " WHERE schedule = ? ORDER BY slot_at DESC LIMIT ?",
+    return await tx.fetch_into(
+        SlotRecord,
+        "SELECT * FROM schedule_slot WHERE schedule = ? ORDER BY slot_at DESC LIMIT ?",
         (name, limit),
     )
-    return [FiredSlot(*row) for row in rows]
 
 
 async def pause_schedule(tx: Tx, name: str) -> None:
-    """Fire no slot of a schedule until it is resumed; raise ``NotFound``."""
+    """Stop firing slots of a schedule until it is resumed; raise ``NotFound``."""
     await get_schedule(tx, name)
     await tx.execute("UPDATE schedule SET paused = 1 WHERE name = ?", (name,))
 
 
 async def resume_schedule(tx: Tx, name: str) -> None:
-    """Fire slots again from now on; those of the pause are left out. Raises ``NotFound``."""
-    found = await get_schedule(tx, name, lock=True)
+    """Fire slots again, but skip those of the pause; raise ``NotFound``."""
+    schedule = await get_schedule(tx, name, lock=True)
     await tx.execute(
         "UPDATE schedule SET paused = 0, last_slot_at = ?, next_slot_at = ? WHERE name = ?",
-        (tx.now, rule.following(found.cron, found.time_zone, tx.now), name),
+        (tx.now, next_slot_time(schedule.cron, schedule.time_zone, tx.now), name),
     )
     tx.notify(SCHEDULES_TOPIC, name)
 
 
 async def refresh_schedules(tx: Tx) -> int:
-    """Work out anew when each schedule fires next; return how many that changes.
+    """Compute the next slot of each schedule again; return the number that changed.
 
-    The rules of time zones change with the release of ``tzdata``, and a clock may have been ahead:
-    done at every start.
+    Done at every start, because the rules of time zones change with releases of ``tzdata``, and a
+    clock may have been ahead.
     """
     changed = 0
     for each in await schedules(tx):
-        last = each.last_slot_at
-        if last > tx.now + _AHEAD:
-            last = tx.now
-            await _come_back(tx, each)
-        upcoming = rule.following(each.cron, each.time_zone, last)
+        if is_ahead(each, tx.now):
+            await rewind_schedule(tx, each)
+            changed += 1
+            continue
+        upcoming = next_slot_time(each.cron, each.time_zone, each.last_slot_at)
         if upcoming != each.next_slot_at:
             changed += await tx.execute(
                 "UPDATE schedule SET next_slot_at = ? WHERE name = ?", (upcoming, each.name)
@@ -232,133 +232,107 @@ async def refresh_schedules(tx: Tx) -> int:
     return changed
 
 
-async def _come_back(tx: Tx, found: Schedule) -> None:
-    """Fire slots from now on that a clock had passed which was ahead; those it fired are done."""
-    ahead = (found.last_slot_at - tx.now) // SECOND
-    log.warning("schedule_was_ahead", schedule=found.name, seconds=ahead)
-    await tx.execute("UPDATE schedule SET last_slot_at = ? WHERE name = ?", (tx.now, found.name))
+def is_ahead(schedule: Schedule, now: int) -> bool:
+    """Return whether a clock ahead of time fired the slots of a schedule."""
+    return schedule.last_slot_at > now + _CLOCK_TOLERANCE
+
+
+async def rewind_schedule(tx: Tx, schedule: Schedule) -> None:
+    """Continue from now; reopen what a clock ahead of time recorded as missed."""
+    ahead_seconds = (schedule.last_slot_at - tx.now) // SECOND
+    log.warning("schedule_rewound", schedule=schedule.name, seconds=ahead_seconds)
+    await tx.execute(
+        "UPDATE schedule SET last_slot_at = ?, next_slot_at = ? WHERE name = ?",
+        (tx.now, next_slot_time(schedule.cron, schedule.time_zone, tx.now), schedule.name),
+    )
     await tx.execute(
         "DELETE FROM schedule_slot WHERE schedule = ? AND slot_at > ? AND state = 'missed'",
-        (found.name, tx.now),
+        (schedule.name, tx.now),
     )
 
 
 async def due_schedules(tx: Tx, kinds: Sequence[str]) -> list[str]:
-    """Return the names of schedules that have a slot to fire and a kind that is known here."""
+    """Return the names of schedules of these kinds that have a slot to fire.
+
+    A schedule that a clock ahead of time has moved is one of them: it has to be rewound.
+    """
     if not kinds:
         return []
     rows = await tx.fetch(
-        "SELECT name FROM schedule WHERE paused = 0 AND next_slot_at <= ?"
-        f" AND kind IN ({marks(len(kinds))}) ORDER BY next_slot_at",
-        (tx.now, *kinds),
+        "SELECT name FROM schedule WHERE paused = 0 AND (next_slot_at <= ? OR last_slot_at > ?)"
+        f" AND kind IN ({placeholders(len(kinds))}) ORDER BY next_slot_at",
+        (tx.now, tx.now + _CLOCK_TOLERANCE, *kinds),
     )
-    return [row[0] for row in rows]
+    return [name for (name,) in rows]
 
 
-async def fire(tx: Tx, registry: Registry, name: str) -> list[FiredSlot]:
-    """Fire, or record as missed, what is due of a schedule; return the slots taken here."""
-    found = await get_schedule(tx, name, lock=True)
-    if found.paused:
-        return []
-    slots = rule.due(found.cron, found.time_zone, found.last_slot_at, tx.now, _SLOTS_AT_ONCE)
-    taken = [one for slot in slots if (one := await _take(tx, registry, found, slot))]
-    last = slots[-1].at if slots else found.last_slot_at
-    await tx.execute(
-        "UPDATE schedule SET last_slot_at = ?, next_slot_at = ?"
-        " WHERE name = ? AND last_slot_at <= ?",
-        (last, rule.following(found.cron, found.time_zone, last), name, last),
-    )
-    return taken
-
-
-async def _take(tx: Tx, registry: Registry, found: Schedule, slot: Slot) -> FiredSlot | None:
-    """Insert a slot and add its job; None if another scheduler has it."""
-    late = tx.now - slot.at
-    fires = late <= found.catch_up
-    job_id = _job_id(found.name, slot.name) if fires else None
-    taken = FiredSlot(
-        found.name, slot.name, slot.at, "fired" if fires else "missed", late, tx.now, job_id
-    )
-    added = await tx.execute(
-        "INSERT INTO schedule_slot (schedule, slot, slot_at, state, late, fired_at, job)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (schedule, slot) DO NOTHING",
-        (taken.schedule, taken.slot, slot.at, taken.state, late, tx.now, job_id),
-    )
-    if not added:
-        return None
-    if job_id is not None:
-        punctual = late <= microseconds(_PUNCTUAL)
-        await enqueue(tx, _args(registry, found, slot, late=not punctual), id=job_id)
-    return taken
-
-
-def _job_id(name: str, slot: str) -> str:
-    """Return the natural id of a slot's job; one that would be too long is digested."""
-    job_id = natural_id("schedule", name, slot)
-    if is_outside_id(job_id):
-        return job_id
-    return natural_id("schedule", hashlib.sha256(job_id.encode()).hexdigest()[:32], slot)
-
-
-def _args(
-    registry: Registry, found: Schedule, slot: Slot, *, late: bool, by_hand: bool = False
+def slot_args(
+    registry: Registry, schedule: Schedule, slot: ScheduleSlot, *, late: bool, by_hand: bool = False
 ) -> JobArgs:
-    args: JobArgs = decode(registry.get(found.kind).args, found.payload, found.version)
+    """Return the arguments of the job for a slot."""
+    args: JobArgs = decode_args(
+        registry.get(schedule.kind).args, schedule.payload, schedule.version
+    )
     if not isinstance(args, SlotArgs):
         return args
     return replace(
-        args, schedule=found.name, slot=slot.name, slot_at=slot.at, late=late, by_hand=by_hand
+        args, schedule=schedule.name, slot=slot.name, slot_at=slot.at, late=late, by_hand=by_hand
     )
 
 
-def _latest(found: Schedule, now: int) -> Slot:
-    slot = rule.latest(found.cron, found.time_zone, now)
+def _latest_slot(schedule: Schedule, now: int) -> ScheduleSlot:
+    slot = latest_slot(schedule.cron, schedule.time_zone, now)
     if slot is None:
-        raise Conflict(f"The schedule {found.name!r} has had no slot yet.")
+        raise Conflict(f"The schedule {schedule.name!r} has had no slot yet.")
     return slot
 
 
-async def run_now(tx: Tx, registry: Registry, name: str) -> FiredSlot:
-    """Add the job of the latest slot, whatever became of it and however long ago it was.
+async def run_schedule_now(tx: Tx, registry: Registry, name: str) -> SlotRecord:
+    """Add a job for the latest slot, whether or not it was fired or is late.
 
-    A slot that nobody fired is fired by that. What a job did for the slot before it must not do
-    twice: that is for its keys to see to. Raises ``NotFound``, ``Conflict`` without any slot.
+    A slot that was not fired counts as fired by this run. The keys of the job have to prevent that
+    it repeats what an earlier job did for the slot. Raises ``NotFound``, ``Conflict`` without any
+    slot.
     """
-    found = await get_schedule(tx, name)
-    slot = _latest(found, tx.now)
+    schedule = await get_schedule(tx, name)
+    slot = _latest_slot(schedule, tx.now)
     late = tx.now - slot.at
-    args = _args(registry, found, slot, late=late > microseconds(_PUNCTUAL), by_hand=True)
-    job_id = await enqueue(tx, args)
-    await tx.execute(
-        "INSERT INTO schedule_slot (schedule, slot, slot_at, state, late, fired_at, job)"
-        " VALUES (?, ?, ?, 'fired', ?, ?, ?) ON CONFLICT (schedule, slot) DO UPDATE SET"
-        " state = excluded.state, fired_at = excluded.fired_at,"
-        " job = COALESCE(schedule_slot.job, excluded.job)",
-        (name, slot.name, slot.at, late, tx.now, job_id),
+    args = slot_args(
+        registry, schedule, slot, late=late > to_microseconds(ON_TIME_TOLERANCE), by_hand=True
     )
-    return FiredSlot(name, slot.name, slot.at, "fired", late, tx.now, job_id)
+    job_id = await enqueue(tx, args)
+    record = SlotRecord(name, slot.name, slot.at, "fired", late, tx.now, job_id)
+    if not await tx.insert(schedule_slot_table, [record], on_conflict="ignore"):
+        await tx.execute(
+            "UPDATE schedule_slot SET state = 'fired', fired_at = ?, job = COALESCE(job, ?)"
+            " WHERE schedule = ? AND slot = ?",
+            (tx.now, job_id, name, slot.name),
+        )
+    return record
 
 
-async def preview(tx: Tx, registry: Registry, name: str) -> tuple[Slot, Any]:
-    """Say what a run of the latest slot would do, changing nothing.
+async def preview_schedule(tx: Tx, registry: Registry, name: str) -> tuple[ScheduleSlot, Any]:
+    """Return the latest slot and what its job would do, without running it.
 
-    Raises ``NotFound``, ``Conflict`` for a schedule whose job cannot tell.
+    Raises ``NotFound``, ``Conflict`` for a schedule whose job has no preview.
     """
-    found = await get_schedule(tx, name)
-    handler = registry.get(found.kind)
+    schedule = await get_schedule(tx, name)
+    handler = registry.get(schedule.kind)
     if handler.preview is None:
-        raise Conflict(f"The job {found.kind} cannot say beforehand what it would do.")
-    slot = _latest(found, tx.now)
-    late = tx.now - slot.at > microseconds(_PUNCTUAL)
-    args = _args(registry, found, slot, late=late, by_hand=True)
+        raise Conflict(
+            f"Jobs of the kind {schedule.kind} have no preview. Run it without a dry run."
+        )
+    slot = _latest_slot(schedule, tx.now)
+    late = tx.now - slot.at > to_microseconds(ON_TIME_TOLERANCE)
+    args = slot_args(registry, schedule, slot, late=late, by_hand=True)
     return slot, await handler.preview(tx, args)
 
 
-async def forget_slots(tx: Tx, before: int, limit: int = 1_000) -> list[str]:
-    """Delete slots older than an instant; return the ids of the jobs that they had caused."""
+async def delete_slots(tx: Tx, before: int, limit: int = 1_000) -> list[str]:
+    """Delete slots older than an instant; return the ids of their jobs."""
     rows = await tx.fetch(
         "DELETE FROM schedule_slot WHERE (schedule, slot) IN (SELECT schedule, slot"
         " FROM schedule_slot WHERE slot_at < ? LIMIT ?) RETURNING job",
         (before, limit),
     )
-    return [row[0] for row in rows if row[0] is not None]
+    return [job_id for (job_id,) in rows if job_id is not None]

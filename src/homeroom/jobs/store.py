@@ -1,75 +1,257 @@
-"""The job rows: how they are read, added, searched and counted."""
+"""Tables of the job kernel; rows of jobs, their attempts, logs and dependencies.
+
+Times are microseconds UTC, flags are 0 or 1, JSON is text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import fields as dataclass_fields
+from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, or_, select
-
-from homeroom.db.tx import Row, Tx
-from homeroom.errors import NotFound
-from homeroom.jobs import table
-from homeroom.jobs.job import Job, JobState
-
-COLUMNS = (
-    "id, queue, kind, state, priority, payload, version, attempts, max_attempts, run_at,"
-    " created_at, started_at, finished_at, last_error, result, progress, cancel_requested,"
-    " worker, lease_until"
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Select,
+    Table,
+    Text,
+    and_,
+    or_,
+    select,
+    text,
 )
-"""What makes a ``Job``, in the order of ``to_job``."""
-WIDTH = COLUMNS.count(",") + 1
-_CHUNK = 500  # values in one statement
+
+from homeroom.db.tables import SEQUENCE_TYPE, metadata, record_reader
+from homeroom.db.tx import Row, Statement, Tx
+from homeroom.errors import NotFound
+from homeroom.jobs.job import Job, JobState
+from homeroom.jobs.outcome import AttemptOutcome
+
+job_table = Table(
+    "job",
+    metadata,
+    Column("seq", SEQUENCE_TYPE, primary_key=True, autoincrement=True),  # first in, first out
+    Column("id", Text, nullable=False, unique=True),
+    Column("keeps_id", Integer, nullable=False),  # the id was given: pruning keeps it
+    Column("queue", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("allowance", Integer, nullable=False),  # attempts that a retry by hand grants
+    Column("result", Text),
+    Column("progress", Text),
+    Column("last_error", Text),
+    Column("reason_code", Text),  # a JobReason; null in rows of releases before 0038
+    Column("held_by", Text),  # the gate that a delayed job waits for, such as a partner
+    Column("cancel_requested", Integer, nullable=False),
+    Column("worker", Text),
+    Column("lease_token", Text),
+    Column("lease_until", BigInteger),
+    Column("deps_pending", Integer, nullable=False),
+    Column("unannounced", Integer, nullable=False),  # Handler.changed was not called yet
+    Column("pruned_at", BigInteger),
+    Column("alone_from", Integer),  # after this attempt it runs alone in its process
+    Column("outstanding", Integer),  # 1: failed, and a record of its feature waits for it
+    sqlite_autoincrement=True,
+)
+for _name, _columns, _where in (
+    (
+        "ix_job_listed",
+        (job_table.c.queue, job_table.c.state, job_table.c.priority.desc(), job_table.c.seq),
+        "pruned_at IS NULL",
+    ),
+    ("ix_job_due", (job_table.c.run_at,), "state = 'delayed'"),
+    (
+        "ix_job_held",
+        (job_table.c.held_by, job_table.c.seq),
+        "state = 'delayed' AND held_by IS NOT NULL",
+    ),
+    ("ix_job_lease", (job_table.c.lease_until,), "state = 'active'"),
+    ("ix_job_unannounced", (job_table.c.seq,), "unannounced = 1"),
+    (
+        "ix_job_prunable",
+        (
+            job_table.c.queue,
+            job_table.c.state,
+            job_table.c.finished_at.desc(),
+            job_table.c.seq.desc(),
+        ),
+        "state = 'failed' AND pruned_at IS NULL AND outstanding IS NULL",
+    ),
+    ("ix_job_outstanding", (job_table.c.seq,), "outstanding = 1"),
+    ("ix_job_alone", (job_table.c.seq,), "alone_from IS NOT NULL AND state = 'waiting'"),
+):
+    Index(_name, *_columns, sqlite_where=text(_where), postgresql_where=text(_where))
+
+job_attempt_table = Table(
+    "job_attempt",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),  # an AttemptOutcome
+    Column("error", Text),
+    Column("traceback", Text),
+    Column("worker", Text),
+)
+
+job_log_table = Table(
+    "job_log",
+    metadata,
+    Column("id", SEQUENCE_TYPE, primary_key=True, autoincrement=True),
+    Column("job", Text, nullable=False, index=True),
+    Column("at", BigInteger, nullable=False),
+    Column("line", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+job_dependency_table = Table(
+    "job_dependency",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("waits_for", Text, primary_key=True, index=True),
+    Column("if_fails", Text, nullable=False),  # fail or run
+    Column("met", Integer, nullable=False),
+)
+
+queue_table = Table(
+    "queue",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("paused", Integer, nullable=False),
+    Column("concurrency", Integer),  # at once in each worker; null: the worker's own setting
+    Column("rate_max", Integer),  # starts in a window; null: no limit
+    Column("rate_window", BigInteger),  # microseconds
+    Column("window_start", BigInteger, nullable=False),
+    Column("window_count", Integer, nullable=False),
+    Column("keep_completed", Integer, nullable=False),
+    Column("keep_failed", Integer, nullable=False),
+    Column("keep_age", BigInteger),  # microseconds after the end; null: by number only
+)
+
+worker_table = Table(
+    "worker",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+    Column("queues", Text, nullable=False),  # JSON: queue name -> how many at once
+    Column("lease", BigInteger, nullable=False, server_default=text("30000000")),
+    Column("flagged", Text, nullable=False, server_default=text("''")),  # the state in the log
+)
+
+schedule_table = Table(
+    "schedule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("paused", Integer, nullable=False),
+    Column("catch_up", BigInteger, nullable=False),  # microseconds
+    Column("last_slot_at", BigInteger, nullable=False),
+    Column("next_slot_at", BigInteger),
+)
+
+schedule_slot_table = Table(
+    "schedule_slot",
+    metadata,
+    Column("schedule", Text, primary_key=True),
+    Column("slot", Text, primary_key=True),
+    Column("slot_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # fired or missed
+    Column("late", BigInteger, nullable=False),  # microseconds
+    Column("fired_at", BigInteger, nullable=False),
+    Column("job", Text),
+    Column("reported_at", BigInteger),  # when people were told of a missed slot
+)
+
+uptime_table = Table(
+    "uptime",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # 1: there is one row
+    Column("alive_at", BigInteger, nullable=False),
+    Column("latest_at", BigInteger, nullable=False),  # the latest of all clocks, right or wrong
+)
+
+downtime_table = Table(
+    "downtime",
+    metadata,
+    Column("started_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("ended_at", BigInteger, nullable=False),
+)
 
 
-def marks(count: int) -> str:
-    """Return ``count`` placeholders for an IN list."""
+Extra = TypeVar("Extra")
+_JOB_FIELDS = [field.name for field in dataclass_fields(Job)]
+JOB_COLUMNS = ", ".join(_JOB_FIELDS)
+"""The columns of a ``Job`` for a SELECT or RETURNING."""
+_IDS_PER_STATEMENT = 500  # values in one statement
+
+
+def placeholders(count: int) -> str:
+    """Return the ``?`` marks of an IN list."""
     return ", ".join("?" * count)
 
 
-def _json(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
+async def fetch_jobs(tx: Tx, statement: Statement, values: Sequence[Any] = ()) -> list[Job]:
+    """Run a statement that returns ``JOB_COLUMNS``, and return its rows as jobs."""
+    columns, rows = await tx.fetch_named(statement, values)
+    if not rows:
+        return []
+    read = record_reader(Job, columns)
+    return [_read_job(read, columns, row) for row in rows]
 
 
-def _payload(text: str) -> dict[str, Any]:
-    """Read a payload for showing it; one that is not an object is shown under ``raw``."""
+async def fetch_jobs_with(
+    tx: Tx, extra: type[Extra], statement: Statement, values: Sequence[Any] = ()
+) -> list[tuple[Job, Extra]]:
+    """Return the rows of a statement as jobs with records of further columns."""
+    columns, rows = await tx.fetch_named(statement, values)
+    if not rows:
+        return []
+    read, read_extra = record_reader(Job, columns), record_reader(extra, columns)
+    return [(_read_job(read, columns, row), read_extra(row)) for row in rows]
+
+
+def _read_job(read: Callable[[Row], Job], columns: tuple[str, ...], row: Row) -> Job:
     try:
-        found = msgspec.json.decode(text)
+        return read(row)
     except msgspec.DecodeError:
-        found = text
-    return found if isinstance(found, dict) else {"raw": found}
+        # A payload that is no JSON object fails its job; until then it is listed under ``raw``.
+        index = columns.index("payload")
+        return read((*row[:index], _wrap_payload(row[index]), *row[index + 1 :]))
 
 
-def to_job(row: Row) -> Job:
-    """Return a row that was selected as ``COLUMNS`` as a job."""
-    return Job(
-        id=row[0],
-        queue=row[1],
-        kind=row[2],
-        state=JobState(row[3]),
-        priority=row[4],
-        payload=_payload(row[5]),
-        version=row[6],
-        attempts=row[7],
-        max_attempts=row[8],
-        run_at=row[9],
-        created_at=row[10],
-        started_at=row[11],
-        finished_at=row[12],
-        last_error=row[13],
-        result=_json(row[14]),
-        progress=_json(row[15]),
-        cancel_requested=bool(row[16]),
-        worker=row[17],
-        lease_until=row[18],
-    )
+def _wrap_payload(text: str) -> str:
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        value = text
+    return msgspec.json.encode({"raw": value}).decode()
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
-    """A row to add; everything else about it starts at zero."""
+class NewJobRow:
+    """A row to add; what it does not name starts at zero."""
 
     id: str
     keeps_id: bool
@@ -77,66 +259,41 @@ class NewJob:
     queue: str
     kind: str
     priority: int
-    payload: bytes
+    payload: str
     version: int
     run_at: int
     allowance: int
-    """How many attempts it has."""
+    """Attempts that a round has."""
+    max_attempts: int
     state: JobState
-    deps_pending: int
-    failed_because: str | None = None
+    deps_pending: int = 0
+    finished_at: int | None = None
+    last_error: str | None = None
+    reason_code: str | None = None
+    unannounced: bool = False
+    outstanding: bool | None = None
 
 
-_INSERT = (
-    "INSERT INTO job (id, keeps_id, queue, kind, state, priority, payload, version, run_at,"
-    " created_at, finished_at, attempts, max_attempts, allowance, last_error, cancel_requested,"
-    " deps_pending, unannounced)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-)
-
-
-def _values(tx: Tx, job: NewJob) -> tuple[object, ...]:
-    failed = job.failed_because is not None
-    return (
-        job.id,
-        int(job.keeps_id),
-        job.queue,
-        job.kind,
-        job.state.value,
-        job.priority,
-        job.payload.decode(),
-        job.version,
-        job.run_at,
-        tx.now,
-        tx.now if failed else None,
-        0,
-        job.allowance,
-        job.allowance,
-        job.failed_because,
-        0,
-        job.deps_pending,
-        int(failed),
+async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
+    """Add jobs whose ids are not known yet; return their number."""
+    return await tx.insert(
+        job_table,
+        jobs,
+        on_conflict="ignore",
+        created_at=tx.now,
+        attempts=0,
+        cancel_requested=0,
     )
 
 
-async def insert(tx: Tx, job: NewJob) -> bool:
-    """Add a job unless its id is known; say whether it was added."""
-    return await tx.execute(_INSERT, _values(tx, job)) == 1
+async def lock_jobs(tx: Tx, ids: Collection[str]) -> None:
+    """Lock the rows of some jobs until this transaction ends.
 
-
-async def insert_many(tx: Tx, jobs: Sequence[NewJob]) -> int:
-    """Add jobs whose ids are not known yet; return how many."""
-    return await tx.executemany(_INSERT, [_values(tx, job) for job in jobs])
-
-
-async def lock_rows(tx: Tx, ids: Collection[str]) -> None:
-    """Keep other transactions from changing some jobs until this one ends.
-
-    In the order of their ids, as everywhere: two that lock the same ones never wait for each other.
+    Rows are locked in the order of their ids everywhere, so two transactions cannot deadlock.
     """
     if tx.row_lock and ids:
         await tx.fetch(
-            f"SELECT 1 FROM job WHERE id IN ({marks(len(ids))}) ORDER BY id{tx.row_lock}",
+            f"SELECT 1 FROM job WHERE id IN ({placeholders(len(ids))}) ORDER BY id{tx.row_lock}",
             sorted(ids),
         )
 
@@ -144,130 +301,132 @@ async def lock_rows(tx: Tx, ids: Collection[str]) -> None:
 async def get(tx: Tx, job_id: str, *, lock: bool = False) -> Job:
     """Return a job, a pruned one too; raise ``NotFound``.
 
-    With ``lock`` nobody else changes it before this transaction ends.
+    With ``lock`` no other transaction changes it before this one ends.
     """
     ending = tx.row_lock if lock else ""
-    row = await tx.fetch_one(f"SELECT {COLUMNS} FROM job WHERE id = ?{ending}", (job_id,))
-    if row is None:
+    jobs = await fetch_jobs(tx, f"SELECT {JOB_COLUMNS} FROM job WHERE id = ?{ending}", (job_id,))
+    if not jobs:
         raise NotFound(f"There is no job with the id {job_id!r}.")
-    return to_job(row)
+    return jobs[0]
 
 
 async def states(tx: Tx, ids: Sequence[str], *, lock: bool = False) -> dict[str, JobState]:
-    """Return the states of those jobs that exist; pruned ones are still known by their state.
+    """Return the states of the jobs that exist, pruned ones included.
 
-    With ``lock`` nobody changes them before this transaction ends.
+    With ``lock`` no other transaction changes them before this one ends.
     """
     if lock:
-        await lock_rows(tx, ids)
-    found: dict[str, JobState] = {}
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
+        await lock_jobs(tx, ids)
+    state_by_id: dict[str, JobState] = {}
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        chunk = ids[start : start + _IDS_PER_STATEMENT]
         rows = await tx.fetch(
-            f"SELECT id, state FROM job WHERE id IN ({marks(len(chunk))})", tuple(chunk)
+            f"SELECT id, state FROM job WHERE id IN ({placeholders(len(chunk))})", tuple(chunk)
         )
-        found.update((row[0], JobState(row[1])) for row in rows)
-    return found
+        state_by_id.update((job_id, JobState(state)) for job_id, state in rows)
+    return state_by_id
 
 
 async def find(tx: Tx, ids: Sequence[str]) -> dict[str, Job]:
-    """Return those jobs that exist by their ids."""
-    found: dict[str, Job] = {}
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        rows = await tx.fetch(
-            f"SELECT {COLUMNS} FROM job WHERE id IN ({marks(len(chunk))})", tuple(chunk)
+    """Return the jobs that exist, by id."""
+    job_by_id: dict[str, Job] = {}
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        chunk = ids[start : start + _IDS_PER_STATEMENT]
+        jobs = await fetch_jobs(
+            tx, f"SELECT {JOB_COLUMNS} FROM job WHERE id IN ({placeholders(len(chunk))})", chunk
         )
-        found.update((row[0], to_job(row)) for row in rows)
-    return found
+        job_by_id.update((job.id, job) for job in jobs)
+    return job_by_id
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs are meant; None means any. Pruned jobs are never listed."""
+class JobQuery:
+    """A filter on jobs; None means any. Pruned jobs are never listed."""
 
     queue: str | None = None
     state: JobState | None = None
     kind: str | None = None
     text: str | None = None
-    """A part of the id, the payload or the last error; case does not matter."""
+    """Part of the id, the payload or the last error, in any case."""
+    text_matches: tuple[Select[tuple[str]], ...] = ()
+    """Ids of more jobs that match ``text``: by the learners and courses that they are for."""
 
 
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    job = table.job.c
-    found: list[ColumnElement[bool]] = [job.pruned_at.is_(None)]
-    if wanted.queue is not None:
-        found.append(job.queue == wanted.queue)
-    if wanted.state is not None:
-        found.append(job.state == wanted.state.value)
-    if wanted.kind is not None:
-        found.append(job.kind == wanted.kind)
-    if wanted.text is not None:
-        part = wanted.text
-        found.append(
+def _query_conditions(query: JobQuery) -> list[ColumnElement[bool]]:
+    job = job_table.c
+    conditions: list[ColumnElement[bool]] = [job.pruned_at.is_(None)]
+    if query.queue is not None:
+        conditions.append(job.queue == query.queue)
+    if query.state is not None:
+        conditions.append(job.state == query.state.value)
+    if query.kind is not None:
+        conditions.append(job.kind == query.kind)
+    if query.text is not None:
+        part = query.text
+        conditions.append(
             or_(
                 job.id.icontains(part, autoescape=True),
                 job.payload.icontains(part, autoescape=True),
                 job.last_error.icontains(part, autoescape=True),
+                *(job.id.in_(ids) for ids in query.text_matches),
             )
         )
-    return found
+    return conditions
 
 
-_SELECTED = [table.job.c[name.strip()] for name in COLUMNS.split(",")]
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    seq: int
 
 
 async def search(
-    tx: Tx, wanted: Filter, *, limit: int, before: int | None = None
+    tx: Tx, query: JobQuery, *, limit: int, before: int | None = None
 ) -> list[tuple[int, Job]]:
-    """Return jobs with their sequence numbers, newest first, those below ``before`` only."""
-    conditions = _conditions(wanted)
+    """Return jobs below a sequence number, with their own, newest first."""
+    conditions = _query_conditions(query)
     if before is not None:
-        conditions.append(table.job.c.seq < before)
+        conditions.append(job_table.c.seq < before)
     statement = (
-        select(*_SELECTED, table.job.c.seq)
+        select(*(job_table.c[name] for name in _JOB_FIELDS), job_table.c.seq)
         .where(and_(*conditions))
-        .order_by(table.job.c.seq.desc())
+        .order_by(job_table.c.seq.desc())
         .limit(limit)
     )
-    return [(row[WIDTH], to_job(row)) for row in await tx.fetch(statement)]
+    return [(extra.seq, job) for job, extra in await fetch_jobs_with(tx, _Sequence, statement)]
 
 
 async def counts(tx: Tx, queue: str | None = None) -> dict[str, dict[JobState, int]]:
-    """Return how many jobs each queue has by state; pruned ones are not counted."""
+    """Return the number of jobs of each queue by state; pruned ones are not counted."""
     where, values = ("", ()) if queue is None else (" AND queue = ?", (queue,))
     rows = await tx.fetch(
         "SELECT queue, state, COUNT(*) FROM job WHERE pruned_at IS NULL"
         f"{where} GROUP BY queue, state",
         values,
     )
-    found: dict[str, dict[JobState, int]] = {}
+    counts_by_queue: dict[str, dict[JobState, int]] = {}
     for name, state, number in rows:
-        found.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = number
-    return found
+        counts_by_queue.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = number
+    return counts_by_queue
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class JobAttempt:
     """One ended attempt of a job. Instants are microseconds UTC."""
 
     number: int
     started_at: int
     finished_at: int
-    outcome: Literal["done", "retry", "fail", "cancel", "lost"]
+    outcome: AttemptOutcome
     error: str | None
     traceback: str | None
     worker: str | None
 
 
-async def attempts(tx: Tx, job_id: str) -> list[Attempt]:
+async def attempts(tx: Tx, job_id: str) -> list[JobAttempt]:
     """Return the ended attempts of a job, oldest first."""
-    rows = await tx.fetch(
-        "SELECT number, started_at, finished_at, outcome, error, traceback, worker"
-        " FROM job_attempt WHERE job = ? ORDER BY number",
-        (job_id,),
+    return await tx.fetch_into(
+        JobAttempt, "SELECT * FROM job_attempt WHERE job = ? ORDER BY number", (job_id,)
     )
-    return [Attempt(*row) for row in rows]
 
 
 async def logs(tx: Tx, job_id: str, limit: int = 1_000) -> list[tuple[int, str]]:
@@ -275,17 +434,17 @@ async def logs(tx: Tx, job_id: str, limit: int = 1_000) -> list[tuple[int, str]]
     rows = await tx.fetch(
         "SELECT at, line FROM job_log WHERE job = ? ORDER BY id DESC LIMIT ?", (job_id, limit)
     )
-    return [(row[0], row[1]) for row in reversed(rows)]
+    return [(at, line) for at, line in reversed(rows)]
 
 
-async def add_log(tx: Tx, job_id: str, line: str) -> None:
+async def add_log_line(tx: Tx, job_id: str, line: str) -> None:
     """Add a line to a job's log."""
     await tx.execute("INSERT INTO job_log (job, at, line) VALUES (?, ?, ?)", (job_id, tx.now, line))
 
 
-async def waits_for(tx: Tx, job_id: str) -> list[str]:
-    """Return the ids of the jobs that this one was told to wait for."""
+async def dependencies_of(tx: Tx, job_id: str) -> list[str]:
+    """Return the ids of the jobs that this one waits or waited for."""
     rows = await tx.fetch(
         "SELECT waits_for FROM job_dependency WHERE job = ? ORDER BY waits_for", (job_id,)
     )
-    return [row[0] for row in rows]
+    return [waits_for for (waits_for,) in rows]

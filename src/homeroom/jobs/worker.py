@@ -1,4 +1,4 @@
-"""The worker: gives an engine its desks, runs handlers, keeps leases, and stops in good order."""
+"""Runs jobs, renews leases, shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -7,56 +7,70 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 
 import structlog
 
-from homeroom.clock import Clock, microseconds
-from homeroom.db.database import ANYTHING, Database, Lane
-from homeroom.db.group_commit import GroupCommit, Limits
+from homeroom.cancellation import cancel_and_wait
+from homeroom.clock import Clock
+from homeroom.db.database import HINT_WILDCARD, Database, WriteClass
+from homeroom.db.group_commit import GroupCommit, GroupCommitLimits
 from homeroom.db.tx import Tx
-from homeroom.errors import HomeroomError
+from homeroom.errors import DatabaseFault, HomeroomError
+from homeroom.instant import to_microseconds
 from homeroom.jobs import queue_store
+from homeroom.jobs.alone_runner import AloneRunner, WaitingAlone
 from homeroom.jobs.claim import (
     Claim,
-    Gate,
-    Holder,
-    cancelled_among,
+    LeaseOwner,
+    QueueCapacity,
+    cancel_requested_ids,
     claim_next,
     claim_one,
-    renew,
+    next_alone,
+    renew_leases,
 )
-from homeroom.jobs.desk import Accept, ClaimNext, ClaimOne, QueueDesk
-from homeroom.jobs.dispatcher import Dispatcher
-from homeroom.jobs.engine import DispatchingEngine, Engine
+from homeroom.jobs.engine import Dispatcher, DispatchingEngine, Engine
 from homeroom.jobs.enqueue import JOBS_TOPIC, enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job
-from homeroom.jobs.outcome import Retry
-from homeroom.jobs.running import STOP_PATIENCE_SECONDS, Run, Stop
-from homeroom.jobs.settle import JOB_TOPIC, Ending, settle
-from homeroom.tasks import cancel
+from homeroom.jobs.outcome import LeaseExpired, Outcome, Released, Retry, RunEnd
+from homeroom.jobs.queue_runner import (
+    CANCEL_TIMEOUT_SECONDS,
+    AcceptExternalJob,
+    ClaimAlone,
+    ClaimNext,
+    ClaimOne,
+    JobRun,
+    QueueRunner,
+    StopReason,
+)
+from homeroom.jobs.settle import JOB_TOPIC, RunResult, settle
 
 log = structlog.get_logger(__name__)
 DEFAULT_CONCURRENCY = 3
-LEASE = timedelta(seconds=30)
-GRACE = timedelta(seconds=20)
-WATCH_SECONDS = 1.0
-"""How often cancellations are looked for where no hint came (another process asked)."""
+LEASE_DURATION = timedelta(seconds=30)
+GRACE_PERIOD = timedelta(seconds=25)
+CANCELLATION_POLL_SECONDS = 1.0
+"""Interval of the check for cancellations where no hint came (another process cancelled)."""
 _SAVE_RETRY_SECONDS = 1.0
-_AFTER_GRACE_SECONDS = 2.0
-"""For what the database is asked at the end, which takes milliseconds where it answers."""
-"""How long to wait before an outcome is saved again when the database is away."""
+"""Wait before an outcome is saved again when the database does not answer."""
+_SHUTDOWN_DATABASE_TIMEOUT_SECONDS = 2.0
+"""Time for the last statements of a shutdown, which take milliseconds on a responsive database."""
+_RUN_LABELS: dict[type[Outcome | RunEnd], str] = {Released: "handback", LeaseExpired: "lost"}
+"""Labels of the run metric that are not the name of an outcome's type."""
 
-Observe = Callable[[str, str, float], None]
-"""Told of each run that ended here: its kind, how (``done``, ``retry`` ...), and its seconds."""
-Item = ClaimNext | ClaimOne | Accept | Ending
-Answer = tuple[list[Claim], Gate] | Job | None
+ObserveRun = Callable[[str, str, float], None]
+"""Called for each run that ended here: its kind, its label (``done``, ``retry`` ...), seconds."""
+CommitItem = ClaimNext | ClaimOne | ClaimAlone | AcceptExternalJob | RunResult
+CommitAnswer = tuple[list[Claim], QueueCapacity] | Job | None
 
 
 class Worker:
-    """Run the jobs of all queues that the registry knows, in this process's event loop."""
+    """Run the jobs of all queues of a registry in this process's event loop."""
 
     def __init__(
         self,
@@ -66,42 +80,50 @@ class Worker:
         *,
         clock: Clock | None = None,
         concurrency: Mapping[str, int] | int = DEFAULT_CONCURRENCY,
-        lease: timedelta = LEASE,
-        grace: timedelta = GRACE,
+        lease: timedelta = LEASE_DURATION,
+        grace: timedelta = GRACE_PERIOD,
         worker_id: str | None = None,
         poll: timedelta = timedelta(seconds=1),
         on_stuck: Callable[[str], None] | None = None,
-        observe: Observe | None = None,
+        observe: ObserveRun | None = None,
     ) -> None:
-        """Take how many jobs of a queue run at once (a number for all, or by queue).
+        """Prepare a worker; ``concurrency`` is one number, or one by queue.
 
-        ``lease`` is how long a job stays with a worker that gives no sign, ``grace`` how long a
-        stop waits for running jobs, ``poll`` how often the table is asked where no hint came.
+        ``lease`` is the time after which the jobs of a silent worker are rescued, ``grace`` the
+        time that a shutdown waits for running jobs, and ``poll`` the interval at which the table
+        is read where no hint came.
         """
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
-        self._holder = Holder(self.id, tuple(registry.kinds()), microseconds(lease))
+        self._lease_owner = LeaseOwner(self.id, tuple(registry.kinds()), to_microseconds(lease))
         self._lease, self._grace, self._observe = lease, grace, observe
         self._poll = poll
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, JobRun] = {}
         self._renewed_at = self._clock.now()
-        self._commits: GroupCommit[Item, Answer] = GroupCommit(
-            db, Lane.JOBS, self._apply, name="jobs", limits=Limits(), on_stuck=on_stuck
+        self._commits: GroupCommit[CommitItem, CommitAnswer] = GroupCommit(
+            db,
+            WriteClass.JOBS,
+            self._commit_batch,
+            name="jobs",
+            limits=GroupCommitLimits(),
+            on_stuck=on_stuck,
         )
         self._tokens = 0
         self._stop = asyncio.Event()
-        self._hurries = False
-        """Whether it was asked to stop and the grace has passed."""
-        self._look = asyncio.Event()
+        self._grace_passed = False
+        self._check_now = asyncio.Event()
+        self._alone = AloneRunner(
+            self._find_alone, self._run_alone, self._on_suspended, poll.total_seconds()
+        )
         self.started = asyncio.Event()
-        """Set once the worker claims."""
-        self._desks = {
-            queue: QueueDesk(
+        """Set once the worker claims jobs."""
+        self._queue_runners = {
+            queue: QueueRunner(
                 queue,
-                _wanted(concurrency, queue),
+                _queue_concurrency(concurrency, queue),
                 poll.total_seconds(),
-                self._commits,
+                self._commits.put,
                 self._run_claim,
                 db,
                 registry,
@@ -114,30 +136,57 @@ class Worker:
         """Return the ids of the jobs that run here."""
         return sorted(self._runs)
 
+    @property
+    def suspended(self) -> bool:
+        """Return whether no job is started but one that runs alone."""
+        return self._alone.suspended
+
     async def run(self) -> None:
-        """Work until ``stop`` is called and what runs has ended or was handed back."""
-        async with self._db.write(Lane.JOBS) as tx:
-            await queue_store.declare(tx, list(self._desks))
-            await self._register(tx)
-        forget = self._db.subscribe(self._heard)
+        """Work until ``stop`` is called and every run has ended or was released."""
+        if not await self._announce():
+            return
+        unsubscribe = self._db.subscribe(self._on_notification)
         commits = asyncio.create_task(self._commits.run())
-        watch = asyncio.create_task(self._watch())
-        desks = [asyncio.create_task(self._engine.work(desk)) for desk in self._desks.values()]
+        watch = asyncio.create_task(self._watch_leases())
+        queue_runners = [
+            asyncio.create_task(self._engine.work(queue_runner))
+            for queue_runner in self._queue_runners.values()
+        ]
+        if queue_runners:
+            queue_runners.append(asyncio.create_task(self._alone.run()))
         dispatching = asyncio.create_task(self._dispatch())
         self.started.set()
-        log.info("worker_started", worker=self.id, engine=self._engine.name)
+        log.info("worker_started", worker_id=self.id, engine=self._engine.name)
         try:
-            await self._until_stopped(desks)
+            await self._wait_for_stop(queue_runners)
         finally:
-            await cancel(*desks, watch, dispatching)
+            await cancel_and_wait(*queue_runners, watch, dispatching)
             self._commits.close()
             await commits
-            forget()
+            unsubscribe()
             await self._unregister()
-            log.info("worker_stopped", worker=self.id)
+            log.info("worker_stopped", worker_id=self.id)
+
+    async def _announce(self) -> bool:
+        """Store the worker and its queues; return False if it is stopped before.
+
+        A worker may start on a full disk: it works as soon as there is room.
+        """
+        while not self._stop.is_set():
+            try:
+                async with self._db.write(WriteClass.JOBS) as tx:
+                    await queue_store.declare_queues(tx, list(self._queue_runners))
+                    await self._register(tx)
+            except DatabaseFault:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SAVE_RETRY_SECONDS):
+                        await self._stop.wait()
+            else:
+                return True
+        return False
 
     async def _dispatch(self) -> None:
-        """Tell an engine that has to be told which rows wait, for as long as this worker runs."""
+        """Dispatch waiting rows, for an engine with a store of its own."""
         if isinstance(self._engine, DispatchingEngine):
             await Dispatcher(self._db, self._registry, self._engine, self._poll).run()
 
@@ -145,187 +194,251 @@ class Worker:
         """Ask the worker to stop; ``run`` returns when it has."""
         self._stop.set()
 
-    async def _until_stopped(self, desks: Sequence[asyncio.Task[None]]) -> None:
+    async def _wait_for_stop(self, queue_runners: Sequence[asyncio.Task[None]]) -> None:
         stop = asyncio.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait([stop, *desks], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [stop, *queue_runners], return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             stop.cancel()
-        for desk in self._desks.values():
-            desk.close()
+        for queue_runner in self._queue_runners.values():
+            queue_runner.close()
+        self._alone.stop()
         for task in done - {stop}:
-            task.result()  # an engine that ends before it was asked to has failed
-        if not desks:
+            task.result()  # an engine that ends before the stop has failed: raise its error
+        if not queue_runners:
             return
-        _, late = await asyncio.wait(desks, timeout=self._grace.total_seconds())
+        _, late = await asyncio.wait(queue_runners, timeout=self._grace.total_seconds())
         if late:
-            self._hurries = True
+            self._grace_passed = True
             for run in list(self._runs.values()):
-                run.stop(Stop.SHUTDOWN)
-            # A handler has its time to end, and is handed back; without one it is only claims.
-            patience = STOP_PATIENCE_SECONDS + 1.0 if self._runs else _AFTER_GRACE_SECONDS
-            _, late = await asyncio.wait(late, timeout=patience)
-        if late:  # the database hangs: what it was to be told is left to the lease
+                run.stop(StopReason.SHUTDOWN)
+            # Handlers get the time to be cancelled; without any, only claims are under way.
+            timeout = (
+                CANCEL_TIMEOUT_SECONDS + 1.0 if self._runs else _SHUTDOWN_DATABASE_TIMEOUT_SECONDS
+            )
+            _, late = await asyncio.wait(late, timeout=timeout)
+        if late:  # the database hangs: the jobs are rescued when their leases expire
             self._commits.close()
             await self._db.interrupt()
-            await asyncio.wait(late, timeout=_AFTER_GRACE_SECONDS)
+            await asyncio.wait(late, timeout=_SHUTDOWN_DATABASE_TIMEOUT_SECONDS)
 
-    # What the database is asked for, gathered into one commit.
+    # Claims and results, gathered into one commit.
 
-    async def _apply(self, tx: Tx, items: Sequence[Item]) -> list[Answer]:
-        """Settle what has ended, then claim what is next, in one transaction."""
-        endings = [item for item in items if isinstance(item, Ending)]
-        jobs = iter(await settle(tx, self._registry, endings) if endings else ())
-        answers: list[Answer] = []
+    async def _commit_batch(self, tx: Tx, items: Sequence[CommitItem]) -> list[CommitAnswer]:
+        """Settle ended runs, then claim the next jobs, in one transaction."""
+        results = [item for item in items if isinstance(item, RunResult)]
+        jobs = iter(await settle(tx, self._registry, results) if results else ())
+        answers: list[CommitAnswer] = []
+        held = 0
         for item in items:
-            if isinstance(item, Ending):
+            if isinstance(item, RunResult):
                 answers.append(next(jobs))
                 continue
-            self._tokens += 1
-            token = f"{self.id}.{self._tokens}"
-            if isinstance(item, ClaimNext):
-                answers.append(await claim_next(tx, self._holder, item.queue, item.limit, token))
-                continue
-            if isinstance(item, Accept):
-                taken = item.taken
-                await enqueue(tx, taken.args, id=taken.id, priority=taken.priority)
-                job_id = taken.id
-            else:
-                job_id = item.job_id
-            answers.append(await claim_one(tx, self._holder, item.queue, job_id, token))
+            answer = await self._claim(tx, item)
+            held += len(answer[0])
+            answers.append(answer)
+        if held:
+            tx.after_commit(partial(self._alone.add_held, held))
         return answers
 
+    async def _claim(
+        self, tx: Tx, item: ClaimNext | ClaimOne | ClaimAlone | AcceptExternalJob
+    ) -> tuple[list[Claim], QueueCapacity]:
+        self._tokens += 1
+        token = f"{self.id}.{self._tokens}"
+        if isinstance(item, AcceptExternalJob):
+            accepted = item.job
+            await enqueue(tx, accepted.args, id=accepted.id, priority=accepted.priority)
+            item = ClaimOne(item.queue, accepted.id)
+        if isinstance(item, ClaimAlone):
+            if not self._alone.is_idle:  # claims were being committed when it was requested
+                return [], QueueCapacity(0)
+            owner = self._lease_owner
+            return await claim_one(tx, owner, item.queue, item.job_id, token, alone=True)
+        if self._alone.suspended:
+            return [], QueueCapacity(0)
+        if isinstance(item, ClaimNext):
+            return await claim_next(tx, self._lease_owner, item.queue, item.limit, token)
+        return await claim_one(tx, self._lease_owner, item.queue, item.job_id, token)
+
+    async def _find_alone(self) -> WaitingAlone | None:
+        """Return the first job that waits to run alone, if there is one."""
+        async with self._db.read() as tx:
+            found = await next_alone(tx, self._lease_owner.kinds)
+            if found is None:
+                return None
+            alive_since = tx.now - self._lease_owner.lease
+            is_ours = await queue_store.is_first_worker(tx, self.id, alive_since)
+        return WaitingAlone(*found, is_ours)
+
+    async def _run_alone(self, waiting: WaitingAlone) -> None:
+        """Claim a job that has to run alone, and run it to its end."""
+        request = ClaimAlone(waiting.queue, waiting.job_id)
+        answer = await asyncio.shield(self._commits.put(request))
+        assert isinstance(answer, tuple)
+        for claim in answer[0]:
+            log.warning("job_runs_alone", job_id=claim.job.id, kind=claim.job.kind)
+            await self._run_claim(claim, lambda: None, self._stop.is_set())
+
+    def _on_suspended(self, suspended: bool) -> None:
+        for queue_runner in self._queue_runners.values():
+            queue_runner.suspended = suspended
+            queue_runner.wake.set()
+
     async def _run_claim(
-        self, claim: Claim, handled: Callable[[], None], stopping: bool
+        self, claim: Claim, on_handled: Callable[[], None], stopping: bool
     ) -> Job | None:
-        """Run a claimed row and save how it ended; None where it was settled elsewhere."""
-        run = Run(self._db, self._registry, claim)
+        """Run a claimed row and save its result; None where it was settled elsewhere."""
+        run = JobRun(self._db, self._registry, claim)
         self._runs[claim.job.id] = run
         started = perf_counter()
         try:
-            ending = run.hand_back() if stopping else await run.handle()
+            try:
+                result = run.release_claim() if stopping else await run.handle()
+            finally:
+                on_handled()
+                if self._runs.get(claim.job.id) is run:
+                    del self._runs[claim.job.id]
+            if self._observe is not None:
+                label = _run_label(claim.job, result.end if result is not None else run.settled)
+                self._observe(claim.job.kind, label, perf_counter() - started)
+            return None if result is None else await self._save_result(result)
         finally:
-            handled()
-            if self._runs.get(claim.job.id) is run:
-                del self._runs[claim.job.id]
-        if self._observe is not None:
-            ended = ending.ended if ending is not None else run.settled
-            how = "lost" if ended is None else type(ended).__name__.lower()
-            self._observe(claim.job.kind, how, perf_counter() - started)
-        return None if ending is None else await self._save(ending)
+            self._alone.remove_held()
 
-    async def _save(self, ending: Ending) -> Job | None:
-        """Commit how a run ended, for as long as it takes; a lost lease ends the effort.
+    async def _save_result(self, result: RunResult) -> Job | None:
+        """Commit the result of a run, with retries until its lease is lost.
 
-        So does a stop whose grace has passed: then the job is one of a worker that has died.
+        A shutdown whose grace has passed ends the retries: the job is then rescued like one of a
+        worker that died.
         """
-        attempt = ending
+        attempt = result
         while True:
             try:
                 job = await self._commits.put(attempt)
                 if job is None:
-                    log.warning("job_lease_lost", job=ending.job_id)
+                    log.warning("job_lease_lost", job_id=result.job_id, worker_id=self.id)
                 return job if isinstance(job, Job) else None
             except HomeroomError as error:
-                if self._commits.stuck or self._hurries:
-                    log.warning("job_outcome_not_saved", job=ending.job_id, error=error.message)
-                    return None  # the process is about to go; the lease will end
+                if self._commits.stuck or self._grace_passed:
+                    log.warning("job_outcome_lost", job_id=result.job_id, error=error.message)
+                    return None  # the process is about to exit; the lease will expire
                 await asyncio.sleep(_SAVE_RETRY_SECONDS)
             except Exception as error:
-                log.exception("job_outcome_refused", job=ending.job_id)
-                if attempt is ending:
-                    reason = f"the outcome could not be saved: {error}"
-                    attempt = Ending(ending.job_id, ending.token, Retry(reason))
+                log.exception("job_outcome_refused", job_id=result.job_id)
+                if attempt is result:
+                    retry = Retry(f"the outcome could not be saved: {error}")
+                    attempt = RunResult(result.job_id, result.token, retry)
                 elif attempt.announce:
-                    attempt = Ending(ending.job_id, ending.token, attempt.ended, announce=False)
+                    attempt = RunResult(result.job_id, result.token, attempt.end, announce=False)
                 else:
-                    return None  # the lease will end, and upkeep tries again
+                    return None  # the lease will expire, and maintenance tries again
 
     # Leases, cancellation, heartbeat.
 
-    def _heard(self, topics: Sequence[tuple[str, str]]) -> None:
+    def _on_notification(self, topics: Sequence[tuple[str, str]]) -> None:
         for topic, name in topics:
-            if topic == JOBS_TOPIC and name in self._desks:
-                self._desks[name].wake.set()
+            if topic == JOBS_TOPIC and name in self._queue_runners:
+                self._queue_runners[name].wake.set()
             elif topic == JOB_TOPIC and name in self._runs:
-                self._look.set()
-            elif topic == ANYTHING:
-                self._look.set()
-                for desk in self._desks.values():
-                    desk.wake.set()
+                self._check_now.set()
+            elif topic == HINT_WILDCARD:
+                self._check_now.set()
+                for queue_runner in self._queue_runners.values():
+                    queue_runner.wake.set()
 
-    async def _watch(self) -> None:
-        """Renew leases at a third of their length; look for cancellations once a second."""
+    async def _watch_leases(self) -> None:
+        """Renew leases at a third of their length; check for cancellations every second."""
         loop = asyncio.get_running_loop()
-        pause = min(WATCH_SECONDS, self._lease.total_seconds() / 6)
+        pause = min(CANCELLATION_POLL_SECONDS, self._lease.total_seconds() / 6)
         while True:
-            timer = loop.call_later(pause, self._look.set)
-            await self._look.wait()
+            timer = loop.call_later(pause, self._check_now.set)
+            await self._check_now.wait()
             timer.cancel()
-            self._look.clear()
+            self._check_now.clear()
             try:
-                await self.check()
+                await self.check_runs()
             except HomeroomError as error:
-                log.warning("worker_watch_failed", worker=self.id, error=error.message)
-                self._give_up_ended_leases()
-            except (
-                Exception
-            ):  # nobody else renews: a watch that ended would have all jobs run twice
-                log.exception("worker_watch_failed", worker=self.id)
-                self._give_up_ended_leases()
+                if not isinstance(error, DatabaseFault):  # its cause is logged once
+                    log.warning("worker_check_failed", worker_id=self.id, error=error.message)
+                self._stop_expired_runs()
+            except Exception:  # without this task no lease is renewed, and all jobs would run twice
+                log.exception("worker_check_failed", worker_id=self.id)
+                self._stop_expired_runs()
 
-    async def check(self) -> None:
-        """Renew leases if it is time, and stop runs that were cancelled or lost."""
-        if self._clock.now() - self._renewed_at >= microseconds(self._lease) // 3:
+    async def check_runs(self) -> None:
+        """Renew leases if they are due; stop cancelled runs and those without a lease."""
+        if self._clock.now() - self._renewed_at >= to_microseconds(self._lease) // 3:
             await self._renew()
         elif self._runs:
-            held = list(self._runs)
+            running_ids = list(self._runs)
             async with self._db.read() as tx:
-                for job_id in await cancelled_among(tx, held):
-                    self._stop_run(job_id, Stop.CANCELLED)
+                for job_id in await cancel_requested_ids(tx, running_ids):
+                    self._stop_run(job_id, StopReason.CANCELLED)
 
     async def _renew(self) -> None:
-        held = dict(self._runs)
-        async with self._db.write(Lane.JOBS) as tx:
-            still = await renew(
-                tx, self._holder, [(job_id, run.claim.token) for job_id, run in held.items()]
+        runs = dict(self._runs)
+        async with self._db.write(WriteClass.JOBS) as tx:
+            still = await renew_leases(
+                tx, self._lease_owner, [(job_id, run.claim.token) for job_id, run in runs.items()]
             )
             await self._register(tx)
         self._renewed_at = tx.now
-        for job_id, run in held.items():
+        for job_id, run in runs.items():
             if self._runs.get(job_id) is not run:
-                continue  # it has ended meanwhile
+                continue  # the run has ended meanwhile
             if job_id not in still:
-                run.stop(Stop.LEASE_LOST)
+                run.stop(StopReason.LEASE_LOST)
             elif still[job_id]:
-                run.stop(Stop.CANCELLED)
+                run.stop(StopReason.CANCELLED)
 
-    def _give_up_ended_leases(self) -> None:
-        """Stop runs whose lease has ended while the database was away: others may have them."""
-        lease = microseconds(self._lease)
+    def _stop_expired_runs(self) -> None:
+        """Stop runs whose lease expired during an outage: other workers may run the jobs."""
+        lease = to_microseconds(self._lease)
         for run in list(self._runs.values()):
             held_from = max(run.job.started_at or 0, self._renewed_at)
             if self._clock.now() > held_from + lease:
-                run.stop(Stop.LEASE_LOST)
+                run.stop(StopReason.LEASE_LOST)
 
-    def _stop_run(self, job_id: str, why: Stop) -> None:
+    def _stop_run(self, job_id: str, reason: StopReason) -> None:
         run = self._runs.get(job_id)
         if run is not None:
-            run.stop(why)
+            run.stop(reason)
 
     async def _register(self, tx: Tx) -> None:
-        sizes = {queue: desk.concurrency for queue, desk in self._desks.items()}
-        await queue_store.heartbeat(tx, self.id, socket.gethostname(), os.getpid(), sizes)
+        concurrency = {name: runner.concurrency for name, runner in self._queue_runners.items()}
+        await queue_store.record_heartbeat(
+            tx,
+            self.id,
+            socket.gethostname(),
+            os.getpid(),
+            concurrency,
+            self._lease_owner.lease,
+        )
 
     async def _unregister(self) -> None:
         try:
-            async with asyncio.timeout(_AFTER_GRACE_SECONDS), self._db.write(Lane.JOBS) as tx:
-                await queue_store.forget_worker(tx, self.id)
+            async with (
+                asyncio.timeout(_SHUTDOWN_DATABASE_TIMEOUT_SECONDS),
+                self._db.write(WriteClass.JOBS) as tx,
+            ):
+                await queue_store.remove_worker(tx, self.id)
         except (HomeroomError, TimeoutError) as error:
-            log.warning("worker_not_unregistered", worker=self.id, error=str(error))
+            log.warning("worker_unregister_failed", worker_id=self.id, error=str(error))
 
 
-def _wanted(concurrency: Mapping[str, int] | int, queue: str) -> int:
+def _queue_concurrency(concurrency: Mapping[str, int] | int, queue: str) -> int:
     if isinstance(concurrency, int):
         return concurrency
     return concurrency.get(queue, DEFAULT_CONCURRENCY)
+
+
+def _run_label(job: Job, end: RunEnd | None) -> str:
+    """Return the metric label of a run; a run without an end lost its lease."""
+    if end is None:
+        return "lost"
+    if isinstance(end, Retry) and job.attempts >= job.max_attempts:
+        return "exhausted"
+    return _RUN_LABELS.get(type(end)) or type(end).__name__.lower()

@@ -1,1 +1,1 @@
-"""Keep the engines: who runs which job row when."""
+"""Engines that need more than the database."""

@@ -1,33 +1,42 @@
-"""The engine on BullMQ: Redis hands out the ids of waiting rows, and Node shares the queues.
-
-Redis holds what may run now, up to a bound, and the last failed jobs for Bull Board. The row stays
-the job (``jobs.engine``), so Redis may be emptied, restarted or lost whole.
-"""
+"""Engine on BullMQ's queues in Redis; clients for Redis, also behind Sentinels."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from bullmq import Queue
 from bullmq.job import Job as BullJob
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import ConstantBackoff
 
-from homeroom.clock import MILLISECOND
-from homeroom.jobs.engine import Desk, DispatchingEngine
-from homeroom.jobs.engines.bullmq_worker import Fetcher, Pace
-from homeroom.jobs.engines.envelope import PREFIX, seal, to_redis
-from homeroom.jobs.engines.link import Link
-from homeroom.jobs.engines.redis_client import Address, connect, disconnect
+from homeroom.errors import ConfigurationError
+from homeroom.instant import MILLISECOND
+from homeroom.jobs.engine import DispatchingEngine
+from homeroom.jobs.engines.bullmq_fetcher import (
+    REDIS_ERRORS,
+    BullmqFetcher,
+    BullmqTimings,
+    RedisHealth,
+)
+from homeroom.jobs.engines.payload import REDIS_KEY_PREFIX, encode_job, to_redis_priority
 from homeroom.jobs.job import Job
+from homeroom.jobs.queue_runner import QueueRunner
 
-OLDEST_REDIS = (6, 2)
-_CALL_SECONDS = 3.0
-_RESTART_SECONDS = 0.5
-_IN_ORDER = frozenset({"waiting", "prioritized", "active", "paused"})
-"""States of BullMQ in which a job will be looked at without anybody's help."""
-_STATES = (
+MIN_REDIS_VERSION = (6, 2)
+REDIS_RETRY_SECONDS = 0.05
+_CALL_TIMEOUT_SECONDS = 3.0
+_OPEN_TIMEOUT_SECONDS = 2.0
+"""Longest that a start waits for Redis, which it does not need."""
+_FETCHER_RESTART_SECONDS = 0.5
+_DISPATCHED_STATES = frozenset({"waiting", "prioritized", "active", "paused"})
+"""States of BullMQ in which a worker will fetch the job without any further call."""
+_BULLMQ_STATES = (
     "completed",
     "failed",
     "delayed",
@@ -39,85 +48,161 @@ _STATES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Address and credentials of Redis: ``url``, or ``sentinels`` with the rest."""
+
+    url: str | None = None
+    """``redis://`` or ``rediss://``, with user, password and database number."""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    group: str = "mymaster"
+    """The name under which the Sentinels know the server."""
+    password: str | None = None
+    sentinel_password: str | None = None
+    tls: bool = False
+    """TLS for the server and for the Sentinels."""
+    ca_file: str | None = None
+    """Certificate authority; None: those that the system trusts."""
+
+
+def connect_redis(address: RedisAddress, timeout_seconds: float) -> Redis:
+    """Return a client; it connects when it is first used.
+
+    ``timeout_seconds`` is the longest time for a response. A call is tried twice, because an idle
+    connection may have been closed.
+    """
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": 2.0,
+        "socket_keepalive": True,
+        "retry": Retry(ConstantBackoff(REDIS_RETRY_SECONDS), 1),
+    }
+    if not address.sentinels:
+        url = address.url or "redis://127.0.0.1:6379"
+        if address.ca_file is not None and url.startswith("rediss:"):
+            options["ssl_ca_certs"] = address.ca_file
+        return Redis.from_url(url, **options)
+    tls: Mapping[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
+    sentinel: Callable[..., Sentinel] = Sentinel  # published without types
+    sentinels = sentinel(
+        list(address.sentinels),
+        sentinel_kwargs={
+            "password": address.sentinel_password,
+            "socket_timeout": 2.0,
+            "socket_connect_timeout": 2.0,
+            **tls,
+        },
+        password=address.password,
+        **options,
+        **tls,
+    )
+    client: Redis = sentinels.master_for(address.group)
+    return client
+
+
+async def disconnect_redis(client: Redis) -> None:
+    """Close a client and its connections to Sentinels."""
+    await client.aclose()
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 class BullmqEngine(DispatchingEngine):
-    """Dispatch rows through BullMQ's queues in Redis, under the prefix ``{homeroom}``."""
+    """Dispatch rows through BullMQ's queues in Redis (prefix ``{homeroom}``)."""
 
     name = "bullmq"
 
     def __init__(
         self,
-        address: Address,
+        address: RedisAddress,
         *,
         lease: timedelta = timedelta(seconds=30),
         keep_failed: int = 200,
     ) -> None:
-        """Take where Redis is, how long a silent worker keeps a job, and what Bull Board sees.
+        """Prepare the engine; ``lease`` is that of the workers.
 
-        ``keep_failed`` is how many failed jobs a queue keeps in Redis.
+        ``keep_failed`` is the number of failed jobs of a queue that Bull Board still shows.
         """
         self._address, self._keep_failed = address, keep_failed
-        self._pace = Pace.of(lease)
-        self._client = connect(address, _CALL_SECONDS)
+        self._timings = BullmqTimings.of(lease)
+        self._client = connect_redis(address, _CALL_TIMEOUT_SECONDS)
         self._queues: dict[str, Queue] = {}
-        self._known: dict[str, set[str]] = {}
-        self._lost: list[Callable[[str], None]] = []
-        self._link = Link(self._known.clear)
+        self._dispatched: dict[str, set[str]] = {}
+        self._on_lost: list[Callable[[str], None]] = []
+        self._health = RedisHealth(self._dispatched.clear)
 
     async def open(self) -> None:
-        """Do nothing: Redis may be away, and is asked when it is needed."""
+        """Refuse a node of a cluster; Redis may be down, and is asked later then.
+
+        Raises ``ConfigurationError``.
+        """
+        try:
+            async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
+                info: dict[str, Any] = await self._client.info("server")
+        except (*REDIS_ERRORS, TimeoutError):
+            return
+        if info.get("redis_mode") == "cluster":
+            await disconnect_redis(self._client)
+            raise ConfigurationError(
+                "Redis is a node of a Redis Cluster, which refuses the keys of other nodes.",
+                hint="Name one Redis server outside of a cluster, or the Sentinels of one.",
+            )
 
     async def close(self) -> None:
         """Disconnect."""
-        await disconnect(self._client)
+        await disconnect_redis(self._client)
 
-    def unknown(self, queue: str, ids: Sequence[str]) -> list[str]:
-        """Return which of a queue's waiting rows were not dispatched from here."""
-        known = self._known.get(queue, set())
-        self._known[queue] = known.intersection(ids)
-        return [job_id for job_id in ids if job_id not in known]
+    def undispatched(self, queue: str, ids: Sequence[str]) -> list[str]:
+        """Return which of a queue's waiting rows this process has not dispatched."""
+        dispatched = self._dispatched.get(queue, set())
+        self._dispatched[queue] = dispatched.intersection(ids)
+        return [job_id for job_id in ids if job_id not in dispatched]
 
-    def on_lost(self, call: Callable[[str], None]) -> Callable[[], None]:
-        """Call this with a queue's name when one of its waiting rows is to be dispatched again."""
-        self._lost.append(call)
-        return lambda: self._lost.remove(call)
+    def on_dispatch_lost(self, call: Callable[[str], None]) -> Callable[[], None]:
+        """Subscribe to queues of which a waiting row is undispatched again."""
+        self._on_lost.append(call)
+        return lambda: self._on_lost.remove(call)
 
     def _forget(self, queue: str, ids: Iterable[str]) -> None:
-        self._known.get(queue, set()).difference_update(ids)
-        for call in list(self._lost):
+        self._dispatched.get(queue, set()).difference_update(ids)
+        for call in list(self._on_lost):
             call(queue)
 
     async def dispatch(self, queue: str, jobs: Sequence[Job]) -> None:
-        """Put waiting rows into the queue, unless they are there."""
-        with self._link.asked(writes=True):
+        """Add waiting rows to the queue in Redis, unless they are there."""
+        with self._health.track_call(writes=True):
             ran = [job.id for job in jobs if job.started_at is not None or job.last_error]
             states = await self._states(queue, ran)
-            there = {job_id for job_id, state in states.items() if state in _IN_ORDER}
-            # What is left of an earlier go keeps its id, and BullMQ adds no id that it has.
+            there = {job_id for job_id, state in states.items() if state in _DISPATCHED_STATES}
+            # BullMQ adds no id that it has, so what is left of an earlier round is removed first.
             await self._remove(queue, [id for id in ran if states[id] not in (*there, "unknown")])
             await self._queue(queue).backend.addJobs(
-                [self._sealed(queue, job) for job in jobs if job.id not in there]
+                [self._encoded(queue, job) for job in jobs if job.id not in there]
             )
-        self._known.setdefault(queue, set()).update(job.id for job in jobs)
+        self._dispatched.setdefault(queue, set()).update(job.id for job in jobs)
 
-    def _sealed(self, queue: str, job: Job) -> BullJob:
+    def _encoded(self, queue: str, job: Job) -> BullJob:
         options = {
-            "priority": to_redis(job.priority),
+            "priority": to_redis_priority(job.priority),
             "timestamp": job.created_at // MILLISECOND,
             "attempts": 1,
             "removeOnComplete": True,
             "removeOnFail": {"count": self._keep_failed},
         }
-        return BullJob(self._queue(queue), job.kind, seal(job), options, job.id)
+        return BullJob(self._queue(queue), job.kind, encode_job(job), options, job.id)
 
     async def reconcile(self, queue: str) -> None:
-        """Find out which dispatched rows Redis has lost or set aside."""
-        known = list(self._known.get(queue, ()))
-        if not known and self._link.answers:
+        """Find the dispatched rows that Redis has lost or will not offer to a worker."""
+        dispatched = list(self._dispatched.get(queue, ()))
+        if not dispatched and self._health.is_available:
             return
-        with self._link.asked():
+        with self._health.track_call():
             await self._client.ping()
-            states = await self._states(queue, known)
-        lost = [job_id for job_id, state in states.items() if state not in _IN_ORDER]
+            states = await self._states(queue, dispatched)
+        lost = [job_id for job_id, state in states.items() if state not in _DISPATCHED_STATES]
         if lost:
             self._forget(queue, lost)
 
@@ -125,7 +210,7 @@ class BullmqEngine(DispatchingEngine):
         if not ids:
             return {}
         scripts = self._queue(queue).backend.scripts
-        keys = scripts.getKeys(list(_STATES))
+        keys = scripts.getKeys(list(_BULLMQ_STATES))
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 await scripts.commands["getStateV2"](
@@ -139,38 +224,45 @@ class BullmqEngine(DispatchingEngine):
 
     def _queue(self, name: str) -> Queue:
         if name not in self._queues:
-            self._queues[name] = Queue(name, {"connection": self._client, "prefix": PREFIX})
+            self._queues[name] = Queue(
+                name, {"connection": self._client, "prefix": REDIS_KEY_PREFIX}
+            )
         return self._queues[name]
 
     async def fault(self) -> str | None:
-        """Say why Redis may lose what it is given, or is too old; None if all is well."""
-        with self._link.asked():
+        """Return why Redis may lose jobs or refuse writes, None if it is usable."""
+        with self._health.track_call():
             info: dict[str, Any] = await self._client.info()
         version = str(info.get("redis_version", "0"))
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-        if numbers < OLDEST_REDIS:
-            return f"Redis is of version {version}; 6.2 is the oldest that works"
+        if numbers < MIN_REDIS_VERSION:
+            return f"Redis has version {version}, and 6.2 is the oldest that works. Upgrade Redis."
         if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
             return (
-                f"Redis may drop jobs when its memory is full: its maxmemory-policy is"
-                f" {info.get('maxmemory_policy')}, and has to be noeviction"
+                "Redis may delete jobs when its memory is full. Set its maxmemory-policy to"
+                f" noeviction; it is {info.get('maxmemory_policy')}."
             )
         if info.get("role") == "slave" and info.get("slave_read_only"):
-            return "Redis is a replica that takes nothing; its master is wanted"
+            return "Redis is a read-only replica. Use the address of its master."
         if info.get("maxmemory") and info["used_memory"] >= info["maxmemory"]:
-            return f"Redis is full: it has {info['used_memory']:,} of {info['maxmemory']:,} bytes"
-        if self._link.refuses:
-            return "Redis answers, and refused what it was last given"
+            return (
+                f"Redis is full: it uses {info['used_memory']:,} of {info['maxmemory']:,} bytes."
+                " Raise its maxmemory."
+            )
+        if self._health.refuses_writes:
+            return "Redis answers, but refused the last write. Its log says why."
         return None
 
-    async def work(self, desk: Desk) -> None:
-        """Let BullMQ's worker fetch from Redis until the desk stops and all runs have ended."""
-        while not desk.stopping:
-            fetcher = Fetcher(desk, self._link, self._pace, self._keep_failed, self._forget)
-            client = connect(self._address, self._pace.answer_seconds)
+    async def work(self, queue_runner: QueueRunner) -> None:
+        """Run BullMQ's worker until the queue runner stops and all runs have ended."""
+        while not queue_runner.stopping:
+            fetcher = BullmqFetcher(
+                queue_runner, self._health, self._timings, self._keep_failed, self._forget
+            )
+            client = connect_redis(self._address, self._timings.response_timeout_seconds)
             try:
                 await fetcher.run(client)
             finally:
-                await disconnect(client)
-            if not desk.stopping:  # Redis is away: it is asked again
-                await asyncio.sleep(_RESTART_SECONDS)
+                await disconnect_redis(client)
+            if not queue_runner.stopping:  # Redis does not answer: try again after a pause
+                await asyncio.sleep(_FETCHER_RESTART_SECONDS)
