@@ -1,1 +1,1 @@
-"""Send to partner systems what a finished course means to them."""
+"""Messages to partner systems about completions."""

@@ -1,34 +1,34 @@
-"""Dispatches: the steps of a completion that tell partner systems, and their replay."""
+"""Public interface of dispatch: send completions to partners, replay dispatches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from homeroom.access import api as access
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions, Step
+from homeroom.completion.api import Completion, Completions, CompletionStep, SkipReason
 from homeroom.db.database import Database
-from homeroom.db.id import natural_id
 from homeroom.db.tx import Tx
-from homeroom.dispatch import store
+from homeroom.dispatch import destinations, store
 from homeroom.dispatch.jobs import (
+    EVENT_TYPES,
     TOPIC,
-    TYPES,
-    CredentialUrl,
-    Directory,
+    Destination,
+    FindCredentialUrl,
+    MessageBuilder,
+    NameDirectory,
     ReplayDispatch,
-    Replaying,
+    ReplayDispatchHandler,
     SendAnalytics,
+    SendDispatchHandler,
     SendHrReport,
-    Telling,
-    Writer,
+    replay_job_id,
 )
-from homeroom.dispatch.personal import PERSONAL
-from homeroom.dispatch.store import Dispatch, Status
-from homeroom.dispatch.webhook import Destination
+from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
 from homeroom.errors import NotFound
-from homeroom.jobs.api import Registry, enqueue
+from homeroom.instant import to_rfc3339
+from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
 
 __all__ = [
     "ANALYTICS",
@@ -39,21 +39,21 @@ __all__ = [
     "TOPIC",
     "Destination",
     "Dispatch",
+    "DispatchStatus",
     "Dispatches",
     "ReplayDispatch",
     "SendAnalytics",
     "SendHrReport",
-    "Status",
 ]
 
 ANALYTICS, HR = "analytics", "hr"
 DESTINATIONS = (ANALYTICS, HR)
 MAX_REPLAYS = 1_000
-"""Dispatches that one call replays at most."""
+"""The most dispatches that one call replays."""
 
 
 class Dispatches:
-    """All dispatches; built in ``wiring`` with the destinations that its settings name."""
+    """All dispatches; ``bootstrap`` builds it with the settings' destinations."""
 
     def __init__(
         self,
@@ -62,58 +62,78 @@ class Dispatches:
         source: str,
         analytics: Destination | None,
         hr: Destination | None,
-        directory: Directory,
-        credential_url: CredentialUrl,
-        unset: dict[str, str] | None = None,
+        directory: NameDirectory,
+        credential_url: FindCredentialUrl,
+        missing_settings: dict[str, str] | None = None,
+        retries: Mapping[str, FixedDelays] | None = None,
     ) -> None:
-        """Take the destinations; ``unset`` says by name which setting an absent one lacks."""
+        """Use these destinations; ``missing_settings`` holds the reasons of absent ones.
+
+        ``retries`` are those of destinations whose settings differ from the usual.
+        """
+        self._retries = dict.fromkeys(DESTINATIONS, PARTNER_DELAYS) | dict(retries or {})
         self._db = db
         self._destinations = {ANALYTICS: analytics, HR: hr}
-        self._unset = {
+        self._missing_settings = {
             ANALYTICS: "HOMEROOM_ANALYTICS_URL is not set",
             HR: "HOMEROOM_HR_URL is not set",
-            **(unset or {}),
+            **(missing_settings or {}),
         }
-        self._writer = Writer(db, source, directory, credential_url)
+        self._message_builder = MessageBuilder(db, source, directory, credential_url)
 
-    def skip(self, name: str) -> str | None:
-        """Return why a destination is not told, or None."""
-        return self._unset[name] if self._destinations[name] is None else None
+    def skip_reason(self, name: str) -> SkipReason | None:
+        """Return the reason to send nothing to a destination, or None."""
+        if self._destinations[name] is not None:
+            return None
+        return SkipReason("destination_not_configured", self._missing_settings[name])
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[CompletionStep]:
         """Return the steps that every completion has, independent of each other."""
 
-        def skip_analytics(completion: Completion, course: Course) -> str | None:
-            return self.skip(ANALYTICS)
+        def skip_analytics(completion: Completion, course: Course) -> SkipReason | None:
+            return self.skip_reason(ANALYTICS)
 
-        def skip_hr(completion: Completion, course: Course) -> str | None:
-            return self.skip(HR)
+        def skip_hr(completion: Completion, course: Course) -> SkipReason | None:
+            return self.skip_reason(HR)
 
         return [
-            Step(ANALYTICS, lambda id: SendAnalytics(completion_id=id), skip_analytics),
-            Step(HR, lambda id: SendHrReport(completion_id=id), skip_hr),
+            CompletionStep(ANALYTICS, lambda id: SendAnalytics(completion_id=id), skip_analytics),
+            CompletionStep(HR, lambda id: SendHrReport(completion_id=id), skip_hr),
         ]
 
     def register(self, registry: Registry, completions: Completions) -> None:
-        """Say who runs the jobs of the steps and of replays."""
-        for name, args, write in (
-            (ANALYTICS, SendAnalytics, self._writer.analytics),
-            (HR, SendHrReport, self._writer.hr),
+        """Register the handlers of the steps and of replays."""
+        for name, args, build_message in (
+            (ANALYTICS, SendAnalytics, self._message_builder.build_analytics),
+            (HR, SendHrReport, self._message_builder.build_hr),
         ):
-            telling = Telling(
+            sender = SendDispatchHandler(
                 self._db,
                 completions,
                 name,
-                TYPES[name],
+                EVENT_TYPES[name],
                 self._destinations[name],
-                write,
-                partial(self.skip, name),
+                build_message,
+                partial(self.skip_reason, name),
             )
-            registry.add(args, telling.run, telling.changed)
-        replaying = Replaying(self._db, completions, self._destinations)
-        registry.add(ReplayDispatch, replaying.run, replaying.changed)
+            registry.add(
+                args,
+                sender.run,
+                sender.on_job_change,
+                is_outstanding=completions.is_step_outstanding(name),
+                subject=completions.job_subject(name),
+                retries=self._retries[name],
+            )
+        replayer = ReplayDispatchHandler(self._db, completions, self._destinations, self._retries)
+        registry.add(
+            ReplayDispatch,
+            replayer.run,
+            replayer.on_job_change,
+            is_outstanding=replayer.is_outstanding,
+            subject=replayer.find_subject,
+        )
 
-    async def newest(
+    async def list_newest(
         self,
         tx: Tx,
         destination: str | None,
@@ -122,15 +142,15 @@ class Dispatches:
         count: int,
     ) -> list[Dispatch]:
         """Return dispatches by (created_at, id), newest first, before such a pair."""
-        return await store.newest(tx, destination, status, before, count)
+        return await store.list_newest(tx, destination, status, before, count)
 
-    async def off(self, tx: Tx) -> dict[str, str]:
-        """Return the destinations that are switched off, with the reason."""
-        found = {name: await store.disabled(tx, name) for name in DESTINATIONS}
-        return {name: reason for name, reason in found.items() if reason is not None}
+    async def list_disabled(self, tx: Tx) -> dict[str, str]:
+        """Return the destinations that are switched off, with their reasons."""
+        disabled = await store.list_disabled(tx)
+        return {name: disabled[name].reason for name in DESTINATIONS if name in disabled}
 
     async def replay(self, id: str, actor: str) -> Dispatch:
-        """Send a dispatch again, with the same id and body; switch its destination on.
+        """Send a dispatch again with the same id and body; switch its destination on.
 
         Raises ``NotFound``.
         """
@@ -138,8 +158,8 @@ class Dispatches:
             known = await store.get(tx, id)
             if known is None:
                 raise NotFound(f"There is no dispatch {id!r}.")
-            await access.record(tx, actor, "dispatch.replayed", id)
-            await self._again(tx, [known], actor)
+            await access.record_audit(tx, actor, "dispatch.replayed", id)
+            await self._replay_all(tx, [known], actor)
             after = await store.get(tx, id)
         assert after is not None
         return after
@@ -147,24 +167,28 @@ class Dispatches:
     async def replay_since(
         self, destination: str, since: int, actor: str
     ) -> tuple[int, int | None]:
-        """Send again what was made for a destination since an instant and is not on its way.
+        """Replay a destination's dispatches since an instant, but for waiting ones.
 
-        Returns how many, at most ``MAX_REPLAYS``, and from when to go on if there are more.
+        Returns how many, at most ``MAX_REPLAYS``, and the instant to go on from if there are more.
         """
         async with self._db.write() as tx:
-            found = await store.since(tx, destination, since, MAX_REPLAYS + 1)
-            wanted = found[:MAX_REPLAYS]
-            details = {"since": since, "count": len(wanted)}
-            await access.record(tx, actor, "dispatch.replayed", destination, details)
-            await self._again(tx, wanted, actor)
-        return len(wanted), found[MAX_REPLAYS].created_at if len(found) > MAX_REPLAYS else None
+            dispatches = await store.list_since(tx, destination, since, MAX_REPLAYS + 1)
+            page = dispatches[:MAX_REPLAYS]
+            details = {"since": to_rfc3339(since), "count": len(page)}
+            await access.record_audit(tx, actor, "dispatch.replayed", destination, details)
+            await self._replay_all(tx, page, actor)
+        return len(page), dispatches[MAX_REPLAYS].created_at if len(
+            dispatches
+        ) > MAX_REPLAYS else None
 
-    async def _again(self, tx: Tx, wanted: Sequence[Dispatch], actor: str) -> None:
-        for name in sorted({one.destination for one in wanted}):
-            if await store.switch_on(tx, name):
-                await access.record(tx, actor, "destination.switched_on", name)
-        for one in wanted:
-            await store.set_replayed(tx, one.id)
-            job_id = natural_id("dispatch", one.id, "replay", str(one.replays + 1))
-            await enqueue(tx, ReplayDispatch(dispatch_id=one.id), id=job_id)
+    async def _replay_all(self, tx: Tx, dispatches: Sequence[Dispatch], actor: str) -> None:
+        for name in sorted({one.destination for one in dispatches}):
+            if await destinations.enable(tx, name):
+                await access.record_audit(tx, actor, "destination.switched_on", name)
+        for one in dispatches:
+            await store.record_replay(tx, one.id)
+            job_id = replay_job_id(one.id, one.replays + 1)
+            retries = len(self._retries[one.destination].delays)
+            args = ReplayDispatch(dispatch_id=one.id)
+            await enqueue(tx, args, id=job_id, max_retries=retries)
             tx.notify(TOPIC, one.id)

@@ -1,4 +1,4 @@
-"""What went to partner systems, over HTTP (API page, "Completion")."""
+"""Dispatches to partner systems and their replay over HTTP."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime
 
-from homeroom.clock import from_datetime
 from homeroom.db.database import Database
-from homeroom.dispatch.api import Dispatch, Dispatches, Status
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.dispatch.api import Dispatch, Dispatches, DispatchStatus
+from homeroom.identity import Identity, Role
+from homeroom.instant import from_datetime
+from homeroom.web.identity import Auth
+from homeroom.web.model import RequestModel, ResponseModel, Rfc3339Instant, Rfc3339Time
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
 DestinationName = Literal["analytics", "hr"]
 DispatchId = Annotated[str, Path(alias="dispatchId", min_length=1, max_length=128)]
 
 
-class DispatchView(View):
+class DispatchView(ResponseModel):
     """One message to a partner system; its id is the webhook-id."""
 
     id: str
@@ -27,31 +27,31 @@ class DispatchView(View):
     type: str
     completion_id: str
     user_id: str
-    status: Status
+    status: DispatchStatus
     attempts: int
     replays: int
     last_status: int | None
     last_error: str | None
-    created_at: Instant
-    delivered_at: Instant | None
+    created_at: Rfc3339Instant
+    delivered_at: Rfc3339Instant | None
 
 
-class ReplayBody(Body):
-    """What is to be sent again."""
+class DispatchReplayRequest(RequestModel):
+    """The dispatches to send again."""
 
     destination: DestinationName
-    since: AwareDatetime
+    since: Rfc3339Time
 
 
-class ReplayView(View):
-    """How many are sent again; ``nextSince`` is where to go on if there are more."""
+class DispatchReplay(ResponseModel):
+    """The number of dispatches to replay; ``nextSince`` is where more begin."""
 
     count: int
-    next_since: Instant | None
+    next_since: Rfc3339Instant | None
 
 
-def _view(found: Dispatch) -> DispatchView:
-    return DispatchView.model_validate(found)
+def _dispatch_view(dispatch: Dispatch) -> DispatchView:
+    return DispatchView.model_validate(dispatch)
 
 
 def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
@@ -64,28 +64,32 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
     async def list_dispatches(
         paging: PagingQuery,
         destination: Annotated[DestinationName | None, Query()] = None,
-        status: Annotated[Status | None, Query()] = None,
+        status: Annotated[DispatchStatus | None, Query()] = None,
     ) -> Page[DispatchView]:
-        """Return what went, or is to go, to partner systems, newest first."""
+        """Return the dispatches to partner systems, newest first."""
         key = paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            found = await dispatches.newest(tx, destination, status, before, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda one: (one.created_at, one.id))
-        return Page(items=[_view(one) for one in kept], next_cursor=cursor)
+            rows = await dispatches.list_newest(tx, destination, status, before, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
+        return Page(items=[_dispatch_view(one) for one in page], next_cursor=cursor)
 
     @routes.post("/replay", status_code=202)
-    async def replay_since(body: ReplayBody, identity: Identity = operator) -> ReplayView:
-        """Send a destination again what was made for it since a time."""
+    async def replay_dispatches(
+        body: DispatchReplayRequest, identity: Identity = operator
+    ) -> DispatchReplay:
+        """Send a destination its dispatches since a time again."""
         since: datetime = body.since
         count, more = await dispatches.replay_since(
             body.destination, from_datetime(since), identity.subject
         )
-        return ReplayView(count=count, next_since=more)
+        return DispatchReplay(count=count, next_since=more)
 
     @routes.post("/{dispatchId}/replay", status_code=202)
-    async def replay(dispatch_id: DispatchId, identity: Identity = operator) -> DispatchView:
-        """Send one message again with the same webhook-id and body; switch its destination on."""
-        return _view(await dispatches.replay(dispatch_id, identity.subject))
+    async def replay_dispatch(
+        dispatch_id: DispatchId, identity: Identity = operator
+    ) -> DispatchView:
+        """Send a message again with the same id and body; switch its destination on."""
+        return _dispatch_view(await dispatches.replay(dispatch_id, identity.subject))
 
     return routes

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint, select
 
-from homeroom.db.schema import metadata
-from homeroom.db.tx import Row, Tx
+from homeroom.db.personal_data import rows_owned_by
+from homeroom.db.tables import metadata
+from homeroom.db.tx import Tx
 
-Status = Literal["waiting", "delivered", "failed", "skipped"]
+DispatchStatus = Literal["waiting", "delivered", "failed", "skipped"]
 
 DISPATCH = Table(
     "dispatch",
@@ -44,7 +44,7 @@ DESTINATION = Table(
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """One message to one partner system. Its id is the ``webhook-id``, stable over retries."""
+    """A message to a partner system. Its id is the ``webhook-id`` of all attempts."""
 
     id: str
     destination: str
@@ -52,88 +52,78 @@ class Dispatch:
     completion_id: str
     user_id: str
     payload: str
-    status: Status
-    attempts: int
-    replays: int
-    last_status: int | None
-    last_error: str | None
     created_at: int
-    delivered_at: int | None
+    status: DispatchStatus = "waiting"
+    attempts: int = 0
+    replays: int = 0
+    last_status: int | None = None
+    last_error: str | None = None
+    delivered_at: int | None = None
 
 
-def _dispatch(row: Row) -> Dispatch:
-    return Dispatch(*row)
-
-
-async def add(tx: Tx, values: Sequence[object]) -> None:
-    """Insert (id, destination, type, completion, user, payload) unless the message is there."""
-    await tx.execute(
-        "INSERT INTO dispatch (id, destination, type, completion_id, user_id, payload, status,"
-        " attempts, replays, created_at) VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, 0, ?)"
-        " ON CONFLICT (destination, completion_id, type) DO NOTHING",
-        (*values, tx.now),
-    )
+async def add(tx: Tx, new: Dispatch) -> None:
+    """Insert a dispatch unless its completion has one of this destination and type."""
+    await tx.insert(DISPATCH, [new], on_conflict="ignore")
 
 
 async def get(tx: Tx, id: str) -> Dispatch | None:
     """Return a dispatch."""
-    row = await tx.fetch_one(select(DISPATCH).where(DISPATCH.c.id == id))
-    return None if row is None else _dispatch(row)
+    return await tx.fetch_one_into(Dispatch, select(DISPATCH).where(DISPATCH.c.id == id))
 
 
-async def of_completion(tx: Tx, destination: str, completion_id: str, type: str) -> Dispatch | None:
-    """Return what a destination is told of a completion."""
-    row = await tx.fetch_one(
-        select(DISPATCH).where(
-            DISPATCH.c.destination == destination,
-            DISPATCH.c.completion_id == completion_id,
-            DISPATCH.c.type == type,
-        )
+async def get_by_completion(
+    tx: Tx, destination: str, completion_id: str, type: str
+) -> Dispatch | None:
+    """Return the dispatch of a completion to a destination."""
+    statement = select(DISPATCH).where(
+        DISPATCH.c.destination == destination,
+        DISPATCH.c.completion_id == completion_id,
+        DISPATCH.c.type == type,
     )
-    return None if row is None else _dispatch(row)
+    return await tx.fetch_one_into(Dispatch, statement)
 
 
-async def set_tried(
-    tx: Tx, id: str, status: Status, answered: int | None, error: str | None
+async def record_attempt(
+    tx: Tx, id: str, status: DispatchStatus, response_status: int | None, error: str | None
 ) -> None:
-    """Note how a delivery went. One that has arrived before stays delivered."""
+    """Record the result of an attempt; ``delivered_at`` keeps the first delivery."""
     await tx.execute(
         "UPDATE dispatch SET attempts = attempts + 1, status = ?, last_status = ?, last_error = ?,"
         " delivered_at = CASE WHEN ? = 'delivered' THEN COALESCE(delivered_at, ?)"
         " ELSE delivered_at END WHERE id = ?",
-        (status, answered, error, status, tx.now, id),
+        (status, response_status, error, status, tx.now, id),
     )
 
 
-async def set_status(tx: Tx, id: str, status: Status, error: str | None) -> None:
-    """Set where a dispatch is, without a delivery having been tried."""
+async def set_status(tx: Tx, id: str, status: DispatchStatus, error: str | None) -> None:
+    """Set the status of a dispatch without an attempt to deliver it."""
     await tx.execute(
         "UPDATE dispatch SET status = ?, last_error = COALESCE(?, last_error) WHERE id = ?",
         (status, error, id),
     )
 
 
-async def set_replayed(tx: Tx, id: str) -> None:
-    """Count a replay; the dispatch waits to be sent again."""
+async def record_replay(tx: Tx, id: str) -> None:
+    """Count a replay and set the dispatch to waiting."""
     await tx.execute(
         "UPDATE dispatch SET status = 'waiting', replays = replays + 1 WHERE id = ?", (id,)
     )
 
 
-async def since(tx: Tx, destination: str, instant: int, count: int) -> list[Dispatch]:
-    """Return what was made for a destination since an instant and is not on its way, by age."""
+async def list_since(tx: Tx, destination: str, instant: int, count: int) -> list[Dispatch]:
+    """Return a destination's dispatches since an instant, but for waiting ones."""
     at = DISPATCH.c.created_at
-    rows = await tx.fetch(
+    statement = (
         select(DISPATCH)
         .where(DISPATCH.c.destination == destination, at >= instant)
         .where(DISPATCH.c.status != "waiting")
         .order_by(at, DISPATCH.c.id)
         .limit(count)
     )
-    return [_dispatch(row) for row in rows]
+    return await tx.fetch_into(Dispatch, statement)
 
 
-async def newest(
+async def list_newest(
     tx: Tx,
     destination: str | None,
     status: str | None,
@@ -151,20 +141,37 @@ async def newest(
         statement = statement.where(at <= before[0]).where(
             (at < before[0]) | ((at == before[0]) & (id < before[1]))
         )
-    rows = await tx.fetch(statement.order_by(at.desc(), id.desc()).limit(count))
-    return [_dispatch(row) for row in rows]
+    page = statement.order_by(at.desc(), id.desc()).limit(count)
+    return await tx.fetch_into(Dispatch, page)
 
 
-async def disabled(tx: Tx, destination: str) -> str | None:
-    """Return why a destination is switched off, or None."""
-    row = await tx.fetch_one(
+@dataclass(frozen=True, slots=True)
+class DisabledDestination:
+    """A destination that is switched off."""
+
+    name: str
+    disabled_at: int
+    reason: str
+
+
+async def list_disabled(tx: Tx) -> dict[str, DisabledDestination]:
+    """Return the destinations that are switched off, by name."""
+    rows = await tx.fetch_into(
+        DisabledDestination, "SELECT * FROM destination WHERE disabled_at IS NOT NULL"
+    )
+    return {each.name: each for each in rows}
+
+
+async def get_disabled_reason(tx: Tx, destination: str) -> str | None:
+    """Return the reason for which a destination is switched off, or None."""
+    rows = await tx.fetch(
         "SELECT reason FROM destination WHERE name = ? AND disabled_at IS NOT NULL", (destination,)
     )
-    return None if row is None else str(row[0])
+    return next((str(reason) for (reason,) in rows), None)
 
 
-async def switch_off(tx: Tx, destination: str, reason: str) -> None:
-    """Send nothing to a destination any more."""
+async def disable_destination(tx: Tx, destination: str, reason: str) -> None:
+    """Switch a destination off."""
     await tx.execute(
         "INSERT INTO destination (name, disabled_at, reason) VALUES (?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET disabled_at = excluded.disabled_at,"
@@ -173,11 +180,14 @@ async def switch_off(tx: Tx, destination: str, reason: str) -> None:
     )
 
 
-async def switch_on(tx: Tx, destination: str) -> bool:
-    """Send to a destination again; say whether it was switched off."""
+async def enable_destination(tx: Tx, destination: str) -> bool:
+    """Switch a destination on; return whether it was off."""
     changed = await tx.execute(
         "UPDATE destination SET disabled_at = NULL, reason = NULL"
         " WHERE name = ? AND disabled_at IS NOT NULL",
         (destination,),
     )
     return changed == 1
+
+
+PERSONAL = (rows_owned_by(DISPATCH.c.user_id),)

@@ -1,27 +1,26 @@
-"""What partner systems are told of a completion: CloudEvents 1.0 in JSON (pure)."""
+"""Build the messages to partner systems: CloudEvents 1.0 in JSON (pure)."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion
+from homeroom.completion.api import Completion, score_fraction
+from homeroom.instant import to_datetime
 
 COURSE_COMPLETED = "org.homeroom.course.completed"
 TRAINING_RECORDED = "org.homeroom.training.recorded"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def course_completed(id: str, source: str, completion: Completion) -> dict[str, Any]:
-    """Return what analytics gets. Scores are 0 to 1 or null, progress percent, time seconds."""
+def build_course_completed(id: str, source: str, completion: Completion) -> dict[str, Any]:
+    """Return the event for analytics: scores 0 to 1, progress in percent, seconds."""
     data = {
         "userId": completion.user_id,
         "courseId": completion.course_id,
         "courseVersion": completion.course_version,
         "attempt": completion.attempt,
-        "completedAt": _moment(completion.completed_at),
-        "score": _share(completion.score),
+        "completedAt": _format_time(completion.completed_at),
+        "score": score_fraction(completion.score),
         "timeSpent": completion.time_spent,
         "chapters": [
             {
@@ -33,10 +32,10 @@ def course_completed(id: str, source: str, completion: Completion) -> dict[str, 
             for chapter in completion.chapters
         ],
     }
-    return _envelope(id, source, COURSE_COMPLETED, completion, data)
+    return _cloud_event(id, source, COURSE_COMPLETED, completion, data)
 
 
-def training_recorded(
+def build_training_recorded(
     id: str,
     source: str,
     completion: Completion,
@@ -46,7 +45,7 @@ def training_recorded(
     family_name: str | None,
     credential_url: str | None,
 ) -> dict[str, Any]:
-    """Return what HR gets; null is what is not known. ``hours`` is the time that was spent."""
+    """Return the event for HR; null is what is not known, ``hours`` the time spent."""
     valid_until = course.valid_until(completion.completed_at)
     data = {
         "employeeId": completion.user_id,
@@ -54,16 +53,16 @@ def training_recorded(
         "familyName": family_name,
         "courseId": completion.course_id,
         "courseTitle": completion.course_title,
-        "completedAt": _moment(completion.completed_at),
-        "score": _share(completion.score),
+        "completedAt": _format_time(completion.completed_at),
+        "score": score_fraction(completion.score),
         "hours": round(completion.time_spent / 3_600, 2),
-        "validUntil": None if valid_until is None else _moment(valid_until),
+        "validUntil": None if valid_until is None else _format_time(valid_until),
         "credentialUrl": credential_url,
     }
-    return _envelope(id, source, TRAINING_RECORDED, completion, data)
+    return _cloud_event(id, source, TRAINING_RECORDED, completion, data)
 
 
-def _envelope(
+def _cloud_event(
     id: str, source: str, type: str, completion: Completion, data: dict[str, Any]
 ) -> dict[str, Any]:
     return {
@@ -72,16 +71,12 @@ def _envelope(
         "source": source,
         "type": type,
         "subject": completion.id,
-        "time": _moment(completion.completed_at),
+        "time": _format_time(completion.completed_at),
         "datacontenttype": "application/json",
         "data": data,
     }
 
 
-def _share(score: int | None) -> float | None:
-    return None if score is None else score / 10_000
-
-
-def _moment(instant: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=instant)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _format_time(instant: int) -> str:
+    # Always six digits: receivers may have learned the format from the messages.
+    return to_datetime(instant).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Calls to partner systems, and the circuit breaker of each."""
