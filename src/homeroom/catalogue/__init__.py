@@ -1,1 +1,1 @@
-"""Keep courses, their versions and enrolments."""
+"""Catalogue: courses in their versions, and enrolments."""

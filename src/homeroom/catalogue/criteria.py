@@ -1,7 +1,4 @@
-"""When a course is complete: a tree of criteria, all or any of which must hold (pure).
-
-Rule B8: complete means that all criteria are true, not that the percentage reached 100.
-"""
+"""Completion criteria: types, evaluation and the facts that they need (pure)."""
 
 from __future__ import annotations
 
@@ -9,39 +6,36 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from homeroom.catalogue.fault import SCALE, Faults, Place, unscaled
-
-MAX_DEPTH = 8
-MAX_CRITERIA = 100
-MAX_SECONDS = 10_000 * 3_600
+SCALE = 10_000
+"""Scores, thresholds and weights are integers in units of 1e-4."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of one learner in one attempt when criteria are evaluated."""
+class CompletionFacts:
+    """Facts about a learner's attempt on which criteria decide."""
 
     satisfied: Set[str]
-    """Chapters whose own condition (``moveOn``, waiver) is met, optional ones included."""
+    """Chapters that are satisfied (``moveOn``, waiver), optional ones included."""
     required: Set[str]
-    """``Course.required``: the chapters that count for the percentage."""
+    """``Course.required``: the chapters that the percentage counts."""
     grade: int | None = None
-    """The course grade in units of 1e-4; None while there is none, which is not 0."""
+    """The course grade in units of 1e-4; None without a score."""
     time_spent: int = 0
     """Whole seconds in this attempt."""
     completed_courses: Set[str] = frozenset()
-    """Which of the criteria's prerequisites the learner has completed."""
+    """Courses that the learner has completed; only the prerequisites matter."""
     approved: bool = False
-    """Somebody approved the enrolment by hand."""
+    """The enrolment is approved by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllItems:
-    """Every required chapter is satisfied. Never true where a course requires none (B7)."""
+    """Every required chapter is satisfied. Never true without any (B7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NOfM:
-    """At least ``n`` of some chapters are satisfied; of the required ones if none are named."""
+    """At least ``n`` of some chapters, or of the required ones, are satisfied."""
 
     n: int
     of: tuple[str, ...] | None = None
@@ -49,14 +43,14 @@ class NOfM:
 
 @dataclass(frozen=True, slots=True)
 class MinCourseGrade:
-    """The course grade is at least this, in units of 1e-4."""
+    """The course grade is at least ``grade``, in units of 1e-4."""
 
     grade: int
 
 
 @dataclass(frozen=True, slots=True)
 class MinTime:
-    """At least so many seconds were spent in the attempt."""
+    """The time spent in the attempt is at least ``seconds``."""
 
     seconds: int
 
@@ -70,7 +64,7 @@ class Prerequisite:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """Somebody approved the enrolment."""
+    """The enrolment is approved by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ class AnyOf:
 
 Criteria = AllItems | NOfM | MinCourseGrade | MinTime | Prerequisite | Manual | AllOf | AnyOf
 
-_NEED: Mapping[type, str] = {
+_FACT_BY_CRITERION: Mapping[type, str] = {
     AllItems: "items",
     NOfM: "items",
     MinCourseGrade: "grade",
@@ -97,18 +91,10 @@ _NEED: Mapping[type, str] = {
     Prerequisite: "prerequisite",
     Manual: "manual",
 }
-_KEYS: Mapping[str, frozenset[str]] = {
-    "all_items": frozenset({"type"}),
-    "n_of_m": frozenset({"type", "n", "of"}),
-    "min_course_grade": frozenset({"type", "grade"}),
-    "min_time": frozenset({"type", "seconds"}),
-    "prerequisite": frozenset({"type", "courseId"}),
-    "manual": frozenset({"type"}),
-}
 
 
-def evaluate(criteria: Criteria, facts: Facts) -> bool:
-    """Say whether the criteria hold."""
+def evaluate_criteria(criteria: Criteria, facts: CompletionFacts) -> bool:
+    """Return whether the criteria hold."""
     match criteria:
         case AllItems():
             return bool(facts.required) and facts.required <= facts.satisfied
@@ -124,9 +110,9 @@ def evaluate(criteria: Criteria, facts: Facts) -> bool:
         case Manual():
             return facts.approved
         case AllOf(branches):
-            return all(evaluate(branch, facts) for branch in branches)
+            return all(evaluate_criteria(branch, facts) for branch in branches)
         case AnyOf(branches):
-            return any(evaluate(branch, facts) for branch in branches)
+            return any(evaluate_criteria(branch, facts) for branch in branches)
 
 
 def leaves(criteria: Criteria) -> Iterator[Criteria]:
@@ -138,20 +124,20 @@ def leaves(criteria: Criteria) -> Iterator[Criteria]:
         yield criteria
 
 
-def needs(criteria: Criteria) -> frozenset[str]:
-    """Say which facts decide: ``items``, ``grade``, ``time``, ``prerequisite``, ``manual``.
+def facts_needed(criteria: Criteria) -> frozenset[str]:
+    """Return the deciding facts: items, grade, time, prerequisite or manual.
 
-    Who evaluates needs to read no others.
+    The caller of ``evaluate_criteria`` needs to read no others.
     """
-    return frozenset(_NEED[type(leaf)] for leaf in leaves(criteria))
+    return frozenset(_FACT_BY_CRITERION[type(leaf)] for leaf in leaves(criteria))
 
 
 def prerequisites(criteria: Criteria) -> frozenset[str]:
-    """Return the courses that the criteria name."""
+    """Return the ids of the courses that the criteria name."""
     return frozenset(leaf.course_id for leaf in leaves(criteria) if isinstance(leaf, Prerequisite))
 
 
-def dump(criteria: Criteria) -> dict[str, Any]:
+def dump_criteria(criteria: Criteria) -> dict[str, Any]:
     """Return the criteria as their JSON document."""
     match criteria:
         case AllItems():
@@ -167,87 +153,11 @@ def dump(criteria: Criteria) -> dict[str, Any]:
         case Manual():
             return {"type": "manual"}
         case AllOf(branches):
-            return {"all": [dump(branch) for branch in branches]}
+            return {"all": [dump_criteria(branch) for branch in branches]}
         case AnyOf(branches):
-            return {"any": [dump(branch) for branch in branches]}
+            return {"any": [dump_criteria(branch) for branch in branches]}
 
 
-class Reader:
-    """Read criteria from JSON, with all their faults."""
-
-    def __init__(
-        self, faults: Faults, course_id: str, chapters: Set[str], required: Set[str]
-    ) -> None:
-        """Take where faults go, and the course: its chapters that can be satisfied."""
-        self._faults, self._course_id = faults, course_id
-        self._chapters, self._required = chapters, required
-        self._count = 0
-
-    def read(self, value: Any, at: Place, depth: int = 1) -> Criteria:
-        """Return the criteria; ``AllItems`` stands in for what is faulty."""
-        self._count += 1
-        if self._count == MAX_CRITERIA + 1:
-            self._faults.add(at, f"a course has at most {MAX_CRITERIA} criteria")
-        if depth > MAX_DEPTH:
-            self._faults.add(at, f"criteria are nested at most {MAX_DEPTH} deep")
-        if depth > MAX_DEPTH or self._count > MAX_CRITERIA:
-            return AllItems()
-        if not isinstance(value, Mapping):
-            self._faults.add(at, "must be an object with type, all or any")
-            return AllItems()
-        for word, kind in (("all", AllOf), ("any", AnyOf)):
-            if word in value:
-                self._faults.mapping(value, at, {word})
-                branches = self._faults.items(value[word], (*at, word))
-                if not branches:
-                    self._faults.add((*at, word), "must hold at least one criterion")
-                return kind(
-                    tuple(
-                        self.read(branch, (*at, word, index), depth + 1)
-                        for index, branch in enumerate(branches)
-                    )
-                )
-        return self._leaf(value, at)
-
-    def _leaf(self, value: Mapping[str, Any], at: Place) -> Criteria:
-        faults = self._faults
-        name = faults.one_of(value.get("type"), (*at, "type"), _KEYS)
-        if name is None:
-            return AllItems()
-        faults.mapping(value, at, _KEYS[name])
-        match name:
-            case "n_of_m":
-                return self._n_of_m(value, at)
-            case "min_course_grade":
-                return MinCourseGrade(faults.scaled(value.get("grade"), (*at, "grade"), 1))
-            case "min_time":
-                return MinTime(faults.whole(value.get("seconds"), (*at, "seconds"), 1, MAX_SECONDS))
-            case "prerequisite":
-                course_id = faults.id(value.get("courseId"), (*at, "courseId"))
-                if course_id == self._course_id:
-                    faults.add((*at, "courseId"), "a course cannot be its own prerequisite")
-                return Prerequisite(course_id)
-            case "manual":
-                return Manual()
-        return AllItems()
-
-    def _n_of_m(self, value: Mapping[str, Any], at: Place) -> NOfM:
-        faults = self._faults
-        of: tuple[str, ...] | None = None
-        among = len(self._required)
-        if value.get("of") is not None:
-            named = faults.items(value["of"], (*at, "of"))
-            for index, chapter in enumerate(named):
-                if not isinstance(chapter, str) or chapter not in self._chapters:
-                    faults.add(
-                        (*at, "of", index),
-                        "must be the id of a chapter here whose moveOn is not NotApplicable",
-                    )
-                elif chapter in named[:index]:
-                    faults.add((*at, "of", index), "names a chapter twice")
-            of = tuple(str(chapter) for chapter in named)
-            among = len(of)
-        n = faults.whole(value.get("n"), (*at, "n"), 1, SCALE)
-        if n > among:
-            faults.add((*at, "n"), f"asks for {n} of {among} chapters")
-        return NOfM(n, of)
+def unscaled(units: int) -> int | float:
+    """Return units of 1e-4 as the number of the document."""
+    return units // SCALE if units % SCALE == 0 else units / SCALE

@@ -1,37 +1,70 @@
-"""Courses and enrolments over HTTP (API page, "Catalogue")."""
+"""HTTP routes of courses and enrolments."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi import Body as RequestBody
-from pydantic import WithJsonSchema
+from pydantic import GetPydanticSchema
 
-from homeroom.catalogue import api, schema
-from homeroom.catalogue import body as document
-from homeroom.catalogue.api import Catalogue, Course, Enrolment, Preview, Status
-from homeroom.clock import to_rfc3339
+from homeroom.catalogue import api
+from homeroom.catalogue import course_document as document
+from homeroom.catalogue.api import (
+    AttemptKey,
+    Catalogue,
+    Course,
+    Enrolment,
+    EnrolmentStatus,
+    PreviewVersionChange,
+)
+from homeroom.changes.api import ENROLMENTS, ChangeKind, LoadRecords, split_record_id
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden, NotFound
+from homeroom.identity import Identity, Role
+from homeroom.instant import to_rfc3339
 from homeroom.web import etag
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, Json, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.web.identity import Auth
+from homeroom.web.model import (
+    ExternalId,
+    IfMatch,
+    JsonObject,
+    RequestModel,
+    ResponseModel,
+    Rfc3339Instant,
+)
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
-_WRITE = (Role.SERVICE, Role.AUTHOR)
-_READ_ENROLMENTS = (Role.SERVICE, Role.AUTHOR, Role.OPERATOR, Role.VIEWER, Role.MANAGER)
-_READ_COURSES = (*_READ_ENROLMENTS, Role.LEARNER, Role.FACILITATOR)
+_WRITERS = (Role.SERVICE, Role.AUTHOR)
+_ENROLMENT_READERS = (Role.SERVICE, Role.AUTHOR, Role.OPERATOR, Role.VIEWER, Role.MANAGER)
+_COURSE_READERS = (*_ENROLMENT_READERS, Role.LEARNER, Role.FACILITATOR)
 
-CourseId = Annotated[OutsideId, Path(alias="courseId")]
-UserId = Annotated[OutsideId, Path(alias="userId")]
-CourseBody = Annotated[Json, RequestBody(), WithJsonSchema(schema.COURSE)]
-CourseView = Annotated[Json, WithJsonSchema({**schema.COURSE, "required": ["courseId", "version"]})]
+CourseId = Annotated[ExternalId, Path(alias="courseId")]
+UserId = Annotated[ExternalId, Path(alias="userId")]
+CourseJson = Annotated[
+    JsonObject,
+    RequestBody(),
+    GetPydanticSchema(
+        get_pydantic_json_schema=lambda _, handler: handler(
+            document.CourseBody.__pydantic_core_schema__
+        )
+    ),
+]
+"""Documented as a ``CourseBody``, and parsed by the catalogue: it reports all faults at once."""
 
 
-class CourseSummary(View):
+class CourseView(document.CourseContent):
+    """A version of a course."""
+
+    course_id: str
+    version: int
+    published_at: str
+
+
+class CourseSummary(ResponseModel):
     """A course in a list."""
 
     course_id: str
@@ -40,68 +73,70 @@ class CourseSummary(View):
     total_chapters: int
     required_chapters: int
     auto_enrol: bool
-    published_at: Instant
+    published_at: Rfc3339Instant
 
 
-class DryRun(View):
-    """What an edit would change: counts of learners (rule B11)."""
+class CourseDryRun(ResponseModel):
+    """Counts of the learners whom an edit would affect (rule B11)."""
 
     course_id: str
     version: int
-    """The version that publishing would make, or the current one if the body changes nothing."""
+    """The version that publishing would create; the current one if nothing changes."""
     changes: bool
     newly_complete: int
     dropping: int
     unaffected: int
     moved: int
     renewed: int
-    """Who has completed the course and would be asked for what is new (`require_new`)."""
+    """Learners who have completed the course and would get another attempt (`require_new`)."""
 
 
-class EnrolmentBody(Body):
-    """How to enrol; may be left out."""
+class EnrolmentBody(RequestModel):
+    """Options of an enrolment; the body is optional."""
 
     approved: bool | None = None
-    """What the criterion ``manual`` asks for; needs the role service."""
+    """The approval for the criterion `manual`; needs the role service."""
 
 
-class EnrolmentView(View):
-    """One attempt of one learner."""
+class EnrolmentView(ResponseModel):
+    """One attempt of one learner at a course."""
 
     user_id: str
     course_id: str
     version: int
     attempt: int
-    status: Status
-    enrolled_at: Instant
-    completed_at: Instant | None
+    status: EnrolmentStatus
+    enrolled_at: Rfc3339Instant
+    completed_at: Rfc3339Instant | None
     approved: bool
 
 
-def _json(course: Course, published_at: int) -> bytes:
+def _course_json(course: Course, published_at: int) -> bytes:
     return msgspec.json.encode(
         {
             "courseId": course.id,
             "version": course.version,
             "publishedAt": to_rfc3339(published_at),
-            **document.dump(course),
+            **document.dump_course(course),
         }
     )
 
 
-def router(db: Database, auth: Auth, catalogue: Catalogue, preview: Preview) -> APIRouter:
+def router(
+    db: Database, auth: Auth, catalogue: Catalogue, preview: PreviewVersionChange
+) -> APIRouter:
     """Return the routes of courses and enrolments."""
     routes = APIRouter(prefix="/api/v1/courses", tags=["Catalogue"])
-    _add_course_routes(routes, db, auth, catalogue, preview)
+    _add_publication(routes, db, auth, catalogue, preview)
+    _add_course_reads(routes, db, auth)
     _add_enrolment_routes(routes, db, auth, catalogue)
     return routes
 
 
-def _add_course_routes(
-    routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue, preview: Preview
+def _add_publication(
+    routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue, preview: PreviewVersionChange
 ) -> None:
-    reader = Depends(auth.require(*_READ_COURSES))
-    writer = Depends(auth.require(*_WRITE))
+    writer = Depends(auth.require(*_WRITERS))
 
     @routes.put(
         "/{courseId}",
@@ -109,7 +144,7 @@ def _add_course_routes(
         response_model=None,
         responses={
             200: {
-                "model": CourseView | DryRun,
+                "model": CourseView | CourseDryRun,
                 "description": "Published, or unchanged; or a dry run",
             },
             201: {"model": CourseView, "description": "A new course"},
@@ -117,23 +152,34 @@ def _add_course_routes(
     )
     async def put_course(
         course_id: CourseId,
-        body: CourseBody,
+        body: CourseJson,
         dry_run: Annotated[bool, Query(alias="dryRun")] = False,
+        if_match: IfMatch = None,
     ) -> Response:
-        """Publish a course, or a new version of it. The same body again makes no new version.
+        """Publish a course, or a new version of it; an equal body creates no new version.
 
-        With `dryRun=true` nothing is written: the answer counts what would change for learners.
+        With `dryRun=true` nothing is stored: the response counts the learners it would affect.
+        With `If-Match` it is 412 if the course has changed since its ETag was read.
         """
         if dry_run:
-            return await _dry_run(db, catalogue, preview, course_id, body)
+            return await _answer_dry_run(db, catalogue, preview, course_id, body)
         async with db.write() as tx:
+            if if_match is not None:
+                await tx.lock(f"course {course_id}")  # the check and the write belong together
+                etag.check_if_match(if_match, await _stored_course_json(tx, course_id))
             draft = await catalogue.publish(tx, course_id, body)
             published_at = await api.published_at(tx, draft.course)
+        content = _course_json(draft.course, published_at)
         return Response(
-            _json(draft.course, published_at),
+            content,
             status_code=201 if draft.previous is None else 200,
+            headers={"ETag": etag.entity_tag(content)},
             media_type="application/json",
         )
+
+
+def _add_course_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
+    reader = Depends(auth.require(*_COURSE_READERS))
 
     @routes.get("", dependencies=[reader], response_model=Page[CourseSummary])
     async def list_courses(request: Request, paging: PagingQuery) -> Response:
@@ -141,10 +187,12 @@ def _add_course_routes(
         key = paging.key(str)
         after = None if key is None else str(key[0])
         async with db.read() as tx:
-            found = await api.listed(tx, after, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda each: [each[0].id])
-        items = [_summary(course, published_at) for course, published_at in kept]
-        return etag.answer(request, Page[CourseSummary](items=items, next_cursor=cursor))
+            rows = await api.list_courses(tx, after, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda each: [each[0].id])
+        items = [_course_summary(course, published_at) for course, published_at in page]
+        return etag.json_response_with_etag(
+            request, Page[CourseSummary](items=items, next_cursor=cursor)
+        )
 
     @routes.get("/{courseId}", dependencies=[reader], response_model=CourseView)
     async def get_course(
@@ -155,19 +203,19 @@ def _add_course_routes(
         """Return a course, in its current or an earlier version."""
         async with db.read() as tx:
             course = (
-                await _current(tx, course_id)
+                await _current_course(tx, course_id)
                 if version is None
                 else await api.course_at(tx, course_id, version)
             )
             published_at = await api.published_at(tx, course)
-        return etag.answer(request, _json(course, published_at))
+        return etag.json_response_with_etag(request, _course_json(course, published_at))
 
 
 def _add_enrolment_routes(
     routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue
 ) -> None:
-    writer: Identity = Depends(auth.require(*_WRITE))
-    reader = Depends(auth.require(*_READ_ENROLMENTS))
+    writer: Identity = Depends(auth.require(*_WRITERS))
+    reader = Depends(auth.require(*_ENROLMENT_READERS))
 
     @routes.put(
         "/{courseId}/enrolments/{userId}",
@@ -181,43 +229,55 @@ def _add_enrolment_routes(
         body: EnrolmentBody | None = None,
         identity: Identity = writer,
     ) -> EnrolmentView:
-        """Enrol a learner in the current version; who is enrolled already stays as they are."""
+        """Enrol a learner in the current version; an existing enrolment stays as it is."""
         approved = None if body is None else body.approved
         if approved is not None and not identity.has(Role.SERVICE):
-            raise Forbidden("To approve an enrolment needs the role service.")
+            raise Forbidden("Approving an enrolment needs the role service.")
         async with db.write() as tx:
             enrolment, new = await catalogue.enrol(tx, course_id, user_id, approved)
         response.status_code = 201 if new else 200
-        return _view(enrolment)
+        return _enrolment_view(enrolment)
 
     @routes.get("/{courseId}/enrolments", dependencies=[reader])
     async def list_enrolments(
         course_id: CourseId,
         paging: PagingQuery,
     ) -> Page[EnrolmentView]:
-        """List who is enrolled, by user id and attempt."""
+        """List the enrolments of a course by user id and attempt."""
         key: Any = paging.key(str, int)
         async with db.read() as tx:
-            await _current(tx, course_id)
-            found = await api.enrolments_in(tx, course_id, key, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda each: [each.user_id, each.attempt])
-        return Page[EnrolmentView](items=[_view(each) for each in kept], next_cursor=cursor)
+            await _current_course(tx, course_id)
+            rows = await api.enrolments_in(tx, course_id, key, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda each: [each.user_id, each.attempt])
+        return Page[EnrolmentView](
+            items=[_enrolment_view(each) for each in page], next_cursor=cursor
+        )
 
 
-async def _current(tx: Tx, course_id: str) -> Course:
+async def _stored_course_json(tx: Tx, course_id: str) -> bytes | None:
+    """Return a course as a read would; None if there is none."""
+    course = (await api.current_courses(tx, [course_id])).get(course_id)
+    return None if course is None else _course_json(course, await api.published_at(tx, course))
+
+
+async def _current_course(tx: Tx, course_id: str) -> Course:
     course = (await api.current_courses(tx, [course_id])).get(course_id)
     if course is None:
         raise NotFound(f"There is no course {course_id!r}.")
     return course
 
 
-async def _dry_run(
-    db: Database, catalogue: Catalogue, preview: Preview, course_id: str, body: Json
+async def _answer_dry_run(
+    db: Database,
+    catalogue: Catalogue,
+    preview: PreviewVersionChange,
+    course_id: str,
+    body: JsonObject,
 ) -> Response:
     async with db.read() as tx:
         draft = await catalogue.draft(tx, course_id, body)
         counts = await preview(tx, draft.course)
-    answer = DryRun(
+    answer = CourseDryRun(
         course_id=course_id,
         version=draft.course.version,
         changes=draft.changes,
@@ -230,7 +290,7 @@ async def _dry_run(
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
 
 
-def _summary(course: Course, published_at: int) -> CourseSummary:
+def _course_summary(course: Course, published_at: int) -> CourseSummary:
     return CourseSummary(
         course_id=course.id,
         version=course.version,
@@ -242,5 +302,23 @@ def _summary(course: Course, published_at: int) -> CourseSummary:
     )
 
 
-def _view(enrolment: Enrolment) -> EnrolmentView:
+def _enrolment_view(enrolment: Enrolment) -> EnrolmentView:
     return EnrolmentView.model_validate(enrolment)
+
+
+def change_records() -> dict[ChangeKind, LoadRecords]:
+    """Return the function that shows enrolments in the feed of changes."""
+
+    async def load(tx: Tx, ids: Sequence[str]) -> dict[str, JsonObject]:
+        keys: list[AttemptKey] = []
+        for id in ids:
+            course_id, user_id, attempt = split_record_id(id)
+            keys.append((user_id, course_id, int(attempt)))
+        return {
+            api.enrolment_record_id(each.user_id, each.course_id, each.attempt): _enrolment_view(
+                each
+            ).model_dump(mode="json", by_alias=True)
+            for each in await api.list_by_keys(tx, keys)
+        }
+
+    return {ENROLMENTS: load}

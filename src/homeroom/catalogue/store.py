@@ -1,10 +1,12 @@
-"""All SQL of courses, their versions and enrolments."""
+"""Tables of courses, their versions and enrolments, and all SQL on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -20,10 +22,14 @@ from sqlalchemy import (
     text,
 )
 
-from homeroom.db.schema import metadata
-from homeroom.db.tx import Question, Row, Tx
+from homeroom.catalogue.course import AttemptKey, Enrolment, LearnerCourse
+from homeroom.changes import api as changes
+from homeroom.db.bulk import BatchedRead
+from homeroom.db.personal_data import rows_owned_by
+from homeroom.db.tables import column_values, metadata
+from homeroom.db.tx import Row, Tx
 
-_COMPLETED = "status = 'completed'"
+_IS_COMPLETED = "status = 'completed'"
 COURSE = Table(
     "course",
     metadata,
@@ -70,17 +76,35 @@ ENROLMENT = Table(
         "completed_at",
         "user_id",
         "attempt",
-        sqlite_where=text(_COMPLETED),
-        postgresql_where=text(_COMPLETED),
+        sqlite_where=text(_IS_COMPLETED),
+        postgresql_where=text(_IS_COMPLETED),
     ),
     sqlite_with_rowid=False,
 )
-Answer = TypeVar("Answer")
+PERSONAL = (rows_owned_by(ENROLMENT.c.user_id),)
+
+_ENROLMENT_KEY = ("user_id", "course_id", "attempt")
+_CHANGEABLE = ("version", "status", "opened_at", "approved", "carried_over")
+_UPDATE_ENROLMENT = (
+    f"UPDATE enrolment SET {', '.join(f'{name} = ?' for name in _CHANGEABLE)},"
+    " completed_at = coalesce(completed_at, ?)"
+    f" WHERE {' AND '.join(f'{name} = ?' for name in _ENROLMENT_KEY)}"
+)
 
 
-def current(course_ids: Collection[str]) -> Question[list[Row]]:
-    """Ask for (id, version, body_hash) of those courses that exist."""
-    return Question(
+@dataclass(frozen=True, slots=True)
+class CurrentVersion:
+    """The current version of a course, without its body."""
+
+    id: str
+    version: int
+    body_hash: str
+    published_at: int
+
+
+def current_versions_read(course_ids: Collection[str]) -> BatchedRead[list[Row]]:
+    """Read (id, version, body_hash) of the courses that exist."""
+    return BatchedRead(
         Row,
         "SELECT c.id, c.version, c.body_hash FROM {keys} AS k CROSS JOIN course AS c"
         " WHERE c.id = k.column1",
@@ -89,9 +113,9 @@ def current(course_ids: Collection[str]) -> Question[list[Row]]:
     )
 
 
-async def hashes(tx: Tx, versions: Collection[tuple[str, int]]) -> list[Row]:
-    """Return (course_id, version, body_hash) of those versions that exist."""
-    return await tx.fetch_keyed(
+async def version_hashes(tx: Tx, versions: Collection[tuple[str, int]]) -> list[Row]:
+    """Return (course_id, version, body_hash) of the versions that exist."""
+    return await tx.fetch_by_keys(
         "SELECT v.course_id, v.version, v.body_hash FROM {keys} AS k JOIN course_version AS v"
         " ON v.course_id = k.column1 AND v.version = k.column2",
         sorted(versions),
@@ -106,41 +130,41 @@ async def versions_of(tx: Tx, course_id: str) -> list[Row]:
 
 
 async def versions_with_validity(tx: Tx) -> list[Row]:
-    """Return (course_id, version, body_hash) of the versions whose completions end to be valid."""
+    """Return (course_id, version, body_hash) of versions with a ``validity``."""
     return await tx.fetch(
         "SELECT course_id, version, body_hash FROM course_version"
         """ WHERE body LIKE '%"validity":"%' ORDER BY course_id, version"""
     )
 
 
-async def hash_at(tx: Tx, course_id: str, version: int) -> str | None:
+async def version_hash(tx: Tx, course_id: str, version: int) -> str | None:
     """Return the hash of a version's body."""
-    row = await tx.fetch_one(
+    rows = await tx.fetch(
         "SELECT body_hash FROM course_version WHERE course_id = ? AND version = ?",
         (course_id, version),
     )
-    return None if row is None else row[0]
+    return next((str(body_hash) for (body_hash,) in rows), None)
 
 
-async def body(tx: Tx, course_id: str, version: int) -> str:
+async def version_body(tx: Tx, course_id: str, version: int) -> str:
     """Return the JSON text of a version that exists."""
-    rows = await tx.fetch(
+    [[body]] = await tx.fetch(
         "SELECT body FROM course_version WHERE course_id = ? AND version = ?", (course_id, version)
     )
-    return str(rows[0][0])
+    return str(body)
 
 
 async def published_at(tx: Tx, course_id: str, version: int) -> int:
-    """Return when a version that exists was published."""
-    rows = await tx.fetch(
+    """Return the instant at which a version that exists was published."""
+    [[at]] = await tx.fetch(
         "SELECT published_at FROM course_version WHERE course_id = ? AND version = ?",
         (course_id, version),
     )
-    return int(rows[0][0])
+    return int(at)
 
 
-async def listed(tx: Tx, after: str | None, count: int) -> list[Row]:
-    """Return (id, version, body_hash, published_at) of courses by id."""
+async def list_courses(tx: Tx, after: str | None, count: int) -> list[CurrentVersion]:
+    """Return up to ``count`` current versions by course id, after ``after``."""
     statement = (
         select(COURSE.c.id, COURSE.c.version, COURSE.c.body_hash, VERSION.c.published_at)
         .join(
@@ -151,7 +175,7 @@ async def listed(tx: Tx, after: str | None, count: int) -> list[Row]:
     )
     if after is not None:
         statement = statement.where(COURSE.c.id > after)
-    return await tx.fetch(statement)
+    return await tx.fetch_into(CurrentVersion, statement)
 
 
 async def add_version(tx: Tx, course_id: str, version: int, body_hash: str, text: str) -> None:
@@ -169,8 +193,8 @@ async def add_version(tx: Tx, course_id: str, version: int, body_hash: str, text
     )
 
 
-async def set_prerequisites(tx: Tx, course_id: str, required: Collection[str]) -> None:
-    """Remember which courses a course ever asked for; learners may stay on an older version."""
+async def add_prerequisites(tx: Tx, course_id: str, required: Collection[str]) -> None:
+    """Insert the prerequisites of a version; those of older versions stay."""
     await tx.executemany(
         "INSERT INTO course_prerequisite (requires_id, course_id) VALUES (?, ?)"
         " ON CONFLICT DO NOTHING",
@@ -178,77 +202,91 @@ async def set_prerequisites(tx: Tx, course_id: str, required: Collection[str]) -
     )
 
 
-async def dependents(tx: Tx, course_ids: Collection[str]) -> list[Row]:
-    """Return (requires_id, course_id) of the courses that ask for one of these."""
-    return await tx.fetch_keyed(
+async def dependent_courses(tx: Tx, course_ids: Collection[str]) -> list[Row]:
+    """Return (requires_id, course_id) of the courses with one of these prerequisites."""
+    return await tx.fetch_by_keys(
         "SELECT p.requires_id, p.course_id FROM {keys} AS k CROSS JOIN course_prerequisite AS p"
         " WHERE p.requires_id = k.column1",
         [(id,) for id in sorted(course_ids)],
     )
 
 
-def enrolments(
-    pairs: Collection[tuple[str, str]], read: Callable[[list[Row]], Answer]
-) -> Question[Answer]:
-    """Ask for the enrolments of (user, course) pairs, which come in no order."""
-    return Question(
+def enrolments_read(
+    pairs: Collection[LearnerCourse],
+) -> BatchedRead[dict[LearnerCourse, list[Enrolment]]]:
+    """Read all attempts at some learners' courses, in order.
+
+    A course without an attempt is absent from the result.
+    """
+    columns = ", ".join(f"e.{name}" for name in Enrolment.__struct_fields__)
+    return BatchedRead(
         Row,
-        "SELECT e.user_id, e.course_id, e.attempt, e.version, e.status, e.enrolled_at,"
-        " e.opened_at, e.completed_at, e.approved, e.carried_over"
-        " FROM {keys} AS k CROSS JOIN enrolment AS e"
+        f"SELECT {columns} FROM {{keys}} AS k CROSS JOIN enrolment AS e"
         " WHERE e.user_id = k.column1 AND e.course_id = k.column2",
         sorted(pairs),
-        read,
+        _group_by_pair,
     )
+
+
+def _group_by_pair(rows: Sequence[Row]) -> dict[LearnerCourse, list[Enrolment]]:
+    by_pair: dict[LearnerCourse, list[Enrolment]] = {}
+    # Not strict: flags are stored as 0 and 1.
+    for enrolment in msgspec.convert(rows, list[Enrolment], strict=False):
+        by_pair.setdefault((enrolment.user_id, enrolment.course_id), []).append(enrolment)
+    for attempts in by_pair.values():
+        if len(attempts) > 1:
+            attempts.sort(key=lambda each: each.attempt)
+    return by_pair
 
 
 async def enrolments_in(
     tx: Tx, course_id: str, after: tuple[str, int] | None, count: int
-) -> list[Row]:
-    """Return a course's enrolments by user and attempt."""
-    at = (ENROLMENT.c.user_id, ENROLMENT.c.attempt)
+) -> list[Enrolment]:
+    """Return up to ``count`` enrolments by user and attempt, after such a pair."""
+    key = (ENROLMENT.c.user_id, ENROLMENT.c.attempt)
     statement = select(ENROLMENT).where(ENROLMENT.c.course_id == course_id)
     if after is not None:
-        attempt = literal(after[1], BigInteger)  # a cursor may name one that no column holds
-        statement = statement.where(or_(at[0] > after[0], and_(at[0] == after[0], at[1] > attempt)))
-    return await tx.fetch(statement.order_by(*at).limit(count))
+        user_id = after[0]
+        attempt = literal(after[1], BigInteger)  # a cursor may hold one too large for the column
+        statement = statement.where(
+            or_(key[0] > user_id, and_(key[0] == user_id, key[1] > attempt))
+        )
+    return await tx.fetch_into(Enrolment, statement.order_by(*key).limit(count))
 
 
-async def enrolments_of(tx: Tx, user_id: str) -> list[Row]:
+async def enrolments_of(tx: Tx, user_id: str) -> list[Enrolment]:
     """Return a learner's enrolments by course and attempt."""
-    return await tx.fetch(
+    return await tx.fetch_into(
+        Enrolment,
         select(ENROLMENT)
         .where(ENROLMENT.c.user_id == user_id)
-        .order_by(ENROLMENT.c.course_id, ENROLMENT.c.attempt)
+        .order_by(ENROLMENT.c.course_id, ENROLMENT.c.attempt),
     )
 
 
-async def add_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Insert enrolments; return how many were new. One that is there already stays as it is."""
-    return await tx.executemany(
-        "INSERT INTO enrolment (user_id, course_id, attempt, version, status, enrolled_at,"
-        " opened_at, completed_at, approved, carried_over)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
-        rows,
-    )
+async def add_enrolments(tx: Tx, new: Iterable[Enrolment]) -> int:
+    """Insert enrolments; return how many were new. An existing one stays as it is."""
+    added = list(new)
+    _record_changes(tx, [(each.user_id, each.course_id, each.attempt) for each in added])
+    return await tx.insert(ENROLMENT, added, on_conflict="ignore")
 
 
-async def update_enrolments(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Set what may change, by (user, course, attempt), which come last in a row.
+async def update_enrolments(tx: Tx, changed: Iterable[Enrolment]) -> int:
+    """Update all that may change; a ``completed_at`` that is set stays (B9)."""
+    columns = (*_CHANGEABLE, "completed_at", *_ENROLMENT_KEY)
+    updated = list(changed)
+    _record_changes(tx, [(each.user_id, each.course_id, each.attempt) for each in updated])
+    rows = [column_values(each, columns) for each in updated]
+    return await tx.executemany(_UPDATE_ENROLMENT, rows)
 
-    A ``completed_at`` that is set stays (B9).
+
+async def mark_completed(tx: Tx, completed: Iterable[tuple[str, str, int, int]]) -> int:
+    """Complete enrolments given as (user, course, attempt, completed_at).
+
+    Each at most once: a date that is set never changes (B9). Returns how many changed.
     """
-    return await tx.executemany(
-        "UPDATE enrolment SET version = ?, status = ?, opened_at = ?,"
-        " completed_at = COALESCE(completed_at, ?),"
-        " approved = ?, carried_over = ? WHERE user_id = ? AND course_id = ? AND attempt = ?",
-        rows,
-    )
-
-
-async def mark_completed(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
-    """Complete enrolments: rows of (completed_at, user, course, attempt); only once (B9)."""
+    rows = [(at, user_id, course_id, attempt) for user_id, course_id, attempt, at in completed]
+    _record_changes(tx, [key for _, *key in rows])
     return await tx.executemany(
         "UPDATE enrolment SET status = 'completed', completed_at = ?"
         " WHERE user_id = ? AND course_id = ? AND attempt = ? AND completed_at IS NULL",
@@ -256,26 +294,48 @@ async def mark_completed(tx: Tx, rows: Sequence[Sequence[object]]) -> int:
     )
 
 
-async def completed_in(
+async def completed_enrolments(
     tx: Tx, course_id: str, until: int, after: tuple[int, str, int], count: int
-) -> list[Row]:
-    """Return (completed_at, user, attempt, version) of enrolments that are completed, in order.
+) -> list[Enrolment]:
+    """Return up to ``count`` enrolments completed by ``until``, after a cursor.
 
-    Those that were completed by ``until``, which is included.
+    The order and the cursor are (completed_at, user_id, attempt).
     """
-    return await tx.fetch(
-        "SELECT completed_at, user_id, attempt, version FROM enrolment"
-        f" WHERE course_id = ? AND {_COMPLETED} AND completed_at <= ?"  # constants only
+    return await tx.fetch_into(
+        Enrolment,
+        f"SELECT {', '.join(Enrolment.__struct_fields__)} FROM enrolment"
+        f" WHERE course_id = ? AND {_IS_COMPLETED} AND completed_at <= ?"
         " AND (completed_at, user_id, attempt) > (?, ?, ?)"
         " ORDER BY completed_at, user_id, attempt LIMIT ?",
         (course_id, until, *after, count),
     )
 
 
-async def mark_expired(tx: Tx, keys: Sequence[Sequence[object]]) -> int:
-    """Let completed enrolments expire: rows of (user, course, attempt)."""
+async def mark_expired(tx: Tx, keys: Sequence[AttemptKey]) -> int:
+    """Expire completed enrolments."""
+    _record_changes(tx, keys)
     return await tx.executemany(
         "UPDATE enrolment SET status = 'expired'"
-        f" WHERE user_id = ? AND course_id = ? AND attempt = ? AND {_COMPLETED}",  # constants only
+        f" WHERE user_id = ? AND course_id = ? AND attempt = ? AND {_IS_COMPLETED}",
         keys,
     )
+
+
+async def list_by_keys(tx: Tx, keys: Sequence[AttemptKey]) -> list[Enrolment]:
+    """Return the enrolments that exist of some (user, course, attempt)."""
+    columns = ", ".join(f"e.{name}" for name in Enrolment.__struct_fields__)
+    rows = await tx.fetch_by_keys(
+        f"SELECT {columns} FROM {{keys}} AS k CROSS JOIN enrolment AS e"
+        " WHERE e.user_id = k.column1 AND e.course_id = k.column2 AND e.attempt = k.column3",
+        keys,
+    )
+    return msgspec.convert(rows, list[Enrolment], strict=False)
+
+
+def enrolment_record_id(user_id: str, course_id: str, attempt: int) -> str:
+    """Return the id of an enrolment in the feed of changes."""
+    return changes.record_id(course_id, user_id, attempt)
+
+
+def _record_changes(tx: Tx, keys: Iterable[Sequence[Any]]) -> None:
+    changes.record(tx, changes.ENROLMENTS, [(enrolment_record_id(*key), key[0]) for key in keys])

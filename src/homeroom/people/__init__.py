@@ -1,1 +1,1 @@
-"""Keep the built-in directory: who a person is, and how to reach them."""
+"""The built-in directory of people, and their export and erasure."""

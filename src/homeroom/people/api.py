@@ -1,38 +1,63 @@
-"""What other rooms may ask of the built-in directory."""
+"""Public interface of people: the directory, export and erasure of personal data."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
+from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Select
+from sqlalchemy import Connection, Select, insert, inspect, select
 
-from homeroom.db.tx import Row, Tx
+from homeroom.access import api as access
+from homeroom.db.database import Database
+from homeroom.db.ids import new_id
+from homeroom.db.personal_data import PersonalRows
+from homeroom.db.tx import Tx
+from homeroom.errors import NotFound
+from homeroom.instant import to_rfc3339
 from homeroom.people import store
-from homeroom.people.erasure import Records
-from homeroom.people.person import Person, masked
-from homeroom.people.personal import PERSONAL
+from homeroom.people.person import Person, mask_email
+from homeroom.people.store import ERASURE, PERSONAL
 
 __all__ = [
     "PERSONAL",
     "TOPIC",
     "Person",
-    "Records",
-    "email_of",
+    "PersonalDataRegistry",
     "find",
     "get",
-    "masked",
+    "list_with_role",
+    "mask_email",
     "put",
-    "with_role",
+    "select_email",
 ]
 
 TOPIC = "people"
+_JSON_COLUMNS = frozenset(
+    {
+        "about",
+        "chapters",
+        "event",
+        "metadata",
+        "missed",
+        "params",
+        "payload",
+        "quiz",
+        "quizzes",
+        "roles",
+    }
+)
+"""Columns whose text is JSON, in rows that are exported whole."""
+LockLearners = Callable[[Tx, Collection[str]], Awaitable[None]]
+"""Lock some learners against other transactions until this one ends."""
+ErasureRows = Sequence[tuple[Any, ...]]
+"""Rows of ``erasure``: id, user id, instant, actor."""
 
 
 async def find(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
     """Return those of the people that the directory knows, by id."""
-    rows = await store.find(tx, sorted(set(ids)))
-    return {row[0]: _person(row) for row in rows}
+    return {person.id: person for person in await store.find(tx, sorted(set(ids)))}
 
 
 async def get(tx: Tx, id: str) -> Person | None:
@@ -40,44 +65,125 @@ async def get(tx: Tx, id: str) -> Person | None:
     return (await find(tx, [id])).get(id)
 
 
-def email_of(user_id: str) -> Select[tuple[str]]:
-    """Return what selects a person's e-mail address, for a statement of another room's."""
-    return store.email_of(user_id)
+def select_email(user_id: str) -> Select[tuple[str]]:
+    """Return the SELECT of a person's e-mail address, for use in a statement."""
+    return store.select_email(user_id)
 
 
-async def with_role(tx: Tx, role: str) -> list[Person]:
-    """Return the people whom the directory gives a role, by id."""
-    return [_person(row) for row in await store.with_role(tx, role)]
+async def list_with_role(tx: Tx, role: str) -> list[Person]:
+    """Return the people who have a role in the directory, by id."""
+    return await store.list_with_role(tx, role)
 
 
 async def put(tx: Tx, person: Person) -> bool:
-    """Store a person as given, replacing what was known; say whether the id is new."""
-    new = await get(tx, person.id) is None
-    await store.put(
-        tx,
-        (
-            person.id,
-            person.email,
-            person.given_name,
-            person.family_name,
-            person.locale,
-            person.time_zone,
-            person.manager_id,
-            msgspec.json.encode(person.roles).decode(),
-        ),
-    )
+    """Insert or replace a person; return whether the id is new."""
+    is_new = await get(tx, person.id) is None
+    await store.put(tx, person)
     tx.notify(TOPIC, person.id)
-    return new
+    return is_new
 
 
-def _person(row: Row) -> Person:
-    return Person(
-        id=row[0],
-        email=row[1],
-        given_name=row[2],
-        family_name=row[3],
-        locale=row[4],
-        time_zone=row[5],
-        manager_id=row[6],
-        roles=tuple(msgspec.json.decode(row[7])),
-    )
+class PersonalDataRegistry:
+    """The personal data of all packages, to export and to erase."""
+
+    def __init__(self, personal_rows: Sequence[PersonalRows], lock_learners: LockLearners) -> None:
+        """Use the packages' descriptions of their rows, in the order of erasure."""
+        self.personal_rows, self._lock_learners = personal_rows, lock_learners
+
+    async def export(self, db: Database, user_id: str, by: str) -> dict[str, Any]:
+        """Return all rows about a person, by table; raise ``NotFound`` if there are none.
+
+        Of rows that belong to others, only the columns that name the person are included. Instants
+        are RFC 3339, and JSON that is stored as text is ``msgspec.Raw``.
+        """
+        tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+        async with db.read() as tx:
+            for each in self.personal_rows:
+                if each.visible_columns is None or each.visible_columns:
+                    columns = each.table.columns.keys()
+                    by_key = tables.setdefault(each.table.name, {})
+                    for values in await tx.fetch(select(each.table).where(each.matches(user_id))):
+                        row = dict(zip(columns, values, strict=True))
+                        key = tuple(row[column.name] for column in each.table.primary_key)
+                        by_key.setdefault(key, {}).update(
+                            _visible_columns(row, each.visible_columns)
+                        )
+        records = {table: list(rows.values()) for table, rows in tables.items() if rows}
+        if not records:
+            raise NotFound("Homeroom holds no data about this person.")
+        async with db.write() as tx:
+            await access.record_audit(tx, by, "person.exported", user_id)
+            exported_at = to_rfc3339(tx.now)
+        return {"userId": user_id, "exportedAt": exported_at, "records": records}
+
+    async def erase(self, db: Database, user_id: str, by: str) -> dict[str, int]:
+        """Erase a person and return how many rows of each table changed.
+
+        Raises ``NotFound`` where there are none; then the table ``erasure`` gets no row either.
+        """
+
+        async def work(tx: Tx) -> dict[str, int]:
+            await self._lock_learners(tx, [user_id])
+            changed: dict[str, int] = {}
+            pseudonym = _new_pseudonym()
+            for each in self.personal_rows:
+                count = await tx.execute(each.erase_statement(user_id, pseudonym))
+                if count:
+                    changed[each.table.name] = changed.get(each.table.name, 0) + count
+            if not changed:
+                raise NotFound("Homeroom holds no data about this person.")
+            id = new_id()
+            actor = pseudonym if by == user_id else by
+            await tx.execute(
+                insert(ERASURE).values(id=id, user_id=user_id, erased_at=tx.now, erased_by=actor)
+            )
+            await access.record_audit(
+                tx, actor, "person.erased", id, {"rows": sum(changed.values())}
+            )
+            tx.notify("people", id)
+            return changed
+
+        return await db.transact(work)
+
+    def recorded_erasures(self, opened: Connection) -> ErasureRows:
+        """Return a database's erasures; none if an earlier release made it."""
+        if not inspect(opened).has_table(ERASURE.name):
+            return []
+        return [tuple(row) for row in opened.execute(select(ERASURE).order_by(ERASURE.c.id))]
+
+    def repeat_erasures(self, opened: Connection, erasures: ErasureRows) -> None:
+        """Repeat erasures in a database of this release that was restored from a backup."""
+        for id, user_id, erased_at, erased_by in erasures:
+            pseudonym = _new_pseudonym()
+            for each in self.personal_rows:
+                opened.execute(each.erase_statement(user_id, pseudonym))
+            erased_by = pseudonym if erased_by == user_id else erased_by
+            opened.execute(
+                insert(ERASURE).values(
+                    id=id, user_id=user_id, erased_at=erased_at, erased_by=erased_by
+                )
+            )
+
+
+def _new_pseudonym() -> str:
+    return f"erased-{uuid4()}"  # random: a UUIDv7 would hold the time
+
+
+def _visible_columns(row: dict[str, Any], columns: frozenset[str] | None) -> dict[str, Any]:
+    return {
+        name: _export_value(name, value)
+        for name, value in row.items()
+        if not isinstance(value, bytes) and (columns is None or name in columns)
+    }
+
+
+def _export_value(name: str, value: Any) -> Any:
+    if isinstance(value, int) and (name == "at" or name.endswith("_at")):
+        return to_rfc3339(value)
+    if isinstance(value, str) and name in _JSON_COLUMNS:
+        try:
+            msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError):
+            return value
+        return msgspec.Raw(value.encode())  # not decoded: clients' own JSON may be nested deeply
+    return value

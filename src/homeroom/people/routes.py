@@ -1,4 +1,4 @@
-"""The built-in directory over HTTP (API page, "Catalogue")."""
+"""The built-in directory, export and erasure over HTTP."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from pydantic import AfterValidator
 
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid, NotFound
+from homeroom.identity import Identity, Role
 from homeroom.people import api, person
-from homeroom.people.api import Person, Records, masked
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Line, OutsideId, View
+from homeroom.people.api import Person, PersonalDataRegistry, mask_email
+from homeroom.time_zone import check_time_zone
+from homeroom.web import etag
+from homeroom.web.identity import Auth
+from homeroom.web.model import ExternalId, IfMatch, RequestModel, ResponseModel, SingleLine
 
-UserId = Annotated[OutsideId, Path(alias="userId")]
+UserIdPath = Annotated[ExternalId, Path(alias="userId")]
 _Email = Annotated[str, AfterValidator(person.check_email)]
 _Locale = Annotated[str, AfterValidator(person.check_locale)]
-_TimeZone = Annotated[str, AfterValidator(person.check_time_zone)]
+_TimeZone = Annotated[str, AfterValidator(check_time_zone)]
 
 
-class PersonBody(Body):
-    """What the directory shall know of a person; it replaces what it knew."""
+class PersonBody(RequestModel):
+    """A person to store in place of the one with this id."""
 
     email: _Email | None = None
-    given_name: Line
-    family_name: Line
+    given_name: SingleLine
+    family_name: SingleLine
     locale: _Locale | None = None
     time_zone: _TimeZone | None = None
-    manager_id: OutsideId | None = None
+    manager_id: ExternalId | None = None
     roles: list[Role] | None = None
 
 
-class PersonView(View):
-    """A person. Operators and viewers see only the first letter of the e-mail address."""
+class PersonView(ResponseModel):
+    """A person. Operators and viewers see the e-mail address masked."""
 
     user_id: str
     email: str | None
@@ -47,27 +50,32 @@ class PersonView(View):
     roles: list[str]
 
 
-class ExportView(View):
-    """All that is kept of a person: rows as they are, by table."""
+class PersonExport(ResponseModel):
+    """All rows about a person, by table."""
 
     user_id: str
     exported_at: str
     records: dict[str, list[dict[str, Any]]]
 
 
-class ErasedView(View):
-    """What an erasure took: rows that went or lost a name, by table."""
+class PersonErasure(ResponseModel):
+    """The rows that an erasure deleted or pseudonymised, by table."""
 
     user_id: str
     rows: dict[str, int]
 
 
-def router(db: Database, auth: Auth, records: Records) -> APIRouter:
-    """Return the routes of the directory."""
+def router(db: Database, auth: Auth, records: PersonalDataRegistry) -> APIRouter:
+    """Return the routes of the directory, and of the export and erasure of a person."""
     routes = APIRouter(prefix="/api/v1/people", tags=["People"])
+    _add_directory(routes, db, auth)
+    _add_personal_data(routes, db, auth, records)
+    return routes
+
+
+def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
     writer: Identity = Depends(auth.require(Role.SERVICE))
     reader: Identity = Depends(auth.require(*Role))
-    eraser: Identity = Depends(auth.require(Role.ADMIN))
 
     @routes.put(
         "/{userId}",
@@ -75,17 +83,18 @@ def router(db: Database, auth: Auth, records: Records) -> APIRouter:
         responses={201: {"model": PersonView, "description": "A new person"}},
     )
     async def put_person(
-        user_id: UserId,
+        user_id: UserIdPath,
         body: PersonBody,
         response: Response,
+        if_match: IfMatch = None,
         identity: Identity = writer,
     ) -> PersonView:
-        """Store a person. Without an e-mail address nothing can be sent or issued to them."""
+        """Store a person. Sending mail and issuing credentials need an e-mail address."""
         if body.manager_id == user_id:
-            raise Invalid("Nobody is their own manager.")
+            raise Invalid("A person cannot be their own manager.")
         roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
         if Role.ADMIN in roles and not identity.has(Role.ADMIN):
-            raise Forbidden("Only an admin may call somebody an admin.")
+            raise Forbidden("Only an admin may give the role admin.")
         new = Person(
             id=user_id,
             email=body.email,
@@ -97,48 +106,65 @@ def router(db: Database, auth: Auth, records: Records) -> APIRouter:
             roles=roles,
         )
         async with db.write() as tx:
+            if if_match is not None:
+                await tx.lock(f"person {user_id}")  # the check and the write belong together
+                stored = await api.get(tx, user_id)
+                etag.check_if_match(if_match, None if stored is None else _person_json(stored))
             created = await api.put(tx, new)
         response.status_code = 201 if created else 200
-        return _view(new, whole=True)
+        response.headers["ETag"] = etag.entity_tag(_person_json(new))
+        return _person_view(new, shows_email=True)
 
     @routes.get("/{userId}")
     async def get_person(
-        user_id: UserId,
+        user_id: UserIdPath,
+        response: Response,
         identity: Identity = reader,
     ) -> PersonView:
-        """Return a person: to themselves, to the platform's servers, and to staff."""
-        identity.check_reads(user_id)
+        """Return a person, to the person, to the platform's servers and to staff."""
+        identity.check_may_read(user_id)
         async with db.read() as tx:
-            found = await api.get(tx, user_id)
-        if found is None:
-            raise NotFound("The directory does not know this person.")
-        whole = identity.is_person(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
-        return _view(found, whole=whole)
+            person = await api.get(tx, user_id)
+        if person is None:
+            raise NotFound(f"There is no person {user_id!r} in the directory.")
+        response.headers["ETag"] = etag.entity_tag(_person_json(person))
+        shows_email = identity.is_learner(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
+        return _person_view(person, shows_email=shows_email)
 
-    @routes.get("/{userId}/export", response_model=ExportView)
+
+def _person_json(stored: Person) -> bytes:
+    """Return a person as those see it who see all."""
+    return _person_view(stored, shows_email=True).model_dump_json(by_alias=True).encode()
+
+
+def _add_personal_data(
+    routes: APIRouter, db: Database, auth: Auth, records: PersonalDataRegistry
+) -> None:
+    reader: Identity = Depends(auth.require(*Role))
+    eraser: Identity = Depends(auth.require(Role.ADMIN))
+
+    @routes.get("/{userId}/export", response_model=PersonExport)
     async def export_person(
-        user_id: UserId,
+        user_id: UserIdPath,
         identity: Identity = reader,
     ) -> Response:
-        """Return all that is kept of a person: to themselves and to an admin."""
-        if not identity.is_person(user_id) and not identity.has(Role.ADMIN):
-            raise Forbidden("Only the person or an admin may see all that is kept of a person.")
-        found = await records.export(db, user_id, identity.subject)
-        return Response(msgspec.json.encode(found), media_type="application/json")
+        """Return all data about a person, to the person and to an admin."""
+        if not identity.is_learner(user_id) and not identity.has(Role.ADMIN):
+            raise Forbidden("Only the person or an admin may export all data about a person.")
+        data = await records.export(db, user_id, identity.subject)
+        return Response(msgspec.json.encode(data), media_type="application/json")
 
     @routes.delete("/{userId}")
     async def erase_person(
-        user_id: UserId,
+        user_id: UserIdPath,
         identity: Identity = eraser,
-    ) -> ErasedView:
-        """Erase a person for good. What others wrote stays, with a pseudonym for the name."""
+    ) -> PersonErasure:
+        """Erase a person. Rows that belong to others stay, with a pseudonym for the id."""
         rows = await records.erase(db, user_id, identity.subject)
-        return ErasedView(user_id=user_id, rows=rows)
-
-    return routes
+        return PersonErasure(user_id=user_id, rows=rows)
 
 
-def _view(found: Person, *, whole: bool) -> PersonView:
-    known = asdict(found)
-    email = found.email if whole or found.email is None else masked(found.email)
+def _person_view(person: Person, *, shows_email: bool) -> PersonView:
+    known = asdict(person)
+    email = person.email if shows_email or person.email is None else mask_email(person.email)
     return PersonView(user_id=known.pop("id"), **{**known, "email": email})

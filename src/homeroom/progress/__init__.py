@@ -1,1 +1,1 @@
-"""Take events in and keep chapter and course progress right."""
+"""Progress: ingest of events, and the chapters and courses rolled up from them."""

@@ -1,7 +1,7 @@
-"""What one ingest commit does: the events of many requests, from the ledger to finished courses.
+"""One ingest commit: the events of many requests, from the ledger to completions.
 
-The order matters and is told by ``Batch.run``. All of it happens in one transaction, so that the
-ledger, the chapters, the course, the completion and its jobs are stored together or not at all
+``IngestBatch.run`` gives the order of the steps, which matters. All of them are one transaction, so
+that the ledger, chapters, courses, completions and their jobs are stored together or not at all
 (rules B2 and B10).
 """
 
@@ -13,17 +13,13 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from homeroom.catalogue import api as catalogue
-from homeroom.catalogue.api import Course, Enrolment
+from homeroom.catalogue.api import AttemptKey, Course, Enrolment, LearnerCourse
 from homeroom.completion.api import Completions
+from homeroom.db.bulk import bulk_tx
 from homeroom.db.tx import Tx
-from homeroom.progress import quarantine, store
-from homeroom.progress.attempt import Attempt
-from homeroom.progress.crossing import Touched, complete
-from homeroom.progress.event import Event, EventType, Flag, identity_of
-from homeroom.progress.rebuild import is_all_before, open_attempts, rebuild, renew
-from homeroom.progress.replay import attempt_at, event_of
-from homeroom.progress.rollup import CourseState, fresh, moved_to
-from homeroom.progress.verdict import (
+from homeroom.progress import ingest_store, quarantine, store
+from homeroom.progress.attempt import CourseAttempt
+from homeroom.progress.event import (
     ACCEPTED,
     CONFLICT,
     DUPLICATE,
@@ -32,78 +28,89 @@ from homeroom.progress.verdict import (
     UNKNOWN_CHAPTER,
     UNKNOWN_COURSE,
     UNTRUSTED,
-    Status,
-    Verdict,
+    EventFlag,
+    EventResult,
+    EventStatus,
+    EventType,
+    ProgressEvent,
+    event_identity,
 )
+from homeroom.progress.ledger import ends_before, open_attempts, rebuild_attempts, renew_attempt
+from homeroom.progress.new_completion import ChangedAttempt, record_new_completions
+from homeroom.progress.replay import attempt_at
+from homeroom.progress.rollup import CourseState, QuizAttempt, initial_state, state_in_version
 
-_UNTRUSTED = int(Flag.UNTRUSTED_SCORE)
+_UNTRUSTED_SCORE = int(EventFlag.UNTRUSTED_SCORE)
 _RESET, _RENEWED = EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED
-_ASIDE = frozenset({Status.QUARANTINED, Status.CONFLICT})
+_QUARANTINED_STATUSES = frozenset({EventStatus.QUARANTINED, EventStatus.CONFLICT})
 
 
-class Batch:
-    """One commit's events and what is read and changed for them."""
+class IngestBatch:
+    """The events of one commit, and all that is read and changed for them."""
 
-    def __init__(self, tx: Tx, events: Sequence[Event], completions: Completions) -> None:
-        """Take the open transaction and the events in the order in which they arrived."""
+    def __init__(self, tx: Tx, events: Sequence[ProgressEvent], completions: Completions) -> None:
+        """Use an open transaction and the events in the order of arrival."""
         self.tx, self.events, self.completions = tx, events, completions
-        self.verdicts: list[Verdict] = [ACCEPTED] * len(events)
-        self.finished = 0
-        """How many courses this commit finished."""
+        self.results: list[EventResult] = [ACCEPTED] * len(events)
+        self.completion_count = 0
+        """Number of completions that this commit recorded."""
         self._repeats: list[tuple[int, int]] = []
+        """Index of each event whose id came before in the batch, and the index of the first."""
+        self._stored: dict[str, ProgressEvent] = {}
+        """The events of the ledger whose ids the batch repeats."""
         self._current: dict[str, Course] = {}
         self._versions: dict[tuple[str, int], Course] = {}
         self._known_chapters: dict[str, frozenset[str]] = {}
-        self._windows: dict[store.Pair, list[Enrolment]] = {}
-        self._states: dict[store.CourseKey, CourseState] = {}
-        self._elsewhere: dict[store.Pair, list[int]] = {}
-        """When each learner was last active in other courses."""
-        self._attempts: dict[store.CourseKey, Attempt] = {}
+        self._enrolments: dict[LearnerCourse, list[Enrolment]] = {}
+        self._states: dict[AttemptKey, CourseState] = {}
+        self._other_activity: dict[LearnerCourse, list[int]] = {}
+        """Times of each learner's last activity in other courses."""
+        self._attempts: dict[AttemptKey, CourseAttempt] = {}
         self._rows: list[tuple[object, ...]] = []
         """The ledger rows of this commit."""
-        self._quizzes: list[tuple[object, ...]] = []
-        """The rows of its quiz attempts that count."""
-        self._last_seqs: dict[store.Pair, int] = {}
-        """The latest ledger row of each learner's course."""
-        self._openings: dict[store.Pair, Event | None] = {}
-        """Where attempts are to be opened: the renewal where that is all there is, else None."""
+        self._quizzes: list[tuple[AttemptKey, QuizAttempt]] = []
+        """The quiz attempts of this commit that count."""
+        self._last_seqs: dict[LearnerCourse, int] = {}
+        """``seq`` of the latest ledger row of each learner's course."""
+        self._attempt_openings: dict[LearnerCourse, ProgressEvent | None] = {}
+        """Courses of learners with resets or renewals; the event if it is one renewal alone."""
 
-    async def run(self) -> list[Verdict]:
-        """Store what is to be stored and return a verdict an event."""
-        firsts, by_pair = self._sort()
+    async def run(self) -> list[EventResult]:
+        """Store the events with all that follows, and return a result for each."""
+        first_index, by_pair = self._group_events()
         learners = {user_id for user_id, _ in by_pair}
         learners.update([self.events[index].user_id for index, _ in self._repeats])
         await catalogue.lock_learners(self.tx, learners)
-        known, seqs = await self._read(firsts, sorted(by_pair))
-        await self._settle_known(known, firsts, by_pair)
+        known, seqs = await self._read(first_index, sorted(by_pair))
+        await self._resolve_known(known, first_index, by_pair)
         for pair, indices in by_pair.items():
-            await self._place(pair, indices, seqs)
+            await self._assign_events(pair, indices, seqs)
         attempts = [self._attempts[key] for key in sorted(self._attempts)]
         attempts = [each for each in attempts if each.last_seq or each.changes]
-        await self._enrol(attempts)
-        counted = [each for each in attempts if _pair(each) not in self._openings]
-        touched = await self._count(counted)
-        self.tx.only_writes_follow()  # but for openings, and what follows from a finished course
-        await self._write(touched)
-        for pair in sorted(self._openings):
-            touched += await self._reopen(pair)
-        open_ones = [each for each in touched if not self._is_carried_on(each.enrolment)]
-        self.finished = await complete(self.tx, open_ones, self.completions)
+        await self._save_enrolments(attempts)
+        counted = [each for each in attempts if each.learner_course not in self._attempt_openings]
+        changed = await self._apply_changes(counted)
+        bulk_tx(self.tx).reads_done()  # new attempts and completions apart, which are rare
+        await self._write(changed)
+        for pair in sorted(self._attempt_openings):
+            changed += await self._open_new_attempts(pair)
+        latest = [each for each in changed if not self._has_carry_over_attempt(each.enrolment)]
+        self.completion_count = await record_new_completions(self.tx, latest, self.completions)
         for index, first in self._repeats:
-            self._settle_repeat(index, first)
-        await self._keep_aside()
+            self._resolve_repeat(index, first)
+        await self._quarantine_events()
         for pair in self._last_seqs:
             self.tx.notify("progress", "/".join(pair))
-        return self.verdicts
+        return self.results
 
-    def _sort(self) -> tuple[dict[str, int], dict[store.Pair, list[int]]]:
-        """Return the index at which each id comes first, and those by learner and course."""
-        firsts: dict[str, int] = {}
-        by_pair: dict[store.Pair, list[int]] = {}
+    def _group_events(self) -> tuple[dict[str, int], dict[LearnerCourse, list[int]]]:
+        """Return the first index of each id, and those indices by learner and course."""
+        first_index: dict[str, int] = {}
+        by_pair: dict[LearnerCourse, list[int]] = {}
         for index, event in enumerate(self.events):
-            before = firsts.setdefault(event.id, index)
-            if before != index:
-                self._repeats.append((index, before))
+            first = first_index.setdefault(event.id, index)
+            if first != index:
+                self._repeats.append((index, first))
                 continue
             pair = event.user_id, event.course_id
             group = by_pair.get(pair)
@@ -111,169 +118,182 @@ class Batch:
                 by_pair[pair] = [index]
             else:
                 group.append(index)
-        return firsts, by_pair
+        return first_index, by_pair
 
     async def _read(
-        self, ids: Collection[str], pairs: Sequence[store.Pair]
+        self, ids: Collection[str], pairs: Sequence[LearnerCourse]
     ) -> tuple[set[str], Iterator[int]]:
-        """Read the courses, the enrolments and the course rows that these events need.
+        """Read the courses, enrolments and course states that the events need.
 
-        Return the ids that the ledger has, and places in it for the others.
+        Return the ids that the ledger has, and a ``seq`` for each of the others.
         """
         (
             (known, seqs),
             current,
-            self._windows,
-            (self._states, self._elsewhere),
-        ) = await self.tx.ask_all(
-            store.look_up(self.tx, ids),
-            catalogue.ask_current({course_id for _, course_id in pairs}),
-            catalogue.ask_enrolments(pairs),
-            store.ask_courses(pairs),
+            self._enrolments,
+            (self._states, self._other_activity),
+        ) = await bulk_tx(self.tx).fetch_many(
+            ingest_store.known_ids_read(self.tx, ids),
+            catalogue.current_versions_read({course_id for _, course_id in pairs}),
+            catalogue.enrolments_read(pairs),
+            ingest_store.course_states_read(pairs),
         )
-        self._current = await catalogue.parsed(self.tx, current)
+        self._current = await catalogue.load_courses(self.tx, current)
         self._versions = {(id, course.version): course for id, course in self._current.items()}
-        wanted = {
+        needed = {
             (enrolment.course_id, enrolment.version)
-            for windows in self._windows.values()
-            for enrolment in windows
+            for enrolments in self._enrolments.values()
+            for enrolment in enrolments
         }
-        missing = wanted - self._versions.keys()
+        missing = needed - self._versions.keys()
         if missing:
             self._versions |= await catalogue.courses_at(self.tx, missing)
         return known, iter(seqs)
 
-    async def _settle_known(
-        self, known: set[str], firsts: dict[str, int], by_pair: dict[store.Pair, list[int]]
+    async def _resolve_known(
+        self,
+        known: set[str],
+        first_index: dict[str, int],
+        by_pair: dict[LearnerCourse, list[int]],
     ) -> None:
-        """Give their verdicts to events that the ledger has, and leave the others (B1)."""
+        """Set the results of events whose ids the ledger has, and drop them (B1)."""
         if not known:
             return
         for row in await store.events_by_id(self.tx, known):
-            stored, _ = event_of(row)
-            index = firsts[stored.id]
+            stored = row.event()
+            self._stored[stored.id] = stored
+            index = first_index[stored.id]
             event = self.events[index]
-            same = identity_of(event) == identity_of(stored)
-            self.verdicts[index] = DUPLICATE if same else CONFLICT
+            is_same = event_identity(event) == event_identity(stored)
+            self.results[index] = DUPLICATE if is_same else CONFLICT
             by_pair[event.user_id, event.course_id].remove(index)
 
-    def _settle_repeat(self, index: int, first: int) -> None:
-        """Give a repeat within the batch its verdict, which depends on what the first one got."""
-        if identity_of(self.events[index]) != identity_of(self.events[first]):
-            self.verdicts[index] = CONFLICT
-        elif self.verdicts[first].status is Status.ACCEPTED:
-            self.verdicts[index] = DUPLICATE
-        else:
-            self.verdicts[index] = self.verdicts[first]
+    def _resolve_repeat(self, index: int, first: int) -> None:
+        """Set the result of a repeat within the batch, given that of the first.
 
-    async def _ever_had(self, course_id: str) -> frozenset[str]:
-        """Return the chapters of all versions of a course."""
+        It is compared with what the ledger has: the first may itself differ from that.
+        """
+        event = self.events[index]
+        stored = self._stored.get(event.id)
+        if event_identity(event) != event_identity(stored or self.events[first]):
+            self.results[index] = CONFLICT
+        elif stored is not None or self.results[first].status is EventStatus.ACCEPTED:
+            self.results[index] = DUPLICATE
+        else:
+            self.results[index] = self.results[first]
+
+    async def _chapters_of_all_versions(self, course_id: str) -> frozenset[str]:
         known = self._known_chapters.get(course_id)
         if known is None:
             known = await catalogue.known_chapters(self.tx, course_id)
             self._known_chapters[course_id] = known
         return known
 
-    async def _place(self, pair: store.Pair, indices: Sequence[int], seqs: Iterator[int]) -> None:
-        """Give a learner's events to their attempts and the ledger; what has none, its verdict."""
+    async def _assign_events(
+        self, pair: LearnerCourse, indices: Sequence[int], seqs: Iterator[int]
+    ) -> None:
+        """Assign a learner's events to attempts and the ledger; reject those without one."""
         course = self._current.get(pair[1])
-        windows = self._windows.get(pair)
-        if course is None or (windows is None and not course.auto_enrol):
+        enrolments = self._enrolments.get(pair)
+        if course is None or (enrolments is None and not course.auto_enrol):
             for index in indices:
-                self.verdicts[index] = UNKNOWN_COURSE if course is None else NOT_ENROLLED
+                self.results[index] = UNKNOWN_COURSE if course is None else NOT_ENROLLED
             return
-        if windows is None:
-            windows = [Enrolment(*pair, 1, course.version, "registered", self.tx.now, 0)]
-            self._windows[pair] = windows
-            self._attempt(windows[0]).is_new = True
-        elif windows[-1].version != course.version:
-            self._move(windows, course)
-        only = self._attempt(windows[0]) if len(windows) == 1 else None
-        current, others = course.chapters, self._elsewhere.get(pair, ())
+        if enrolments is None:
+            enrolments = [Enrolment(*pair, 1, course.version, "registered", self.tx.now, 0)]
+            self._enrolments[pair] = enrolments
+            self._attempt(enrolments[0]).is_new = True
+        elif enrolments[-1].version != course.version:
+            self._pin_newest_version(enrolments, course)
+        only = self._attempt(enrolments[0]) if len(enrolments) == 1 else None
+        current, other_activity = course.chapters, self._other_activity.get(pair, ())
         seq: int | None = None
-        previous = self._last_seq(windows)
+        previous = self._last_seq(enrolments)
         for index in indices:
             event = self.events[index]
             chapter_id = event.chapter_id
             if (
                 chapter_id is not None
                 and chapter_id not in current
-                and chapter_id not in await self._ever_had(course.id)
+                and chapter_id not in await self._chapters_of_all_versions(course.id)
             ):
-                self.verdicts[index] = UNKNOWN_CHAPTER
+                self.results[index] = UNKNOWN_CHAPTER
                 continue
-            attempt = only or self._attempt(attempt_at(windows, event.at))
-            under = attempt.course
+            attempt = only or self._attempt(attempt_at(enrolments, event.at))
+            recorded_course = attempt.course
             if event.type is _RESET or event.type is _RENEWED:
-                is_all = event.type is _RENEWED and len(indices) == 1
-                self._openings[pair] = event if is_all else None
+                is_alone = event.type is _RENEWED and len(indices) == 1
+                self._attempt_openings[pair] = event if is_alone else None
             elif event.quiz is not None:
-                self._trust(index, event, course)
-                if chapter_id not in under.chapters:
-                    under = course  # what it takes to pass is known to newer versions only
+                self._flag_untrusted_score(index, event, course)
+                if chapter_id not in recorded_course.chapters:
+                    recorded_course = course  # only newer versions have its pass threshold
             if event.time_spent:
-                event.flags |= attempt.odd_time(event, others)
+                event.flags |= attempt.suspicious_time(event, other_activity)
             seq = next(seqs)
-            attempt.take(event, seq, under)
-            number = attempt.enrolment.attempt
-            self._rows.append(store.event_row(seq, previous, event, under.version, number))
+            attempt.add_event(event, seq, recorded_course)
+            self._rows.append(
+                ingest_store.event_row(
+                    seq, previous, event, recorded_course.version, attempt.enrolment.attempt
+                )
+            )
             previous = seq
         if seq is not None:
             self._last_seqs[pair] = seq
         if only is None:
-            self._pass_on(windows)
+            self._carry_over(enrolments)
 
-    def _pass_on(self, windows: Sequence[Enrolment]) -> None:
-        """Let attempts that carried over have what came for those before them (B12)."""
-        for before, after in pairwise(windows):
+    def _carry_over(self, enrolments: Sequence[Enrolment]) -> None:
+        """Add late events of attempts to those that carried over from them (B12)."""
+        for before, after in pairwise(enrolments):
             attempt = self._attempts.get((before.user_id, before.course_id, before.attempt))
             if after.carried_over and attempt is not None and attempt.changes:
-                attempt.pass_on(self._attempt(after))
+                attempt.carry_over_to(self._attempt(after))
 
-    def _last_seq(self, windows: Sequence[Enrolment]) -> int | None:
-        """Return the latest row that the ledger has of a learner's course, None if it has none."""
+    def _last_seq(self, enrolments: Sequence[Enrolment]) -> int | None:
+        """Return the ``seq`` of the latest stored row of a learner's course, or None."""
         last = 0
-        for each in windows:
+        for each in enrolments:
             state = self._states.get((each.user_id, each.course_id, each.attempt))
             if state is not None and state.last_seq > last:
                 last = state.last_seq
         return last or None
 
-    def _attempt(self, enrolment: Enrolment) -> Attempt:
-        """Return what this commit keeps of an attempt, made at its first use."""
+    def _attempt(self, enrolment: Enrolment) -> CourseAttempt:
+        """Return this commit's changes to an attempt; the first call creates them."""
         key = (enrolment.user_id, enrolment.course_id, enrolment.attempt)
         attempt = self._attempts.get(key)
         if attempt is None:
             course = self._versions[enrolment.course_id, enrolment.version]
             state = self._states.get(key)
             last_at = 0 if state is None else state.last_at
-            attempt = self._attempts[key] = Attempt(enrolment, course, state, last_at)
+            attempt = self._attempts[key] = CourseAttempt(enrolment, course, state, last_at)
         return attempt
 
-    def _move(self, windows: list[Enrolment], course: Course) -> None:
-        """Move an open learner to the newest version at this visit, if the policy says so (B11)."""
-        last = windows[-1]
+    def _pin_newest_version(self, enrolments: list[Enrolment], course: Course) -> None:
+        """Move an open attempt to the newest version, if the policy allows it (B11)."""
+        last = enrolments[-1]
         if last.completed_at is None and course.learner_policy != "never":
-            windows[-1] = replace(last, version=course.version)
-            self._attempt(windows[-1]).moved = True
+            enrolments[-1] = replace(last, version=course.version)
+            self._attempt(enrolments[-1]).moved = True
 
-    def _trust(self, index: int, event: Event, course: Course) -> None:
-        """Mark a score that does not count: it came from the learner's own token (0002)."""
+    def _flag_untrusted_score(self, index: int, event: ProgressEvent, course: Course) -> None:
+        """Flag a score of a learner's token, which does not count (decision 0002)."""
         if course.trust_client:
             event.trusted = True
         if not event.trusted:
-            event.flags |= _UNTRUSTED
-            self.verdicts[index] = UNTRUSTED
+            event.flags |= _UNTRUSTED_SCORE
+            self.results[index] = UNTRUSTED
 
-    async def _enrol(self, attempts: Sequence[Attempt]) -> None:
-        """Insert and update the enrolments of those whose events were recorded."""
+    async def _save_enrolments(self, attempts: Sequence[CourseAttempt]) -> None:
+        """Insert and update the enrolments of attempts with recorded events."""
         new, changed = [], []
         for attempt in attempts:
             enrolment = attempt.enrolment
             if enrolment.status == "registered":
                 attempt.enrolment = replace(enrolment, status="in_progress")
-                windows = self._windows[_pair(attempt)]
-                windows[windows.index(enrolment)] = attempt.enrolment
+                enrolments = self._enrolments[attempt.learner_course]
+                enrolments[enrolments.index(enrolment)] = attempt.enrolment
             if attempt.is_new:
                 new.append(attempt.enrolment)
             elif attempt.enrolment is not enrolment or attempt.moved:
@@ -283,85 +303,87 @@ class Batch:
         if changed:
             await catalogue.update_enrolments(self.tx, changed)
 
-    async def _count(self, attempts: Sequence[Attempt]) -> list[Touched]:
-        """Add the events to their courses."""
-        touched = []
+    async def _apply_changes(self, attempts: Sequence[CourseAttempt]) -> list[ChangedAttempt]:
+        """Add the changes of attempts to their states."""
+        changed = []
         for attempt in attempts:
-            state = _state(attempt)
-            each = Touched(attempt.enrolment, attempt.course, state, attempt.last_event_at)
-            for chapter_id in attempt.add_to(state):
-                await self._note_earlier(each.key, chapter_id)
-            if attempt.quizzes or attempt.inherited:
-                self._quizzes += attempt.quiz_rows()
-            touched.append(each)
-        return touched
+            state = _current_state(attempt)
+            each = ChangedAttempt(attempt.enrolment, attempt.course, state, attempt.last_event_at)
+            for chapter_id in attempt.apply_to_state(state):
+                await self._audit_earlier_completion(attempt.key, chapter_id)
+            if attempt.quizzes:
+                key = attempt.key
+                self._quizzes += [(key, quiz) for quiz in attempt.latest_quizzes()]
+            changed.append(each)
+        return changed
 
-    async def _write(self, touched: Sequence[Touched]) -> None:
-        """Write the ledger and what was counted."""
-        await store.save_quizzes(self.tx, self._quizzes)
-        await store.save_courses(self.tx, [(each.key, each.state) for each in touched])
-        await store.insert_events(self.tx, self._rows)
+    async def _write(self, changed: Sequence[ChangedAttempt]) -> None:
+        """Write the quiz attempts, the course states and the ledger rows."""
+        await ingest_store.save_quiz_attempts(self.tx, self._quizzes)
+        await ingest_store.save_course_states(self.tx, [(each.key, each.state) for each in changed])
+        await ingest_store.insert_events(self.tx, self._rows)
 
-    async def _note_earlier(self, key: store.CourseKey, chapter_id: str) -> None:
+    async def _audit_earlier_completion(self, key: AttemptKey, chapter_id: str) -> None:
         """Add an audit line for a late event that proves an earlier completion (rule B9).
 
         The completion and its date stay as they are, and no job runs again.
         """
         completion = await self.completions.find(self.tx, *key)
         if completion is not None:
-            line = f"A late event shows the chapter {chapter_id} done earlier than was known."
-            await self.completions.note(self.tx, completion.id, line)
+            line = f"A late event shows that chapter {chapter_id} was done earlier than recorded."
+            await self.completions.add_note(self.tx, completion.id, line)
 
-    async def _reopen(self, pair: store.Pair) -> list[Touched]:
-        """Open new attempts and build the learner's course again from the ledger (rule B14).
+    async def _open_new_attempts(self, pair: LearnerCourse) -> list[ChangedAttempt]:
+        """Open new attempts, and rebuild the learner's course from the ledger (rule B14).
 
-        Return what may be finished now.
+        Return the attempts that may be complete now.
         """
         course, last_seq = self._current[pair[1]], self._last_seqs[pair]
-        windows, renewal = self._windows[pair], self._openings[pair]
+        enrolments, renewal = self._enrolments[pair], self._attempt_openings[pair]
         if renewal is not None:
-            state = self._states.get((*pair, windows[-1].attempt))
-            if state is not None and is_all_before(renewal.at, windows[-1], state):
-                await renew(self.tx, windows[-1], course, state, renewal.at, last_seq)
+            last = enrolments[-1]
+            state = self._states.get((*pair, last.attempt))
+            if state is not None and ends_before(renewal.at, last, state):
+                await renew_attempt(self.tx, last, course, state, renewal.at, last_seq)
                 return []
-        windows = self._windows[pair] = await open_attempts(self.tx, windows, course, last_seq)
-        return await rebuild(self.tx, windows, last_seq)
+        enrolments = await open_attempts(self.tx, enrolments, course, last_seq)
+        self._enrolments[pair] = enrolments
+        return await rebuild_attempts(self.tx, enrolments, last_seq)
 
-    def _is_carried_on(self, enrolment: Enrolment) -> bool:
-        """Say whether another attempt began with this one: then it is the other one's to finish."""
-        windows = self._windows[enrolment.user_id, enrolment.course_id]
-        return enrolment.attempt < len(windows) and windows[enrolment.attempt].carried_over
+    def _has_carry_over_attempt(self, enrolment: Enrolment) -> bool:
+        """Return whether a later attempt carried over, and completes instead of this."""
+        enrolments = self._enrolments[enrolment.user_id, enrolment.course_id]
+        number = enrolment.attempt
+        return number < len(enrolments) and enrolments[number].carried_over
 
-    async def _keep_aside(self) -> None:
-        """Keep quarantined events for replay and conflicting ones for inspection."""
-        if self.verdicts.count(ACCEPTED) == len(self.verdicts):
+    async def _quarantine_events(self) -> None:
+        """Quarantine events of unknown courses or chapters, and conflicting ones."""
+        if self.results.count(ACCEPTED) == len(self.results):
             return
-        aside = [
+        indices = [
             index
-            for index, verdict in enumerate(self.verdicts)
-            if verdict is not ACCEPTED and verdict.status in _ASIDE
+            for index, result in enumerate(self.results)
+            if result is not ACCEPTED and result.status in _QUARANTINED_STATUSES
         ]
-        if not aside:
+        if not indices:
             return
-        room = await quarantine.room(self.tx, {self.events[index].user_id for index in aside})
-        held = []
-        for index in aside:
-            event, verdict = self.events[index], self.verdicts[index]
-            room[event.user_id] -= 1
-            if room[event.user_id] >= 0:
-                held.append((event, verdict.code or ""))
-            elif verdict.status is Status.QUARANTINED:
-                self.verdicts[index] = QUARANTINE_FULL
-        await quarantine.keep(self.tx, held)
+        capacity = await quarantine.remaining_capacity(
+            self.tx, {self.events[index].user_id for index in indices}
+        )
+        quarantined = []
+        for index in indices:
+            event, result = self.events[index], self.results[index]
+            capacity[event.user_id] -= 1
+            if capacity[event.user_id] >= 0:
+                quarantined.append((event, result.code or ""))
+            elif result.status is EventStatus.QUARANTINED:
+                self.results[index] = QUARANTINE_FULL
+        await quarantine.quarantine_events(self.tx, quarantined)
 
 
-def _state(attempt: Attempt) -> CourseState:
-    """Return the course row, made new or recomputed for a new version if need be."""
+def _current_state(attempt: CourseAttempt) -> CourseState:
+    """Return the stored state, created or recomputed for the attempt's version."""
     state, course = attempt.state, attempt.course
     if state is None:
-        return fresh(course)
-    return state if state.version == course.version else moved_to(course, state)
-
-
-def _pair(attempt: Attempt) -> store.Pair:
-    return attempt.enrolment.user_id, attempt.enrolment.course_id
+        return initial_state(course)
+    return state if state.version == course.version else state_in_version(course, state)

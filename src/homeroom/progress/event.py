@@ -1,41 +1,37 @@
-"""What players send, read and judged one event at a time (pure).
+"""Progress events: their types, identity and results (pure).
 
-Rules B1 and B3 to B5 of ``docs/rules.md``: ids are 1-128 characters, progress is 0-100 percent,
-``timeSpent`` is a delta of whole seconds since the player's last event, odd times are accepted and
-flagged. A fault in one event never fails its neighbours.
+Rules B1 and B3 to B5 of ``docs/rules.md``: ids have 1 to 128 characters, progress is 0 to 100
+percent, ``timeSpent`` is a delta of whole seconds since the player's last event. Implausible times
+are accepted and flagged. A fault in one event never fails its neighbours.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntFlag, StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 MAX_EVENTS = 1_000
 MAX_METADATA_BYTES = 16_384
-MAX_REASON = 500
-"""Characters of the reason for which a chapter is waived."""
+MAX_REASON_CHARACTERS = 500
+"""Length of the reason for which a chapter is waived."""
 MAX_TIME_SPENT_SECONDS = 86_400
 FUTURE_TOLERANCE = 300 * 1_000_000
-"""A player's clock may run this many microseconds ahead before its events are flagged."""
-OLDEST_PLAUSIBLE = 946_684_800 * 1_000_000
-"""2000-01-01: an event before it comes from a device whose clock was never set."""
+"""Microseconds that a player's clock may run ahead before its events are flagged."""
+OLDEST_PLAUSIBLE_TIME = 946_684_800 * 1_000_000
+"""2000-01-01: an earlier event comes from a device whose clock was never set."""
 
 FULL = 10_000
-"""100 percent in basis points; also a score of 1 in units of 1e-4."""
-
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
-_AGES = 10**18
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""100 percent in basis points, and a score of 1 in units of 1e-4."""
 
 
 class EventType(StrEnum):
-    """The kinds of progress events."""
+    """The types of progress events."""
 
     CHAPTER_PROGRESS = "chapter_progress"
     CHAPTER_COMPLETE = "chapter_complete"
@@ -46,50 +42,51 @@ class EventType(StrEnum):
     ATTEMPT_RENEWED = "attempt_renewed"
 
 
-OPENS_ATTEMPT = frozenset({EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED})
-"""From nothing, and with what the attempt before has (rule B12). Their rows stay for good."""
-_WITHOUT_CHAPTER = OPENS_ATTEMPT | {EventType.HEARTBEAT}
+ATTEMPT_OPENING_TYPES = frozenset({EventType.PROGRESS_RESET, EventType.ATTEMPT_RENEWED})
+"""Resets and renewals (rule B12); compaction never deletes their ledger rows."""
+MANAGED_TYPES = ATTEMPT_OPENING_TYPES | {EventType.CHAPTER_WAIVED}
+"""Types that need ``EventSender.may_manage``: they are not the learner's own activity."""
+TYPES_WITHOUT_CHAPTER = ATTEMPT_OPENING_TYPES | {EventType.HEARTBEAT}
 
 
-class Flag(IntFlag):
-    """What is odd about an accepted event; shown in the history, never a reason to change it."""
+class EventFlag(IntFlag):
+    """Anomalies of an accepted event; the history shows them, nothing else."""
 
     FUTURE = 1
     ANCIENT = 2
     IMPLAUSIBLE_TIME = 4
     TWO_COURSES = 8
     UNTRUSTED_SCORE = 16
-
-
-# Looked up once: a member of an enumeration is dear where every event asks for it.
-_RESET, _QUIZ_ATTEMPT = EventType.PROGRESS_RESET, EventType.QUIZ_ATTEMPT
-_CHAPTER_COMPLETE, _WAIVED = EventType.CHAPTER_COMPLETE, EventType.CHAPTER_WAIVED
-_RENEWED = EventType.ATTEMPT_RENEWED
-_FUTURE, _ANCIENT = int(Flag.FUTURE), int(Flag.ANCIENT)
+    CLOCK_CORRECTED = 32
 
 
 OutsideId = Annotated[str, Meta(min_length=1, max_length=128)]
-Seconds = Annotated[int, Meta(ge=0, le=MAX_TIME_SPENT_SECONDS)]
+_IN_A_DAY = Meta(ge=0, le=MAX_TIME_SPENT_SECONDS)
+Seconds = Annotated[int, _IN_A_DAY] | Annotated[float, _IN_A_DAY]
+"""A fraction is rounded half up to whole seconds."""
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Time = Annotated[datetime, Meta(tz=True)] | int | float
+Timestamp = Annotated[datetime, Meta(tz=True)] | int | float
 
 
-class SentQuiz(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A quiz attempt as sent: raw points, of which ``max_score`` may be had."""
+class SentQuiz(msgspec.Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    """A quiz attempt as sent: raw points out of ``max_score``."""
 
     attempt_id: OutsideId
     score: Annotated[float, Meta(ge=0, le=1e9)]
     max_score: Annotated[float, Meta(gt=0, le=1e9)]
 
 
-class SentEvent(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An event as sent, types and bounds checked by msgspec."""
+class SentEvent(msgspec.Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    """An event as sent; msgspec checks types and bounds.
+
+    Unknown fields are left out of it before: ``event_body`` names them in the answer.
+    """
 
     id: OutsideId
     user_id: OutsideId
     course_id: OutsideId
     event_type: EventType
-    timestamp: Time
+    timestamp: Timestamp
     chapter_id: OutsideId | None = None
     progress: Percent | None = None
     time_spent: Seconds | None = None
@@ -97,22 +94,21 @@ class SentEvent(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     metadata: Raw | UnsetType = UNSET
 
 
-class SentBatch(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a batch whose events are all well typed (the usual case)."""
+class SentBatch(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a batch whose events are all well typed, which is the usual case."""
 
     events: Annotated[list[SentEvent], Meta(min_length=1, max_length=MAX_EVENTS)]
+    batch_id: Raw | UnsetType = UNSET
+    client_id: Raw | UnsetType = UNSET
+    sent_at: Raw | UnsetType = UNSET
+    token: Raw | UnsetType = UNSET
 
 
-class RawBatch(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a batch whose events must be read one by one, to find the faulty ones."""
+class ProgressEvent(msgspec.Struct, gc=False):
+    """A valid event, as the ledger stores it.
 
-    events: list[Raw]
-
-
-class Event(msgspec.Struct, gc=False):
-    """An event that was read: what the ledger keeps, without its place in an attempt.
-
-    ``at`` orders events: when it happened, or, where that is odd, when it was received.
+    ``at`` orders events: the time at which it happened, corrected where the device's clock is known
+    to be wrong, or the time of receipt if it is implausible.
     """
 
     id: str
@@ -127,16 +123,16 @@ class Event(msgspec.Struct, gc=False):
     received_at: int
     at: int
     body_hash: bytes
-    """What tells a repeat where the fields do not; empty where they do: see ``identity_of``."""
+    """Its identity if the fields alone do not give it, else empty: see ``event_identity``."""
     metadata: str | None
     flags: int
     trusted: bool
-    """Whether a score in it counts: it came from ``service``, or the course trusts clients."""
+    """A score in it counts: the platform sent it, or the course trusts clients."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """An event that will never be taken, and why."""
+class RejectedEvent:
+    """An event that is rejected, with the code and message of the result."""
 
     id: str | None
     code: str
@@ -144,226 +140,54 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends: a learner may send for itself only, and its scores do not count by themselves."""
+class EventSender:
+    """Sender of events and its rights: a learner may send its own events only."""
 
     person: str | None
-    """The user id that events must carry, or None where anybody's may be sent."""
+    """The user id that events must carry; None allows every user id."""
     trusted: bool
+    """Scores count, whatever the course says."""
     may_manage: bool
-    """Whether resets, renewals and waivers may be sent, for anybody."""
+    """Resets, renewals and waivers are allowed, for every user id."""
 
 
-class BodyFault(Exception):
-    """The body is not an event list at all; ``status`` is 400 (not JSON), 413 or 422."""
-
-    def __init__(self, status: int, message: str) -> None:
-        """Take the HTTP status and what is wrong."""
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-_batch = msgspec.json.Decoder(SentBatch)
-_list = msgspec.json.Decoder(Annotated[list[SentEvent], Meta(min_length=1, max_length=MAX_EVENTS)])
-_raw_batch = msgspec.json.Decoder(RawBatch)
-_raw_list = msgspec.json.Decoder(list[Raw])
-_one = msgspec.json.Decoder(SentEvent)
-_any = msgspec.json.Decoder()
+_json_decoder = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
 
-def read_body(body: bytes, sender: Sender, now: int) -> list[Event | Rejected]:
-    """Read a batch body: an object with ``events``, or a bare array of events.
-
-    Raises ``BodyFault`` where there is no event list to speak of.
-    """
-    try:
-        if body.lstrip()[:1] == b"[":
-            sent = _list.decode(body)
-        else:
-            sent = _batch.decode(body).events
-    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        return [
-            each if isinstance(each, Rejected) else judge(each, sender, now)
-            for each in _read_one_by_one(body)
-        ]
-    except msgspec.DecodeError as error:
-        raise BodyFault(400, f"The body is not JSON: {error}.") from error
-    # But for DEL, JSON holds control characters as escapes only: one look at the body will do.
-    clean = body.isascii() and b"\\" not in body and b"\x7f" not in body
-    return [judge(event, sender, now, printable=clean) for event in sent]
-
-
-def _read_one_by_one(body: bytes) -> list[SentEvent | Rejected]:
-    try:
-        if body.lstrip()[:1] == b"[":
-            raw = _raw_list.decode(body)
-        else:
-            raw = _raw_batch.decode(body).events
-    except RecursionError as error:
-        raise BodyFault(422, "The body is nested too deeply to be read.") from error
-    except msgspec.ValidationError as error:
-        raise BodyFault(
-            422, f'The body must be {{"events": [event, ...]}} or an array of events: {error}.'
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BodyFault(400, f"The body is not JSON: {error}.") from error
-    if not raw:
-        raise BodyFault(422, "The event list is empty; send 1 to 1,000 events.")
-    if len(raw) > MAX_EVENTS:
-        raise BodyFault(
-            413, f"{len(raw):,} events are too many; send at most 1,000 in one request."
-        )
-    return [_read_one(part) for part in raw]
-
-
-def _read_one(raw: Raw) -> SentEvent | Rejected:
-    try:
-        return _one.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Rejected(_id_of(raw), "invalid_event", str(error))
-
-
-def _id_of(raw: Raw) -> str | None:
-    """Return the id of an event that cannot be read, as far as it can be told."""
-    try:
-        found: Any = _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    text = found.get("id") if isinstance(found, dict) else None
-    return text[:128] if isinstance(text, str) else None
-
-
-def judge(
-    sent: SentEvent, sender: Sender, now: int, *, printable: bool = False
-) -> Event | Rejected:
-    """Judge one event by everything that needs no database; ``now`` is when it was received.
-
-    ``printable`` says that its ids are known to hold no control characters.
-    """
-    kind, user_id, chapter_id = sent.event_type, sent.user_id, sent.chapter_id
-    is_managed = kind is _RESET or kind is _WAIVED or kind is _RENEWED
-    person = sender.person
-    if person is not None and person != user_id and not (is_managed and sender.may_manage):
-        return Rejected(sent.id, "forbidden", "This event belongs to another person.")
-    if (
-        not printable
-        and not (sent.id + user_id + sent.course_id + (chapter_id or "")).isprintable()
-    ):
-        return Rejected(sent.id, "invalid_id", "An id must not hold control characters.")
-    if chapter_id is None and kind not in _WITHOUT_CHAPTER:
-        return Rejected(sent.id, "chapter_required", f"A {kind} event needs a chapterId.")
-    if kind is _QUIZ_ATTEMPT and (fault := _quiz_fault(sent)) is not None:
-        return fault
-    if is_managed and not sender.may_manage:
-        return Rejected(sent.id, "forbidden", f"A {kind} needs the role service or manager.")
-    stamp = sent.timestamp
-    if isinstance(stamp, datetime):
-        since = stamp - _EPOCH
-        occurred_at = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    elif (instant := _from_milliseconds(stamp)) is not None:
-        occurred_at = instant
-    else:
-        return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
-    metadata = None
-    if sent.metadata is not UNSET:
-        try:
-            metadata = _canonical(sent.metadata)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Rejected(sent.id, "invalid_event", f"The metadata cannot be read: {error}.")
-        if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
-            return Rejected(sent.id, "metadata_too_large", "The metadata has more than 16 KiB.")
-    if kind is _WAIVED and waiver_reason(metadata) is None:
-        return Rejected(
-            sent.id,
-            "reason_required",
-            'A chapter_waived event needs metadata: {"reason": "..."}, of 1 to'
-            f" {MAX_REASON} characters.",
-        )
-    flags, at = 0, occurred_at
-    if occurred_at > now:
-        at = now
-        if occurred_at > now + FUTURE_TOLERANCE:
-            flags = _FUTURE
-            if occurred_at > _YEAR_9999:
-                return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
-    elif occurred_at < OLDEST_PLAUSIBLE:
-        flags, at = _ANCIENT, now
-        if occurred_at < _YEAR_1:  # by an offset from the first day of the calendar
-            return Rejected(sent.id, "invalid_timestamp", "The timestamp is out of range.")
-    progress = FULL if kind is _CHAPTER_COMPLETE else _basis_points(sent.progress)
-    quiz = sent.quiz
-    if is_managed:
-        progress = quiz = None  # nothing was learnt
-    return Event(
-        sent.id, user_id, sent.course_id, chapter_id, kind, progress, sent.time_spent or 0,
-        quiz, occurred_at, now, at, b"", metadata, flags, sender.trusted,
-    )  # fmt: skip
-
-
-def renewal(id: str, user_id: str, course_id: str, at: int) -> Event:
-    """Return the event that opens an attempt which begins with what the one before it has."""
-    return Event(
-        id, user_id, course_id, None, _RENEWED, None, 0, None, at, at, at, b"", None, 0, True
+def renewal_event(id: str, user_id: str, course_id: str, at: int) -> ProgressEvent:
+    """Return the event that opens an attempt with the state of the one before (B12)."""
+    return ProgressEvent(
+        id, user_id, course_id, None, EventType.ATTEMPT_RENEWED, None, 0, None, at, at, at,
+        b"", None, 0, True,
     )  # fmt: skip
 
 
 def waiver_reason(metadata: str | None) -> str | None:
-    """Return why a chapter was waived, from its event's metadata; None where that does not say."""
-    found = None if metadata is None else _any.decode(metadata)
-    reason = found.get("reason") if isinstance(found, dict) else None
-    if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON or not reason.strip():
+    """Return the reason of a waiver from its event's metadata; None if it has none."""
+    decoded = None if metadata is None else _json_decoder.decode(metadata)
+    reason = decoded.get("reason") if isinstance(decoded, dict) else None
+    if (
+        not isinstance(reason, str)
+        or not 0 < len(reason) <= MAX_REASON_CHARACTERS
+        or not reason.strip()
+    ):
         return None
     return reason
 
 
-def _quiz_fault(sent: SentEvent) -> Rejected | None:
-    if sent.quiz is None:
-        return Rejected(
-            sent.id, "quiz_required", "A quiz_attempt needs quiz: {attemptId, score, maxScore}."
-        )
-    if sent.quiz.score > sent.quiz.max_score:
-        return Rejected(sent.id, "invalid_score", "The score is above maxScore.")
-    if not sent.quiz.attempt_id.isprintable():
-        return Rejected(sent.id, "invalid_id", "An id must not hold control characters.")
-    return None
+def event_identity(event: ProgressEvent) -> bytes:
+    """Return 16 bytes that differ between a repeat of an event and a conflict (B1).
 
-
-def _from_milliseconds(sent: float) -> int | None:
-    """Return epoch milliseconds as microseconds; None outside the years 1 to 9999."""
-    if not -_AGES <= sent * 1_000 <= _AGES:
-        return None
-    at = sent * 1_000 if isinstance(sent, int) else round(sent * 1_000)
-    return at if _YEAR_1 <= at <= _YEAR_9999 else None
-
-
-def _basis_points(percent: float | None) -> int | None:
-    """Return percent as basis points, rounded down: 99.999 is 9,999 and never 100 % (rule B3)."""
-    if percent is None:
-        return None
-    points = int(percent * 100 + 1e-6)
-    return FULL - 1 if points >= FULL and percent < 100 else points
-
-
-def _canonical(metadata: Raw) -> str | None:
-    """Return metadata with sorted keys and no spaces: a re-serialised repeat is a repeat."""
-    if bytes(metadata) in (b"null", b"{}"):
-        return None
-    return msgspec.json.encode(_any.decode(metadata), order="sorted").decode()
-
-
-def identity_of(event: Event) -> bytes:
-    """Return 16 bytes that tell a repeat of an event from a conflict with it (rule B1).
-
-    Worked out when an id comes twice, and not for every event: that is 1 us of each.
+    Computed when an id comes twice, not for every event: hashing takes 1 us.
     """
-    return event.body_hash or body_hash(event)
+    return event.body_hash or hash_event_body(event)
 
 
-def body_hash(event: Event) -> bytes:
-    """Return 16 bytes that are the same for two events whose fields are."""
+def hash_event_body(event: ProgressEvent) -> bytes:
+    """Hash an event's fields to 16 bytes; equal fields give equal bytes."""
     quiz = event.quiz
-    if quiz is not None:  # 9 and 9.0 are one score
+    if quiz is not None:  # 9 and 9.0 are the same score
         quiz = SentQuiz(quiz.attempt_id, float(quiz.score), float(quiz.max_score))
     return hashlib.blake2b(
         _encode(
@@ -372,3 +196,50 @@ def body_hash(event: Event) -> bytes:
         ),
         digest_size=16,
     ).digest()  # fmt: skip
+
+
+class EventStatus(StrEnum):
+    """The outcome of one event."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class EventResult:
+    """The result of one event; ``code`` and ``message`` explain unusual ones."""
+
+    status: EventStatus
+    code: str | None = None
+    message: str | None = None
+
+
+ACCEPTED = EventResult(EventStatus.ACCEPTED)
+UNTRUSTED = EventResult(
+    EventStatus.ACCEPTED,
+    "untrusted_score",
+    "The quiz attempt is stored, but its score does not count: a learner's own token sent it.",
+)
+DUPLICATE = EventResult(EventStatus.DUPLICATE)
+CONFLICT = EventResult(
+    EventStatus.CONFLICT, "conflict", "Another event with this id is stored. Fix: send a new id."
+)
+NOT_ENROLLED = EventResult(
+    EventStatus.REJECTED,
+    "not_enrolled",
+    "The learner is not enrolled, and the course does not enrol by itself. Fix: enrol first.",
+)
+QUARANTINE_FULL = EventResult(
+    EventStatus.REJECTED,
+    "quarantine_full",
+    "The quarantine is full for this learner. Fix: publish the courses of the events in it.",
+)
+UNKNOWN_COURSE = EventResult(
+    EventStatus.QUARANTINED, "unknown_course", "Quarantined until the course is published."
+)
+UNKNOWN_CHAPTER = EventResult(
+    EventStatus.QUARANTINED, "unknown_chapter", "Quarantined until the chapter is published."
+)

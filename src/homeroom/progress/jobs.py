@@ -1,6 +1,6 @@
-"""What progress does in the background, and what the catalogue tells it of.
+"""Background jobs of progress, and its hooks into the catalogue.
 
-``ProgressJobs`` is built in ``wiring``; the ingest it is given must be running in the same process.
+``bootstrap`` builds ``ProgressJobs`` with an ingest that runs in the same process.
 """
 
 from __future__ import annotations
@@ -14,36 +14,46 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from homeroom.catalogue import api as catalogue
-from homeroom.catalogue.api import Course, EditPreview, Enrolment
-from homeroom.clock import microseconds
+from homeroom.catalogue.api import Course, Enrolment, VersionChangePreview
 from homeroom.completion.api import Completions
 from homeroom.db.database import Database
-from homeroom.db.id import natural_id, new_id
+from homeroom.db.ids import natural_id, new_id
 from homeroom.db.tx import Tx
-from homeroom.jobs.api import LOW, Done, JobArgs, JobContext, Outcome, Registry, enqueue
-from homeroom.progress import edit, quarantine, store
-from homeroom.progress.batch import Batch
-from homeroom.progress.crossing import Touched, complete
-from homeroom.progress.event import renewal
-from homeroom.progress.ingest import Ingest
-from homeroom.progress.read import latest_enrolments
-from homeroom.progress.readmit import readmit
-from homeroom.progress.rebuild import known_until
-from homeroom.progress.retention import Folded, bound, fold_events
-from homeroom.progress.rollup import fresh
-from homeroom.progress.verdict import ACCEPTED
+from homeroom.instant import to_microseconds
+from homeroom.jobs.api import (
+    LOW,
+    Done,
+    Job,
+    JobArgs,
+    JobContext,
+    LogSubject,
+    Outcome,
+    Registry,
+    enqueue,
+)
+from homeroom.progress import ingest_store, quarantine, queries
+from homeroom.progress.batch import IngestBatch
+from homeroom.progress.event import ACCEPTED, renewal_event
+from homeroom.progress.ingestion import Ingest, replay_quarantine_page
+from homeroom.progress.ledger import (
+    CompactionResult,
+    compact_events,
+    compaction_cutoff,
+    latest_known_time,
+)
+from homeroom.progress.new_completion import ChangedAttempt, record_new_completions
+from homeroom.progress.rollup import initial_state
 
 MOVE_PAGE = 50
-"""Ingest waits for a page's commit."""
+"""Learners of one commit, for which ingest waits."""
 PRUNE_PAGE = 5_000
 EXPIRE_PAGE = 500
-QUARANTINE_TTL = timedelta(days=30)
-_BY_ENROLMENT = frozenset({"manual", "prerequisite"})
-"""What may be true of a learner without any event of theirs in the course (``Course.needs``)."""
+_ENROLMENT_FACTS = frozenset({"manual", "prerequisite"})
+"""Facts that can hold without an event of the learner in the course (``Course.facts_needed``)."""
 
 
 class ReplayQuarantine(JobArgs, frozen=True, kw_only=True):
-    """Bring in again what was set aside for a course. Result: counts by what became of it."""
+    """Ingest quarantined events again. Result: counts by result of the events."""
 
     kind: ClassVar[str] = "progress.replay_quarantine"
     queue: ClassVar[str] = "progress"
@@ -57,10 +67,10 @@ class ReplayQuarantine(JobArgs, frozen=True, kw_only=True):
 
 
 class MoveLearners(JobArgs, frozen=True, kw_only=True):
-    """Move a course's open learners to its current version; ask others for what is new there.
+    """Move a course's open attempts to its current version, and renew completed ones.
 
-    Result: ``{"moved", "finished", "renewed"}``. ``renewed`` counts who had completed the course
-    and now has another attempt, by the policy ``require_new``.
+    Result: ``{"moved", "finished", "renewed"}``. ``renewed`` counts the learners who had completed
+    the course and have another attempt now, by the policy ``require_new``.
     """
 
     kind: ClassVar[str] = "progress.move_learners"
@@ -69,9 +79,13 @@ class MoveLearners(JobArgs, frozen=True, kw_only=True):
 
     course_id: str
 
+    def log_fields(self) -> dict[str, str | int]:
+        """Return the id of the course."""
+        return {"course_id": self.course_id}
+
 
 class PruneQuarantine(JobArgs, frozen=True, kw_only=True):
-    """Drop what was set aside longer ago than its time to live. Result: ``{"pruned"}``."""
+    """Delete quarantined events after their time to live. Result: ``{"pruned"}``."""
 
     kind: ClassVar[str] = "progress.prune"
     queue: ClassVar[str] = "progress"
@@ -79,18 +93,18 @@ class PruneQuarantine(JobArgs, frozen=True, kw_only=True):
 
 
 class ExpireEnrolments(JobArgs, frozen=True, kw_only=True):
-    """Let completed enrolments expire whose validity has ended. Result: ``{"expired"}``."""
+    """Expire completed enrolments whose validity has ended. Result: ``{"expired"}``."""
 
     kind: ClassVar[str] = "progress.expire"
     queue: ClassVar[str] = "progress"
     timeout: ClassVar[timedelta] = timedelta(minutes=30)
 
 
-class FoldEvents(JobArgs, frozen=True, kw_only=True):
-    """Fold events that are older than their retention. Result: ``{"courses", "events", "left"}``.
+class CompactEvents(JobArgs, frozen=True, kw_only=True):
+    """Compact old events. Result: ``{"courses", "events", "left"}``.
 
-    ``courses`` counts learners' courses of which ``events`` were folded, ``left`` those that would
-    have read differently and stay as they were. Nothing is done where no retention is set.
+    ``courses`` counts learners' courses with compacted ``events``, ``left`` those that compaction
+    would have changed and that stay as they were. Without a retention the job does nothing.
     """
 
     kind: ClassVar[str] = "progress.fold_events"
@@ -100,7 +114,7 @@ class FoldEvents(JobArgs, frozen=True, kw_only=True):
 
 
 class ProgressJobs:
-    """The jobs of progress, and the hooks that add them."""
+    """Handlers of the jobs of progress, and the hooks that enqueue them."""
 
     def __init__(
         self,
@@ -108,64 +122,78 @@ class ProgressJobs:
         ingest: Ingest,
         completions: Completions,
         *,
-        quarantine_ttl: timedelta = QUARANTINE_TTL,
+        quarantine_ttl: timedelta,
         event_retention: timedelta | None = None,
     ) -> None:
-        """Take what the jobs need; held events go after ``quarantine_ttl``.
-
-        Events of the ledger are folded after ``event_retention``; None keeps them for good.
-        """
+        """Configure the jobs; an ``event_retention`` of None never compacts the ledger."""
         self._db, self._ingest, self._completions = db, ingest, completions
-        self._ttl, self._retention = quarantine_ttl, event_retention
+        self._quarantine_ttl, self._event_retention = quarantine_ttl, event_retention
 
     def register(self, registry: Registry) -> None:
         """Register the handlers."""
-        registry.add(ReplayQuarantine, self.replay_quarantine)
-        registry.add(MoveLearners, self.move_learners)
-        registry.add(PruneQuarantine, self.prune)
-        registry.add(ExpireEnrolments, self.expire)
-        registry.add(FoldEvents, self.fold)
+        registry.add(
+            ReplayQuarantine,
+            self.replay_quarantine,
+            is_outstanding=self._has_events_to_replay,
+            subject=_replay_subject,
+        )
+        registry.add(MoveLearners, self.move_learners, is_outstanding=self._has_learners_to_move)
+        registry.add(PruneQuarantine, self.prune_quarantine)
+        registry.add(ExpireEnrolments, self.expire_enrolments)
+        registry.add(CompactEvents, self.compact_events)
+
+    async def _has_events_to_replay(self, tx: Tx, job: Job, args: ReplayQuarantine) -> bool:
+        """Return whether events of the job's selection are still in quarantine."""
+        return await quarantine.has_replayable(tx, args.course_id, args.user_id)
+
+    async def _has_learners_to_move(self, tx: Tx, job: Job, args: MoveLearners) -> bool:
+        """Return whether the course's current version is the one that the job is for."""
+        course = (await catalogue.current_courses(tx, [args.course_id])).get(args.course_id)
+        if course is None or not course.moves_learners_now:
+            return False
+        return job.id == _move_job_id(course)
 
     async def on_publish(self, tx: Tx, course: Course, previous: Course | None) -> None:
-        """Add the jobs that a new version asks for (``Catalogue.on_publish``)."""
+        """Enqueue the jobs that a new version needs (``Catalogue.on_publish``)."""
         version = str(course.version)
         if await quarantine.has_replayable(tx, course.id):
             job_id = natural_id("progress", "replay", course.id, version)
             await enqueue(tx, ReplayQuarantine(course_id=course.id), id=job_id)
-        if previous is not None and course.moves_at_once:
-            job_id = natural_id("progress", "move", course.id, version)
-            await enqueue(tx, MoveLearners(course_id=course.id), id=job_id)
+        if previous is not None and course.moves_learners_now:
+            await enqueue(tx, MoveLearners(course_id=course.id), id=_move_job_id(course))
 
     async def on_enrolment(self, tx: Tx, enrolment: Enrolment) -> None:
-        """See what an enrolment or its approval finishes, and what was held for want of it.
+        """Replay the learner's quarantined events; record a completion that follows.
 
-        For ``Catalogue.on_enrolment``. What an approval finishes is completed now (rule B9).
+        For ``Catalogue.on_enrolment``. What an approval completes is dated now (rule B9).
         """
         course_id = enrolment.course_id
         if await quarantine.has_replayable(tx, course_id, enrolment.user_id):
             args = ReplayQuarantine(course_id=course_id, user_id=enrolment.user_id)
             cause = f"{course_id}\n{args.user_id}\n{enrolment.attempt}\n{enrolment.enrolled_at}"
-            # Hashed: ids outlive their jobs, and must not name somebody who was erased.
-            which = hashlib.sha256(cause.encode()).hexdigest()[:32]
-            job_id = natural_id("progress", "replay", which)
+            # Hashed: ids outlive their jobs, and must not name a learner who was erased.
+            cause_hash = hashlib.sha256(cause.encode()).hexdigest()[:32]
+            job_id = natural_id("progress", "replay", cause_hash)
             await enqueue(tx, args, id=job_id)
         course = await catalogue.course_at(tx, course_id, enrolment.version)
-        if enrolment.completed_at is not None or course.needs.isdisjoint(_BY_ENROLMENT):
+        if enrolment.completed_at is not None or course.facts_needed.isdisjoint(_ENROLMENT_FACTS):
             return
         key = (enrolment.user_id, course_id, enrolment.attempt)
-        state = (await store.attempts(tx, [key])).get(key) or fresh(course)
-        await complete(tx, [Touched(enrolment, course, state, tx.now)], self._completions)
+        state = (await ingest_store.attempt_states(tx, [key])).get(key) or initial_state(course)
+        await record_new_completions(
+            tx, [ChangedAttempt(enrolment, course, state, tx.now)], self._completions
+        )
 
-    async def preview(self, tx: Tx, course: Course) -> EditPreview:
-        """Count what a course that is not published yet would change (the catalogue's dry run)."""
-        return await edit.preview(tx, course, self._completions)
+    async def preview(self, tx: Tx, course: Course) -> VersionChangePreview:
+        """Count the learners whom publishing would affect (the catalogue's dry run)."""
+        return await queries.preview_version_change(tx, course, self._completions)
 
     async def replay_quarantine(self, ctx: JobContext, args: ReplayQuarantine) -> Outcome:
-        """Replay page by page; what is still unknown stays."""
+        """Replay page by page; events that are still unknown stay in quarantine."""
         after: int | None = 0
         totals = {"accepted": 0, "duplicate": 0, "conflict": 0, "held": 0}
         while after is not None:
-            done = await readmit(
+            page = await replay_quarantine_page(
                 self._db,
                 self._ingest,
                 course_id=args.course_id,
@@ -173,20 +201,20 @@ class ProgressJobs:
                 after=after,
             )
             for name in totals:
-                totals[name] += getattr(done, name)
-            after = done.next_after
+                totals[name] += getattr(page, name)
+            after = page.next_after
         return Done(totals)
 
     async def move_learners(self, ctx: JobContext, args: MoveLearners) -> Outcome:
-        """Move learners a page and a commit at a time; who was moved before is passed over."""
+        """Move learners, a page a commit; skips those who were moved before."""
         after: str | None = None
         totals = Counter(moved=0, finished=0, renewed=0)
         while True:
             async with self._db.write() as tx:
-                page = await latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
+                page = await queries.latest_enrolments(tx, args.course_id, after, MOVE_PAGE)
                 await catalogue.lock_learners(tx, [each.user_id for each in page])
                 pairs = [(each.user_id, args.course_id) for each in page]
-                locked = await catalogue.enrolments(tx, pairs)  # as they are by now
+                locked = await catalogue.enrolments(tx, pairs)  # again, now that they are locked
                 page = [locked[pair][-1] for pair in pairs]
                 counts = await self._move(tx, args.course_id, page)
             totals.update(counts)
@@ -196,13 +224,13 @@ class ProgressJobs:
             await ctx.progress(dict(totals))
 
     async def _move(self, tx: Tx, course_id: str, page: list[Enrolment]) -> dict[str, int]:
-        """Move those of a page who are open and behind; ask again who has completed the course.
+        """Move a page's open attempts that are behind; renew completed ones.
 
-        Return counts as in the job's result. The policy of the version that is current by now
-        decides: it may have changed since.
+        Return counts as in the job's result. The current version's policy decides: it may have
+        changed since the job was enqueued.
         """
         course = (await catalogue.current_courses(tx, [course_id])).get(course_id)
-        if course is None or not course.moves_at_once:
+        if course is None or not course.moves_learners_now:
             return {}
         behind = [
             replace(each, version=course.version)
@@ -210,63 +238,76 @@ class ProgressJobs:
             if each.completed_at is None and each.version < course.version
         ]
         await catalogue.update_enrolments(tx, behind)
-        touched = await edit.rolled_up(tx, behind, course)
-        await store.save_courses(tx, [(each.key, each.state) for each in touched])
-        for each in touched:
+        moved = await queries.attempts_in_version(tx, behind, course)
+        await ingest_store.save_course_states(tx, [(each.key, each.state) for each in moved])
+        for each in moved:
             tx.notify("progress", "/".join(each.key[:2]))
         finished = 0
         if course.complete_on_edit:
-            finished = await complete(tx, touched, self._completions)
+            finished = await record_new_completions(tx, moved, self._completions)
         renewed = await self._renew(tx, course, page)
         return {"moved": len(behind), "finished": finished, "renewed": renewed}
 
     async def _renew(self, tx: Tx, course: Course, page: list[Enrolment]) -> int:
-        """Open another attempt for who has completed the course without what is new (B11)."""
+        """Renew completed attempts that lack what is new (B11); return the number."""
         if course.learner_policy != "require_new":
             return 0
         events = []
-        for asked in await edit.asked_again(tx, page, course, self._completions):
-            after = known_until(asked.enrolment, asked.state)  # by the clock of another server
-            at = max(tx.now, after + 1)
-            events.append(renewal(new_id(), asked.enrolment.user_id, course.id, at))
-        verdicts = await Batch(tx, events, self._completions).run()
-        return verdicts.count(ACCEPTED)
+        for attempt in await queries.attempts_to_renew(tx, page, course, self._completions):
+            # Later than each known event: the clock of another server may be ahead.
+            at = max(tx.now, latest_known_time(attempt.enrolment, attempt.state) + 1)
+            events.append(renewal_event(new_id(), attempt.enrolment.user_id, course.id, at))
+        results = await IngestBatch(tx, events, self._completions).run()
+        return results.count(ACCEPTED)
 
-    async def prune(self, ctx: JobContext, args: PruneQuarantine) -> Outcome:
-        """Drop held events, some thousand a commit."""
+    async def prune_quarantine(self, ctx: JobContext, args: PruneQuarantine) -> Outcome:
+        """Delete quarantined events, ``PRUNE_PAGE`` a commit."""
         pruned = 0
         while True:
             async with self._db.write() as tx:
-                count = await quarantine.prune(tx, tx.now - microseconds(self._ttl), PRUNE_PAGE)
+                received_before = tx.now - to_microseconds(self._quarantine_ttl)
+                count = await quarantine.prune_quarantine(tx, received_before, PRUNE_PAGE)
             pruned += count
             if count < PRUNE_PAGE:
                 return Done({"pruned": pruned})
 
-    async def fold(self, ctx: JobContext, args: FoldEvents) -> Outcome:
-        """Fold a day's events, some courses a commit; what is too much for a run waits for next."""
-        if self._retention is None:
-            return Done(asdict(Folded()))
+    async def compact_events(self, ctx: JobContext, args: CompactEvents) -> Outcome:
+        """Compact a day's events, some courses a commit; the next run does what is left."""
+        if self._event_retention is None:
+            return Done(asdict(CompactionResult()))
 
-        async def told(so_far: Folded) -> None:
+        async def report_progress(so_far: CompactionResult) -> None:
             await ctx.progress(asdict(so_far))
 
-        before = bound(self._db.clock.now(), self._retention)
-        return Done(asdict(await fold_events(self._db, before, told)))
+        cutoff = compaction_cutoff(self._db.clock.now(), self._event_retention)
+        return Done(asdict(await compact_events(self._db, cutoff, report_progress)))
 
-    async def expire(self, ctx: JobContext, args: ExpireEnrolments) -> Outcome:
-        """Go through the courses whose completions end to be valid, a page a commit (rule B12)."""
+    async def expire_enrolments(self, ctx: JobContext, args: ExpireEnrolments) -> Outcome:
+        """Expire enrolments of all courses with a validity, a page a commit (rule B12)."""
         expired = 0
         async with self._db.read() as tx:
-            courses = await catalogue.courses_that_expire(tx)
+            courses = await catalogue.expiring_versions(tx)
         for versions in courses.values():
-            after: catalogue.CompletedAt | None = None
+            after: catalogue.CompletedEnrolmentCursor | None = None
             while True:
                 async with self._db.write() as tx:
-                    over, after = await catalogue.expire(tx, versions, after, EXPIRE_PAGE)
-                    for user_id, course_id, _ in over:
+                    keys, after = await catalogue.expire_enrolments(
+                        tx, versions, after, EXPIRE_PAGE
+                    )
+                    for user_id, course_id, _ in keys:
                         tx.notify("progress", f"{user_id}/{course_id}")
-                expired += len(over)
+                expired += len(keys)
                 if after is None:
                     break
                 await ctx.progress({"expired": expired})
         return Done({"expired": expired})
+
+
+def _move_job_id(course: Course) -> str:
+    """Return the id of the job that moves learners to a version of a course."""
+    return natural_id("progress", "move", course.id, str(course.version))
+
+
+async def _replay_subject(tx: Tx, args: ReplayQuarantine) -> LogSubject:
+    """Return the learner and the course whose events the job replays."""
+    return LogSubject(args.user_id, args.course_id)

@@ -1,133 +1,116 @@
-"""Events set aside: those the catalogue does not know yet, and those that conflict with another.
+"""Quarantined events: of unknown courses or chapters, and conflicting ones.
 
-The former are replayed once the course or chapter exists, the latter are kept for inspection only.
+The former are replayed once the course or chapter exists, the latter are stored for inspection.
 Both are pruned after ``HOMEROOM_QUARANTINE_TTL``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from sqlalchemy import ColumnElement, select
 
-from homeroom.db.tx import Row, Tx
-from homeroom.progress.event import Event, identity_of
+from homeroom.db.tx import Tx
+from homeroom.progress.event import ProgressEvent, event_identity
+from homeroom.progress.store import progress_quarantine
 
-CONFLICT = "conflict"
-MOST_HELD = 10_000
-"""Of one learner: a token of theirs could send events of made-up courses without end."""
-
-_INSERT = (
-    "INSERT INTO progress_quarantine (id, body_hash, reason, user_id, course_id, chapter_id, event,"
-    " received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, body_hash) DO NOTHING"
-)
-_COLUMNS = "seq, id, reason, user_id, course_id, chapter_id, event, received_at"
-_event = msgspec.json.Decoder(Event)
+CONFLICT_REASON = "conflict"
+MAX_QUARANTINED_PER_LEARNER = 10_000
+"""Bounds what a learner's token can store with events of courses that do not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An event that is set aside. ``seq`` grows with every one."""
+class QuarantineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An event to quarantine, by the names of its columns."""
 
-    seq: int
     id: str
+    body_hash: bytes
     reason: str
-    """``unknown_course``, ``unknown_chapter``, ``conflict``, or what a replay found instead."""
+    """``unknown_course``, ``unknown_chapter``, ``conflict``, or the code that a replay gave."""
     user_id: str
     course_id: str
     chapter_id: str | None
-    event: Event
+    event: ProgressEvent
     received_at: int
 
 
-async def keep(tx: Tx, held: Sequence[tuple[Event, str]]) -> None:
-    """Set events aside, each with its reason; one that is there already stays as it is."""
-    await tx.executemany(
-        _INSERT,
-        [
-            (event.id, identity_of(event), reason, event.user_id, event.course_id, event.chapter_id,
-             msgspec.json.encode(event).decode(), event.received_at)
-            for event, reason in held
-        ],
-    )  # fmt: skip
+class QuarantinedEvent(QuarantineRecord, frozen=True, kw_only=True):
+    """An event in quarantine. ``seq`` ascends in the order of arrival."""
+
+    seq: int
 
 
-async def room(tx: Tx, user_ids: Iterable[str]) -> dict[str, int]:
-    """Return how many more events may be set aside of each of these learners."""
-    most = MOST_HELD
-    rows = await tx.fetch_keyed(
+async def quarantine_events(tx: Tx, events: Iterable[tuple[ProgressEvent, str]]) -> None:
+    """Quarantine events, each with its reason; skip those quarantined already."""
+    records = [
+        QuarantineRecord(
+            id=event.id,
+            body_hash=event_identity(event),
+            reason=reason,
+            user_id=event.user_id,
+            course_id=event.course_id,
+            chapter_id=event.chapter_id,
+            event=event,
+            received_at=event.received_at,
+        )
+        for event, reason in events
+    ]
+    await tx.insert(progress_quarantine, records, on_conflict="ignore")
+
+
+async def remaining_capacity(tx: Tx, user_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many more events of each of these learners can be quarantined."""
+    capacity = MAX_QUARANTINED_PER_LEARNER
+    rows = await tx.fetch_by_keys(
         "SELECT k.column1 AS user_id, (SELECT count(*) FROM"  # noqa: S608  # constants only
         " (SELECT 1 FROM progress_quarantine AS q WHERE q.user_id = k.column1"
-        f" LIMIT {most}) AS held) AS held FROM {{keys}} AS k",
+        f" LIMIT {capacity}) AS quarantined) AS number FROM {{keys}} AS k",
         [(user_id,) for user_id in sorted(user_ids)],
     )
-    return {user_id: most - held for user_id, held in rows}
+    return {user_id: capacity - number for user_id, number in rows}
 
 
-async def listed(tx: Tx, after: int, limit: int, course_id: str | None = None) -> list[Held]:
-    """Return held events in the order in which they came, after a ``seq``."""
-    about, values = _about(course_id, None)
-    rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM progress_quarantine WHERE seq > ?{about}"  # noqa: S608  # constants only
-        " ORDER BY seq LIMIT ?",
-        (after, *values, limit),
-    )
-    return [_held(row) for row in rows]
+async def list_quarantined(
+    tx: Tx, after: int, limit: int, course_id: str | None = None
+) -> list[QuarantinedEvent]:
+    """Return quarantined events after a ``seq``, ascending."""
+    conditions = _filter_conditions(course_id, None)
+    return await _fetch_page(tx, after, limit, conditions)
 
 
-def _about(course_id: str | None, user_id: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the conditions on course and learner, where they matter, and their values."""
-    wanted = {"course_id": course_id, "user_id": user_id}
-    known = {name: value for name, value in wanted.items() if value is not None}
-    return "".join(f" AND {name} = ?" for name in known), tuple(known.values())
-
-
-async def replayable(
+async def list_replayable(
     tx: Tx, after: int, limit: int, course_id: str | None = None, user_id: str | None = None
-) -> list[Held]:
-    """Return held events that a replay may bring in: all but conflicts."""
-    about, values = _about(course_id, user_id)
-    rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM progress_quarantine"  # noqa: S608  # constants only
-        f" WHERE seq > ? AND reason <> ?{about} ORDER BY seq LIMIT ?",
-        (after, CONFLICT, *values, limit),
-    )
-    return [_held(row) for row in rows]
+) -> list[QuarantinedEvent]:
+    """Return the quarantined events that a replay may ingest: all but conflicts."""
+    is_replayable = progress_quarantine.c.reason != CONFLICT_REASON
+    conditions = [is_replayable, *_filter_conditions(course_id, user_id)]
+    return await _fetch_page(tx, after, limit, conditions)
 
 
-def _held(row: Row) -> Held:
-    seq, id, reason, user_id, course_id, chapter_id, event, received_at = row
-    return Held(seq, id, reason, user_id, course_id, chapter_id, _event.decode(event), received_at)
+async def has_replayable(tx: Tx, course_id: str | None, user_id: str | None = None) -> bool:
+    """Return whether a course, or one of its learners, has events to replay."""
+    table = progress_quarantine
+    conditions = [table.c.reason != CONFLICT_REASON, *_filter_conditions(course_id, user_id)]
+    return bool(await tx.fetch(select(table.c.seq).where(*conditions).limit(1)))
 
 
-async def release(tx: Tx, seqs: Sequence[int]) -> None:
-    """Forget held events that were settled."""
-    await tx.executemany(
-        "DELETE FROM progress_quarantine WHERE seq = ?", [(seq,) for seq in sorted(seqs)]
-    )
-
-
-async def set_reasons(tx: Tx, reasons: Sequence[tuple[int, str]]) -> None:
-    """Say by ``seq`` why events are still held, where a replay found another reason."""
+async def update_reasons(tx: Tx, reasons: Iterable[tuple[int, str]]) -> None:
+    """Set the reasons that a replay gave, by ``seq``."""
     await tx.executemany(
         "UPDATE progress_quarantine SET reason = ? WHERE seq = ?",
         [(reason, seq) for seq, reason in sorted(reasons)],
     )
 
 
-async def has_replayable(tx: Tx, course_id: str, user_id: str | None = None) -> bool:
-    """Say whether a replay has anything to bring in for a course, or for one of its learners."""
-    about, values = _about(course_id, user_id)
-    rows = await tx.fetch(
-        f"SELECT 1 FROM progress_quarantine WHERE reason <> ?{about} LIMIT 1",  # noqa: S608  # constants only
-        (CONFLICT, *values),
+async def delete_quarantined(tx: Tx, seqs: Iterable[int]) -> None:
+    """Delete events that a replay ingested."""
+    await tx.executemany(
+        "DELETE FROM progress_quarantine WHERE seq = ?", [(seq,) for seq in sorted(seqs)]
     )
-    return bool(rows)
 
 
-async def prune(tx: Tx, received_before: int, limit: int) -> int:
-    """Drop up to ``limit`` events that came before an instant; return how many."""
+async def prune_quarantine(tx: Tx, received_before: int, limit: int) -> int:
+    """Delete up to ``limit`` events received before an instant; return the number."""
     return await tx.execute(
         "DELETE FROM progress_quarantine WHERE seq IN (SELECT seq FROM progress_quarantine"
         " WHERE received_at < ? ORDER BY seq LIMIT ?)",
@@ -135,7 +118,16 @@ async def prune(tx: Tx, received_before: int, limit: int) -> int:
     )
 
 
-async def count(tx: Tx) -> int:
-    """Return how many events are set aside."""
-    [[number]] = await tx.fetch("SELECT count(*) FROM progress_quarantine")
-    return int(number)
+def _filter_conditions(course_id: str | None, user_id: str | None) -> list[ColumnElement[bool]]:
+    """Return the conditions on course and learner; None gives none."""
+    filters = {"course_id": course_id, "user_id": user_id}
+    columns = progress_quarantine.c
+    return [columns[name] == value for name, value in filters.items() if value is not None]
+
+
+async def _fetch_page(
+    tx: Tx, after: int, limit: int, conditions: Sequence[ColumnElement[bool]]
+) -> list[QuarantinedEvent]:
+    seq = progress_quarantine.c.seq
+    statement = select(progress_quarantine).where(seq > after, *conditions)
+    return await tx.fetch_into(QuarantinedEvent, statement.order_by(seq).limit(limit))

@@ -1,9 +1,4 @@
-"""Build what is rolled up again from the ledger (pure): it must equal what ingest kept (rule B14).
-
-Where old rows of the ledger are gone, it starts from what was folded of them (decision 0008).
-Used when an attempt opens between events that were counted already, by the tests that hold
-the projection against the ledger, and to explain which event made which percentage.
-"""
+"""Replay of ledger rows and snapshots into attempts, as in rule B14 (pure)."""
 
 from __future__ import annotations
 
@@ -13,27 +8,103 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from homeroom.catalogue.api import Course, Enrolment
-from homeroom.db.tx import Row
-from homeroom.progress.event import OPENS_ATTEMPT, Event, EventType, Flag, SentQuiz
-from homeroom.progress.fold import Fold, FoldedQuiz
-from homeroom.progress.merge import ChapterState, carried, join, merge, scaled_score
-from homeroom.progress.quiz import QuizAttempt
-from homeroom.progress.rollup import CourseState, recompute
+from homeroom.progress.event import (
+    ATTEMPT_OPENING_TYPES,
+    EventFlag,
+    EventType,
+    ProgressEvent,
+    SentQuiz,
+)
+from homeroom.progress.rollup import (
+    ChapterState,
+    CourseState,
+    QuizAttempt,
+    carried_chapter,
+    merge_event,
+    merge_states,
+    quiz_attempt_of,
+    recompute,
+)
 
-CourseAt = Callable[[int], Course]
-"""The course in a version."""
-Quizzes = dict[tuple[str, str], tuple[QuizAttempt, str]]
+_IMPLAUSIBLE_TIMES = EventFlag.FUTURE | EventFlag.ANCIENT
 
-_quiz = msgspec.json.Decoder(SentQuiz)
+CourseByVersion = Callable[[int], Course]
+"""Returns the course in a version."""
+
+
+class LedgerRow(msgspec.Struct, gc=False):
+    """A row of the ledger, by the names of its columns. Times are microseconds UTC."""
+
+    seq: int
+    id: str
+    user_id: str
+    course_id: str
+    chapter_id: str | None
+    type: EventType
+    progress: int | None
+    time_spent: int
+    quiz: SentQuiz | None
+    occurred_at: int
+    received_at: int
+    course_version: int
+    """The version under which the event is recorded."""
+    body_hash: bytes
+    metadata: str | None
+    flags: int
+    corrected_at: int | None = None
+
+    def event(self) -> ProgressEvent:
+        """Return the event as it was when it was recorded."""
+        at = self.corrected_at
+        if at is None:
+            is_odd = self.flags & _IMPLAUSIBLE_TIMES
+            at = self.received_at if is_odd else min(self.occurred_at, self.received_at)
+        return ProgressEvent(
+            id=self.id,
+            user_id=self.user_id,
+            course_id=self.course_id,
+            chapter_id=self.chapter_id,
+            type=self.type,
+            progress=self.progress,
+            time_spent=self.time_spent,
+            quiz=self.quiz,
+            occurred_at=self.occurred_at,
+            received_at=self.received_at,
+            at=at,
+            body_hash=self.body_hash,
+            metadata=self.metadata,
+            flags=self.flags,
+            trusted=not self.flags & EventFlag.UNTRUSTED_SCORE,
+        )
+
+
+class AttemptSnapshot(msgspec.Struct):
+    """Sum of the compacted events of one attempt (rule B14).
+
+    It names its attempt by the opening time: a reset that arrives late changes the number.
+    """
+
+    opened_at: int
+    """Microseconds UTC; 0 for the first attempt."""
+    unattributed: int
+    """Seconds of events without a chapter."""
+    last_at: int
+    """The latest time of an event without a chapter; 0 if there is none."""
+    events: int
+    """Number of compacted events."""
+    time_spent: int
+    """Seconds of all compacted events."""
+    chapters: dict[str, ChapterState]
+    quizzes: list[QuizAttempt]
 
 
 @dataclass(slots=True)
-class Projection:
-    """What the ledger says of one attempt."""
+class AttemptProjection:
+    """State of one attempt as the ledger gives it."""
 
     chapters: dict[str, ChapterState] = field(default_factory=dict)
-    quizzes: Quizzes = field(default_factory=dict)
-    """By chapter and attempt id: the attempt and the event that reported it."""
+    quizzes: dict[tuple[str, str], QuizAttempt] = field(default_factory=dict)
+    """The latest report of each quiz attempt, by its key."""
     unattributed: int = 0
     last_at: int = 0
     last_seq: int = 0
@@ -50,33 +121,83 @@ class Projection:
         )
 
 
-def event_of(row: Row) -> tuple[Event, int]:
-    """Return a ledger row (``seq`` first) as an event and the course version it was under."""
-    flags = row[15]
-    odd = flags & (Flag.FUTURE | Flag.ANCIENT)
-    occurred_at, received_at = row[9], row[10]
-    event = Event(
-        id=row[1], user_id=row[2], course_id=row[3], chapter_id=row[4], type=EventType(row[5]),
-        progress=row[6], time_spent=row[7], quiz=None if row[8] is None else _quiz.decode(row[8]),
-        occurred_at=occurred_at, received_at=received_at,
-        at=received_at if odd else min(occurred_at, received_at),
-        body_hash=bytes(row[13]), metadata=row[14], flags=flags,
-        trusted=not flags & Flag.UNTRUSTED_SCORE,
-    )  # fmt: skip
-    return event, row[11]
+def replay(
+    rows: Iterable[LedgerRow],
+    enrolments: Sequence[Enrolment],
+    course_at: CourseByVersion,
+    snapshots: Collection[AttemptSnapshot] = (),
+) -> dict[int, AttemptProjection]:
+    """Return the state of each attempt from the ledger rows of a learner's course.
+
+    ``enrolments`` are all attempts from 1 on, ``snapshots`` those of compacted rows.
+    """
+    projections = initial_projections(enrolments, snapshots)
+    for row in rows:
+        event = row.event()
+        projection = projections[attempt_at(enrolments, event.at).attempt]
+        projection.last_seq = row.seq
+        if event.type not in ATTEMPT_OPENING_TYPES:
+            apply_event(projection, event, course_at(row.course_version))
+    return {
+        attempt: effective_projection(projections, enrolments, attempt) for attempt in projections
+    }
 
 
-def attempt_at(windows: Sequence[Enrolment], at: int) -> Enrolment:
-    """Return the attempt that was open at a time; the first one for times before all."""
-    found = windows[0]
-    for enrolment in windows:
-        if enrolment.opened_at <= at and enrolment.opened_at >= found.opened_at:
-            found = enrolment
-    return found
+def compact_rows(
+    rows: Iterable[LedgerRow],
+    enrolments: Sequence[Enrolment],
+    course_at: CourseByVersion,
+    snapshots: Iterable[AttemptSnapshot],
+) -> list[AttemptSnapshot]:
+    """Return the snapshots with the events of some ledger rows added to them.
+
+    None of the rows opens an attempt. ``enrolments`` are all attempts, as for ``replay``.
+    """
+    projections = initial_projections(enrolments, snapshots)
+    for row in rows:
+        event = row.event()
+        projection = projections[attempt_at(enrolments, event.at).attempt]
+        apply_event(projection, event, course_at(row.course_version))
+    return [
+        _snapshot_of(enrolment.opened_at, projections[enrolment.attempt])
+        for enrolment in enrolments
+        if projections[enrolment.attempt].events
+    ]
 
 
-def add(projection: Projection, event: Event, course: Course) -> None:
-    """Let one event change a projection; ``course`` is the version that it was recorded under."""
+def attempt_at(enrolments: Sequence[Enrolment], at: int) -> Enrolment:
+    """Return the attempt that was open at a time; the first one for earlier times."""
+    current = enrolments[0]
+    for enrolment in enrolments:
+        if enrolment.opened_at <= at and enrolment.opened_at >= current.opened_at:
+            current = enrolment
+    return current
+
+
+def initial_projections(
+    enrolments: Sequence[Enrolment], snapshots: Iterable[AttemptSnapshot]
+) -> dict[int, AttemptProjection]:
+    """Return the state of each attempt before its ledger rows: that of its snapshots.
+
+    A snapshot moves as a whole when its opening time comes to lie in another attempt.
+    """
+    projections = {enrolment.attempt: AttemptProjection() for enrolment in enrolments}
+    for snapshot in snapshots:
+        projection = projections[attempt_at(enrolments, snapshot.opened_at).attempt]
+        projection.events += snapshot.events
+        projection.unattributed += snapshot.unattributed
+        projection.last_at = max(projection.last_at, snapshot.last_at)
+        for id, state in snapshot.chapters.items():
+            before = projection.chapters.get(id, ChapterState())
+            # Always a new state: events change it in place.
+            projection.chapters[id] = merge_states(before, state)
+        for quiz in snapshot.quizzes:
+            _keep_latest(projection.quizzes, quiz)
+    return projections
+
+
+def apply_event(projection: AttemptProjection, event: ProgressEvent, course: Course) -> None:
+    """Apply an event to a projection; ``course`` is the version it is recorded under."""
     projection.events += 1
     if event.chapter_id is None:
         projection.unattributed += event.time_spent
@@ -84,120 +205,50 @@ def add(projection: Projection, event: Event, course: Course) -> None:
         return
     state = projection.chapters.setdefault(event.chapter_id, ChapterState())
     chapter = course.chapters.get(event.chapter_id)
-    merge(state, event, chapter)
-    scaled = scaled_score(event)
-    if scaled is None or event.quiz is None or not event.trusted:
-        return
-    threshold = None if chapter is None else chapter.pass_threshold
-    key = (event.chapter_id, event.quiz.attempt_id)
-    attempt = QuizAttempt(*key, scaled, threshold, event.at)
-    _keep_later(projection.quizzes, key, (attempt, event.id))
+    merge_event(state, event, chapter)
+    if (quiz := quiz_attempt_of(event, chapter)) is not None:
+        _keep_latest(projection.quizzes, quiz)
 
 
-def _keep_later(known: Quizzes, key: tuple[str, str], report: tuple[QuizAttempt, str]) -> None:
-    """Keep the later of two reports of a quiz attempt, by time, then by the event's id."""
-    before = known.get(key)
-    if before is None or (report[0].at, report[1]) > (before[0].at, before[1]):
-        known[key] = report
+def effective_projection(
+    projections: Mapping[int, AttemptProjection], enrolments: Sequence[Enrolment], attempt: int
+) -> AttemptProjection:
+    """Return the state of an attempt with all that it carried over (rule B12).
 
-
-def whole(
-    projections: Mapping[int, Projection], windows: Sequence[Enrolment], attempt: int
-) -> Projection:
-    """Return what an attempt amounts to: its own events, and what it began with (rule B12).
-
-    ``windows`` are all attempts from 1 on. An event that comes late to an attempt thereby counts
-    for those that began with it, too.
+    ``enrolments`` are all attempts from 1 on. A late event of an attempt thereby counts for the
+    attempts that carried over from it, too.
     """
     first = attempt
-    while first > 1 and windows[first - 1].carried_over:
+    while first > 1 and enrolments[first - 1].carried_over:
         first -= 1
-    found = projections[first]
+    effective = projections[first]
     for number in range(first + 1, attempt + 1):
         own = projections[number]
-        chapters = {id: carried(state) for id, state in found.chapters.items()}
+        chapters = {id: carried_chapter(state) for id, state in effective.chapters.items()}
         for id, state in own.chapters.items():
             before = chapters.get(id)
-            chapters[id] = state if before is None else join(before, state)
-        quizzes = dict(found.quizzes)
-        for key, report in own.quizzes.items():
-            _keep_later(quizzes, key, report)
-        found = replace(own, chapters=chapters, quizzes=quizzes)
-    return found
+            chapters[id] = state if before is None else merge_states(before, state)
+        quizzes = dict(effective.quizzes)
+        for quiz in own.quizzes.values():
+            _keep_latest(quizzes, quiz)
+        effective = replace(own, chapters=chapters, quizzes=quizzes)
+    return effective
 
 
-def begun(windows: Sequence[Enrolment], folds: Iterable[Fold]) -> dict[int, Projection]:
-    """Return by attempt what its events in the ledger are added to: what was folded before them.
-
-    A fold moves as a whole with the opening of the attempt that its events were in.
-    """
-    projections = {enrolment.attempt: Projection() for enrolment in windows}
-    for fold in folds:
-        projection = projections[attempt_at(windows, fold.opened_at).attempt]
-        projection.events += fold.events
-        projection.unattributed += fold.unattributed
-        projection.last_at = max(projection.last_at, fold.last_at)
-        for id, state in fold.chapters.items():
-            before = projection.chapters.get(id, ChapterState())
-            projection.chapters[id] = join(before, state)  # a new one: events change it in place
-        for each in fold.quizzes:
-            key = (each.chapter_id, each.attempt_id)
-            attempt = QuizAttempt(*key, each.scaled, each.threshold, each.at)
-            _keep_later(projection.quizzes, key, (attempt, each.event_id))
-    return projections
+def _keep_latest(known: dict[tuple[str, str], QuizAttempt], quiz: QuizAttempt) -> None:
+    before = known.get(quiz.key)
+    if before is None or quiz.is_later_than(before):
+        known[quiz.key] = quiz
 
 
-def folded(
-    rows: Iterable[Row], windows: Sequence[Enrolment], course_at: CourseAt, folds: Iterable[Fold]
-) -> list[Fold]:
-    """Return what folds become when the events of some ledger rows are added to them.
-
-    None of the rows opens an attempt. ``windows`` are all attempts, as for ``replay``.
-    """
-    projections = begun(windows, folds)
-    for row in rows:
-        event, version = event_of(row)
-        add(projections[attempt_at(windows, event.at).attempt], event, course_at(version))
-    return [
-        _fold(enrolment.opened_at, projections[enrolment.attempt])
-        for enrolment in windows
-        if projections[enrolment.attempt].events
-    ]
-
-
-def _fold(opened_at: int, projection: Projection) -> Fold:
+def _snapshot_of(opened_at: int, projection: AttemptProjection) -> AttemptSnapshot:
     chapters = projection.chapters
-    return Fold(
+    return AttemptSnapshot(
         opened_at=opened_at,
         unattributed=projection.unattributed,
         last_at=projection.last_at,
         events=projection.events,
         time_spent=projection.unattributed + sum(each.time_spent for each in chapters.values()),
         chapters=chapters,
-        quizzes=[
-            FoldedQuiz(
-                quiz.chapter_id, quiz.attempt_id, quiz.scaled, quiz.threshold, quiz.at, event_id
-            )
-            for quiz, event_id in projection.quizzes.values()
-        ],
+        quizzes=list(projection.quizzes.values()),
     )
-
-
-def replay(
-    rows: Iterable[Row],
-    windows: Sequence[Enrolment],
-    course_at: CourseAt,
-    folds: Collection[Fold] = (),
-) -> dict[int, Projection]:
-    """Return what the ledger rows of one learner's course say, by attempt.
-
-    ``windows`` are all attempts from 1 on; ``folds`` what is kept of rows that are gone.
-    """
-    projections = begun(windows, folds)
-    for row in rows:
-        event, version = event_of(row)
-        projection = projections[attempt_at(windows, event.at).attempt]
-        projection.last_seq = row[0]
-        if event.type not in OPENS_ATTEMPT:
-            add(projection, event, course_at(version))
-    return {attempt: whole(projections, windows, attempt) for attempt in projections}
