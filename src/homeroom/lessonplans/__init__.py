@@ -1,1 +1,1 @@
-"""Turn a curriculum into lesson plans, module by module, in the background."""
+"""Generate lesson plans from a curriculum, module by module, in the background."""

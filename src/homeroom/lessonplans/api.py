@@ -1,4 +1,4 @@
-"""Lesson plans: making, starting, stopping, reading and editing them."""
+"""Public interface of lesson plans: create, generate, cancel, regenerate, edit."""
 
 from __future__ import annotations
 
@@ -12,52 +12,57 @@ from pydantic import ValidationError
 
 from homeroom.access import api as access
 from homeroom.db.database import Database
-from homeroom.db.id import new_id
+from homeroom.db.ids import new_id
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.jobs.api import FINISHED, Registry, find
 from homeroom.jobs.api import cancel as cancel_job
-from homeroom.lessonplans import read, store
-from homeroom.lessonplans.check import check_lesson, links
-from homeroom.lessonplans.curriculum import Curriculum, dump, input_hash, parse
-from homeroom.lessonplans.generator import Generator, RuleBased
+from homeroom.lessonplans import plan_queries, store
+from homeroom.lessonplans.curriculum import (
+    MAX_LESSONS,
+    Curriculum,
+    dump_curriculum,
+    input_hash,
+)
+from homeroom.lessonplans.curriculum_parser import parse_curriculum
+from homeroom.lessonplans.generator import LessonGenerator, RuleBasedGenerator
 from homeroom.lessonplans.jobs import (
     GenerateModule,
-    Generating,
-    Patience,
-    next_module,
-    queue_module,
+    GenerateModuleHandler,
+    LessonRetryPolicy,
+    enqueue_module,
+    next_incomplete_module,
 )
-from homeroom.lessonplans.lesson import LessonBody
-from homeroom.lessonplans.model.config import Limits, ModelConfig
-from homeroom.lessonplans.personal import PERSONAL
-from homeroom.lessonplans.plan import Lesson, Plan
-from homeroom.lessonplans.skeleton import skeleton
-from homeroom.lessonplans.status import plan_status, progress
-from homeroom.lessonplans.store import TOPIC, PlanRow
+from homeroom.lessonplans.lesson import LessonBody, check_lesson, find_links
+from homeroom.lessonplans.lesson_allocation import allocate_lessons
+from homeroom.lessonplans.model.config import ModelConfig, ModelLimits
+from homeroom.lessonplans.plan import LessonPlan, PlannedLesson, plan_progress, plan_status
+from homeroom.lessonplans.store import PERSONAL, TOPIC, PlanRow
+from homeroom.lessonplans.wording import known_language
 
 __all__ = [
     "PERSONAL",
     "TOPIC",
     "GenerateModule",
-    "Generator",
+    "GenerationStart",
+    "LessonGenerator",
     "LessonPlans",
-    "Limits",
+    "LessonRetryPolicy",
     "ModelConfig",
-    "Patience",
-    "RuleBased",
-    "Started",
-    "parse",
+    "ModelLimits",
+    "RuleBasedGenerator",
+    "parse_curriculum",
 ]
 
-_FIRST_GUESS_MS = 30_000
-"""How long a model's lesson is taken to need while none was ever written."""
-MAX_SHOWN = 50
+_DEFAULT_MODEL_LESSON_MS = 30_000
+"""Assumed duration of a model's lesson before any was generated."""
+_DEFAULT_RULES_LESSON_MS = 10
+MAX_ERRORS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """What a start or a retry did."""
+class GenerationStart:
+    """The result of a start, a retry or a regeneration."""
 
     plan_id: str
     jobs_queued: int
@@ -67,50 +72,61 @@ class Started:
 
 
 class LessonPlans:
-    """All lesson plans; built in ``wiring`` with the generator that its settings name."""
+    """All lesson plans; built in ``bootstrap`` with the generator of the settings."""
 
     def __init__(
-        self, db: Database, generator: Generator, patience: Patience | None = None
+        self,
+        db: Database,
+        generator: LessonGenerator,
+        retry_policy: LessonRetryPolicy | None = None,
     ) -> None:
-        """Take who writes the lessons, and how patiently it is tried again."""
+        """Use a generator and a policy for its failures."""
         self._db = db
         self.generator = generator
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or LessonRetryPolicy()
         self._registry: Registry | None = None
 
     def register(self, registry: Registry) -> None:
-        """Say who runs the jobs."""
-        generating = Generating(self._db, self.generator, self._patience)
-        registry.add(GenerateModule, generating.run, generating.changed)
+        """Register the handler of the module jobs."""
+        handler = GenerateModuleHandler(self._db, self.generator, self._retry_policy)
+        registry.add(
+            GenerateModule, handler.run, handler.job_changed, is_outstanding=handler.is_outstanding
+        )
         self._registry = registry
 
     async def close(self) -> None:
-        """Let go of the generator's connections."""
+        """Close the generator's connections."""
         await self.generator.close()
 
     async def create(self, tx: Tx, body: Any, actor: str) -> str:
-        """Store a curriculum with the skeleton of its lessons, and return the plan's id.
+        """Store a curriculum and allocate its lessons; return the plan's id.
 
-        Raises ``Invalid`` with every fault of the curriculum.
+        Raises ``Invalid`` with every fault of the curriculum, and for a language that the rules
+        do not know unless the curriculum names one for their wording.
         """
-        curriculum = parse(body)
+        curriculum = parse_curriculum(body)
+        if known_language(curriculum) is None and not self.generator.is_model:
+            raise _unknown_language(curriculum)
+        slots = allocate_lessons(curriculum)
+        if len(slots) > MAX_LESSONS:
+            raise _too_many_lessons(curriculum, len(slots))
         plan = PlanRow(
             id=new_id(),
             title=curriculum.title,
             course_id=curriculum.course_id,
-            curriculum=msgspec.json.encode(dump(curriculum)).decode(),
+            curriculum=msgspec.json.encode(dump_curriculum(curriculum)).decode(),
             input_hash=input_hash(curriculum),
             changes=0,
             created_at=tx.now,
             created_by=actor[:128],
         )
-        await store.add_plan(tx, plan, len(curriculum.modules), skeleton(curriculum))
-        await access.record(tx, actor, "plan.created", plan.id)
+        await store.add_plan(tx, plan, len(curriculum.modules), slots)
+        await access.record_audit(tx, actor, "plan.created", plan.id)
         tx.notify(TOPIC, plan.id)
         return plan.id
 
-    async def start(self, plan_id: str, actor: str) -> Started:
-        """Queue the next module that is not complete; nothing while one is queued or runs.
+    async def start(self, plan_id: str, actor: str) -> GenerationStart:
+        """Enqueue the next incomplete module, unless one is queued already.
 
         Raises ``NotFound``.
         """
@@ -118,78 +134,102 @@ class LessonPlans:
             await self._lock(tx, plan_id)
             return await self._start(tx, plan_id, actor, "plan.started")
 
-    async def retry(self, plan_id: str, actor: str) -> Started:
-        """Go on with a plan that failed or was cancelled. Raises ``NotFound``, ``Conflict``."""
+    async def retry(self, plan_id: str, actor: str) -> GenerationStart:
+        """Continue a failed or cancelled plan. Raises ``NotFound``, ``Conflict``."""
         async with self._db.write() as tx:
             await self._lock(tx, plan_id)
-            status = plan_status([row.state for row in await store.modules(tx, plan_id)])
+            status = plan_status([row.state for row in await store.list_modules(tx, plan_id)])
             if status not in {"failed", "cancelled"}:
                 raise Conflict(
-                    f"Only a plan that failed or was cancelled can be retried; this is {status}.",
-                    hint="To begin or to go on: POST /api/v3/workflow/{id}/step10",
+                    "Only a failed or cancelled plan can be retried; the status of this plan is"
+                    f" {status}.",
+                    hint="To start or continue it: POST /api/v3/workflow/{id}/step10",
                 )
             return await self._start(tx, plan_id, actor, "plan.retried")
 
     async def cancel(self, plan_id: str, actor: str) -> int:
-        """Cancel what is queued or runs; what is written stays. Returns how many jobs.
+        """Cancel the plan's queued and active jobs and return their number.
 
-        A running job stops within a second. Raises ``NotFound``; ``Conflict`` where none is.
+        An active job stops within a second, and generated lessons stay. Raises ``NotFound``, and
+        ``Conflict`` if there is no such job.
         """
         async with self._db.write() as tx:
             await self._lock(tx, plan_id)
-            queued = [row for row in await store.modules(tx, plan_id) if row.state == "queued"]
+            queued = [row for row in await store.list_modules(tx, plan_id) if row.state == "queued"]
             if not queued:
-                raise Conflict("Nothing of this plan is being generated.")
+                raise Conflict(
+                    "The plan has no queued or active job to cancel.",
+                    hint="Its status: GET /api/v3/workflow/{id}/step10/status",
+                )
             jobs = await find(tx, [row.job_id for row in queued if row.job_id is not None])
             for job in jobs.values():
                 if job.state not in FINISHED:
                     await cancel_job(tx, self._registry, job.id)
-            await access.record(tx, actor, "plan.cancelled", plan_id)
+            await access.record_audit(tx, actor, "plan.cancelled", plan_id)
             tx.notify(TOPIC, plan_id)
         return len(queued)
 
-    async def regenerate_module(
-        self, plan_id: str, module_id: str, actor: str, *, overwrite_edits: bool
-    ) -> Started:
-        """Write a module anew; lessons that a person has edited stay unless they may go.
+    async def delete(self, plan_id: str, actor: str) -> None:
+        """Delete a plan with its lessons; the records of its model calls stay.
 
-        Raises ``NotFound``; ``Conflict`` while the plan is being generated.
+        Raises ``NotFound``, and ``Conflict`` while the plan is being generated.
         """
         async with self._db.write() as tx:
-            curriculum = await self._idle(tx, plan_id)
-            index = _module_index(curriculum, module_id)
-            await store.new_round(tx, plan_id, index)
+            await self._lock_idle(tx, plan_id)
+            modules = await store.list_modules(tx, plan_id)
+            jobs = await find(tx, [row.job_id for row in modules if row.job_id is not None])
+            if any(job.state not in FINISHED for job in jobs.values()):
+                raise Conflict("A job of the plan is still running; try again in a second.")
+            await store.delete_plan(tx, plan_id)
+            await access.record_audit(tx, actor, "plan.deleted", plan_id)
+            tx.notify(TOPIC, plan_id)
+
+    async def regenerate_module(
+        self, plan_id: str, module_id: str, actor: str, *, overwrite_edits: bool
+    ) -> GenerationStart:
+        """Regenerate a module.
+
+        Lessons that a person has edited stay, unless ``overwrite_edits`` is true. Raises
+        ``NotFound``, and ``Conflict`` while the plan is being generated.
+        """
+        async with self._db.write() as tx:
+            curriculum = await self._lock_idle(tx, plan_id)
+            index = _find_module_index(curriculum, module_id)
+            await store.start_module_round(tx, plan_id, index)
             if not overwrite_edits:
-                await store.keep_lessons(tx, plan_id, index, edited_only=True)
+                await store.carry_lessons_over(tx, plan_id, index, edited_only=True)
             details = {"module": module_id, "overwriteEdits": overwrite_edits}
-            await access.record(tx, actor, "plan.module_regenerated", plan_id, details)
-            return await self._queue(tx, plan_id, index)
+            await access.record_audit(tx, actor, "plan.module_regenerated", plan_id, details)
+            return await self._enqueue(tx, plan_id, index)
 
     async def regenerate_lesson(
         self, plan_id: str, lesson_id: str, actor: str, *, overwrite_edits: bool
-    ) -> Started:
-        """Write one lesson anew, and nothing else of its module.
+    ) -> GenerationStart:
+        """Regenerate one lesson and no other of its module.
 
-        Raises ``NotFound``; ``Conflict`` while the plan is being generated, for a lesson that was
-        not written yet, and for one that a person has edited unless that may go.
+        Raises ``NotFound``, and ``Conflict`` while the plan is being generated, for a lesson that
+        is not generated yet, and for an edited lesson without ``overwrite_edits``.
         """
         async with self._db.write() as tx:
-            await self._idle(tx, plan_id)
-            lesson = await self._lesson(tx, plan_id, lesson_id)
-            if lesson.body is None:
-                raise Conflict("This lesson is not written yet; start the plan instead.")
+            await self._lock_idle(tx, plan_id)
+            lesson = await self._find_lesson(tx, plan_id, lesson_id)
+            if lesson.body_json is None:
+                raise Conflict(
+                    "The lesson is not generated yet.",
+                    hint="Start the plan: POST /api/v3/workflow/{id}/step10",
+                )
             if lesson.edited_at is not None and not overwrite_edits:
                 raise Conflict(
                     "A person has edited this lesson.",
-                    hint="Add overwriteEdits=true to have it written anew all the same.",
+                    hint="To discard the edit and regenerate the lesson, add overwriteEdits=true.",
                 )
-            await store.new_round(tx, plan_id, lesson.module_idx)
-            await store.keep_lessons(
-                tx, plan_id, lesson.module_idx, edited_only=False, but=lesson_id
+            await store.start_module_round(tx, plan_id, lesson.module_idx)
+            await store.carry_lessons_over(
+                tx, plan_id, lesson.module_idx, edited_only=False, excluded_id=lesson_id
             )
             details = {"lesson": lesson_id, "overwriteEdits": overwrite_edits}
-            await access.record(tx, actor, "plan.lesson_regenerated", plan_id, details)
-            return await self._queue(tx, plan_id, lesson.module_idx)
+            await access.record_audit(tx, actor, "plan.lesson_regenerated", plan_id, details)
+            return await self._enqueue(tx, plan_id, lesson.module_idx)
 
     async def edit_lesson(
         self,
@@ -198,104 +238,140 @@ class LessonPlans:
         changes: Mapping[str, Any],
         actor: str,
         revision: int | None = None,
-    ) -> tuple[Plan, Lesson]:
-        """Change parts of a lesson; what is given replaces what was there.
+    ) -> tuple[LessonPlan, PlannedLesson]:
+        """Replace parts of a lesson with the given values.
 
-        The lesson must still pass every check. Raises ``NotFound``; ``Invalid`` with every reason;
-        ``Conflict`` for a lesson that is not written yet, or that has another ``revision``.
+        The lesson must still pass every check. Raises ``NotFound``, ``Invalid`` with every failed
+        check, and ``Conflict`` for a lesson that is not generated yet or has another ``revision``.
         """
         async with self._db.write() as tx:
             await self._lock(tx, plan_id)
-            lesson = await self._lesson(tx, plan_id, lesson_id)
-            if lesson.body is None:
-                raise Conflict("This lesson is not written yet, so there is nothing to edit.")
+            lesson = await self._find_lesson(tx, plan_id, lesson_id)
+            current = lesson.body
+            if current is None:
+                raise Conflict(
+                    "The lesson is not generated yet and cannot be edited.",
+                    hint="Start the plan: POST /api/v3/workflow/{id}/step10",
+                )
             if revision is not None and revision != lesson.revision:
                 raise Conflict(
-                    f"The lesson is at revision {lesson.revision} by now, not at {revision}.",
-                    hint="Read it again, and make the change there.",
+                    f"The lesson has revision {lesson.revision}; the edit is based on {revision}.",
+                    hint="Read the lesson again and apply the edit to that revision.",
                 )
-            body = _edited(lesson.body, changes)
+            body = _apply_changes(current, changes)
             findings = check_lesson(
                 lesson.slot,
                 body,
-                titles=await store.titles(tx, plan_id, lesson.idx),
-                # a person may link to where they like
-                allowed_links=links(body.texts()),
+                titles=await store.list_other_titles(tx, plan_id, lesson.idx),
+                allowed_links=find_links(body.texts()),  # a person may add any link
             )
             if findings:
                 raise Invalid(
-                    f"The edited lesson would not hold: {findings[0].message}.",
+                    f"The edited lesson fails a check: {findings[0].message}.",
                     details={
-                        "errors": [{"detail": one.message, "code": one.code} for one in findings]
+                        "errors": [
+                            {"detail": finding.message, "code": finding.code}
+                            for finding in findings
+                        ]
                     },
                 )
             await store.save_edit(tx, lesson, body, actor[:128])
-            await access.record(tx, actor, "plan.lesson_edited", plan_id, {"lesson": lesson_id})
+            await access.record_audit(
+                tx, actor, "plan.lesson_edited", plan_id, {"lesson": lesson_id}
+            )
             tx.notify(TOPIC, plan_id)
-            plan = await read.plan(tx, plan_id)
+            plan = await plan_queries.load_plan(tx, plan_id)
         return plan, next(each for each in plan.lessons if each.slot.id == lesson_id)
 
-    # What several of these need
-
     async def _lock(self, tx: Tx, plan_id: str) -> None:
-        if not await store.lock(tx, plan_id):
+        if not await store.lock_plan(tx, plan_id):
             raise NotFound(f"There is no lesson plan {plan_id!r}.")
 
     async def _curriculum(self, tx: Tx, plan_id: str) -> Curriculum:
-        return parse(msgspec.json.decode((await read.row(tx, plan_id)).curriculum))
+        return parse_curriculum(
+            msgspec.json.decode((await plan_queries.load_plan_row(tx, plan_id)).curriculum)
+        )
 
-    async def _lesson(self, tx: Tx, plan_id: str, lesson_id: str) -> store.LessonRow:
-        lesson = await store.lesson(tx, plan_id, lesson_id)
+    async def _find_lesson(self, tx: Tx, plan_id: str, lesson_id: str) -> store.LessonRow:
+        lesson = await store.find_lesson(tx, plan_id, lesson_id)
         if lesson is None:
             raise NotFound(f"The plan has no lesson {lesson_id!r}.")
         return lesson
 
-    async def _idle(self, tx: Tx, plan_id: str) -> Curriculum:
-        """Lock a plan of which nothing is queued or runs; raise ``Conflict`` for another."""
+    async def _lock_idle(self, tx: Tx, plan_id: str) -> Curriculum:
+        """Lock a plan; raise ``Conflict`` if it has a queued or active job."""
         await self._lock(tx, plan_id)
-        if any(row.state == "queued" for row in await store.modules(tx, plan_id)):
+        if any(row.state == "queued" for row in await store.list_modules(tx, plan_id)):
             raise Conflict(
-                "The plan is being generated; cancel that or wait for its end.",
-                hint="POST /api/v3/workflow/{id}/step10/cancel",
+                "The plan is being generated.",
+                hint="Wait until it is complete, or: POST /api/v3/workflow/{id}/step10/cancel",
             )
         return await self._curriculum(tx, plan_id)
 
-    async def _start(self, tx: Tx, plan_id: str, actor: str, action: str) -> Started:
-        module = await next_module(tx, plan_id)
+    async def _start(self, tx: Tx, plan_id: str, actor: str, action: str) -> GenerationStart:
+        module = await next_incomplete_module(tx, plan_id)
         if module is not None:
-            await queue_module(tx, plan_id, module, self._patience, chain=True)
-            await access.record(tx, actor, action, plan_id)
-        return await self._started(tx, plan_id, 0 if module is None else 1)
+            await enqueue_module(tx, plan_id, module, self._retry_policy, chain=True)
+            await access.record_audit(tx, actor, action, plan_id)
+        return await self._generation_start(tx, plan_id, 0 if module is None else 1)
 
-    async def _queue(self, tx: Tx, plan_id: str, index: int) -> Started:
-        module = await store.module(tx, plan_id, index)
+    async def _enqueue(self, tx: Tx, plan_id: str, index: int) -> GenerationStart:
+        module = await store.find_module(tx, plan_id, index)
         assert module is not None  # read in this transaction
-        await queue_module(tx, plan_id, module, self._patience, chain=False)
-        return await self._started(tx, plan_id, 1)
+        await enqueue_module(tx, plan_id, module, self._retry_policy, chain=False)
+        return await self._generation_start(tx, plan_id, 1)
 
-    async def _started(self, tx: Tx, plan_id: str, queued: int) -> Started:
-        modules = await store.modules(tx, plan_id)
-        left = progress(modules, await store.paces(tx, plan_id)).lessons_left
-        each_ms = await store.mean_ms(tx, self.generator.name)
-        if each_ms is None:
-            each_ms = _FIRST_GUESS_MS if self.generator.is_model else 10
-        return Started(
-            plan_id,
-            queued,
-            sum(module.state == "complete" for module in modules),
-            len(modules),
-            math.ceil(left * each_ms / 60_000),
+    async def _generation_start(self, tx: Tx, plan_id: str, jobs_queued: int) -> GenerationStart:
+        modules = await store.list_modules(tx, plan_id)
+        progress = plan_progress(
+            {module.idx: module.round for module in modules},
+            await store.list_lesson_progress(tx, plan_id),
+        )
+        lesson_ms = await store.mean_lesson_ms(tx, self.generator.name)
+        if lesson_ms is None:
+            is_model = self.generator.is_model
+            lesson_ms = _DEFAULT_MODEL_LESSON_MS if is_model else _DEFAULT_RULES_LESSON_MS
+        return GenerationStart(
+            plan_id=plan_id,
+            jobs_queued=jobs_queued,
+            modules_generated=sum(module.state == "complete" for module in modules),
+            total_modules=len(modules),
+            estimated_minutes=math.ceil(progress.lessons_left * lesson_ms / 60_000),
         )
 
 
-def _module_index(curriculum: Curriculum, module_id: str) -> int:
+def _find_module_index(curriculum: Curriculum, module_id: str) -> int:
     for index, module in enumerate(curriculum.modules):
         if module.id == module_id:
             return index
     raise NotFound(f"The plan has no module {module_id!r}.")
 
 
-def _edited(body: LessonBody, changes: Mapping[str, Any]) -> LessonBody:
+def _unknown_language(curriculum: Curriculum) -> Invalid:
+    detail = (
+        f"is {curriculum.locale!r}; the rules know English and German. Set preferences.wording to"
+        " 'en' or 'de' to have their wording in that language around your texts"
+    )
+    return Invalid(
+        f"The language of the curriculum {detail}.",
+        details={"errors": [{"pointer": "#/locale", "detail": detail, "code": "unknown_language"}]},
+    )
+
+
+def _too_many_lessons(curriculum: Curriculum, count: int) -> Invalid:
+    length = curriculum.preferences.lesson_minutes
+    detail = f"makes {count} lessons of {length} minutes; a plan has at most {MAX_LESSONS}"
+    return Invalid(
+        f"The lesson length {detail}.",
+        details={
+            "errors": [
+                {"pointer": "#/preferences/lessonMinutes", "detail": detail, "code": "invalid"}
+            ]
+        },
+    )
+
+
+def _apply_changes(body: LessonBody, changes: Mapping[str, Any]) -> LessonBody:
     try:
         return LessonBody.model_validate({**body.model_dump(by_alias=True), **changes})
     except ValidationError as error:
@@ -308,7 +384,7 @@ def _edited(body: LessonBody, changes: Mapping[str, Any]) -> LessonBody:
                         "detail": fault["msg"].removeprefix("Value error, "),
                         "code": fault["type"],
                     }
-                    for fault in faults[:MAX_SHOWN]
+                    for fault in faults[:MAX_ERRORS_SHOWN]
                 ]
             }
         ) from None

@@ -1,4 +1,4 @@
-"""A curriculum as the JSON document of ``POST /api/v3/workflow``, read and written (pure)."""
+"""A curriculum: the JSON document of ``POST /api/v3/workflow`` (pure)."""
 
 from __future__ import annotations
 
@@ -6,344 +6,444 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from operator import not_
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from homeroom.catalogue.api import Faults, Place
-from homeroom.lessonplans.bloom import Bloom
-from homeroom.lessonplans.text import printable
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
 
-# Stored curricula are read by ``parse`` too: a later release may loosen a limit, never tighten one.
+from homeroom.lessonplans.bloom import BloomLevel, OutcomeDomain
+
+# Stored curricula are validated again when they are read: a release may loosen a limit, never
+# tighten one.
 MAX_MODULES = 100
 MAX_OUTCOMES = 50
+MIN_MINUTES = 15
 MAX_MINUTES = 60_000
 """A thousand contact hours in one module."""
-MIN_MINUTES = 15
+_LEAST_HOURS, _MOST_HOURS = MIN_MINUTES / 60, MAX_MINUTES // 60
 MAX_LESSONS = 1_000
 LESSON_MINUTES = (15, 480)
-MAX_TITLE, MAX_TEXT, MAX_NOTES = 200, 500, 4_000
-WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+MAX_LESSONS_PER_DAY = 12
+MAX_TITLE, MAX_TEXT, MAX_NOTES, MAX_DELIVERY_MODE = 200, 500, 4_000, 60
+MAX_CRITERIA, MAX_PREREQUISITES, MAX_MATERIALS = 12, 20, 30
+MAX_CRITERION, MAX_ROOM = 200, 120
+MAX_WEIGHT = 100
+MAX_GROUP = 1_000
+MAX_ERRORS_SHOWN = 50
 
-_CURRICULUM = frozenset({"title", "courseId", "locale", "modules", "preferences"})
-_MODULE = frozenset({"id", "title", "contactHours", "outcomes", "notes"})
-_OUTCOME = frozenset({"id", "text", "bloomLevel"})
-_PREFERENCES = frozenset(
-    {
-        "lessonMinutes",
-        "deliveryMode",
-        "startsOn",
-        "startTime",
-        "timeZone",
-        "weekdays",
-        "lessonsPerDay",
-    }
-)
-_LOCALE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*")
-_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
-_OTHER_NAMES = {
-    "analyse": Bloom.ANALYZE,
-    "remembering": Bloom.REMEMBER,
-    "understanding": Bloom.UNDERSTAND,
-    "applying": Bloom.APPLY,
-    "analyzing": Bloom.ANALYZE,
-    "analysing": Bloom.ANALYZE,
-    "evaluating": Bloom.EVALUATE,
-    "creating": Bloom.CREATE,
+Weekday = Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+
+_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_LEVEL_ALIASES = {
+    "analyse": BloomLevel.ANALYZE,
+    "remembering": BloomLevel.REMEMBER,
+    "understanding": BloomLevel.UNDERSTAND,
+    "applying": BloomLevel.APPLY,
+    "analyzing": BloomLevel.ANALYZE,
+    "analysing": BloomLevel.ANALYZE,
+    "evaluating": BloomLevel.EVALUATE,
+    "creating": BloomLevel.CREATE,
+}
+
+_DOMAIN_ALIASES = {
+    "knowledge": OutcomeDomain.COGNITIVE,
+    "skill": OutcomeDomain.PSYCHOMOTOR,
+    "skills": OutcomeDomain.PSYCHOMOTOR,
+    "attitude": OutcomeDomain.AFFECTIVE,
+    "attitudes": OutcomeDomain.AFFECTIVE,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What learners can do afterwards. ``level`` None: the author declared none."""
-
-    id: str
-    text: str
-    level: Bloom | None
+def printable(text: str) -> str:
+    """Return text with a space for each character that XML or a terminal cannot hold."""
+    return _UNPRINTABLE.sub(" ", text)
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A part of a curriculum with its contact time in whole minutes."""
-
-    id: str
-    title: str
-    minutes: int
-    outcomes: tuple[Outcome, ...]
-    notes: str | None
+def one_line(text: str) -> str:
+    """Return text in one line, with each run of white space as one space."""
+    return " ".join(printable(text).split())
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """How the author wants it taught."""
-
-    lesson_minutes: int = 60
-    delivery_mode: str = "classroom"
-    starts_on: date | None = None
-    """The first day of teaching; None: the Monday after the plan was made."""
-    start_time: str = "09:00"
-    time_zone: str = "UTC"
-    weekdays: tuple[str, ...] = ("MO", "TU", "WE", "TH", "FR")
-    lessons_per_day: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Curriculum:
-    """What a plan is made from."""
-
-    title: str
-    course_id: str | None
-    locale: str
-    modules: tuple[Module, ...]
-    preferences: Preferences
-
-    @property
-    def minutes(self) -> int:
-        """Return all contact time."""
-        return sum(module.minutes for module in self.modules)
-
-
-def parse(body: Any) -> Curriculum:
-    """Read a curriculum.
-
-    Raises ``Invalid`` with every fault and its place (``errors: [{pointer, detail}]``).
-    """
-    faults = Faults()
-    given = faults.mapping(body, (), _CURRICULUM)
-    course_id = given.get("courseId")
-    curriculum = Curriculum(
-        title=_text(faults, given.get("title"), ("title",), MAX_TITLE),
-        course_id=None if course_id is None else faults.id(course_id, ("courseId",)),
-        locale=_locale(faults, given.get("locale")),
-        modules=_modules(faults, given.get("modules")),
-        preferences=_preferences(faults, given.get("preferences")),
-    )
-    if not faults.found:
-        longest = curriculum.preferences.lesson_minutes
-        count = sum(lesson_count(module.minutes, longest) for module in curriculum.modules)
-        if count > MAX_LESSONS:
-            faults.add(
-                ("preferences", "lessonMinutes"),
-                f"makes {count} lessons of {longest} minutes; a plan has at most {MAX_LESSONS}",
-            )
-    faults.check("The curriculum")
-    return curriculum
-
-
-def lesson_count(minutes: int, lesson_minutes: int) -> int:
-    """Return into how many lessons contact time is split: as many as come nearest to the wish."""
-    return max(1, (2 * minutes + lesson_minutes) // (2 * lesson_minutes))
-
-
-def dump(curriculum: Curriculum) -> dict[str, Any]:
-    """Return the document with every default written out: equal curricula, equal documents."""
-    wishes = curriculum.preferences
-    return {
-        "title": curriculum.title,
-        "courseId": curriculum.course_id,
-        "locale": curriculum.locale,
-        "modules": [
-            {
-                "id": module.id,
-                "title": module.title,
-                "contactHours": hours(module.minutes),
-                "outcomes": [
-                    {
-                        "id": outcome.id,
-                        "text": outcome.text,
-                        "bloomLevel": None if outcome.level is None else outcome.level.value,
-                    }
-                    for outcome in module.outcomes
-                ],
-                "notes": module.notes,
-            }
-            for module in curriculum.modules
-        ],
-        "preferences": {
-            "lessonMinutes": wishes.lesson_minutes,
-            "deliveryMode": wishes.delivery_mode,
-            "startsOn": None if wishes.starts_on is None else wishes.starts_on.isoformat(),
-            "startTime": wishes.start_time,
-            "timeZone": wishes.time_zone,
-            "weekdays": list(wishes.weekdays),
-            "lessonsPerDay": wishes.lessons_per_day,
-        },
-    }
-
-
-def input_hash(curriculum: Curriculum) -> str:
-    """Return a hash of everything that a plan is made from."""
-    text = json.dumps(dump(curriculum), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hours(minutes: int) -> int | float:
-    """Return minutes as the number of hours that reads back as the same minutes."""
+def contact_hours(minutes: int) -> int | float:
+    """Return minutes as hours; parsing that number yields the same minutes."""
     return minutes // 60 if minutes % 60 == 0 else round(minutes / 60, 4)
 
 
-def _text(faults: Faults, value: Any, at: Place, longest: int) -> str:
-    """Read text that is not blank, without what no document format can hold."""
-    text = printable(faults.text(value, at, longest))
-    if not text.strip() and not (faults.found and faults.found[-1][0] == at):
-        faults.add(at, "must be text that is not blank")
+def _check_id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError("must have 1 to 128 characters and no control characters")
+    return value
+
+
+def _check_text(value: str) -> str:
+    if _CONTROL_CHARACTERS.search(value):
+        raise ValueError("must not contain control characters")
+    text = printable(value)
+    if not text.strip():
+        raise ValueError("must not be blank")
     return text
 
 
-def _locale(faults: Faults, value: Any) -> str:
-    if value is None:
-        return "en"
-    if isinstance(value, str) and len(value) <= 35 and _LOCALE.fullmatch(value):
-        return value
-    faults.add(("locale",), "must be a language tag, such as en or pt-BR")
-    return "en"
-
-
-def _modules(faults: Faults, value: Any) -> tuple[Module, ...]:
-    given = faults.items(value, ("modules",))
-    if isinstance(value, list) and not 1 <= len(given) <= MAX_MODULES:
-        faults.add(("modules",), f"a curriculum has 1 to {MAX_MODULES} modules")
-        return ()
-    modules: list[Module] = []
-    seen: dict[str, Place] = {}
-    outcomes_seen: dict[str, Place] = {}
-    for index, each in enumerate(given):
-        at: Place = ("modules", index)
-        module = faults.mapping(each, at, _MODULE)
-        notes = module.get("notes")
-        modules.append(
-            Module(
-                id=_own_id(faults, module.get("id"), (*at, "id"), seen, "module"),
-                title=_text(faults, module.get("title"), (*at, "title"), MAX_TITLE),
-                minutes=_minutes(faults, module.get("contactHours"), (*at, "contactHours")),
-                outcomes=_outcomes(
-                    faults, module.get("outcomes"), (*at, "outcomes"), outcomes_seen
-                ),
-                notes=None if notes is None else _text(faults, notes, (*at, "notes"), MAX_NOTES),
-            )
-        )
-    return tuple(modules)
-
-
-def _own_id(faults: Faults, value: Any, at: Place, seen: dict[str, Place], what: str) -> str:
-    """Read an id that nothing earlier of its kind may have."""
-    id = faults.id(value, at)
-    if id in seen:
-        first = "/".join(str(part) for part in seen[id])
-        faults.add(at, f"is the id of an earlier {what} too ({first})")
-    elif id:
-        seen[id] = at
-    return id
-
-
-def _minutes(faults: Faults, value: Any, at: Place) -> int:
-    """Read hours that are whole minutes; 0.3333 is twenty minutes, as ``hours`` writes it."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not MIN_MINUTES / 60 <= value <= MAX_MINUTES / 60:
-        faults.add(at, f"must be a number of hours from {MIN_MINUTES / 60} to {MAX_MINUTES // 60}")
-        return MIN_MINUTES
+def _parse_hours(value: object) -> int:
+    """Return hours as whole minutes; 0.3333 hours are 20 minutes."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not _LEAST_HOURS <= value <= _MOST_HOURS:  # type: ignore[operator]  # a number
+        raise ValueError(f"must be a number of hours from {_LEAST_HOURS} to {_MOST_HOURS}")
     minutes = Decimal(repr(value)) * 60
     whole = minutes.to_integral_value()
     if abs(minutes - whole) > Decimal("0.01"):
-        faults.add(at, f"must be whole minutes; {value} hours are {minutes.normalize():f} minutes")
-        return MIN_MINUTES
+        raise ValueError(
+            f"must be a whole number of minutes; {value} hours are {minutes.normalize():f} minutes"
+        )
     return int(whole)
 
 
-def _outcomes(faults: Faults, value: Any, at: Place, seen: dict[str, Place]) -> tuple[Outcome, ...]:
-    given = faults.items(value, at)
-    if isinstance(value, list) and not 1 <= len(given) <= MAX_OUTCOMES:
-        faults.add(at, f"a module has 1 to {MAX_OUTCOMES} outcomes")
-        return ()
-    outcomes = []
-    for index, each in enumerate(given):
-        here: Place = (*at, index)
-        outcome = faults.mapping(each, here, _OUTCOME)
-        outcomes.append(
-            Outcome(
-                id=_own_id(faults, outcome.get("id"), (*here, "id"), seen, "outcome"),
-                text=_text(faults, outcome.get("text"), (*here, "text"), MAX_TEXT),
-                level=_level(faults, outcome.get("bloomLevel"), (*here, "bloomLevel")),
-            )
-        )
-    return tuple(outcomes)
+def _is_absent(value: object) -> bool:
+    return value is None
 
 
-def _level(faults: Faults, value: Any, at: Place) -> Bloom | None:
-    if value is None:
-        return None
-    word = value.strip().lower() if isinstance(value, str) else value
-    if isinstance(word, str) and word in _OTHER_NAMES:
-        return _OTHER_NAMES[word]
-    found = faults.one_of(word, at, [level.value for level in Bloom])
-    return None if found is None else Bloom(found)
+def _is_zero(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == 0
 
 
-def _preferences(faults: Faults, value: Any) -> Preferences:
-    at: Place = ("preferences",)
-    if value is None:
-        return Preferences()
-    given = {
-        key: each
-        for key, each in faults.mapping(value, at, _PREFERENCES).items()
-        if each is not None
-    }
-    default = Preferences()
-    least, most = LESSON_MINUTES
-    return Preferences(
-        lesson_minutes=faults.whole(
-            given.get("lessonMinutes", default.lesson_minutes), (*at, "lessonMinutes"), least, most
-        ),
-        delivery_mode=_text(
-            faults, given.get("deliveryMode", default.delivery_mode), (*at, "deliveryMode"), 60
-        ),
-        starts_on=_day(faults, given),
-        start_time=_start_time(faults, given.get("startTime", default.start_time)),
-        time_zone=_time_zone(faults, given.get("timeZone", default.time_zone)),
-        weekdays=_weekdays(faults, given),
-        lessons_per_day=faults.whole(given.get("lessonsPerDay", 1), (*at, "lessonsPerDay"), 1, 12),
-    )
+def _parse_level(value: object) -> object:
+    """Return a level for its name or a frequent other form, in any case."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    return _LEVEL_ALIASES.get(word, word)
 
 
-def _day(faults: Faults, given: Mapping[str, Any]) -> date | None:
-    value = given.get("startsOn")
-    if value is None:
-        return None
+def _parse_domain(value: object) -> object:
+    """Return a domain for its name or a frequent other form, in any case."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    return _DOMAIN_ALIASES.get(word, word)
+
+
+def _parse_date(value: object) -> date:
     try:
-        day = date.fromisoformat(value)
+        day = date.fromisoformat(value)  # type: ignore[arg-type]  # TypeError: not text
     except (TypeError, ValueError):
         day = None
     if day is None or not 1970 <= day.year <= 2200:
-        faults.add(("preferences", "startsOn"), "must be a day such as 2027-01-11")
+        raise ValueError("must be a date such as 2027-01-11")
     return day
 
 
-def _start_time(faults: Faults, value: Any) -> str:
-    if isinstance(value, str) and _TIME.fullmatch(value):
-        return value
-    faults.add(("preferences", "startTime"), "must be a time of day such as 09:00")
-    return "09:00"
-
-
-def _time_zone(faults: Faults, value: Any) -> str:
+def _check_time_zone(value: str) -> str:
     try:
         return ZoneInfo(value).key
-    except (TypeError, ValueError, OSError, LookupError):
-        faults.add(("preferences", "timeZone"), "must be an IANA time zone such as Europe/Berlin")
-        return "UTC"
+    except (ValueError, OSError, LookupError):
+        raise ValueError("must be an IANA time zone such as Europe/Berlin") from None
 
 
-def _weekdays(faults: Faults, given: Mapping[str, Any]) -> tuple[str, ...]:
-    at: Place = ("preferences", "weekdays")
-    if "weekdays" not in given:
-        return Preferences().weekdays
-    found = {
-        faults.one_of(each, (*at, index), WEEKDAYS)
-        for index, each in enumerate(faults.items(given["weekdays"], at))
-    }
-    days = tuple(day for day in WEEKDAYS if day in found)
-    if not days and not found:
-        faults.add(at, f"must name one day or more of {', '.join(WEEKDAYS)}")
-    return days or Preferences().weekdays
+def _require_number(value: object) -> object:
+    """Reject text and booleans, which pydantic would convert to whole numbers."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _require_items(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not items:
+        raise ValueError("must have at least one item")
+    return items
+
+
+def _sort_weekdays(days: tuple[Weekday, ...]) -> tuple[Weekday, ...]:
+    return tuple(day for day in WEEKDAYS if day in days)
+
+
+def _english_by_default(value: object) -> object:
+    return "en" if value is None else value
+
+
+def _empty_by_default(value: object) -> object:
+    return {} if value is None else value
+
+
+Identifier = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_id)]
+TitleText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_TITLE), AfterValidator(_check_text)
+]
+OutcomeText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(_check_text)
+]
+NotesText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NOTES), AfterValidator(_check_text)
+]
+DeliveryMode = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_DELIVERY_MODE), AfterValidator(_check_text)
+]
+LocaleTag = Annotated[
+    str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*$")
+]
+NotEmpty = (AfterValidator(_require_items), Field(json_schema_extra={"minItems": 1}))
+"""Constraint of a tuple.
+
+``Field(min_length=1)`` would count only the valid items: one invalid item would yield two errors.
+"""
+ContactMinutes = Annotated[
+    int,
+    BeforeValidator(_parse_hours),
+    PlainSerializer(contact_hours, return_type=int | float),
+    WithJsonSchema({"type": "number", "minimum": _LEAST_HOURS, "maximum": _MOST_HOURS}),
+]
+"""Minutes in Python, hours in JSON."""
+
+
+class CurriculumPart(BaseModel):
+    """A part of a curriculum: frozen, camelCase in JSON, no unknown keys."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+
+
+OptionalMinutes = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value is None else _parse_hours(value)),
+    PlainSerializer(lambda minutes: None if minutes is None else contact_hours(minutes)),
+    WithJsonSchema({"type": ["number", "null"], "minimum": _LEAST_HOURS, "maximum": _MOST_HOURS}),
+]
+"""Minutes in Python, hours in JSON; None where the field is absent."""
+SpecialMinutes = Annotated[
+    int | None,
+    BeforeValidator(
+        lambda value: value if value is None or _is_zero(value) else _parse_hours(value)
+    ),
+    PlainSerializer(lambda minutes: None if minutes is None else contact_hours(minutes)),
+    WithJsonSchema({"type": ["number", "null"], "minimum": 0, "maximum": _MOST_HOURS}),
+]
+"""Minutes in Python, hours in JSON; 0 forbids such a lesson, None leaves it to the rules."""
+CriterionText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_CRITERION), AfterValidator(_check_text)
+]
+RoomText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ROOM), AfterValidator(_check_text)
+]
+
+
+class LearningOutcome(CurriculumPart):
+    """An ability that learners acquire; `bloomLevel` is null if it is not declared."""
+
+    id: Annotated[Identifier, Field(description="Unique in the curriculum.")]
+    text: OutcomeText
+    level: Annotated[
+        BloomLevel | None,
+        BeforeValidator(_parse_level),
+        Field(
+            alias="bloomLevel",
+            description="If absent, the verb of the text implies the level.",
+        ),
+    ] = None
+    domain: Annotated[
+        OutcomeDomain | None,
+        BeforeValidator(_parse_domain),
+        Field(
+            exclude_if=not_,
+            description="If absent, the verb of the text implies the domain.",
+        ),
+    ] = None
+    minutes: Annotated[
+        OptionalMinutes,
+        Field(
+            alias="hours",
+            exclude_if=not_,
+            description="Contact hours of this outcome; the others share what is left.",
+        ),
+    ] = None
+    weight: Annotated[
+        float | None,
+        Field(
+            exclude_if=not_,
+            gt=0,
+            le=MAX_WEIGHT,
+            description="Share of the hours that no outcome names; if absent, by its level.",
+        ),
+    ] = None
+    criteria: Annotated[
+        tuple[CriterionText, ...],
+        Field(
+            exclude_if=not_,
+            max_length=MAX_CRITERIA,
+            description="What shows that the outcome is reached.",
+        ),
+    ] = ()
+    prerequisites: Annotated[
+        tuple[Identifier, ...],
+        Field(
+            exclude_if=not_,
+            max_length=MAX_PREREQUISITES,
+            description="Ids of outcomes taught before this.",
+        ),
+    ] = ()
+
+
+class CurriculumModule(CurriculumPart):
+    """A part of a curriculum with its contact time."""
+
+    id: Annotated[Identifier, Field(description="Unique in the curriculum.")]
+    title: TitleText
+    minutes: Annotated[
+        ContactMinutes,
+        Field(
+            alias="contactHours",
+            description="A whole number of minutes: 18.75 is 18 hours and 45 minutes.",
+        ),
+    ]
+    outcomes: Annotated[tuple[LearningOutcome, ...], Field(max_length=MAX_OUTCOMES), *NotEmpty]
+    notes: NotesText | None = None
+    review_minutes: Annotated[
+        SpecialMinutes,
+        Field(
+            alias="reviewHours",
+            exclude_if=_is_absent,
+            description="Hours of a review of the module; 0: none; absent: a lesson, where the"
+            " hours allow it.",
+        ),
+    ] = None
+    assessment_minutes: Annotated[
+        SpecialMinutes,
+        Field(
+            alias="assessmentHours",
+            exclude_if=_is_absent,
+            description="Hours of an assessment; as `reviewHours`.",
+        ),
+    ] = None
+    field_minutes: Annotated[
+        SpecialMinutes,
+        Field(
+            alias="fieldPracticeHours",
+            exclude_if=_is_absent,
+            description="Hours of practice outside the classroom; as `reviewHours`.",
+        ),
+    ] = None
+
+
+class TeachingPreferences(CurriculumPart):
+    """The author's preferences for teaching a curriculum."""
+
+    lesson_minutes: Annotated[
+        int, Field(ge=LESSON_MINUTES[0], le=LESSON_MINUTES[1]), BeforeValidator(_require_number)
+    ] = 60
+    delivery_mode: DeliveryMode = "classroom"
+    starts_on: Annotated[
+        Annotated[date, BeforeValidator(_parse_date)] | None,
+        Field(description="First day. If absent, the Monday after the plan was created."),
+    ] = None
+    start_time: Annotated[str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")] = (
+        "09:00"
+    )
+    time_zone: Annotated[
+        str, AfterValidator(_check_time_zone), Field(description="An IANA name.")
+    ] = "UTC"
+    weekdays: Annotated[tuple[Weekday, ...], *NotEmpty, AfterValidator(_sort_weekdays)] = (
+        "MO",
+        "TU",
+        "WE",
+        "TH",
+        "FR",
+    )
+    lessons_per_day: Annotated[
+        int, Field(ge=1, le=MAX_LESSONS_PER_DAY), BeforeValidator(_require_number)
+    ] = 1
+    leftover: Annotated[
+        Literal["shorter_lesson", "spread"],
+        Field(
+            exclude_if=lambda value: value == "shorter_lesson",
+            description="Minutes beyond whole lessons make one shorter lesson, or are spread over"
+            " the lessons in steps of five.",
+        ),
+    ] = "shorter_lesson"
+    group_size: Annotated[
+        int | None, Field(exclude_if=not_, ge=1, le=MAX_GROUP, description="Number of learners.")
+    ] = None
+    room: Annotated[RoomText | None, Field(exclude_if=not_, description="The usual room.")] = None
+    materials: Annotated[
+        tuple[CriterionText, ...],
+        Field(
+            exclude_if=not_,
+            max_length=MAX_MATERIALS,
+            description="Materials that every lesson has.",
+        ),
+    ] = ()
+    wording: Annotated[
+        Literal["en", "de"] | None,
+        Field(
+            exclude_if=not_,
+            description="Language of the rules' fixed wording; by default that of `locale`, which"
+            " is required to be English or German otherwise.",
+        ),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        """Use the defaults for preferences that are null."""
+        if isinstance(value, Mapping):
+            return {key: each for key, each in value.items() if each is not None}
+        return value
+
+
+class Curriculum(CurriculumPart):
+    """The input of a plan: modules with contact hours and learning outcomes."""
+
+    title: TitleText
+    course_id: Identifier | None = None
+    locale: Annotated[
+        LocaleTag,
+        BeforeValidator(_english_by_default, json_schema_input_type=LocaleTag | None),
+        Field(description="A language tag."),
+    ] = "en"
+    modules: Annotated[tuple[CurriculumModule, ...], Field(max_length=MAX_MODULES), *NotEmpty]
+    preferences: Annotated[
+        TeachingPreferences,
+        BeforeValidator(_empty_by_default, json_schema_input_type=TeachingPreferences | None),
+    ] = TeachingPreferences()
+
+    @property
+    def minutes(self) -> int:
+        """Return the contact time of all modules."""
+        return sum(module.minutes for module in self.modules)
+
+
+def count_lessons(minutes: int, lesson_minutes: int) -> int:
+    """Return the number of lessons whose length is nearest to the preferred one."""
+    return max(1, (2 * minutes + lesson_minutes) // (2 * lesson_minutes))
+
+
+def dump_curriculum(curriculum: Curriculum) -> dict[str, Any]:
+    """Return the document with its defaults: equal curricula have equal documents.
+
+    Fields that a later release added are left out where they have their defaults, so that the
+    release before reads the document, too.
+    """
+    return curriculum.model_dump(mode="json", by_alias=True)
+
+
+def input_hash(curriculum: Curriculum) -> str:
+    """Return a hash of a curriculum; it seeds the lesson ids and must never change.
+
+    Fields of a later release are left out where they have their defaults, so a curriculum of an
+    earlier release keeps the ids of its lessons.
+    """
+    text = json.dumps(dump_curriculum(curriculum), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The port of what writes lessons, and the writer that needs nothing but rules."""
+"""The lesson generator interface, and the generator that writes by rules (pure)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from homeroom.errors import HomeroomError
-from homeroom.lessonplans import rule_based
-from homeroom.lessonplans.check import Finding
-from homeroom.lessonplans.curriculum import Curriculum, Module
-from homeroom.lessonplans.lesson import LessonBody
-from homeroom.lessonplans.skeleton import Slot
+from homeroom.lessonplans.curriculum import Curriculum, CurriculumModule
+from homeroom.lessonplans.lesson import LessonBody, LessonFinding
+from homeroom.lessonplans.lesson_allocation import LessonSlot
+from homeroom.lessonplans.rule_writer import write_lesson_by_rules
 
 RULE_BASED = "rule-based"
-RULES_VERSION = "1"
-"""Of the rules' wordings and tables; it is kept with every lesson."""
+RULES_VERSION = "2"
+"""Version of the rules' wording and tables; stored with every lesson."""
 
 
 class GeneratorError(HomeroomError):
-    """The lesson could not be written."""
+    """A lesson could not be generated."""
 
     status = 502
     code = "generator_failed"
@@ -29,79 +28,87 @@ class GeneratorError(HomeroomError):
         self,
         message: str,
         *,
-        again: bool,
-        after: timedelta | None = None,
+        is_retryable: bool,
+        retry_after: timedelta | None = None,
         hint: str | None = None,
     ) -> None:
-        """Take whether trying again can help, and when at the earliest."""
+        """Create an error; ``retry_after`` is the shortest useful delay before a retry."""
         super().__init__(message, hint=hint)
-        self.again = again
-        self.after = after
+        self.is_retryable = is_retryable
+        self.retry_after = retry_after
 
 
-class NotYet(GeneratorError):
-    """The limits of the model's provider allow no call right now."""
+class ProviderThrottled(GeneratorError):
+    """The model provider's rate limits allow no call at present."""
 
-    def __init__(self, message: str, after: timedelta) -> None:
-        """Take how long to wait; waiting spends no attempt."""
-        super().__init__(message, again=True, after=after)
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        """Create an error for a delay that spends no attempt."""
+        super().__init__(message, is_retryable=True, retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A lesson that is to be written, and what there is to know about it."""
+class LessonTask:
+    """A lesson to generate, with its context."""
 
     plan_id: str
     job_id: str
     curriculum: Curriculum
-    module: Module
-    slot: Slot
+    module: CurriculumModule
+    slot: LessonSlot
     titles: Sequence[str]
-    """Of the plan's other lessons; working titles where they are not written yet."""
+    """Titles of the plan's other lessons; working titles for those not generated yet."""
     allowed_links: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A lesson, who wrote it, and what is missing in it."""
+class LessonResult:
+    """A generated lesson with its generator and its gaps."""
 
     body: LessonBody
     generator: str
-    gaps: tuple[Finding, ...] = ()
+    gaps: tuple[LessonFinding, ...] = ()
     provenance: dict[str, object] = field(default_factory=dict)
 
 
-class Generator(ABC):
-    """Writes lessons one by one. It may be asked again for a lesson after a crash."""
+class LessonGenerator(ABC):
+    """Generates lessons one by one.
+
+    After a crash the same lesson may be requested again.
+    """
 
     name: str
-    """``rule-based`` or the kind of the model's API and the model."""
+    """``rule-based``, or the model's API kind and name, such as ``openai:gpt-5``."""
     is_model: bool
 
     @abstractmethod
-    async def write(self, task: Task) -> Written:
-        """Write a lesson. Raises ``GeneratorError``; ``NotYet`` where there is only a wait."""
+    async def write(self, task: LessonTask) -> LessonResult:
+        """Generate a lesson.
+
+        Raises ``GeneratorError``, or its child ``ProviderThrottled`` where the provider only asks
+        for a delay.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
 
 
-class RuleBased(Generator):
-    """Writes by rule: instantly, the same each time, in the author's words."""
+class RuleBasedGenerator(LessonGenerator):
+    """Generates lessons by rules: fast, deterministic, in the author's words."""
 
     name = RULE_BASED
     is_model = False
 
-    async def write(self, task: Task) -> Written:
-        """Write a lesson."""
-        return Written(by_rule(task), RULE_BASED, provenance={"rules": RULES_VERSION})
+    async def write(self, task: LessonTask) -> LessonResult:
+        """Generate a lesson."""
+        return LessonResult(
+            write_task_by_rules(task), RULE_BASED, provenance={"rules": RULES_VERSION}
+        )
 
     async def close(self) -> None:
-        """Do nothing: there are no connections."""
+        """Do nothing: this generator has no connections."""
 
 
-def by_rule(task: Task) -> LessonBody:
-    """Return what the rules make of a lesson."""
-    preferences = task.curriculum.preferences
-    return rule_based.write(task.slot, task.module.title, preferences.delivery_mode)
+def write_task_by_rules(task: LessonTask) -> LessonBody:
+    """Return the rule-based lesson for a task."""
+    return write_lesson_by_rules(task.slot, task.curriculum)

@@ -1,4 +1,7 @@
-"""The job that writes one module, lesson by lesson, and queues the next module when it is done."""
+"""The job that generates one module, lesson by lesson.
+
+The commit that completes a module enqueues the job of the next one.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from typing import ClassVar
 import msgspec
 import structlog
 
-from homeroom.clock import to_rfc3339
 from homeroom.db.database import Database
-from homeroom.db.id import natural_id
+from homeroom.db.ids import natural_id
 from homeroom.db.tx import Tx
+from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import (
     Backoff,
     Done,
@@ -29,24 +32,31 @@ from homeroom.jobs.api import (
     enqueue,
 )
 from homeroom.lessonplans import store
-from homeroom.lessonplans.check import links_of
-from homeroom.lessonplans.curriculum import Curriculum, parse
-from homeroom.lessonplans.generator import Generator, GeneratorError, NotYet, Task, Written
-from homeroom.lessonplans.status import progress
+from homeroom.lessonplans.curriculum import Curriculum
+from homeroom.lessonplans.curriculum_parser import parse_curriculum
+from homeroom.lessonplans.generator import (
+    GeneratorError,
+    LessonGenerator,
+    LessonResult,
+    LessonTask,
+    ProviderThrottled,
+)
+from homeroom.lessonplans.lesson import curriculum_links
+from homeroom.lessonplans.plan import plan_progress
 from homeroom.lessonplans.store import TOPIC, LessonRow, ModuleRow, PlanRow
 
 log = structlog.get_logger(__name__)
 QUEUE = "lessonplans"
 CANCELLED = "cancelled"
-"""The kernel's reason of a job that somebody cancelled."""
-_TELL_SECONDS = 1.0
-"""How often the job says how far it is; what is stored of the plan is always up to date."""
-LONGEST_RUN = timedelta(minutes=15)
-"""After so long a run hands its job back to the queue: no job's time-out depends on its size."""
+"""The failure reason that the job kernel gives to a cancelled job."""
+_PROGRESS_INTERVAL_SECONDS = 1.0
+"""Minimum interval between progress reports of a job; the plan's own rows are always current."""
+MAX_RUN_TIME = timedelta(minutes=15)
+"""Run time after which the job is snoozed, so that its timeout is independent of module size."""
 
 
 class GenerateModule(JobArgs, frozen=True, kw_only=True):
-    """Write what is due of a module; with ``chain`` the next module follows."""
+    """Generate a module's outstanding lessons; ``chain`` continues with the next."""
 
     kind: ClassVar[str] = "lessonplans.generate_module"
     queue: ClassVar[str] = QUEUE
@@ -57,35 +67,47 @@ class GenerateModule(JobArgs, frozen=True, kw_only=True):
     module_index: int
     chain: bool = True
 
+    def log_fields(self) -> dict[str, str | int]:
+        """Return the plan and the index of its module."""
+        return {"plan_id": self.plan_id, "module_index": self.module_index}
+
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How often and how patiently a module is tried again where its generator fails."""
+class LessonRetryPolicy:
+    """Retries and backoff of a module whose generator fails."""
 
     retries: int = 3
     backoff: Backoff = GenerateModule.backoff
 
 
-async def queue_module(
-    tx: Tx, plan_id: str, module: ModuleRow, patience: Patience, *, chain: bool
+async def enqueue_module(
+    tx: Tx, plan_id: str, module: ModuleRow, retry_policy: LessonRetryPolicy, *, chain: bool
 ) -> str:
-    """Add the job of a module in the transaction of its cause, and return its id."""
+    """Enqueue a module's job in the caller's transaction and return the job id."""
     number = str(module.queued + 1)
     job_id = natural_id("step10", plan_id, f"module-{module.idx}", number)
     await enqueue(
         tx,
         GenerateModule(plan_id=plan_id, module_index=module.idx, chain=chain),
         id=job_id,
-        max_retries=patience.retries,
+        max_retries=retry_policy.retries,
     )
-    await store.set_queued(tx, plan_id, module.idx, job_id)
+    await store.mark_module_queued(tx, plan_id, module.idx, job_id)
     tx.notify(TOPIC, plan_id)
     return job_id
 
 
+async def next_incomplete_module(tx: Tx, plan_id: str) -> ModuleRow | None:
+    """Return the first incomplete module; None while any module is queued."""
+    modules = await store.list_modules(tx, plan_id)
+    if any(module.state == "queued" for module in modules):
+        return None
+    return next((module for module in modules if module.state != "complete"), None)
+
+
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What a run knows from its last look at the database."""
+class _ModuleWork:
+    """The plan, module and outstanding lesson as last read from the database."""
 
     plan: PlanRow
     module: ModuleRow
@@ -94,145 +116,162 @@ class _Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Generating:
-    """What runs ``GenerateModule``."""
+class GenerateModuleHandler:
+    """Handler of ``GenerateModule``."""
 
     db: Database
-    generator: Generator
-    patience: Patience
+    generator: LessonGenerator
+    retry_policy: LessonRetryPolicy
 
     async def run(self, ctx: JobContext, args: GenerateModule) -> Outcome:
-        """Write lesson after lesson, each a commit of its own, until none of the module is due."""
-        started = told = time.monotonic()
-        wrote = 0
+        """Generate the module's outstanding lessons, each in its own commit."""
+        started = reported = time.monotonic()
+        lessons_written = 0
         curriculum: Curriculum | None = None
         while True:
-            work = await self._look(args)
+            work = await self._load_work(args)
             if work is None:
-                return Fail(f"there is no module {args.module_index} of a plan {args.plan_id}")
+                return Fail(f"The plan {args.plan_id} has no module {args.module_index}.")
             if work.module.job_id != ctx.job.id:
                 return Done({"superseded": True})
             if work.lesson is None:
-                return await self._finish(ctx, args, wrote)
-            if time.monotonic() - started > LONGEST_RUN.total_seconds():
-                return Snooze(timedelta(), "the rest of the module follows")
+                return await self._complete_module(ctx, args, lessons_written)
+            if time.monotonic() - started > MAX_RUN_TIME.total_seconds():
+                return Snooze(timedelta(), "the run reached its time limit; the next run continues")
             if curriculum is None:
-                curriculum = parse(msgspec.json.decode(work.plan.curriculum))
+                curriculum = parse_curriculum(msgspec.json.decode(work.plan.curriculum))
             try:
-                await self._write(ctx, curriculum, work, work.lesson)
+                await self._write_lesson(ctx, curriculum, work, work.lesson)
             except GeneratorError as error:
-                return self._interrupted(ctx, error, wrote)
-            wrote += 1
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
-                await self._tell(ctx, work.module)
+                return self._failure_outcome(ctx, error, lessons_written)
+            lessons_written += 1
+            if time.monotonic() - reported > _PROGRESS_INTERVAL_SECONDS:
+                reported = time.monotonic()
+                await self._report_progress(ctx, work.module)
 
-    async def _look(self, args: GenerateModule) -> _Work | None:
+    async def job_changed(self, tx: Tx, job: Job, args: GenerateModule) -> None:
+        """Copy the state of a job to its module where the handler itself did not."""
+        if job.state is JobState.FAILED:
+            if job.last_error == CANCELLED:
+                await store.set_module_state(tx, job.id, args.plan_id, "cancelled", None)
+            else:
+                await store.set_module_state(tx, job.id, args.plan_id, "failed", job.last_error)
+        elif job.state is not JobState.COMPLETED:
+            await store.set_module_state(tx, job.id, args.plan_id, "queued", None)
+        tx.notify(TOPIC, args.plan_id)
+
+    async def is_outstanding(self, tx: Tx, job: Job, args: GenerateModule) -> bool:
+        """Return whether the module has failed with this job, and no other generates it."""
+        module = await store.find_module(tx, args.plan_id, args.module_index)
+        return module is not None and module.job_id == job.id and module.state == "failed"
+
+    async def _load_work(self, args: GenerateModule) -> _ModuleWork | None:
         async with self.db.read() as tx:
-            plan = await store.plan(tx, args.plan_id)
-            module = await store.module(tx, args.plan_id, args.module_index)
+            plan = await store.find_plan(tx, args.plan_id)
+            module = await store.find_module(tx, args.plan_id, args.module_index)
             if plan is None or module is None:
                 return None
-            lesson = await store.due(tx, args.plan_id, args.module_index, module.round)
-            titles = [] if lesson is None else await store.titles(tx, args.plan_id, lesson.idx)
-        return _Work(plan, module, lesson, titles)
+            lesson = await store.next_outstanding_lesson(
+                tx, args.plan_id, args.module_index, module.round
+            )
+            titles = (
+                []
+                if lesson is None
+                else await store.list_other_titles(tx, args.plan_id, lesson.idx)
+            )
+        return _ModuleWork(plan, module, lesson, titles)
 
-    async def _write(
-        self, ctx: JobContext, curriculum: Curriculum, work: _Work, lesson: LessonRow
+    async def _write_lesson(
+        self, ctx: JobContext, curriculum: Curriculum, work: _ModuleWork, lesson: LessonRow
     ) -> None:
-        """Have a lesson written, with no transaction open, and store it."""
-        began = time.monotonic()
-        written = await self.generator.write(
-            Task(
+        """Generate a lesson with no transaction open, then store it."""
+        started = time.monotonic()
+        result = await self.generator.write(
+            LessonTask(
                 plan_id=work.plan.id,
                 job_id=ctx.job.id,
                 curriculum=curriculum,
                 module=curriculum.modules[lesson.module_idx],
                 slot=lesson.slot,
                 titles=work.titles,
-                allowed_links=links_of(curriculum),
+                allowed_links=curriculum_links(curriculum),
             )
         )
-        took_ms = round((time.monotonic() - began) * 1_000)
+        took_ms = round((time.monotonic() - started) * 1_000)
         async with self.db.write() as tx:
             saved = await store.save_lesson(
                 tx,
                 lesson,
                 work.module.round,
-                written.body,
-                gaps=written.gaps,
-                generator=written.generator,
-                provenance=self._provenance(tx, work.plan, written),
+                result.body,
+                gaps=result.gaps,
+                generator=result.generator,
+                provenance=self._provenance(tx, work.plan, result),
                 took_ms=took_ms,
             )
             tx.notify(TOPIC, work.plan.id)
         if not saved:
-            log.info("lesson_kept", plan=work.plan.id, lesson=lesson.id)
+            log.info(
+                "lesson_result_discarded",
+                job_id=ctx.job.id,
+                plan_id=work.plan.id,
+                lesson_id=lesson.id,
+            )
 
-    async def _tell(self, ctx: JobContext, module: ModuleRow) -> None:
-        """Note with the job how far it is, for those who look at jobs."""
+    async def _report_progress(self, ctx: JobContext, module: ModuleRow) -> None:
+        """Store the module's percentage as the job's progress."""
         async with self.db.read() as tx:
-            paces = await store.paces(tx, module.plan_id)
-        await ctx.progress(progress([module], paces).percent)
+            lessons = await store.list_lesson_progress(tx, module.plan_id)
+        await ctx.progress(plan_progress({module.idx: module.round}, lessons).percent)
 
-    def _provenance(self, tx: Tx, plan: PlanRow, written: Written) -> dict[str, object]:
+    def _provenance(self, tx: Tx, plan: PlanRow, result: LessonResult) -> dict[str, object]:
         return {
-            "generator": written.generator,
-            **written.provenance,
+            "generator": result.generator,
+            **result.provenance,
             "inputHash": plan.input_hash,
             "generatedAt": to_rfc3339(tx.now),
         }
 
-    def _interrupted(self, ctx: JobContext, error: GeneratorError, wrote: int) -> Outcome:
-        """Say how a run ends whose generator failed.
+    def _failure_outcome(
+        self, ctx: JobContext, error: GeneratorError, lessons_written: int
+    ) -> Outcome:
+        """Return the outcome of a run whose generator failed.
 
-        A run that has written something spends no attempt: a long module would else use them up on
-        failures that have nothing to do with each other.
+        A run that generated a lesson spends no attempt: otherwise unrelated failures would use up
+        the attempts of a long module.
         """
-        if not error.again:
+        if not error.is_retryable:
             return Fail(error.message if error.hint is None else f"{error.message} {error.hint}")
-        if isinstance(error, NotYet):
-            return Snooze(error.after or timedelta(), error.message)
-        attempt = 1 if wrote else max(ctx.job.attempts, 1)
-        wait = error.after or self.patience.backoff.delay(attempt, random.Random())
-        if wrote:
-            return Snooze(wait, error.message)
-        return Retry(error.message, wait)
+        if isinstance(error, ProviderThrottled):
+            return Snooze(error.retry_after or timedelta(), error.message)
+        attempt = 1 if lessons_written else max(ctx.job.attempts, 1)
+        delay = error.retry_after or self.retry_policy.backoff.delay(attempt, random.Random())
+        if lessons_written:
+            return Snooze(delay, error.message)
+        return Retry(error.message, delay)
 
-    async def _finish(self, ctx: JobContext, args: GenerateModule, wrote: int) -> Outcome:
-        """Complete the module and queue the next one, in one commit."""
-        outcome = Done({"lessonsWritten": wrote})
+    async def _complete_module(
+        self, ctx: JobContext, args: GenerateModule, lessons_written: int
+    ) -> Outcome:
+        """Complete the module and enqueue the next one in one commit."""
+        outcome = Done({"lessonsWritten": lessons_written})
         async with self.db.write() as tx:
-            await store.lock(tx, args.plan_id)
-            module = await store.module(tx, args.plan_id, args.module_index)
+            await store.lock_plan(tx, args.plan_id)
+            module = await store.find_module(tx, args.plan_id, args.module_index)
             if module is None or module.job_id != ctx.job.id:
                 return Done({"superseded": True})
-            if await store.due(tx, args.plan_id, args.module_index, module.round) is not None:
-                return Snooze(timedelta(), "lessons became due meanwhile")
-            await store.set_module(tx, ctx.job.id, args.plan_id, "complete", None)
+            if (
+                await store.next_outstanding_lesson(
+                    tx, args.plan_id, args.module_index, module.round
+                )
+                is not None
+            ):
+                return Snooze(timedelta(), "lessons became outstanding during the run")
+            await store.set_module_state(tx, ctx.job.id, args.plan_id, "complete", None)
             if args.chain:
-                following = await next_module(tx, args.plan_id)
+                following = await next_incomplete_module(tx, args.plan_id)
                 if following is not None:
-                    await queue_module(tx, args.plan_id, following, self.patience, chain=True)
+                    await enqueue_module(tx, args.plan_id, following, self.retry_policy, chain=True)
             tx.notify(TOPIC, args.plan_id)
             await ctx.settle(tx, outcome)
         return outcome
-
-    async def changed(self, tx: Tx, job: Job, args: GenerateModule) -> None:
-        """Let the module follow its job where the handler did not end it itself."""
-        if job.state is JobState.FAILED:
-            if job.last_error == CANCELLED:
-                await store.set_module(tx, job.id, args.plan_id, "cancelled", None)
-            else:
-                await store.set_module(tx, job.id, args.plan_id, "failed", job.last_error)
-        elif job.state is not JobState.COMPLETED:
-            await store.set_module(tx, job.id, args.plan_id, "queued", None)
-        tx.notify(TOPIC, args.plan_id)
-
-
-async def next_module(tx: Tx, plan_id: str) -> ModuleRow | None:
-    """Return the first module that is not complete, unless one is being written."""
-    rows = await store.modules(tx, plan_id)
-    if any(row.state == "queued" for row in rows):
-        return None
-    return next((row for row in rows if row.state != "complete"), None)

@@ -1,78 +1,95 @@
-"""Lesson plans over HTTP (API page, "Lesson plans")."""
+"""HTTP routes of lesson plans; ``docs/lesson-plans.md`` lists them."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi import Body as RequestBody
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from homeroom.db.database import Database
-from homeroom.lessonplans import answer, read, schema
-from homeroom.lessonplans.answer import CallData, StartedData, StatusData
-from homeroom.lessonplans.api import LessonPlans, Started
-from homeroom.lessonplans.curriculum import dump
-from homeroom.lessonplans.export.format import FORMATS, Format, export
+from homeroom.identity import Identity, Role
+from homeroom.lessonplans import plan_queries, responses
+from homeroom.lessonplans.api import GenerationStart, LessonPlans
+from homeroom.lessonplans.curriculum import Curriculum
+from homeroom.lessonplans.export.formats import EXPORT_FORMATS, ExportFormat, export_file
 from homeroom.lessonplans.lesson import (
-    Activity,
-    Assessment,
     Differentiation,
-    Lines,
+    LessonActivity,
+    LessonAssessment,
+    LineTexts,
     Misconception,
-    Prose,
-    Term,
+    ProseText,
+    VocabularyTerm,
 )
-from homeroom.lessonplans.plan import Plan, document, lesson_document
-from homeroom.lessonplans.status import PlanStatus
+from homeroom.lessonplans.plan import LessonPlan, PlanStatus, lesson_document, plan_document
+from homeroom.lessonplans.responses import GenerationStartView, GenerationStatusView, ModelCallView
 from homeroom.web import etag
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, Json, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.web.identity import Auth
+from homeroom.web.model import ExternalId, JsonObject, RequestModel, ResponseModel, Rfc3339Instant
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
-_WRITE = (Role.AUTHOR, Role.SERVICE)
-_READ = (*_WRITE, Role.FACILITATOR, Role.MANAGER, Role.OPERATOR, Role.VIEWER)
-EXPORTS_AT_ONCE = 2
-"""More of them wait: they take the processor from everything else."""
-
-PlanId = Annotated[OutsideId, Path(alias="workflowId")]
-ModuleId = Annotated[OutsideId, Path(alias="moduleId")]
-LessonId = Annotated[OutsideId, Path(alias="lessonId")]
-Overwrite = Annotated[bool, Query(alias="overwriteEdits")]
-CurriculumBody = Annotated[Json, RequestBody(), WithJsonSchema(schema.CURRICULUM)]
-PlanView = Annotated[Json, WithJsonSchema(schema.PLAN)]
-LessonView = Annotated[Json, WithJsonSchema(schema.LESSON)]
+_WRITE_ROLES = (Role.AUTHOR, Role.SERVICE)
+_READ_ROLES = (*_WRITE_ROLES, Role.FACILITATOR, Role.MANAGER, Role.OPERATOR, Role.VIEWER)
+MAX_CONCURRENT_EXPORTS = 2
+"""Further exports wait: rendering uses a whole processor core."""
 
 
-class LessonEdit(Body):
-    """What a person changes in a lesson; only what is given is changed."""
+@dataclass(frozen=True)
+class _SchemaOf:
+    """Documents a body with the JSON schema of a model, without validating it."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(self.model.__pydantic_core_schema__)
+
+
+PlanId = Annotated[ExternalId, Path(alias="workflowId")]
+ModuleId = Annotated[ExternalId, Path(alias="moduleId")]
+LessonId = Annotated[ExternalId, Path(alias="lessonId")]
+OverwriteEdits = Annotated[bool, Query(alias="overwriteEdits")]
+CurriculumBody = Annotated[JsonObject, RequestBody(), _SchemaOf(Curriculum)]
+"""Any object: ``LessonPlans.create`` validates it and reports all its errors at once."""
+LessonPlanJson = Annotated[JsonObject, WithJsonSchema(responses.PLAN_SCHEMA)]
+LessonJson = Annotated[JsonObject, WithJsonSchema(responses.LESSON_SCHEMA)]
+
+
+class LessonEdit(RequestModel):
+    """A person's edit of a lesson; only the given parts change."""
 
     revision: int | None = None
-    """The revision that was read; another one by now is a conflict."""
+    """The revision that the edit is based on; if it is not the current one, 409."""
     title: str | None = None
-    prior_knowledge: Lines | None = None
-    key_points: Lines | None = None
-    vocabulary: list[Term] | None = None
+    prior_knowledge: LineTexts | None = None
+    key_points: LineTexts | None = None
+    vocabulary: list[VocabularyTerm] | None = None
     misconceptions: list[Misconception] | None = None
-    materials: Lines | None = None
-    activities: list[Activity] | None = None
-    assessments: list[Assessment] | None = None
+    materials: LineTexts | None = None
+    activities: list[LessonActivity] | None = None
+    assessments: list[LessonAssessment] | None = None
     differentiation: Differentiation | None = None
-    homework: Prose | None = None
-    references: Lines | None = None
-    notes: Prose | None = None
+    homework: ProseText | None = None
+    references: LineTexts | None = None
+    notes: ProseText | None = None
 
 
-class CreatedView(View):
+class LessonPlanCreated(ResponseModel):
     """The id of a new plan."""
 
     workflow_id: str
 
 
-class SummaryView(View):
+class LessonPlanSummaryView(ResponseModel):
     """A plan in a list."""
 
     workflow_id: str
@@ -81,94 +98,91 @@ class SummaryView(View):
     status: PlanStatus
     modules_generated: int
     total_modules: int
-    created_at: Instant
+    created_at: Rfc3339Instant
     created_by: str
 
 
-class CancelledData(View):
-    """How many jobs were told to stop."""
+class GenerationCancelled(ResponseModel):
+    """The number of cancelled jobs."""
 
     workflow_id: str
     jobs_cancelled: int
 
 
-class CancelledView(View):
-    """The answer to a cancellation."""
+class CancelGenerationResponse(ResponseModel):
+    """The response to a cancellation."""
 
     success: Literal[True] = True
-    data: CancelledData
+    data: GenerationCancelled
 
 
-class StartedView(View):
-    """The answer to a start."""
+class StartGenerationResponse(ResponseModel):
+    """The response to a start."""
 
     success: Literal[True] = True
-    data: StartedData
+    data: GenerationStartView
     message: str
 
 
-class StatusView(View):
-    """The answer to a question for the status."""
+class GenerationStatusResponse(ResponseModel):
+    """The response with the generation status."""
 
     success: Literal[True] = True
-    data: StatusData
+    data: GenerationStatusView
 
 
-class PlanAnswer(View):
-    """The answer to a question for the plan so far."""
-
-    success: Literal[True] = True
-    data: PlanView
-
-
-class LessonAnswer(View):
-    """The answer to an edit."""
+class LessonPlanResponse(ResponseModel):
+    """The response with the plan so far."""
 
     success: Literal[True] = True
-    data: LessonView
+    data: LessonPlanJson
 
 
-def _attached(name: str) -> str:
-    """Return the header that names a file, in letters of any alphabet (RFC 6266)."""
-    if name.isascii():
-        return f'attachment; filename="{name}"'
-    plain = f"lesson-plans.{name.rpartition('.')[2]}"
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
+class LessonResponse(ResponseModel):
+    """The response to an edit."""
+
+    success: Literal[True] = True
+    data: LessonJson
 
 
 def router(db: Database, auth: Auth, plans: LessonPlans) -> APIRouter:
     """Return the routes of lesson plans."""
     routes = APIRouter(prefix="/api/v3/workflow", tags=["Lesson plans"])
-    _add_curricula(routes, db, auth, plans)
-    _add_generation(routes, auth, plans)
-    _add_reading(routes, db, auth)
-    _add_editing(routes, auth, plans)
+    _add_curriculum_routes(routes, db, auth, plans)
+    _add_generation_routes(routes, auth, plans)
+    _add_regeneration_routes(routes, auth, plans)
+    _add_plan_reads(routes, db, auth)
+    _add_export(routes, db, auth)
+    _add_model_calls(routes, db, auth)
+    _add_edit_routes(routes, auth, plans)
     return routes
 
 
-def _add_curricula(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans) -> None:
-    reader = Depends(auth.require(*_READ))
-    writer: Identity = Depends(auth.require(*_WRITE))
+def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans) -> None:
+    reader = Depends(auth.require(*_READ_ROLES))
+    writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.post("", status_code=201)
-    async def create_workflow(body: CurriculumBody, identity: Identity = writer) -> CreatedView:
-        """Store a curriculum and compute the skeleton of its lessons; nothing is generated yet.
+    async def create_workflow(
+        body: CurriculumBody, identity: Identity = writer
+    ) -> LessonPlanCreated:
+        """Store a curriculum and allocate its lessons; no lesson is generated yet.
 
-        A faulty curriculum is refused with every fault and its place.
+        An invalid curriculum is rejected with all its errors, each with its place.
         """
         async with db.write() as tx:
-            return CreatedView(workflow_id=await plans.create(tx, body, identity.subject))
+            return LessonPlanCreated(workflow_id=await plans.create(tx, body, identity.subject))
 
     @routes.get("", dependencies=[reader])
-    async def list_workflows(paging: PagingQuery) -> Page[SummaryView]:
+    async def list_workflows(paging: PagingQuery) -> Page[LessonPlanSummaryView]:
         """List the plans, newest first."""
         key = paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            found = await read.newest(tx, before, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda one: (one.plan.created_at, one.plan.id))
+            rows = await plan_queries.list_newest_plans(tx, before, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda one: (one.plan.created_at, one.plan.id))
         items = [
-            SummaryView(
+            LessonPlanSummaryView(
                 workflow_id=each.plan.id,
                 title=each.plan.title,
                 course_id=each.plan.course_id,
@@ -178,55 +192,65 @@ def _add_curricula(routes: APIRouter, db: Database, auth: Auth, plans: LessonPla
                 created_at=each.plan.created_at,
                 created_by=each.plan.created_by,
             )
-            for each in kept
+            for each in page
         ]
         return Page(items=items, next_cursor=cursor)
 
-    @routes.get(
-        "/{workflowId}",
-        dependencies=[reader],
-        response_model=Annotated[Json, WithJsonSchema(schema.WORKFLOW)],
-    )
+    @routes.get("/{workflowId}", dependencies=[reader], response_model=responses.WorkflowView)
     async def get_workflow(request: Request, workflow_id: PlanId) -> Response:
-        """Return a plan's curriculum, every default written out."""
+        """Return a plan's curriculum with all its defaults."""
         async with db.read() as tx:
-            found = await read.plan(tx, workflow_id)
-        body = {"workflowId": found.id, "status": found.status, **dump(found.curriculum)}
-        return etag.answer(request, msgspec.json.encode(body))
+            plan = await plan_queries.load_plan(tx, workflow_id)
+        content = msgspec.json.encode(responses.curriculum_view(plan))
+        return etag.json_response_with_etag(request, content)
 
 
-def _add_generation(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
-    writer: Identity = Depends(auth.require(*_WRITE))
+def _add_generation_routes(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
+    writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.post("/{workflowId}/step10", status_code=202)
-    async def start_generation(workflow_id: PlanId, identity: Identity = writer) -> StartedView:
-        """Generate the lesson plans in the background; answers at once.
+    async def start_generation(
+        workflow_id: PlanId, identity: Identity = writer
+    ) -> StartGenerationResponse:
+        """Start the generation of the lesson plans in the background.
 
-        One job a module, one after another. While one is queued or runs, this queues nothing.
+        Each module is one job, and completes before the next is queued. While a job is queued or
+        active, no other is queued.
         """
-        return _started(await plans.start(workflow_id, identity.subject))
+        return _start_response(await plans.start(workflow_id, identity.subject))
 
     @routes.post("/{workflowId}/step10/retry", status_code=202)
-    async def retry_generation(workflow_id: PlanId, identity: Identity = writer) -> StartedView:
-        """Go on with a plan that failed or was cancelled; what is written is kept."""
-        return _started(await plans.retry(workflow_id, identity.subject))
+    async def retry_generation(
+        workflow_id: PlanId, identity: Identity = writer
+    ) -> StartGenerationResponse:
+        """Continue a plan that failed or was cancelled; generated lessons stay."""
+        return _start_response(await plans.retry(workflow_id, identity.subject))
 
     @routes.post("/{workflowId}/step10/cancel", status_code=202)
-    async def cancel_generation(workflow_id: PlanId, identity: Identity = writer) -> CancelledView:
-        """Stop what is queued or runs, within a second; what is written is kept."""
+    async def cancel_generation(
+        workflow_id: PlanId, identity: Identity = writer
+    ) -> CancelGenerationResponse:
+        """Cancel queued and active jobs, within a second; generated lessons stay."""
         count = await plans.cancel(workflow_id, identity.subject)
-        data = CancelledData(workflow_id=workflow_id, jobs_cancelled=count)
-        return CancelledView(data=data)
+        data = GenerationCancelled(workflow_id=workflow_id, jobs_cancelled=count)
+        return CancelGenerationResponse(data=data)
+
+
+def _add_regeneration_routes(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
+    writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.post("/{workflowId}/step10/modules/{moduleId}/regenerate", status_code=202)
     async def regenerate_module(
         workflow_id: PlanId,
         module_id: ModuleId,
-        overwrite_edits: Overwrite = False,
+        overwrite_edits: OverwriteEdits = False,
         identity: Identity = writer,
-    ) -> StartedView:
-        """Generate one module anew; lessons that people have edited stay, unless asked."""
-        return _started(
+    ) -> StartGenerationResponse:
+        """Regenerate one module.
+
+        Lessons that a person has edited stay, unless `overwriteEdits` is true.
+        """
+        return _start_response(
             await plans.regenerate_module(
                 workflow_id, module_id, identity.subject, overwrite_edits=overwrite_edits
             )
@@ -236,34 +260,49 @@ def _add_generation(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
     async def regenerate_lesson(
         workflow_id: PlanId,
         lesson_id: LessonId,
-        overwrite_edits: Overwrite = False,
+        overwrite_edits: OverwriteEdits = False,
         identity: Identity = writer,
-    ) -> StartedView:
-        """Generate one lesson anew; one that somebody has edited only if asked."""
-        return _started(
+    ) -> StartGenerationResponse:
+        """Regenerate one lesson.
+
+        A lesson that a person has edited is rejected, unless `overwriteEdits` is true.
+        """
+        return _start_response(
             await plans.regenerate_lesson(
                 workflow_id, lesson_id, identity.subject, overwrite_edits=overwrite_edits
             )
         )
 
 
-def _add_reading(routes: APIRouter, db: Database, auth: Auth) -> None:
-    reader = Depends(auth.require(*_READ))
-    at_once = asyncio.Semaphore(EXPORTS_AT_ONCE)
+def _add_plan_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
+    reader = Depends(auth.require(*_READ_ROLES))
 
-    @routes.get("/{workflowId}/step10/status", dependencies=[reader], response_model=StatusView)
-    async def get_status(request: Request, workflow_id: PlanId) -> Response:
-        """Return how far the generation is; carries an ETag and answers 304."""
+    @routes.get(
+        "/{workflowId}/step10/status",
+        dependencies=[reader],
+        response_model=GenerationStatusResponse,
+    )
+    async def get_generation_status(request: Request, workflow_id: PlanId) -> Response:
+        """Return the generation status, with an ETag for conditional requests."""
         async with db.read() as tx:
-            found = await read.status(tx, workflow_id)
-        return etag.answer(request, StatusView(data=answer.status(found)))
+            status = await plan_queries.load_generation_status(tx, workflow_id)
+        return etag.json_response_with_etag(
+            request, GenerationStatusResponse(data=responses.generation_status_view(status))
+        )
 
-    @routes.get("/{workflowId}/step10", dependencies=[reader], response_model=PlanAnswer)
-    async def get_plan(request: Request, workflow_id: PlanId) -> Response:
-        """Return the lesson plans so far, lessons that are not written yet included."""
+    @routes.get("/{workflowId}/step10", dependencies=[reader], response_model=LessonPlanResponse)
+    async def get_lesson_plan(request: Request, workflow_id: PlanId) -> Response:
+        """Return the lesson plans so far, including lessons not generated yet."""
         async with db.read() as tx:
-            found = await read.plan(tx, workflow_id)
-        return etag.answer(request, await asyncio.to_thread(_whole, found))
+            plan = await plan_queries.load_plan(tx, workflow_id)
+        return etag.json_response_with_etag(
+            request, await asyncio.to_thread(_encode_plan_response, plan)
+        )
+
+
+def _add_export(routes: APIRouter, db: Database, auth: Auth) -> None:
+    reader = Depends(auth.require(*_READ_ROLES))
+    export_slots = asyncio.Semaphore(MAX_CONCURRENT_EXPORTS)
 
     @routes.get(
         "/{workflowId}/step10/export",
@@ -272,38 +311,42 @@ def _add_reading(routes: APIRouter, db: Database, auth: Auth) -> None:
         responses={
             200: {
                 "description": "A file",
-                "content": {each.media_type: {} for each in FORMATS.values()},
+                "content": {each.media_type: {} for each in EXPORT_FORMATS.values()},
             }
         },
     )
-    async def export_plan(
-        workflow_id: PlanId, form: Annotated[Format, Query(alias="format")] = "json"
+    async def export_lesson_plan(
+        workflow_id: PlanId, form: Annotated[ExportFormat, Query(alias="format")] = "json"
     ) -> Response:
         """Return the lesson plans as a file."""
         async with db.read() as tx:
-            found = await read.plan(tx, workflow_id)
-        # a hundred pages take a second or two: not on the loop that answers everybody
-        async with at_once:
-            made = await asyncio.to_thread(export, found, form)
+            plan = await plan_queries.load_plan(tx, workflow_id)
+        # A hundred pages take one to two seconds, so a thread waits for them.
+        async with export_slots:
+            file = await asyncio.to_thread(export_file, plan, form)
         return Response(
-            made.content,
-            media_type=made.media_type,
-            headers={"Content-Disposition": _attached(made.name)},
+            file.content,
+            media_type=file.media_type,
+            headers={"Content-Disposition": _content_disposition(file.name)},
         )
 
+
+def _add_model_calls(routes: APIRouter, db: Database, auth: Auth) -> None:
+    reader = Depends(auth.require(*_READ_ROLES))
+
     @routes.get("/{workflowId}/step10/calls", dependencies=[reader])
-    async def list_calls(workflow_id: PlanId, paging: PagingQuery) -> Page[CallData]:
-        """List what was asked of a language model, one line an HTTP attempt, oldest first."""
+    async def list_model_calls(workflow_id: PlanId, paging: PagingQuery) -> Page[ModelCallView]:
+        """List the calls to a language model, one per HTTP attempt, oldest first."""
         key = paging.key(str)
         async with db.read() as tx:
             after = "" if key is None else str(key[0])
-            found = await read.calls(tx, workflow_id, after, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda one: [one.id])
-        return Page(items=[answer.call(one) for one in kept], next_cursor=cursor)
+            rows = await plan_queries.list_plan_calls(tx, workflow_id, after, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda one: [one.id])
+        return Page(items=[responses.model_call_view(one) for one in page], next_cursor=cursor)
 
 
-def _add_editing(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
-    writer: Identity = Depends(auth.require(*_WRITE))
+def _add_edit_routes(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
+    writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.patch("/{workflowId}/step10/lessons/{lessonId}")
     async def edit_lesson(
@@ -311,21 +354,32 @@ def _add_editing(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
         lesson_id: LessonId,
         body: LessonEdit,
         identity: Identity = writer,
-    ) -> LessonAnswer:
-        """Change parts of a lesson by hand; no later generation overwrites it unless asked.
+    ) -> LessonResponse:
+        """Replace parts of a lesson by a person's edit.
 
-        What is given replaces what was there; `revision`, if given, must be the lesson's own.
+        Regeneration keeps the edited lesson, unless `overwriteEdits` is true. `revision`, if given,
+        must be the lesson's current revision.
         """
         changes = body.model_dump(by_alias=True, exclude_unset=True, exclude={"revision"})
         plan, lesson = await plans.edit_lesson(
             workflow_id, lesson_id, changes, identity.subject, body.revision
         )
-        return LessonAnswer(data=lesson_document(plan, lesson))
+        return LessonResponse(data=lesson_document(plan, lesson))
 
 
-def _whole(plan: Plan) -> bytes:
-    return msgspec.json.encode({"success": True, "data": document(plan)})
+def _content_disposition(name: str) -> str:
+    """Return the header for a file name in any alphabet (RFC 6266)."""
+    if name.isascii():
+        return f'attachment; filename="{name}"'
+    plain = f"lesson-plans.{name.rpartition('.')[2]}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
 
 
-def _started(found: Started) -> StartedView:
-    return StartedView(data=answer.started(found), message=answer.message_of(found))
+def _encode_plan_response(plan: LessonPlan) -> bytes:
+    return msgspec.json.encode({"success": True, "data": plan_document(plan)})
+
+
+def _start_response(start: GenerationStart) -> StartGenerationResponse:
+    return StartGenerationResponse(
+        data=responses.generation_start_view(start), message=responses.start_message(start)
+    )

@@ -1,4 +1,4 @@
-"""All SQL of lesson plans, their modules and lessons. Instants are microseconds UTC."""
+"""SQL of lesson plans, their modules and lessons; instants are microseconds UTC."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    delete,
+    func,
     select,
 )
 
-from homeroom.db.schema import metadata
-from homeroom.db.tx import Row, Tx
-from homeroom.lessonplans.check import Finding
-from homeroom.lessonplans.lesson import LessonBody
-from homeroom.lessonplans.skeleton import Slot
+from homeroom.db.personal_data import rows_naming
+from homeroom.db.tables import metadata
+from homeroom.db.tx import Tx
+from homeroom.lessonplans.lesson import LessonBody, LessonFinding
+from homeroom.lessonplans.lesson_allocation import LessonSlot
+from homeroom.lessonplans.open_places import find_open_places
+from homeroom.lessonplans.plan import LessonProgress
 
 TOPIC = "lesson-plans"
-"""``tx.notify(TOPIC, plan_id)``: something of a plan changed."""
-State = Literal["pending", "queued", "complete", "failed", "cancelled"]
-"""Of a module. ``queued`` lasts until its job has ended, whether that runs or waits."""
+"""Topic of ``tx.notify(TOPIC, plan_id)``: a plan changed."""
+ModuleState = Literal["pending", "queued", "complete", "failed", "cancelled"]
+"""State of a module; ``queued`` lasts until its job has ended, whether it waits or runs."""
 
-PLAN = Table(
+LESSON_PLAN = Table(
     "lesson_plan",
     metadata,
     Column("id", Text, primary_key=True),
@@ -38,25 +42,25 @@ PLAN = Table(
     Column("course_id", Text),
     Column("curriculum", Text, nullable=False),  # JSON, every default written out
     Column("input_hash", Text, nullable=False),
-    Column("changes", Integer, nullable=False),  # written first by whoever changes the plan
+    Column("changes", Integer, nullable=False),  # incremented first by each change: a lock
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
     Index(None, "created_at", "id"),
 )
-MODULE = Table(
+LESSON_PLAN_MODULE = Table(
     "lesson_plan_module",
     metadata,
     Column("plan_id", Text, nullable=False),
     Column("idx", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    Column("round", Integer, nullable=False),  # its lessons of an earlier round are to be written
-    Column("queued", Integer, nullable=False),  # how often a job was added for it
+    Column("round", Integer, nullable=False),  # lessons of an earlier round are outstanding
+    Column("queued", Integer, nullable=False),  # number of jobs enqueued so far
     Column("job_id", Text),
     Column("error", Text),
     Column("finished_at", BigInteger),
     PrimaryKeyConstraint("plan_id", "idx"),
 )
-LESSON = Table(
+LESSON_PLAN_LESSON = Table(
     "lesson_plan_lesson",
     metadata,
     Column("plan_id", Text, nullable=False),
@@ -64,9 +68,9 @@ LESSON = Table(
     Column("id", Text, nullable=False),
     Column("module_idx", Integer, nullable=False),
     Column("minutes", Integer, nullable=False),
-    Column("slot", Text, nullable=False),  # JSON, as the skeleton of its day made it
-    Column("round", Integer, nullable=False),  # in which it was written last; 0: never
-    Column("title", Text, nullable=False),  # the working title until it is written
+    Column("slot", Text, nullable=False),  # JSON of the LessonSlot when the plan was created
+    Column("round", Integer, nullable=False),  # in which it was generated last; 0: never
+    Column("title", Text, nullable=False),  # the working title until it is generated
     Column("body", Text),
     Column("gaps", Text),
     Column("generator", Text),
@@ -76,15 +80,18 @@ LESSON = Table(
     Column("revision", Integer, nullable=False),
     Column("edited_at", BigInteger),
     Column("edited_by", Text),
+    Column("open_places", Integer),  # of its body; null: written by a release before 0062
     PrimaryKeyConstraint("plan_id", "idx"),
     UniqueConstraint("plan_id", "id"),
     Index(None, "generator", "written_at"),
 )
+PERSONAL = (rows_naming(LESSON_PLAN.c.created_by), rows_naming(LESSON_PLAN_LESSON.c.edited_by))
+"""The columns that hold a person's id, for export and erasure."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """A plan without its lessons. ``curriculum`` is JSON text."""
+    """A plan without its lessons; ``curriculum`` is JSON text."""
 
     id: str
     title: str
@@ -98,145 +105,153 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class ModuleRow:
-    """How far a module is."""
+    """The generation state of a module."""
 
     plan_id: str
     idx: int
-    state: State
+    state: ModuleState
     round: int
     queued: int
-    job_id: str | None
-    error: str | None
-    finished_at: int | None
+    job_id: str | None = None
+    error: str | None = None
+    finished_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LessonRow:
-    """A lesson; ``body`` is None until it is written."""
+class _NewLesson:
+    """The columns of a lesson that is not generated yet."""
 
     plan_id: str
     idx: int
     id: str
     module_idx: int
     minutes: int
-    slot: Slot
-    round: int
+    slot: LessonSlot
     title: str
-    body: LessonBody | None
-    gaps: tuple[Finding, ...]
+    round: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LessonRow(_NewLesson):
+    """A lesson; ``body`` is None until it is generated."""
+
+    body_json: str | None
+    gaps: tuple[LessonFinding, ...]
     generator: str | None
     provenance: dict[str, object]
     took_ms: int | None
     written_at: int | None
-    revision: int
     edited_at: int | None
     edited_by: str | None
 
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _lesson(row: Row) -> LessonRow:
-    values = list(row)
-    slot, body, gaps, provenance = row[5], row[8], row[9], row[11]
-    values[5] = msgspec.json.decode(slot, type=Slot)
-    values[8] = None if body is None else LessonBody.model_validate_json(body)
-    values[9] = () if gaps is None else msgspec.json.decode(gaps, type=tuple[Finding, ...])
-    values[11] = {} if provenance is None else msgspec.json.decode(provenance)
-    return LessonRow(*values)
+    @property
+    def body(self) -> LessonBody | None:
+        """Return the parsed content."""
+        return None if self.body_json is None else LessonBody.model_validate_json(self.body_json)
 
 
-async def add_plan(tx: Tx, row: PlanRow, modules: int, slots: Sequence[Slot]) -> None:
-    """Insert a plan with its modules and lessons, nothing of which is written yet."""
-    await tx.execute(
-        "INSERT INTO lesson_plan (id, title, course_id, curriculum, input_hash, changes,"
-        " created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            row.id,
-            row.title,
-            row.course_id,
-            row.curriculum,
-            row.input_hash,
-            row.changes,
-            row.created_at,
-            row.created_by,
-        ),
-    )
-    await tx.executemany(
-        "INSERT INTO lesson_plan_module (plan_id, idx, state, round, queued)"
-        " VALUES (?, ?, ?, ?, ?)",
-        [(row.id, index, "pending", 1, 0) for index in range(modules)],
-    )
-    await tx.executemany(
-        "INSERT INTO lesson_plan_lesson (plan_id, idx, id, module_idx, minutes, slot, title,"
-        " round, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+_SPECIAL_COLUMNS = {"body", "gaps", "provenance", "open_places"}
+_SELECT_LESSONS = select(
+    *(column for column in LESSON_PLAN_LESSON.c if column.name not in _SPECIAL_COLUMNS),
+    LESSON_PLAN_LESSON.c.body.label("body_json"),
+    func.coalesce(LESSON_PLAN_LESSON.c.gaps, "[]").label("gaps"),
+    func.coalesce(LESSON_PLAN_LESSON.c.provenance, "{}").label("provenance"),
+)
+
+
+async def add_plan(tx: Tx, row: PlanRow, modules: int, slots: Sequence[LessonSlot]) -> None:
+    """Insert a plan with its modules and lessons, none of them generated."""
+    await tx.insert(LESSON_PLAN, [row])
+    await tx.insert(
+        LESSON_PLAN_MODULE,
         [
-            (
-                row.id,
-                each.index,
-                each.id,
-                each.module_index,
-                each.minutes,
-                _json(each),
-                each.title,
-                0,
-                0,
+            ModuleRow(plan_id=row.id, idx=index, state="pending", round=1, queued=0)
+            for index in range(modules)
+        ],
+    )
+    await tx.insert(
+        LESSON_PLAN_LESSON,
+        [
+            _NewLesson(
+                plan_id=row.id,
+                idx=slot.index,
+                id=slot.id,
+                module_idx=slot.module_index,
+                minutes=slot.minutes,
+                slot=slot,
+                title=slot.title,
+                round=0,
+                revision=0,
             )
-            for each in slots
+            for slot in slots
         ],
     )
 
 
-async def lock(tx: Tx, plan_id: str) -> bool:
-    """Make whoever else changes this plan wait; say whether it exists."""
+async def lock_plan(tx: Tx, plan_id: str) -> bool:
+    """Lock a plan until the end of the transaction; return whether it exists."""
     changed = await tx.execute(
         "UPDATE lesson_plan SET changes = changes + 1 WHERE id = ?", (plan_id,)
     )
     return changed == 1
 
 
-async def plan(tx: Tx, plan_id: str) -> PlanRow | None:
+async def delete_plan(tx: Tx, plan_id: str) -> None:
+    """Delete a plan with its lessons; its model calls stay, as a record of costs."""
+    await tx.execute(delete(LESSON_PLAN_LESSON).where(LESSON_PLAN_LESSON.c.plan_id == plan_id))
+    await tx.execute(delete(LESSON_PLAN_MODULE).where(LESSON_PLAN_MODULE.c.plan_id == plan_id))
+    await tx.execute(delete(LESSON_PLAN).where(LESSON_PLAN.c.id == plan_id))
+
+
+async def find_plan(tx: Tx, plan_id: str) -> PlanRow | None:
     """Return a plan."""
-    row = await tx.fetch_one(select(PLAN).where(PLAN.c.id == plan_id))
-    return None if row is None else PlanRow(*row)
+    return await tx.fetch_one_into(PlanRow, select(LESSON_PLAN).where(LESSON_PLAN.c.id == plan_id))
 
 
-async def newest(tx: Tx, before: tuple[int, str] | None, count: int) -> list[PlanRow]:
-    """Return plans by (created_at, id), newest first, before such a pair."""
-    at, id = PLAN.c.created_at, PLAN.c.id
-    statement = select(PLAN)
+async def list_newest(tx: Tx, before: tuple[int, str] | None, count: int) -> list[PlanRow]:
+    """Return plans, newest first, before a pair of ``created_at`` and ``id``."""
+    at, id = LESSON_PLAN.c.created_at, LESSON_PLAN.c.id
+    statement = select(LESSON_PLAN)
     if before is not None:
         statement = statement.where(at <= before[0]).where(
             (at < before[0]) | ((at == before[0]) & (id < before[1]))
         )
-    rows = await tx.fetch(statement.order_by(at.desc(), id.desc()).limit(count))
-    return [PlanRow(*row) for row in rows]
+    return await tx.fetch_into(PlanRow, statement.order_by(at.desc(), id.desc()).limit(count))
 
 
-async def modules(tx: Tx, plan_id: str) -> list[ModuleRow]:
+async def list_modules(tx: Tx, plan_id: str) -> list[ModuleRow]:
     """Return a plan's modules in order."""
-    rows = await tx.fetch(select(MODULE).where(MODULE.c.plan_id == plan_id).order_by(MODULE.c.idx))
-    return [ModuleRow(*row) for row in rows]
-
-
-async def module_states(tx: Tx, plan_ids: Sequence[str]) -> list[Row]:
-    """Return (plan id, state) of every module of these plans."""
-    return await tx.fetch(
-        select(MODULE.c.plan_id, MODULE.c.state).where(MODULE.c.plan_id.in_(list(plan_ids)))
+    return await tx.fetch_into(
+        ModuleRow,
+        select(LESSON_PLAN_MODULE)
+        .where(LESSON_PLAN_MODULE.c.plan_id == plan_id)
+        .order_by(LESSON_PLAN_MODULE.c.idx),
     )
 
 
-async def module(tx: Tx, plan_id: str, index: int) -> ModuleRow | None:
+async def list_module_states(tx: Tx, plan_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of plan id and state for every module of some plans."""
+    rows = await tx.fetch(
+        select(LESSON_PLAN_MODULE.c.plan_id, LESSON_PLAN_MODULE.c.state).where(
+            LESSON_PLAN_MODULE.c.plan_id.in_(list(plan_ids))
+        )
+    )
+    return [(plan_id, state) for plan_id, state in rows]
+
+
+async def find_module(tx: Tx, plan_id: str, index: int) -> ModuleRow | None:
     """Return one module."""
-    row = await tx.fetch_one(
-        select(MODULE).where(MODULE.c.plan_id == plan_id, MODULE.c.idx == index)
+    return await tx.fetch_one_into(
+        ModuleRow,
+        select(LESSON_PLAN_MODULE).where(
+            LESSON_PLAN_MODULE.c.plan_id == plan_id, LESSON_PLAN_MODULE.c.idx == index
+        ),
     )
-    return None if row is None else ModuleRow(*row)
 
 
-async def set_queued(tx: Tx, plan_id: str, index: int, job_id: str) -> None:
-    """Note the job that writes a module from now on."""
+async def mark_module_queued(tx: Tx, plan_id: str, index: int, job_id: str) -> None:
+    """Record the job that generates a module from now on."""
     await tx.execute(
         "UPDATE lesson_plan_module SET state = 'queued', job_id = ?, queued = queued + 1,"
         " error = NULL, finished_at = NULL WHERE plan_id = ? AND idx = ?",
@@ -244,8 +259,10 @@ async def set_queued(tx: Tx, plan_id: str, index: int, job_id: str) -> None:
     )
 
 
-async def set_module(tx: Tx, job_id: str, plan_id: str, state: State, error: str | None) -> None:
-    """Set how a module stands, unless another job writes it by now."""
+async def set_module_state(
+    tx: Tx, job_id: str, plan_id: str, state: ModuleState, error: str | None
+) -> None:
+    """Set a module's state, unless another job has replaced this one."""
     finished = None if state == "queued" else tx.now
     await tx.execute(
         "UPDATE lesson_plan_module SET state = ?, error = ?, finished_at = ?"
@@ -254,8 +271,11 @@ async def set_module(tx: Tx, job_id: str, plan_id: str, state: State, error: str
     )
 
 
-async def new_round(tx: Tx, plan_id: str, index: int) -> None:
-    """Let all lessons of a module be due again; those that were written stay until then."""
+async def start_module_round(tx: Tx, plan_id: str, index: int) -> None:
+    """Start a new round of a module: all its lessons become outstanding.
+
+    Generated lessons stay readable until the new round replaces them.
+    """
     await tx.execute(
         "UPDATE lesson_plan_module SET round = round + 1, state = 'pending', error = NULL"
         " WHERE plan_id = ? AND idx = ?",
@@ -263,106 +283,123 @@ async def new_round(tx: Tx, plan_id: str, index: int) -> None:
     )
 
 
-async def keep_lessons(
-    tx: Tx, plan_id: str, index: int, *, edited_only: bool, but: str | None = None
+async def carry_lessons_over(
+    tx: Tx, plan_id: str, index: int, *, edited_only: bool, excluded_id: str | None = None
 ) -> int:
-    """Take lessons of a module, but one, into its new round as they are; return how many."""
+    """Carry a module's lessons into its new round unchanged; return how many."""
     return await tx.execute(
         "UPDATE lesson_plan_lesson SET round = (SELECT m.round FROM lesson_plan_module AS m"
         " WHERE m.plan_id = lesson_plan_lesson.plan_id AND m.idx = lesson_plan_lesson.module_idx)"
         " WHERE plan_id = ? AND module_idx = ? AND round > 0 AND id <> ?"
         + (" AND edited_at IS NOT NULL" if edited_only else ""),
-        (plan_id, index, but or ""),
+        (plan_id, index, excluded_id or ""),
     )
 
 
-async def lessons(tx: Tx, plan_id: str) -> list[LessonRow]:
+async def list_lessons(tx: Tx, plan_id: str) -> list[LessonRow]:
     """Return a plan's lessons in order."""
-    rows = await tx.fetch(select(LESSON).where(LESSON.c.plan_id == plan_id).order_by(LESSON.c.idx))
-    return [_lesson(row) for row in rows]
+    return await tx.fetch_into(
+        LessonRow,
+        _SELECT_LESSONS.where(LESSON_PLAN_LESSON.c.plan_id == plan_id).order_by(
+            LESSON_PLAN_LESSON.c.idx
+        ),
+    )
 
 
-async def lesson(tx: Tx, plan_id: str, lesson_id: str) -> LessonRow | None:
+async def find_lesson(tx: Tx, plan_id: str, lesson_id: str) -> LessonRow | None:
     """Return one lesson."""
-    row = await tx.fetch_one(
-        select(LESSON).where(LESSON.c.plan_id == plan_id, LESSON.c.id == lesson_id)
+    return await tx.fetch_one_into(
+        LessonRow,
+        _SELECT_LESSONS.where(
+            LESSON_PLAN_LESSON.c.plan_id == plan_id, LESSON_PLAN_LESSON.c.id == lesson_id
+        ),
     )
-    return None if row is None else _lesson(row)
 
 
-async def due(tx: Tx, plan_id: str, index: int, in_round: int) -> LessonRow | None:
-    """Return the first lesson of a module that was not written in its round yet."""
-    row = await tx.fetch_one(
-        select(LESSON)
-        .where(LESSON.c.plan_id == plan_id, LESSON.c.module_idx == index, LESSON.c.round < in_round)
-        .order_by(LESSON.c.idx)
-        .limit(1)
+async def next_outstanding_lesson(
+    tx: Tx, plan_id: str, index: int, current_round: int
+) -> LessonRow | None:
+    """Return a module's first lesson that is not generated in the current round."""
+    return await tx.fetch_one_into(
+        LessonRow,
+        _SELECT_LESSONS.where(
+            LESSON_PLAN_LESSON.c.plan_id == plan_id,
+            LESSON_PLAN_LESSON.c.module_idx == index,
+            LESSON_PLAN_LESSON.c.round < current_round,
+        )
+        .order_by(LESSON_PLAN_LESSON.c.idx)
+        .limit(1),
     )
-    return None if row is None else _lesson(row)
 
 
-async def titles(tx: Tx, plan_id: str, but: int) -> list[str]:
-    """Return the titles of a plan's lessons but one; those that are not written keep theirs too.
+async def list_other_titles(tx: Tx, plan_id: str, excluded_index: int) -> list[str]:
+    """Return the titles of a plan's other lessons, working titles included.
 
-    The rules may have to stand in for any of them, under its working title.
+    A working title stays reserved: a rule-based lesson may later take the place of a model's
+    lesson under it.
     """
     rows = await tx.fetch(
         "SELECT title FROM lesson_plan_lesson WHERE plan_id = ? AND idx <> ? ORDER BY idx",
-        (plan_id, but),
+        (plan_id, excluded_index),
     )
     return [title for (title,) in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How far one lesson is, without its text."""
-
-    module_idx: int
-    minutes: int
-    round: int
-    took_ms: int | None
-    has_gaps: bool
-
-
-async def paces(tx: Tx, plan_id: str) -> list[Pace]:
-    """Return how far every lesson of a plan is, in order."""
-    rows = await tx.fetch(
-        "SELECT module_idx, minutes, round, took_ms, CASE WHEN gaps IS NULL THEN 0 ELSE 1 END"
+async def list_lesson_progress(tx: Tx, plan_id: str) -> list[LessonProgress]:
+    """Return the progress of every lesson of a plan, in order."""
+    return await tx.fetch_into(
+        LessonProgress,
+        "SELECT module_idx, minutes, round, took_ms,"
+        " CASE WHEN gaps IS NULL THEN 0 ELSE 1 END AS has_gaps, open_places"
         " FROM lesson_plan_lesson WHERE plan_id = ? ORDER BY idx",
         (plan_id,),
     )
-    return [Pace(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+
+async def count_uncounted_open_places(tx: Tx, plan_id: str) -> int:
+    """Count the open places of the lessons that an earlier release wrote."""
+    rows = await tx.fetch(
+        "SELECT body FROM lesson_plan_lesson"
+        " WHERE plan_id = ? AND open_places IS NULL AND body IS NOT NULL",
+        (plan_id,),
+    )
+    return sum(len(find_open_places(LessonBody.model_validate_json(body))) for (body,) in rows)
 
 
 async def save_lesson(
     tx: Tx,
     lesson: LessonRow,
-    in_round: int,
+    current_round: int,
     body: LessonBody,
     *,
-    gaps: Sequence[Finding],
+    gaps: Sequence[LessonFinding],
     generator: str,
     provenance: dict[str, object],
     took_ms: int,
 ) -> bool:
-    """Store a lesson as written in a round; False if it was meanwhile, or edited by somebody."""
+    """Store a lesson as generated in a round.
+
+    Returns False if the lesson was generated or edited meanwhile; it then stays unchanged.
+    """
     changed = await tx.execute(
         "UPDATE lesson_plan_lesson SET title = ?, body = ?, gaps = ?, generator = ?,"
-        " provenance = ?, took_ms = ?, written_at = ?, round = ?, revision = revision + 1,"
+        " provenance = ?, took_ms = ?, written_at = ?, round = ?, open_places = ?,"
+        " revision = revision + 1,"
         " edited_at = NULL, edited_by = NULL"
         " WHERE plan_id = ? AND idx = ? AND round < ? AND revision = ?",
         (
             body.title,
             body.model_dump_json(by_alias=True),
-            _json(gaps) if gaps else None,
+            _encode_json(gaps) if gaps else None,
             generator,
-            _json(provenance),
+            _encode_json(provenance),
             took_ms,
             tx.now,
-            in_round,
+            current_round,
+            len(find_open_places(body)),
             lesson.plan_id,
             lesson.idx,
-            in_round,
+            current_round,
             lesson.revision,
         ),
     )
@@ -370,13 +407,14 @@ async def save_lesson(
 
 
 async def save_edit(tx: Tx, lesson: LessonRow, body: LessonBody, actor: str) -> bool:
-    """Store a person's edit and take the gaps as mended; False if the lesson changed meanwhile.
+    """Store a person's edit, which closes all gaps.
 
-    The lesson counts as written in its module's round: what runs now leaves it alone.
+    Returns False if the lesson changed meanwhile; it then stays unchanged. An edited lesson counts
+    as generated in its module's round, so the current job skips it.
     """
     changed = await tx.execute(
         "UPDATE lesson_plan_lesson SET title = ?, body = ?, gaps = NULL, edited_at = ?,"
-        " edited_by = ?, revision = revision + 1,"
+        " edited_by = ?, open_places = ?, revision = revision + 1,"
         " round = (SELECT m.round FROM lesson_plan_module AS m WHERE m.plan_id ="
         " lesson_plan_lesson.plan_id AND m.idx = lesson_plan_lesson.module_idx)"
         " WHERE plan_id = ? AND idx = ? AND revision = ?",
@@ -385,6 +423,7 @@ async def save_edit(tx: Tx, lesson: LessonRow, body: LessonBody, actor: str) -> 
             body.model_dump_json(by_alias=True),
             tx.now,
             actor,
+            len(find_open_places(body)),
             lesson.plan_id,
             lesson.idx,
             lesson.revision,
@@ -393,11 +432,15 @@ async def save_edit(tx: Tx, lesson: LessonRow, body: LessonBody, actor: str) -> 
     return changed == 1
 
 
-async def mean_ms(tx: Tx, generator: str) -> float | None:
-    """Return how long the last fifty lessons of a generator took, on average."""
-    row = await tx.fetch_one(
+async def mean_lesson_ms(tx: Tx, generator: str) -> float | None:
+    """Return the mean duration of a generator's last fifty lessons; None without any."""
+    [(mean_ms,)] = await tx.fetch(
         "SELECT AVG(took_ms) FROM (SELECT took_ms FROM lesson_plan_lesson"
         " WHERE generator = ? AND written_at IS NOT NULL ORDER BY written_at DESC LIMIT 50) AS l",
         (generator,),
     )
-    return None if row is None or row[0] is None else float(row[0])
+    return None if mean_ms is None else float(mean_ms)
+
+
+def _encode_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,1 +1,1 @@
-"""Lesson plans as files that other programs open."""
+"""Export of lesson plans to files for other programs."""

@@ -1,1 +1,4 @@
-"""Have lessons written by a language model. Needs the extra ``llm``, but for ``config``."""
+"""Lesson generation by a language model.
+
+All modules but ``config``, ``call_store`` and ``prompt`` need the extra ``llm``.
+"""

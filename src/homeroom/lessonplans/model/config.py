@@ -1,4 +1,4 @@
-"""Which model writes, how it is reached, and what it may use (pure)."""
+"""Configuration of the language model: endpoint, limits and prices (pure)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-Kind = Literal["openai", "anthropic", "google"]
-OutputMode = Literal["native", "tool", "prompted"]
+ModelKind = Literal["openai", "anthropic", "google"]
+ModelOutputMode = Literal["native", "tool", "prompted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What an endpoint, and one plan, may be asked at most; None: no limit."""
+class ModelLimits:
+    """Limits per minute of an endpoint, and the budget of a plan; None: no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -21,34 +21,34 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A model and its terms. Money is in micro-units of ``currency``."""
+    """A model with its limits and prices; money is in micro-units of ``currency``."""
 
-    kind: Kind
+    kind: ModelKind
     model: str
     url: str | None = None
     """None: the provider's own address."""
     key: str | None = field(default=None, repr=False)
-    output: OutputMode | None = None
-    """How structured output is asked for; None: what suits the kind."""
+    output: ModelOutputMode | None = None
+    """Method of structured output; None: the default of the kind."""
     max_tokens: int = 6_000
     timeout: timedelta = timedelta(seconds=120)
-    limits: Limits = field(default_factory=Limits)
+    limits: ModelLimits = field(default_factory=ModelLimits)
     currency: str = "USD"
     input_price: int | None = None
-    """Of a million tokens."""
+    """Price of a million input tokens."""
     output_price: int | None = None
 
     @property
     def name(self) -> str:
-        """Return what lessons say of who wrote them."""
+        """Return the generator name that lessons carry."""
         return f"{self.kind}:{self.model}"
 
     @property
     def endpoint(self) -> str:
-        """Return what the limits of a minute are counted by."""
+        """Return the key by which the limits per minute are counted."""
         return f"{self.kind} {self.url or 'default'} {self.model}"
 
     @property
-    def output_mode(self) -> OutputMode:
-        """Return how structured output is asked for."""
+    def output_mode(self) -> ModelOutputMode:
+        """Return the method of structured output."""
         return self.output or ("tool" if self.kind == "anthropic" else "native")

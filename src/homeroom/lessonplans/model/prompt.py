@@ -1,7 +1,7 @@
-"""What a model is asked (pure).
+"""Prompts for the language model (pure).
 
-The curriculum is somebody's data, not an instruction: it goes in as JSON, and the instructions say
-so. Whatever comes back is checked, so a prompt that was got round changes nothing but its own text.
+The curriculum is data, not an instruction: it is sent as JSON, and the instructions say so. Every
+response is checked, so a prompt injection changes at most the text of its own lesson.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from homeroom.lessonplans.check import Finding
-from homeroom.lessonplans.generator import Task
-from homeroom.lessonplans.lesson import LessonBody
+from homeroom.lessonplans.generator import LessonTask
+from homeroom.lessonplans.lesson import LessonBody, LessonFinding
 
-VERSION = "1"
-"""Kept with every lesson; it changes whenever the wording does."""
-MAX_TITLES = 60
+PROMPT_VERSION = "2"
+"""Version of the wording, stored with every lesson; increment it with every change."""
+MAX_NEARBY_TITLES = 60
 
 INSTRUCTIONS = """You write one lesson plan for a teacher, as JSON in the given form.
 
@@ -34,8 +33,8 @@ Rules; all but 2 and 7 are checked afterwards:
 """
 
 
-def question(task: Task) -> str:
-    """Return the data of a lesson."""
+def lesson_prompt(task: LessonTask) -> str:
+    """Return the user message for a lesson."""
     curriculum, slot = task.curriculum, task.slot
     return json.dumps(
         {
@@ -56,28 +55,30 @@ def question(task: Task) -> str:
                 ],
                 "mustAssess": list(slot.assesses),
             },
-            "titlesTaken": _near(task),
+            "titlesTaken": _nearby_titles(task),
         },
         ensure_ascii=False,
     )
 
 
-def _near(task: Task) -> list[str]:
-    """Return the titles of the lessons around this one: a long list would cost at every call."""
-    first = max(0, task.slot.index - MAX_TITLES // 2)
-    return list(task.titles[first : first + MAX_TITLES])
-
-
-def repair(task: Task, refused: LessonBody | None, findings: Sequence[Finding]) -> str:
-    """Return the question once more, with what was wrong with the last answer."""
+def repair_prompt(
+    task: LessonTask, refused: LessonBody | None, findings: Sequence[LessonFinding]
+) -> str:
+    """Return the user message again, with the failed checks of the last response."""
     return json.dumps(
         {
-            "again": "Your last answer was not accepted. Mend this and answer whole again.",
+            "again": "Your last answer was rejected. Fix these problems and answer in full again.",
             "reasons": [finding.message for finding in findings],
             "lastAnswer": None
             if refused is None
             else refused.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "question": json.loads(question(task)),
+            "question": json.loads(lesson_prompt(task)),
         },
         ensure_ascii=False,
     )
+
+
+def _nearby_titles(task: LessonTask) -> list[str]:
+    """Return the titles of the nearest lessons, to save tokens."""
+    first = max(0, task.slot.index - MAX_NEARBY_TITLES // 2)
+    return list(task.titles[first : first + MAX_NEARBY_TITLES])

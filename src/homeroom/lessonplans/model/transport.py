@@ -1,7 +1,7 @@
-"""Send what the SDKs send, with a row in the ledger for every single HTTP attempt.
+"""HTTP transport below the provider SDKs that meters every attempt.
 
-This sits below the SDKs, so that nothing they do by themselves goes unseen: limits and budget are
-asked before each attempt, and each is written down before it is sent.
+Each attempt is admitted against limits and budget and recorded in ``llm_call`` before it is sent,
+including attempts that an SDK makes by itself.
 """
 
 from __future__ import annotations
@@ -15,60 +15,59 @@ from datetime import timedelta
 
 import httpx2
 
-from homeroom.clock import SECOND
 from homeroom.db.database import Database
-from homeroom.db.id import new_id
-from homeroom.lessonplans import call_store
-from homeroom.lessonplans.call_store import CallOutcome, Wanted
-from homeroom.lessonplans.generator import GeneratorError, NotYet, Task
+from homeroom.db.ids import new_id
+from homeroom.instant import SECOND
+from homeroom.lessonplans.generator import GeneratorError, LessonTask, ProviderThrottled
+from homeroom.lessonplans.model import call_store
+from homeroom.lessonplans.model.call_store import ModelCallOutcome, ModelCallRequest
 from homeroom.lessonplans.model.config import ModelConfig
-from homeroom.lessonplans.model.price import Prices
-from homeroom.lessonplans.model.usage import MICRO, Usage, usage_of
+from homeroom.lessonplans.model.cost import MICRO_UNITS, ModelPrices, TokenUsage, parse_token_usage
 from homeroom.lessonplans.store import TOPIC
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600
-_WAITED_HERE_SECONDS = 2.0
-"""A wait this short is sat out; for a longer one the job is let go."""
-_WAITED_FOR_MENDING_SECONDS = 90.0
-"""The same where an answer is to be mended: to let go would throw away what was paid for."""
-_LOOK_SECONDS = 1.0
+_MAX_INLINE_WAIT_SECONDS = 2.0
+"""Longest delay that the transport waits for; for a longer delay the job is snoozed."""
+_MAX_REPAIR_WAIT_SECONDS = 90.0
+"""The same for a repair call: to end the job would discard a response that was paid for."""
+_ADMISSION_POLL_SECONDS = 1.0
 _OVERHEAD_TOKENS = 64
-"""What a provider may add to the request's bytes: roles, separators."""
+"""Tokens that a provider may add to the request: roles, separators."""
 _REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id")
 
 
 @dataclass(slots=True)
-class Call:
-    """For whom the SDK is calling, and why an attempt was not let through."""
+class ModelCall:
+    """The context of an SDK call; ``refusal`` is set if it was not admitted."""
 
-    task: Task
+    task: LessonTask
     max_tokens: int
-    mends: bool = False
-    """An earlier answer hangs on this one."""
+    is_repair: bool = False
+    """True if this call repairs the response of an earlier call."""
     refusal: GeneratorError | None = None
 
 
-current_call: ContextVar[Call] = ContextVar("homeroom.llm_call")
+current_model_call: ContextVar[ModelCall] = ContextVar("homeroom.llm_call")
 
 
-class LedgerTransport(httpx2.AsyncBaseTransport):
-    """Ask, write down, send, write down."""
+class MeteredTransport(httpx2.AsyncBaseTransport):
+    """Admits, records and sends each attempt, and records its result."""
 
     def __init__(
         self,
         db: Database,
         config: ModelConfig,
-        prices: Prices,
+        prices: ModelPrices,
         inner: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Take the terms; ``inner`` is what really sends."""
+        """Use a model's limits and prices; ``inner`` sends the requests."""
         self._db, self._config, self._prices = db, config, prices
         self._inner = inner or httpx2.AsyncHTTPTransport(retries=0)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one attempt; raises an ``httpx2.TransportError`` where none is answered."""
-        call = current_call.get()
+        """Send one attempt. Raises ``httpx2.TransportError`` if it gets no response."""
+        call = current_model_call.get()
         body = await request.aread()
         try:
             id = await self._admit(call, len(body))
@@ -81,20 +80,20 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
                 response = await self._inner.handle_async_request(request)
                 content = await self._read(response)
         except asyncio.CancelledError:
-            # what was sent may cost something; the row must say so though this task ends
-            await asyncio.shield(self._finish(call, id, "cancelled"))
+            # The request may have been sent and cost money: record it although the task ends.
+            await asyncio.shield(self._record_failure(call, id, "cancelled"))
             raise
         except (TimeoutError, httpx2.TimeoutException) as error:
-            connecting = isinstance(error, httpx2.ConnectTimeout)
-            await self._finish(call, id, "unreachable" if connecting else "timeout")
-            raise httpx2.ReadTimeout("no answer in time", request=request) from error
-        except (httpx2.ConnectError, AttributeError) as error:  # the latter: see `outgoing`
-            await self._finish(call, id, "unreachable")
+            is_unsent = isinstance(error, httpx2.ConnectTimeout)
+            await self._record_failure(call, id, "unreachable" if is_unsent else "timeout")
+            raise httpx2.ReadTimeout("no response in time", request=request) from error
+        except (httpx2.ConnectError, AttributeError) as error:  # the latter: see `http_client.py`
+            await self._record_failure(call, id, "unreachable")
             raise httpx2.ConnectError(str(error), request=request) from error
         except httpx2.TransportError:
-            await self._finish(call, id, "lost")
+            await self._record_failure(call, id, "lost")
             raise
-        await self._answered(call, id, response, content)
+        await self._record_response(call, id, response, content)
         return httpx2.Response(
             response.status_code,
             headers=response.headers,
@@ -107,26 +106,30 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
         """Close the connections."""
         await self._inner.aclose()
 
-    async def _admit(self, call: Call, size: int) -> str:
-        """Write the row of a call that may be made; raise ``GeneratorError`` for another."""
+    async def _admit(self, call: ModelCall, size: int) -> str:
+        """Record a call and return its id.
+
+        Raises ``GeneratorError`` if limits or budget do not admit it.
+        """
         config = self._config
-        # a token is one byte at least, so this is the most that the request can hold
-        worst = Usage(size + _OVERHEAD_TOKENS, call.max_tokens)
+        # A token is at least one byte, so this is the highest possible usage.
+        highest_usage = TokenUsage(size + _OVERHEAD_TOKENS, call.max_tokens)
         reserved_tokens = size // 3 + call.max_tokens
         limit = config.limits.tokens_per_minute
         if limit is not None and reserved_tokens > limit:
             raise GeneratorError(
-                f"One lesson may need {reserved_tokens} tokens, more than the {limit} of a minute.",
-                again=False,
-                hint="Raise HOMEROOM_LLM_TOKENS_PER_MINUTE or lower HOMEROOM_LLM_MAX_TOKENS.",
+                f"One call may use {reserved_tokens} tokens, more than the limit of {limit} per"
+                " minute.",
+                is_retryable=False,
+                hint="Fix: raise HOMEROOM_LLM_TOKENS_PER_MINUTE or lower HOMEROOM_LLM_MAX_TOKENS.",
             )
         if config.limits.budget is not None and self._prices.source is None:
             raise GeneratorError(
-                "There is a budget, but nobody knows what this model costs.",
-                again=False,
-                hint="Set HOMEROOM_LLM_PRICE_INPUT and HOMEROOM_LLM_PRICE_OUTPUT.",
+                f"A budget is set, but the price of the model {config.name} is unknown.",
+                is_retryable=False,
+                hint="Fix: set HOMEROOM_LLM_PRICE_INPUT and HOMEROOM_LLM_PRICE_OUTPUT.",
             )
-        wanted = Wanted(
+        row = ModelCallRequest(
             id=new_id(),
             plan_id=call.task.plan_id,
             lesson_id=call.task.slot.id,
@@ -134,30 +137,30 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
             endpoint=config.endpoint,
             model=config.model,
             reserved_tokens=reserved_tokens,
-            reserved_cost=self._prices.cost(worst),
+            reserved_cost=self._prices.cost(highest_usage),
             currency=config.currency,
             price_source=self._prices.source,
         )
-        patience = _WAITED_FOR_MENDING_SECONDS if call.mends else _WAITED_HERE_SECONDS
+        max_wait_seconds = _MAX_REPAIR_WAIT_SECONDS if call.is_repair else _MAX_INLINE_WAIT_SECONDS
         while True:
             async with self._db.write() as tx:
-                found = await call_store.admit(tx, wanted, config.limits)
-            if found == 0:
-                return wanted.id
-            if found == "budget":
-                raise self._over_budget(wanted)
-            seconds = found / SECOND
-            if seconds > patience:
-                raise _pause(seconds, call)
-            await asyncio.sleep(min(seconds, _LOOK_SECONDS))
+                wait = await call_store.admit_call(tx, row, config.limits)
+            if wait == 0:
+                return row.id
+            if wait == "budget":
+                raise self._budget_error(row)
+            seconds = wait / SECOND
+            if seconds > max_wait_seconds:
+                raise _throttled_error(seconds, call)
+            await asyncio.sleep(min(seconds, _ADMISSION_POLL_SECONDS))
 
-    def _over_budget(self, wanted: Wanted) -> GeneratorError:
-        budget, most = self._config.limits.budget or 0, wanted.reserved_cost or 0
+    def _budget_error(self, row: ModelCallRequest) -> GeneratorError:
+        budget, highest_cost = self._config.limits.budget or 0, row.reserved_cost or 0
         return GeneratorError(
-            f"The next call may cost {_money(most)} {wanted.currency}, which the plan's budget of"
-            f" {_money(budget)} {wanted.currency} does not hold any more.",
-            again=False,
-            hint="What is written stays. Raise HOMEROOM_LLM_BUDGET, then retry the plan.",
+            f"The next call may cost up to {_format_money(highest_cost)} {row.currency}, more than"
+            f" what is left of the plan's budget of {_format_money(budget)} {row.currency}.",
+            is_retryable=False,
+            hint="Fix: raise HOMEROOM_LLM_BUDGET, then retry the plan. Generated lessons stay.",
         )
 
     async def _read(self, response: httpx2.Response) -> bytes:
@@ -165,76 +168,77 @@ class LedgerTransport(httpx2.AsyncBaseTransport):
         try:
             async for chunk in response.aiter_raw():
                 content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise httpx2.ReadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                if len(content) > MAX_RESPONSE_BYTES:
+                    raise httpx2.ReadError(f"the response has more than {MAX_RESPONSE_BYTES} bytes")
         finally:
             await response.aclose()
         return bytes(content)
 
-    async def _answered(
-        self, call: Call, id: str, response: httpx2.Response, content: bytes
+    async def _record_response(
+        self, call: ModelCall, id: str, response: httpx2.Response, content: bytes
     ) -> None:
-        """Complete the row of a call that was answered, whatever with."""
+        """Complete the row of a call that got a response of any status."""
         status, headers = response.status_code, response.headers
-        usage: Usage | None
+        usage: TokenUsage | None
         cost: int | None
         if status >= httpx2.codes.BAD_REQUEST:
-            usage, cost = Usage(0, 0), 0
+            usage, cost = TokenUsage(0, 0), 0
         else:
-            usage = usage_of(self._config.kind, content)
+            usage = parse_token_usage(self._config.kind, content)
             cost = None if usage is None else self._prices.cost(usage)
-        pause = _retry_after(headers.get("retry-after"))
+        retry_after = _parse_retry_after(headers.get("retry-after"))
         request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
         async with self._db.write() as tx:
-            await call_store.finish(
+            await call_store.finish_call(
                 tx,
                 id,
                 "refused" if status >= httpx2.codes.BAD_REQUEST else "answered",
                 http_status=status,
-                retry_after_ms=None if pause is None else round(pause * 1_000),
+                retry_after_ms=None if retry_after is None else round(retry_after * 1_000),
                 input_tokens=None if usage is None else usage.input_tokens,
                 output_tokens=None if usage is None else usage.output_tokens,
                 cost=cost,
                 request_id=None if request_id is None else request_id[:128],
             )
-            if pause is not None and status in {429, 503, 529}:
-                until = tx.now + round(pause * SECOND)
-                await call_store.hold(tx, self._config.endpoint, until)
+            if retry_after is not None and status in {429, 503, 529}:
+                until = tx.now + round(retry_after * SECOND)
+                await call_store.hold_endpoint(tx, self._config.endpoint, until)
             tx.notify(TOPIC, call.task.plan_id)
 
-    async def _finish(self, call: Call, id: str, outcome: CallOutcome) -> None:
-        """Complete the row of a call without an answer; one that reached nobody cost nothing."""
-        unsent = outcome == "unreachable"
+    async def _record_failure(self, call: ModelCall, id: str, outcome: ModelCallOutcome) -> None:
+        """Complete the row of a call without a response; an unsent call costs nothing."""
+        is_unsent = outcome == "unreachable"
         async with self._db.write() as tx:
-            await call_store.finish(
+            await call_store.finish_call(
                 tx,
                 id,
                 outcome,
-                input_tokens=0 if unsent else None,
-                output_tokens=0 if unsent else None,
-                cost=0 if unsent else None,
+                input_tokens=0 if is_unsent else None,
+                output_tokens=0 if is_unsent else None,
+                cost=0 if is_unsent else None,
             )
             tx.notify(TOPIC, call.task.plan_id)
 
 
-def _pause(seconds: float, call: Call) -> GeneratorError:
-    """Return the wait; one that throws an answer away spends an attempt, so that it ends some time.
+def _throttled_error(seconds: float, call: ModelCall) -> GeneratorError:
+    """Return the error for a delay that is too long to wait for.
 
-    Otherwise a model that needs mending and an endpoint that is always busy would go on for ever.
+    A delay before a repair discards a response and therefore spends an attempt. Otherwise a model
+    that needs repairs and an endpoint at its limit would repeat without end.
     """
-    after = timedelta(seconds=math.ceil(seconds))
-    message = "the limits of the model's provider ask for a pause"
-    if call.mends:
-        return GeneratorError(message, again=True, after=after)
-    return NotYet(message, after)
+    retry_after = timedelta(seconds=math.ceil(seconds))
+    message = f"The rate limits of the model's provider require a delay of {math.ceil(seconds)} s."
+    if call.is_repair:
+        return GeneratorError(message, is_retryable=True, retry_after=retry_after)
+    return ProviderThrottled(message, retry_after)
 
 
-def _money(micro: int) -> str:
-    return f"{micro / MICRO:.4f}".rstrip("0").rstrip(".")
+def _format_money(micro: int) -> str:
+    return f"{micro / MICRO_UNITS:.4f}".rstrip("0").rstrip(".")
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Read seconds; a date is left to the SDK, whose error says the same."""
+def _parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header; the SDK parses dates."""
     if value is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value.strip()):
         return None
     return min(float(value), MAX_RETRY_AFTER_SECONDS)

@@ -1,0 +1,1 @@
+"""Verb tables and fixed wording of the languages that the rules know."""

@@ -1,0 +1,54 @@
+"""Open places of a lesson: what a person still has to fill in (pure).
+
+A place is written into the text as ``[add: what is asked for]``, in German ``[ergänzen: ...]``.
+It is closed when the text no longer has it. Lessons of earlier releases mark a place by a sentence
+that begins with "Facilitator:".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from homeroom.lessonplans.lesson import LessonBody
+
+_PLACE = re.compile(
+    r"\[(?:add|ergänzen): ([^\[\]]{1,600})\]|Facilitator: ((?:list|name|add) [^\n]+)"
+)
+_OPENING = re.compile(r"\[(?=(?:add|ergänzen): )|Facilitator:(?= (?:list|name|add) )")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPlace:
+    """A place in a lesson that a person fills."""
+
+    field: str
+    """Path in the lesson's JSON, such as ``activities/1/facilitatorDoes``."""
+    asks: str
+
+
+def find_open_places(body: LessonBody) -> list[OpenPlace]:
+    """Return the open places of a lesson, in the order of its fields.
+
+    The title is none of them: it is the author's words.
+    """
+    document = body.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"title"})
+    return list(_find_in(document, ""))
+
+
+def close_author_marks(text: str) -> str:
+    """Return an author's text so that nothing in it counts as an open place."""
+    return _OPENING.sub(lambda found: "(" if found[0] == "[" else "Facilitator", text)
+
+
+def _find_in(value: object, path: str) -> Iterator[OpenPlace]:
+    if isinstance(value, str):
+        for found in _PLACE.finditer(value):
+            yield OpenPlace(path, (found[1] or found[2]).strip().rstrip("."))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _find_in(each, f"{path}/{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _find_in(each, f"{path}/{index}")
