@@ -1,1 +1,1 @@
-"""Know what facilitators owe for each week, and who has to hear of it."""
+"""Facilitators' weekly logs: obligations, reminders, reports."""

@@ -1,308 +1,344 @@
-"""Say to everybody concerned what a slot of a schedule is for: in chunks, and once.
+"""Fan-out of a schedule's slot: messages to all recipients, in chunks, each once.
 
-A chunk is one transaction: what it selects, the messages, their deliveries and their jobs. A crash
-between two chunks has the job run again from the beginning, and the messages that are there already
-stay the only ones of their keys.
+A chunk is one transaction with its messages, their deliveries and their jobs. After a crash between
+two chunks the job runs again from the beginning, and messages with a known key are not added again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from homeroom.activity import ledger, store
-from homeroom.activity.compliance import News
-from homeroom.activity.duty import bring_up, missing_rows, window, withdraw
-from homeroom.activity.jobs import OpenWeek, ProgrammeArgs, PruneRuns, Remind, Report, Warn
-from homeroom.activity.programme import Obligation, Programme
-from homeroom.activity.selection import (
-    COMPLIANCE_CHECK,
-    LOG_CHECK,
-    OBLIGATIONS_CHECK,
-    REPORT_CHECK,
-    Case,
-    cases,
-    is_empty,
-    owed_params,
-    reminders,
-    report,
-    report_params,
-    warnings,
+from homeroom.activity import obligation_store, store
+from homeroom.activity.jobs import (
+    OpenWeek,
+    ProgrammeJobArgs,
+    PruneScheduleRuns,
+    SendDeadlineWarnings,
+    SendLogReminders,
+    SendManagerReport,
+    is_slot_outstanding,
 )
-from homeroom.activity.selection import Report as ToManagers
-from homeroom.activity.week import (
+from homeroom.activity.obligation_rules import (
     MONDAY,
     REMINDER_TIME,
     THURSDAY,
     WARNING_TIME,
+    Obligation,
+    Programme,
+    WarningChange,
     Week,
-    has_passed,
+    has_local_time_passed,
     parse_week,
-    report_ends_at,
+    report_expires_at,
     week_at,
+)
+from homeroom.activity.obligation_update import (
+    list_compliance_history,
+    list_down_weeks,
+    missing_obligations,
+    open_and_close_weeks,
+    resolve_compliance_warning,
+)
+from homeroom.activity.recipient_selection import (
+    COMPLIANCE_CHECK,
+    LOG_CHECK,
+    OBLIGATIONS_CHECK,
+    REPORT_CHECK,
+    ComplianceCase,
+    ManagerReport,
+    NameLookup,
+    build_deadline_warnings,
+    build_manager_report,
+    build_obligation_params,
+    build_reminders,
+    build_report_params,
+    find_compliance_cases,
+    is_report_empty,
 )
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
-from homeroom.jobs.api import Done, FiredSlot, JobContext, Outcome, Registry
-from homeroom.notify.api import Message, Notifications, Planned
+from homeroom.jobs.api import Done, JobContext, Outcome, Registry
+from homeroom.notify.api import Message, Notifications, PlannedMessage
 from homeroom.people import api as people
 
 log = structlog.get_logger(__name__)
-CHUNK = 200
-"""People in one transaction."""
-RUNS_KEPT = 90 * 86_400 * 1_000_000
-ADMIN, OPERATOR = "admin", "operator"
+RECIPIENTS_PER_TRANSACTION = 200
+"""The most recipients in one transaction."""
+ADMIN = "admin"
 
 
 class FanOut:
-    """Runs the schedules' jobs; built in ``wiring``."""
+    """Handlers of the schedules' jobs."""
 
-    def __init__(self, db: Database, notifications: Notifications, *, chunk: int = CHUNK) -> None:
-        """Take where messages go, and how many people one transaction is about."""
+    def __init__(
+        self, db: Database, notifications: Notifications, *, chunk: int = RECIPIENTS_PER_TRANSACTION
+    ) -> None:
+        """Store the notifications, and how many recipients one transaction has."""
         self._db, self._notifications, self._chunk = db, notifications, chunk
 
     def register(self, registry: Registry) -> None:
-        """Say who runs the jobs, and what is still true of messages that are about to be sent."""
-        registry.add(OpenWeek, self.open_week)
-        registry.add(Remind, self.remind, preview=self.preview_reminders)
-        registry.add(Warn, self.warn, preview=self.preview_warnings)
-        registry.add(Report, self.report, preview=self.preview_report)
-        registry.add(PruneRuns, self.prune)
+        """Register the handlers, and the relevance checks of their messages."""
+        add: Callable[..., None] = partial(registry.add, is_outstanding=is_slot_outstanding)
+        add(OpenWeek, self.open_week)
+        add(SendLogReminders, self.send_reminders, preview=self.preview_reminders)
+        add(SendDeadlineWarnings, self.send_warnings, preview=self.preview_warnings)
+        add(SendManagerReport, self.send_report, preview=self.preview_report)
+        registry.add(PruneScheduleRuns, self.prune)
         checks = self._notifications.checks
-        checks.add(OBLIGATIONS_CHECK, _still_owed)
-        checks.add(REPORT_CHECK, _still_to_report)
-        checks.add(COMPLIANCE_CHECK, _still_missing)
-        checks.add(LOG_CHECK, _still_there)
+        checks.add(OBLIGATIONS_CHECK, _check_obligations)
+        checks.add(REPORT_CHECK, _check_report)
+        checks.add(COMPLIANCE_CHECK, _check_compliance)
+        checks.add(LOG_CHECK, _check_log)
 
     async def open_week(self, ctx: JobContext, args: OpenWeek) -> Outcome:
         """Open the week's obligations."""
         async with self._db.write() as tx:
-            programme = await store.programme(tx, args.programme_id)
-            opened = 0 if programme is None else await bring_up(tx, programme)
+            programme = await store.get_programme(tx, args.programme_id)
+            opened = 0 if programme is None else await open_and_close_weeks(tx, programme)
             outcome = Done({"opened": opened})
             await ctx.settle(tx, outcome)
         return outcome
 
-    async def remind(self, ctx: JobContext, args: Remind) -> Outcome:
+    async def send_reminders(self, ctx: JobContext, args: SendLogReminders) -> Outcome:
         """Send Monday's reminders."""
-        return await self._ask(ctx, args)
+        return await self._send_obligation_messages(ctx, args)
 
-    async def warn(self, ctx: JobContext, args: Warn) -> Outcome:
+    async def send_warnings(self, ctx: JobContext, args: SendDeadlineWarnings) -> Outcome:
         """Send Thursday's warnings."""
-        return await self._ask(ctx, args)
+        return await self._send_obligation_messages(ctx, args)
 
-    async def _ask(self, ctx: JobContext, args: ProgrammeArgs) -> Outcome:
-        """Page through what is owed, by facilitator, and hand over a chunk's messages at a time."""
-        programme = await self._begin(args)
+    async def _send_obligation_messages(self, ctx: JobContext, args: ProgrammeJobArgs) -> Outcome:
+        """Page through obligations by facilitator, sending one chunk at a time."""
+        programme = await self._begin_run(args)
         if programme is None:
             return Done({"sent": 0, "repeated": 0})
-        week = _asked_for(programme, args)
+        week = _target_week(programme, args)
         after = ""
         while True:
             async with self._db.write() as tx:
-                rows = await ledger.of_programme(
+                rows = await obligation_store.list_obligations(
                     tx, programme.id, week.key, week.key, after, self._chunk
                 )
-                messages = await _asking(tx, programme, week, rows, args)
+                messages = await _build_obligation_messages(tx, programme, week, rows, args)
                 sent = await self._notifications.send(tx, messages)
-                await ledger.count_run(tx, args.schedule, args.slot, sent.new, sent.repeated)
+                await obligation_store.count_schedule_run(
+                    tx, args.schedule, args.slot, sent.new, sent.repeated
+                )
             if not rows:
                 break
             after = rows[-1].facilitator_id
-        return await self._end(ctx, args)
+        return await self._finish_run(ctx, args)
 
-    async def report(self, ctx: JobContext, args: Report) -> Outcome:
+    async def send_report(self, ctx: JobContext, args: SendManagerReport) -> Outcome:
         """Send Tuesday's report and the warnings that come with it."""
-        programme = await self._begin(args)
+        programme = await self._begin_run(args)
         if programme is None:
             return Done({"sent": 0, "repeated": 0})
         async with self._db.read() as tx:
-            made = await self._report(tx, programme, args)
-            messages = made.messages + await _unmanaged(tx, programme, args, made)
-        warned = {case.user_id: case for case in made.cases if case.verdict.news is News.WARN}
+            report = await self._build_report(tx, programme, args)
+            messages = report.messages + await _build_unmanaged_programme_messages(
+                tx, programme, args, report
+            )
+        warned = {
+            case.user_id: case
+            for case in report.cases
+            if case.result.warning_change is WarningChange.WARN
+        }
         for chunk in _chunks(messages, self._chunk):
             async with self._db.write() as tx:
                 sent = await self._notifications.send(tx, chunk)
-                await ledger.count_run(tx, args.schedule, args.slot, sent.new, sent.repeated)
-        week = _reported(programme, args)
+                await obligation_store.count_schedule_run(
+                    tx, args.schedule, args.slot, sent.new, sent.repeated
+                )
+        week = _reported_week(programme, args)
         async with self._db.write() as tx:
-            for case in made.cases:
+            for case in report.cases:
                 if case.user_id in warned:
-                    missed = case.verdict.missed
-                    await ledger.warn(tx, programme.id, case.user_id, week.key, missed)
-                elif case.verdict.news is News.RESOLVED:
-                    await withdraw(tx, self._notifications, programme, case.user_id)
-        return await self._end(ctx, args)
+                    missed = case.result.missed
+                    await obligation_store.record_warning(
+                        tx, programme.id, case.user_id, week.key, missed
+                    )
+                elif case.result.warning_change is WarningChange.RESOLVED:
+                    await resolve_compliance_warning(
+                        tx, self._notifications, programme, case.user_id
+                    )
+        return await self._finish_run(ctx, args)
 
-    async def prune(self, ctx: JobContext, args: PruneRuns) -> Outcome:
-        """Drop what fan-outs did long ago."""
+    async def prune(self, ctx: JobContext, args: PruneScheduleRuns) -> Outcome:
+        """Delete the records of old fan-outs."""
         async with self._db.write() as tx:
-            outcome = Done({"dropped": await ledger.prune_runs(tx, tx.now - RUNS_KEPT)})
+            before = tx.now - obligation_store.SCHEDULE_RUN_RETENTION_US
+            outcome = Done({"dropped": await obligation_store.prune_schedule_runs(tx, before)})
             await ctx.settle(tx, outcome)
         return outcome
 
-    async def _begin(self, args: ProgrammeArgs) -> Programme | None:
+    async def _begin_run(self, args: ProgrammeJobArgs) -> Programme | None:
         async with self._db.write() as tx:
-            programme = await store.programme(tx, args.programme_id)
+            programme = await store.get_programme(tx, args.programme_id)
             if programme is None:
                 return None
-            await ledger.begin_run(tx, args.schedule, args.slot, args.slot_at, args.late)
-            await bring_up(tx, programme)
+            await obligation_store.begin_schedule_run(
+                tx, args.schedule, args.slot, args.slot_at, args.late
+            )
+            await open_and_close_weeks(tx, programme)
         return programme
 
-    async def _end(self, ctx: JobContext, args: ProgrammeArgs) -> Outcome:
+    async def _finish_run(self, ctx: JobContext, args: ProgrammeJobArgs) -> Outcome:
         async with self._db.write() as tx:
-            await ledger.end_run(tx, args.schedule, args.slot)
+            await obligation_store.finish_schedule_run(tx, args.schedule, args.slot)
             [run] = [
-                run for run in await ledger.runs(tx, args.schedule, 1_000) if run.slot == args.slot
+                run
+                for run in await obligation_store.list_schedule_runs(tx, args.schedule, 1_000)
+                if run.slot == args.slot
             ]
             outcome = Done({"sent": run.sent, "repeated": run.repeated})
             await ctx.settle(tx, outcome)
         return outcome
 
-    async def _report(self, tx: Tx, programme: Programme, args: ProgrammeArgs) -> ToManagers:
-        week = _reported(programme, args)
-        history = await _history(tx, programme, week)
-        warned = await ledger.warned(tx, programme.id, week.key)
-        name = await _names(tx, [row.facilitator_id for row in history])
-        return report(programme, week, history, warned, name, tx.now)
+    async def _build_report(
+        self, tx: Tx, programme: Programme, args: ProgrammeJobArgs
+    ) -> ManagerReport:
+        week = _reported_week(programme, args)
+        history = await _report_history(tx, programme, week)
+        warned = await obligation_store.open_warnings(tx, programme.id, week.key)
+        name = await load_names(tx, [row.facilitator_id for row in history])
+        down_weeks = await list_down_weeks(tx, programme, history)
+        return build_manager_report(programme, week, history, warned, name, tx.now, down_weeks)
 
-    # What a run would do.
+    # Previews of runs.
 
-    async def preview_reminders(self, tx: Tx, args: Remind) -> Any:
-        """Say who would be reminded, who would not, and why."""
-        return await self._preview_asking(tx, args)
+    async def preview_reminders(self, tx: Tx, args: SendLogReminders) -> Any:
+        """Return who would be reminded, who would not, and why."""
+        return await self._preview_obligation_messages(tx, args)
 
-    async def preview_warnings(self, tx: Tx, args: Warn) -> Any:
-        """Say who would be warned, who would not, and why."""
-        return await self._preview_asking(tx, args)
+    async def preview_warnings(self, tx: Tx, args: SendDeadlineWarnings) -> Any:
+        """Return who would be warned, who would not, and why."""
+        return await self._preview_obligation_messages(tx, args)
 
-    async def _preview_asking(self, tx: Tx, args: ProgrammeArgs) -> Any:
-        programme = await store.programme(tx, args.programme_id)
+    async def _preview_obligation_messages(self, tx: Tx, args: ProgrammeJobArgs) -> Any:
+        programme = await store.get_programme(tx, args.programme_id)
         if programme is None:
             return {"messages": [], "others": []}
-        week = _asked_for(programme, args)
-        rows = await ledger.of_programme(tx, programme.id, week.key, week.key)
-        rows += [row for row in await missing_rows(tx, programme) if row.week_key == week.key]
-        messages = await _asking(tx, programme, week, rows, args)
+        week = _target_week(programme, args)
+        rows = await obligation_store.list_obligations(tx, programme.id, week.key, week.key)
+        rows += [
+            row for row in await missing_obligations(tx, programme) if row.week_key == week.key
+        ]
+        messages = await _build_obligation_messages(tx, programme, week, rows, args)
         planned = await self._notifications.notifier.plan(tx, messages)
-        told = {message.user_id for message in messages}
+        recipients = {message.user_id for message in messages}
         others: dict[str, set[str]] = {}
         for row in rows:
-            if row.facilitator_id not in told:
-                others.setdefault(row.facilitator_id, set()).add(_why_not(row, programme, tx.now))
+            if row.facilitator_id not in recipients:
+                others.setdefault(row.facilitator_id, set()).add(
+                    _skip_reason(row, programme, tx.now)
+                )
         return {
             "week": week.key,
-            "messages": [_planned(each) for each in planned],
+            "messages": [_preview_message(each) for each in planned],
             "others": [
                 {"userId": user_id, "reason": "; ".join(sorted(reasons))}
                 for user_id, reasons in sorted(others.items())
             ],
         }
 
-    async def preview_report(self, tx: Tx, args: Report) -> Any:
-        """Say what managers would be told, and who would hear nothing."""
-        programme = await store.programme(tx, args.programme_id)
+    async def preview_report(self, tx: Tx, args: SendManagerReport) -> Any:
+        """Return the messages that managers would get, and who would get none."""
+        programme = await store.get_programme(tx, args.programme_id)
         if programme is None:
             return {"messages": [], "others": []}
-        made = await self._report(tx, programme, args)
-        messages = made.messages + await _unmanaged(tx, programme, args, made)
+        report = await self._build_report(tx, programme, args)
+        messages = report.messages + await _build_unmanaged_programme_messages(
+            tx, programme, args, report
+        )
         planned = await self._notifications.notifier.plan(tx, messages)
-        told = {message.user_id for message in messages}
+        recipients = {message.user_id for message in messages}
         return {
-            "week": _reported(programme, args).key,
-            "messages": [_planned(each) for each in planned],
+            "week": _reported_week(programme, args).key,
+            "messages": [_preview_message(each) for each in planned],
             "others": [
                 {"userId": manager_id, "reason": "there is nothing to report"}
                 for manager_id in programme.managers
-                if manager_id not in told
+                if manager_id not in recipients
             ],
         }
 
-    async def missed(self, tx: Tx, slot: FiredSlot) -> None:
-        """Tell admins and operators that a slot came due while nothing ran."""
-        found = await people.with_role(tx, ADMIN) + await people.with_role(tx, OPERATOR)
-        messages = [
-            Message(
-                key=f"schedule_missed:{slot.schedule}:{slot.slot}:{user_id}",
-                type="schedule_missed",
-                user_id=user_id,
-                params={"schedule": slot.schedule, "slot": slot.slot, "foundAt": tx.now},
-                metadata={"schedule": slot.schedule, "slot": slot.slot},
-                group=f"schedule_missed:{user_id}",  # a long downtime is one mail, and one more
-            )
-            for user_id in sorted({person.id for person in found})
-        ]
-        await self._notifications.send(tx, messages)
 
-
-def _asked_for(programme: Programme, args: ProgrammeArgs) -> Week:
-    """Return the week that a slot asks for: it is fixed by the slot, not by when the job runs."""
+def _target_week(programme: Programme, args: ProgrammeJobArgs) -> Week:
+    """Return the week of a slot, which does not depend on when the job runs."""
     week = week_at(args.slot_at, programme.zone)
-    previous = isinstance(args, Remind) and programme.target_week == "previous"
+    previous = isinstance(args, SendLogReminders) and programme.target_week == "previous"
     return week.shifted(-1) if previous else week
 
 
-def _reported(programme: Programme, args: ProgrammeArgs) -> Week:
+def _reported_week(programme: Programme, args: ProgrammeJobArgs) -> Week:
     return week_at(args.slot_at, programme.zone).shifted(-1)
 
 
-async def _asking(
-    tx: Tx, programme: Programme, week: Week, rows: Sequence[Obligation], args: ProgrammeArgs
+async def _build_obligation_messages(
+    tx: Tx, programme: Programme, week: Week, rows: Sequence[Obligation], args: ProgrammeJobArgs
 ) -> list[Message]:
-    remind = isinstance(args, Remind)
-    messages = (reminders if remind else warnings)(programme, week, rows, tx.now)
+    is_reminder = isinstance(args, SendLogReminders)
+    messages = (build_reminders if is_reminder else build_deadline_warnings)(
+        programme, week, rows, tx.now
+    )
     if not programme.per_user_time or not messages:
         return messages
     known = await people.find(tx, [message.user_id for message in messages])
-    day, at = (MONDAY, REMINDER_TIME) if remind else (THURSDAY, WARNING_TIME)
-    asked = week.shifted(1) if remind and programme.target_week == "previous" else week
+    day, at = (MONDAY, REMINDER_TIME) if is_reminder else (THURSDAY, WARNING_TIME)
+    target = week.shifted(1) if is_reminder and programme.target_week == "previous" else week
 
     def is_time(user_id: str) -> bool:
         person = known.get(user_id)
         own = None if person is None else person.time_zone
-        return has_passed(asked, day, at, ZoneInfo(own) if own else programme.zone, tx.now)
+        return has_local_time_passed(
+            target, day, at, ZoneInfo(own) if own else programme.zone, tx.now
+        )
 
     return [message for message in messages if is_time(message.user_id)]
 
 
-def _why_not(row: Obligation, programme: Programme, now: int) -> str:
+def _skip_reason(row: Obligation, programme: Programme, now: int) -> str:
     if programme.is_closed(now):
         return "the programme is closed"
-    state = row.now(now)
-    if row.is_owed(now):
-        return "it is not time yet, or too late"
+    state = row.state_at(now)
+    if row.is_outstanding(now):
+        return "this message is not due at this time"
     return state.value if row.exempt_reason is None else f"{state.value}: {row.exempt_reason}"
 
 
-def _planned(each: Planned) -> dict[str, Any]:
+def _preview_message(each: PlannedMessage) -> dict[str, Any]:
     return {
         "userId": each.message.user_id,
         "type": each.message.type,
         "key": each.message.key,
-        "sentBefore": each.known,
+        "sentBefore": each.was_sent,
         "deliveries": [
             {
-                "channel": choice.channel.value,
-                "status": choice.status.value,
-                "reason": choice.reason,
+                "channel": planned.channel.value,
+                "status": planned.status.value,
+                "reason": None if planned.reason is None else planned.reason.text,
+                "reasonCode": None if planned.reason is None else planned.reason.code.value,
             }
-            for choice in each.choices
+            for planned in each.deliveries
         ],
     }
 
 
-async def _history(tx: Tx, programme: Programme, week: Week) -> list[Obligation]:
-    rows = await window(tx, programme, week_at(tx.now, programme.zone))
+async def _report_history(tx: Tx, programme: Programme, week: Week) -> list[Obligation]:
+    rows = await list_compliance_history(tx, programme, week_at(tx.now, programme.zone))
     if any(row.week_key == week.key for row in rows):
         return rows
-    return rows + await ledger.of_programme(tx, programme.id, week.key, week.key)
+    return rows + await obligation_store.list_obligations(tx, programme.id, week.key, week.key)
 
 
-async def _names(tx: Tx, user_ids: Sequence[str]) -> Any:
+async def load_names(tx: Tx, user_ids: Sequence[str]) -> NameLookup:
+    """Return the lookup of full names; a person who is not stored has the id."""
     known = await people.find(tx, user_ids)
 
     def name(user_id: str) -> str:
@@ -312,21 +348,22 @@ async def _names(tx: Tx, user_ids: Sequence[str]) -> Any:
     return name
 
 
-async def _unmanaged(
-    tx: Tx, programme: Programme, args: ProgrammeArgs, made: ToManagers
+async def _build_unmanaged_programme_messages(
+    tx: Tx, programme: Programme, args: ProgrammeJobArgs, report: ManagerReport
 ) -> list[Message]:
-    """Return messages to admins where a report has something to say and nobody to say it to."""
-    week = _reported(programme, args)
-    expires_at = report_ends_at(week, programme.zone)
+    """Return messages to admins for a report that no manager can read."""
+    week = _reported_week(programme, args)
+    expires_at = report_expires_at(week, programme.zone)
     if programme.managers or programme.is_closed(tx.now) or expires_at <= tx.now:
         return []
-    history = await _history(tx, programme, week)
-    name = await _names(tx, [row.facilitator_id for row in history])
+    history = await _report_history(tx, programme, week)
+    name = await load_names(tx, [row.facilitator_id for row in history])
     rows = [row for row in history if row.week_key == week.key]
-    params = report_params(programme, week, rows, made.cases, name, tx.now)
-    if is_empty(params):
+    down_weeks = await list_down_weeks(tx, programme, rows)
+    params = build_report_params(programme, week, history, report.cases, name, tx.now, down_weeks)
+    if is_report_empty(params):
         return []
-    admins = await people.with_role(tx, ADMIN)
+    admins = await people.list_with_role(tx, ADMIN)
     log.warning("programme_without_managers", programme=programme.id, admins=len(admins))
     return [
         Message(
@@ -345,52 +382,58 @@ def _chunks(messages: Sequence[Message], size: int) -> list[Sequence[Message]]:
     return [messages[start : start + size] for start in range(0, len(messages), size)]
 
 
-# What is still true when a message is about to be sent.
+# Relevance checks, run before a message is sent: None means that it is outdated.
 
 
-async def _still_owed(
+async def _check_obligations(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
-    programme = await store.programme(tx, about["programmeId"])
+    programme = await store.get_programme(tx, about["programmeId"])
     if programme is None or programme.is_closed(tx.now):
         return None
-    rows = await ledger.of_user(tx, programme.id, about["week"], about["userId"])
-    mine = [row for row in rows if row.is_owed(tx.now)]
-    return owed_params(programme, mine) if mine else None
+    rows = await obligation_store.list_facilitator_obligations(
+        tx, programme.id, about["week"], about["userId"]
+    )
+    own_rows = [row for row in rows if row.is_outstanding(tx.now)]
+    return build_obligation_params(programme, own_rows) if own_rows else None
 
 
-async def report_of(tx: Tx, programme: Programme, week: Week) -> dict[str, Any]:
-    """Return what Tuesday's report on a week says by now."""
-    history = await _history(tx, programme, week)
-    found = cases(programme, history, await ledger.warned(tx, programme.id, week.key), tx.now)
-    name = await _names(tx, [row.facilitator_id for row in history])
-    rows = [row for row in history if row.week_key == week.key]
-    return report_params(programme, week, rows, found, name, tx.now)
+async def build_week_report(tx: Tx, programme: Programme, week: Week) -> dict[str, Any]:
+    """Return the current content of Tuesday's report on a week."""
+    history = await _report_history(tx, programme, week)
+    warned = await obligation_store.open_warnings(tx, programme.id, week.key)
+    down_weeks = await list_down_weeks(tx, programme, history)
+    cases = find_compliance_cases(programme, history, warned, tx.now, down_weeks)
+    name = await load_names(tx, [row.facilitator_id for row in history])
+    return build_report_params(programme, week, history, cases, name, tx.now, down_weeks)
 
 
-async def _still_to_report(
+async def _check_report(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
-    programme = await store.programme(tx, about["programmeId"])
+    programme = await store.get_programme(tx, about["programmeId"])
     if programme is None or programme.is_closed(tx.now):
         return None
-    now = await report_of(tx, programme, parse_week(about["week"]))
-    return None if is_empty(now) and not programme.all_clear else now
+    now = await build_week_report(tx, programme, parse_week(about["week"]))
+    return None if is_report_empty(now) and not programme.all_clear else now
 
 
-async def _still_missing(
+async def _check_compliance(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
-    programme = await store.programme(tx, about["programmeId"])
+    programme = await store.get_programme(tx, about["programmeId"])
     if programme is None or programme.is_closed(tx.now):
         return None
-    history = await window(tx, programme, week_at(tx.now, programme.zone))
-    mine = [row for row in history if row.facilitator_id == about["userId"]]
-    found: Sequence[Case] = cases(programme, mine, {}, tx.now)
-    return params if found else None
+    history = await list_compliance_history(tx, programme, week_at(tx.now, programme.zone))
+    own_rows = [row for row in history if row.facilitator_id == about["userId"]]
+    down_weeks = await list_down_weeks(tx, programme, own_rows)
+    cases: Sequence[ComplianceCase] = find_compliance_cases(
+        programme, own_rows, {}, tx.now, down_weeks
+    )
+    return params if cases else None
 
 
-async def _still_there(
+async def _check_log(
     tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
-    return None if await store.log(tx, about["logId"]) is None else params
+    return None if await store.get_log(tx, about["logId"]) is None else params

@@ -1,4 +1,4 @@
-"""Programmes, offerings, logs, exemptions and compliance over HTTP (API page, "Facilitators")."""
+"""Programmes, offerings, exemptions and compliance over HTTP."""
 
 from __future__ import annotations
 
@@ -8,67 +8,50 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator, Field, model_validator
 
-from homeroom.activity import ledger, store
+from homeroom.activity import log_routes, obligation_store, store
 from homeroom.activity.api import (
     Activity,
+    ComplianceMark,
+    ComplianceReport,
     Exemption,
-    KeptExemption,
-    Mark,
     Offering,
     Programme,
-    Run,
-    Table,
+    ScheduleRun,
     Week,
-    as_csv,
-    compliance,
+    build_compliance_report,
+    format_compliance_csv,
     parse_week,
 )
-from homeroom.activity.fanout import report_of
-from homeroom.activity.log import routes as log_routes
-from homeroom.activity.log.routes import manages
+from homeroom.activity.log_routes import STAFF, WeekKey, check_read_access, is_manager
+from homeroom.csv_escape import BYTE_ORDER_MARK
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden
-from homeroom.jobs.schedule import zone
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, Line, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.identity import Identity, Role
+from homeroom.plain_text import check_link
+from homeroom.time_zone import check_time_zone
+from homeroom.web.identity import Auth
+from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant, SingleLine
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
-_LONGEST = 64
-"""Longest id of a programme: the names of its schedules and jobs hold it."""
-_MOST_MANAGERS = 200
-_STAFF = (Role.SERVICE, Role.OPERATOR, Role.VIEWER)
-
-
-def _zone(text: str) -> str:
-    zone(text)
-    return text
+MAX_PROGRAMME_ID_LENGTH = 64
+"""The longest id of a programme: names of schedules and jobs contain it."""
+_MAX_MANAGERS = 200
 
 
-def _week(text: str) -> str:
-    return parse_week(text).key
+ProgrammeId = Annotated[ExternalId, Path(alias="programmeId", max_length=MAX_PROGRAMME_ID_LENGTH)]
+OfferingId = Annotated[ExternalId, Path(alias="offeringId")]
 
 
-def _https(text: str) -> str:
-    if not text.startswith(("https://", "http://")) or not text.isprintable() or " " in text:
-        raise ValueError("must be a whole URL, such as https://learn.example.org/logs")
-    return text
+class ProgrammeBody(RequestModel):
+    """A programme; it replaces the stored one."""
 
-
-ProgrammeId = Annotated[OutsideId, Path(alias="programmeId", max_length=_LONGEST)]
-OfferingId = Annotated[OutsideId, Path(alias="offeringId")]
-WeekKey = Annotated[str, AfterValidator(_week)]
-
-
-class ProgrammeBody(Body):
-    """A programme; it replaces what was known of it."""
-
-    title: Line
-    time_zone: Annotated[str, AfterValidator(_zone)]
+    title: SingleLine
+    time_zone: Annotated[str, AfterValidator(check_time_zone)]
     grace_minutes: Annotated[int, Field(ge=0, le=6 * 24 * 60)] = 0
-    managers: Annotated[list[OutsideId], Field(max_length=_MOST_MANAGERS)]
+    managers: Annotated[list[ExternalId], Field(max_length=_MAX_MANAGERS)]
     closed_on: date | None = None
-    log_url: Annotated[str, Field(max_length=500), AfterValidator(_https)] | None = None
+    log_url: Annotated[str, Field(max_length=500), AfterValidator(check_link)] | None = None
     target_week: Literal["current", "previous"] = "current"
     last_day_to_join: Annotated[int, Field(ge=1, le=7)] = 4
     late_is_missed: bool = False
@@ -77,7 +60,7 @@ class ProgrammeBody(Body):
     per_user_time: bool = False
 
 
-class ProgrammeView(View):
+class ProgrammeView(ResponseModel):
     """A programme with its rules."""
 
     id: str
@@ -95,40 +78,11 @@ class ProgrammeView(View):
     per_user_time: bool
 
 
-class ReportedView(View):
-    """A log that is missing, or came late."""
-
-    user_id: str
-    name: str
-    offering: str
-    submitted_at: Instant | None
-
-
-class ReportedAgainView(View):
-    """Somebody whose logs are missing again and again, and whether that was known."""
-
-    user_id: str
-    name: str
-    missed: list[str]
-    continuing: bool
-
-
-class ReportView(View):
-    """A week's report."""
-
-    programme: str
-    week: str
-    time_zone: str
-    missing: list[ReportedView]
-    late: list[ReportedView]
-    compliance: list[ReportedAgainView]
-
-
-class OfferingBody(Body):
+class OfferingBody(RequestModel):
     """A course that a facilitator gives; both dates belong to it."""
 
-    title: Line
-    facilitator_id: OutsideId
+    title: SingleLine
+    facilitator_id: ExternalId
     starts_on: date
     ends_on: date
 
@@ -139,7 +93,20 @@ class OfferingBody(Body):
         return self
 
 
-class OfferingView(View):
+class OfferingEntry(OfferingBody):
+    """An offering in a file: the body of its PUT with its id."""
+
+    id: ExternalId
+
+
+class ProgrammeEntry(ProgrammeBody):
+    """A programme in a file: the body of its PUT with its id and its offerings."""
+
+    id: Annotated[ExternalId, Field(max_length=MAX_PROGRAMME_ID_LENGTH)]
+    offerings: Annotated[list[OfferingEntry], Field(default_factory=list)]
+
+
+class OfferingView(ResponseModel):
     """A course that a facilitator gives within a programme."""
 
     id: str
@@ -150,11 +117,11 @@ class OfferingView(View):
     ends_on: date
 
 
-class ExemptionBody(Body):
-    """Days on which nothing is owed: of somebody, of one offering, or for all (a holiday)."""
+class ExemptionBody(RequestModel):
+    """Days without obligations, of a facilitator, an offering or all (a holiday)."""
 
-    user_id: OutsideId | None = None
-    offering_id: OutsideId | None = None
+    user_id: ExternalId | None = None
+    offering_id: ExternalId | None = None
     starts_on: date
     ends_on: date
     reason: Literal["leave", "holiday", "other"]
@@ -167,8 +134,8 @@ class ExemptionBody(Body):
         return self
 
 
-class ExemptionView(View):
-    """Days on which nothing is owed."""
+class ExemptionView(ResponseModel):
+    """Days without obligations."""
 
     id: str
     programme_id: str
@@ -179,69 +146,65 @@ class ExemptionView(View):
     reason: str
     note: str | None
     created_by: str
-    created_at: Instant
+    created_at: Rfc3339Instant
 
 
-class ComplianceRow(View):
-    """One facilitator: a mark a week, null where nothing of theirs ran."""
+class ComplianceReportRowView(ResponseModel):
+    """One facilitator: a mark a week, null where they had no offering."""
 
     user_id: str
     name: str
-    weeks: dict[str, Mark | None]
+    weeks: dict[str, ComplianceMark | None]
     missed: int
     late: int
     expected: int
 
 
-class ComplianceView(View):
+class ComplianceReportView(ResponseModel):
     """A row a facilitator, a column a week."""
 
     programme_id: str
     weeks: list[str]
-    rows: list[ComplianceRow]
+    rows: list[ComplianceReportRowView]
 
 
-class RunOfSlot(View):
-    """One fan-out: how many messages were new, and how many had been sent before."""
+class ActivityRun(ResponseModel):
+    """One fan-out, with the numbers of new and of repeated messages."""
 
     schedule: str
     slot: str
-    slot_at: Instant
+    slot_at: Rfc3339Instant
     state: Literal["fanning_out", "done"]
     late: bool
     sent: int
     repeated: int
-    started_at: Instant
-    finished_at: Instant | None
+    started_at: Rfc3339Instant
+    finished_at: Rfc3339Instant | None
 
 
-def _check_reads(identity: Identity, programme: Programme) -> None:
-    if not identity.has(*_STAFF) and not manages(identity, programme):
-        raise Forbidden("This programme is managed by others.")
-
-
-def _checkmanages(identity: Identity, programme: Programme) -> None:
-    if not identity.has(Role.SERVICE) and not manages(identity, programme):
+def _check_write_access(identity: Identity, programme: Programme) -> None:
+    if not identity.has(Role.SERVICE) and not is_manager(identity, programme):
         raise Forbidden("Only its managers and the platform's servers may change this.")
 
 
 def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:
-    """Return the routes of this room."""
+    """Return the routes of this package."""
     routes = APIRouter(prefix="/api/v1", tags=["Facilitators"])
     _add_programmes(routes, db, auth, activity)
+    _add_offerings(routes, db, auth, activity)
     _add_exemptions(routes, db, auth, activity)
-    _add_views(routes, db, auth, activity)
+    _add_reports(routes, db, auth, activity)
     routes.include_router(log_routes.router(db, auth, activity))
     return routes
 
 
-def _programme(found: Programme) -> ProgrammeView:
-    return ProgrammeView.model_validate(found)
+def _programme_view(programme: Programme) -> ProgrammeView:
+    return ProgrammeView.model_validate(programme)
 
 
 def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
     writer: Identity = Depends(auth.require(Role.SERVICE))
-    reader: Identity = Depends(auth.require(*_STAFF, Role.MANAGER))
+    reader: Identity = Depends(auth.require(*STAFF, Role.MANAGER))
 
     @routes.put(
         "/programmes/{programmeId}",
@@ -253,14 +216,14 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         response: Response,
         identity: Identity = writer,
     ) -> ProgrammeView:
-        """Store a programme with its schedules. Another zone or grace counts from next week on."""
-        given = body.model_dump()
-        managers = tuple(dict.fromkeys(given.pop("managers")))
-        programme = Programme(id=programme_id, managers=managers, **given)
+        """Store a programme with its schedules; a new zone counts from next week on."""
+        fields = body.model_dump()
+        managers = tuple(dict.fromkeys(fields.pop("managers")))
+        programme = Programme(id=programme_id, managers=managers, **fields)
         async with db.write() as tx:
             new = await activity.programmes.put(tx, programme, identity.subject)
         response.status_code = 201 if new else 200
-        return _programme(programme)
+        return _programme_view(programme)
 
     @routes.get("/programmes")
     async def list_programmes(
@@ -268,15 +231,15 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     ) -> Page[ProgrammeView]:
         """Return programmes by id: a manager's own, or all for staff."""
         key = paging.key(str)
-        everybodys = identity.has(*_STAFF)
+        sees_all = identity.has(*STAFF)
         async with db.read() as tx:
-            found = await store.programmes(
-                tx, None if key is None else key[0], paging.limit + 1 if everybodys else 10_000
+            programmes = await store.list_programmes(
+                tx, None if key is None else key[0], paging.limit + 1 if sees_all else 10_000
             )
         # Before the page is cut: its cursor is an id that the next one begins after.
-        mine = [each for each in found if everybodys or manages(identity, each)]
-        kept, cursor = page(mine, paging, lambda one: (one.id,))
-        return Page(items=[_programme(each) for each in kept], next_cursor=cursor)
+        visible = [each for each in programmes if sees_all or is_manager(identity, each)]
+        page, cursor = cut_page(visible, paging, lambda one: (one.id,))
+        return Page(items=[_programme_view(each) for each in page], next_cursor=cursor)
 
     @routes.get("/programmes/{programmeId}")
     async def get_programme(
@@ -284,9 +247,14 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     ) -> ProgrammeView:
         """Return a programme."""
         async with db.read() as tx:
-            found = await activity.programmes.get(tx, programme_id)
-        _check_reads(identity, found)
-        return _programme(found)
+            programme = await activity.programmes.get(tx, programme_id)
+        check_read_access(identity, programme)
+        return _programme_view(programme)
+
+
+def _add_offerings(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
+    writer: Identity = Depends(auth.require(Role.SERVICE))
+    reader: Identity = Depends(auth.require(*STAFF, Role.MANAGER))
 
     @routes.put(
         "/programmes/{programmeId}/offerings/{offeringId}",
@@ -299,7 +267,7 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         response: Response,
         identity: Identity = writer,
     ) -> OfferingView:
-        """Store an offering; what it owes for the current week is open at once."""
+        """Store an offering; its obligation for the current week opens at once."""
         offering = Offering(offering_id, programme_id, **body.model_dump())
         async with db.write() as tx:
             new = await activity.programmes.put_offering(tx, offering, identity.subject)
@@ -313,92 +281,79 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         """Return the offerings of a programme by id."""
         async with db.read() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            found = await store.offerings(tx, programme_id)
-        _check_reads(identity, programme)
-        return [OfferingView.model_validate(each) for each in found]
-
-
-def _exemption(found: KeptExemption) -> ExemptionView:
-    rule = found.rule
-    return ExemptionView(
-        id=rule.id,
-        programme_id=found.programme_id,
-        user_id=rule.user_id,
-        offering_id=rule.offering_id,
-        starts_on=rule.starts_on,
-        ends_on=rule.ends_on,
-        reason=rule.reason,
-        note=found.note,
-        created_by=found.created_by,
-        created_at=found.created_at,
-    )
+            offerings = await store.list_offerings(tx, programme_id)
+        check_read_access(identity, programme)
+        return [OfferingView.model_validate(each) for each in offerings]
 
 
 def _add_exemptions(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
-    person: Identity = Depends(auth.require(*_STAFF, Role.MANAGER))
+    person: Identity = Depends(auth.require(*STAFF, Role.MANAGER))
     path = "/programmes/{programmeId}/exemptions"
 
     @routes.get(path)
     async def list_exemptions(
         programme_id: ProgrammeId, identity: Identity = person
     ) -> list[ExemptionView]:
-        """Return leave, holidays and other days on which nothing is owed, the latest first."""
+        """Return leave, holidays and other days without obligations, the latest first."""
         async with db.read() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            found = await store.exemptions(tx, programme_id)
-        _check_reads(identity, programme)
-        return [_exemption(each) for each in found]
+            exemptions = await store.list_exemptions(tx, programme_id)
+        check_read_access(identity, programme)
+        return [ExemptionView.model_validate(each) for each in exemptions]
 
     @routes.post(path, status_code=201)
     async def add_exemption(
         programme_id: ProgrammeId, body: ExemptionBody, identity: Identity = person
     ) -> ExemptionView:
-        """Exempt somebody, or all. What was asked of them is taken back."""
-        given = body.model_dump()
-        note = given.pop("note")
+        """Exempt a facilitator, or all. Open reminders to them are resolved."""
+        fields = body.model_dump()
+        note = fields.pop("note")
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            _checkmanages(identity, programme)
-            rule = Exemption(id="", **given)
-            made = await activity.programmes.exempt(tx, programme_id, rule, note, identity.subject)
-        return _exemption(made)
+            _check_write_access(identity, programme)
+            exemption = await activity.programmes.add_exemption(
+                tx, programme_id, Exemption(id="", **fields), note, identity.subject
+            )
+        return ExemptionView.model_validate(exemption)
 
     @routes.delete(path + "/{exemptionId}", status_code=204)
     async def end_exemption(
         programme_id: ProgrammeId,
-        exemption_id: Annotated[OutsideId, Path(alias="exemptionId")],
+        exemption_id: Annotated[ExternalId, Path(alias="exemptionId")],
         identity: Identity = person,
     ) -> None:
-        """Delete an exemption; what has no log is owed again."""
+        """Delete an exemption; obligations without a log are open again."""
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
-            _checkmanages(identity, programme)
+            _check_write_access(identity, programme)
             await activity.programmes.end_exemption(
                 tx, programme_id, exemption_id, identity.subject
             )
 
 
-def _table(found: Table) -> ComplianceView:
+def _compliance_report_view(report: ComplianceReport) -> ComplianceReportView:
     rows = [
-        ComplianceRow(
+        ComplianceReportRowView(
             user_id=row.user_id,
             name=row.name,
-            weeks=dict(zip(found.weeks, row.marks, strict=True)),
+            weeks=dict(zip(report.weeks, row.marks, strict=True)),
             missed=row.missed,
             late=row.late,
             expected=row.expected,
         )
-        for row in found.rows
+        for row in report.rows
     ]
-    return ComplianceView(programme_id=found.programme_id, weeks=list(found.weeks), rows=rows)
+    return ComplianceReportView(
+        programme_id=report.programme_id, weeks=list(report.weeks), rows=rows
+    )
 
 
-def _add_views(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
-    reader: Identity = Depends(auth.require(*_STAFF, Role.MANAGER))
+def _add_reports(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
+    reader: Identity = Depends(auth.require(*STAFF, Role.MANAGER))
 
-    async def seen(tx: Tx, id: str, identity: Identity) -> Programme:
+    async def get_readable(tx: Tx, id: str, identity: Identity) -> Programme:
         programme = await activity.programmes.get(tx, id)
-        _check_reads(identity, programme)
+        check_read_access(identity, programme)
         return programme
 
     def weeks(first: str | None, last: str | None) -> tuple[Week | None, Week | None]:
@@ -408,23 +363,25 @@ def _add_views(routes: APIRouter, db: Database, auth: Auth, activity: Activity) 
         )
 
     @routes.get("/programmes/{programmeId}/compliance")
-    async def show_compliance(
+    async def get_compliance_report(
         programme_id: ProgrammeId,
         first: Annotated[WeekKey | None, Query(alias="from")] = None,
         last: Annotated[WeekKey | None, Query(alias="to")] = None,
         identity: Identity = reader,
-    ) -> ComplianceView:
-        """Return who handed in what: a row a facilitator, a column a week; twelve by default."""
+    ) -> ComplianceReportView:
+        """Return the compliance report: a row a facilitator, a column a week."""
         async with db.read() as tx:
-            programme = await seen(tx, programme_id, identity)
-            return _table(await compliance(tx, programme, *weeks(first, last)))
+            programme = await get_readable(tx, programme_id, identity)
+            return _compliance_report_view(
+                await build_compliance_report(tx, programme, *weeks(first, last))
+            )
 
     @routes.get(
         "/programmes/{programmeId}/compliance.csv",
         response_class=Response,
         responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
-    async def download_compliance(
+    async def download_compliance_report(
         programme_id: ProgrammeId,
         first: Annotated[WeekKey | None, Query(alias="from")] = None,
         last: Annotated[WeekKey | None, Query(alias="to")] = None,
@@ -432,28 +389,18 @@ def _add_views(routes: APIRouter, db: Database, auth: Auth, activity: Activity) 
     ) -> Response:
         """Return the same as CSV."""
         async with db.read() as tx:
-            programme = await seen(tx, programme_id, identity)
-            found = await compliance(tx, programme, *weeks(first, last))
+            programme = await get_readable(tx, programme_id, identity)
+            report = await build_compliance_report(tx, programme, *weeks(first, last))
         headers = {"Content-Disposition": 'attachment; filename="compliance.csv"'}
-        return Response(as_csv(found), media_type="text/csv", headers=headers)
-
-    @routes.get("/programmes/{programmeId}/reports/{week}")
-    async def show_report(
-        programme_id: ProgrammeId,
-        week: Annotated[WeekKey, Path()],
-        identity: Identity = reader,
-    ) -> ReportView:
-        """Return what Tuesday's report on a week says by now: a log that came later is in it."""
-        async with db.read() as tx:
-            programme = await seen(tx, programme_id, identity)
-            return ReportView(**await report_of(tx, programme, parse_week(week)))
+        text = BYTE_ORDER_MARK + format_compliance_csv(report)
+        return Response(text, media_type="text/csv", headers=headers)
 
     @routes.get("/activity-runs", dependencies=[Depends(auth.require(Role.OPERATOR, Role.VIEWER))])
-    async def list_runs(
+    async def list_activity_runs(
         schedule: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    ) -> list[RunOfSlot]:
-        """Return what the schedules' slots led to, newest first."""
+    ) -> list[ActivityRun]:
+        """Return the fan-outs of schedules, newest first."""
         async with db.read() as tx:
-            found: list[Run] = await ledger.runs(tx, schedule, limit)
-        return [RunOfSlot.model_validate(each) for each in found]
+            runs: list[ScheduleRun] = await obligation_store.list_schedule_runs(tx, schedule, limit)
+        return [ActivityRun.model_validate(each) for each in runs]

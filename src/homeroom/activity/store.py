@@ -1,24 +1,133 @@
-"""All SQL of programmes, offerings, logs and exemptions. Instants are microseconds UTC."""
+"""Tables of activity, and the SQL of programmes, offerings, logs and exemptions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    delete,
+    select,
+)
 
-from homeroom.activity.owed import Exemption, Offering
-from homeroom.activity.programme import Programme
-from homeroom.activity.table import EXEMPTION, LOG, OFFERING, PROGRAMME
-from homeroom.db.tx import Row, Tx
+from homeroom.activity.obligation_rules import Exemption, Offering, Programme
+from homeroom.db.tables import metadata
+from homeroom.db.tx import Tx
+
+PROGRAMME = Table(
+    "programme",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("grace_minutes", Integer, nullable=False),
+    Column("closed_on", Text),  # a date; null: not closed
+    Column("managers", Text, nullable=False),  # JSON list of user ids
+    Column("log_url", Text),
+    Column("target_week", Text, nullable=False),
+    Column("last_day_to_join", Integer, nullable=False),
+    Column("late_is_missed", Integer, nullable=False),
+    Column("copy_facilitator", Integer, nullable=False),
+    Column("all_clear", Integer, nullable=False),
+    Column("per_user_time", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+OFFERING = Table(
+    "offering",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("programme_id", Text, nullable=False, index=True),
+    Column("title", Text, nullable=False),
+    Column("facilitator_id", Text, nullable=False, index=True),
+    Column("starts_on", Text, nullable=False),  # dates, both within
+    Column("ends_on", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+ACTIVITY_LOG = Table(
+    "activity_log",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("offering_id", Text, nullable=False),
+    Column("week_key", Text, nullable=False),
+    Column("facilitator_id", Text, nullable=False),
+    Column("programme_id", Text, nullable=False),
+    Column("status", Text, nullable=False),  # draft or submitted
+    Column("content", Text, nullable=False),  # JSON
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("submitted_at", BigInteger),  # by this server's clock, the first time
+    UniqueConstraint("offering_id", "week_key"),
+    Index(None, "facilitator_id", "id"),
+    Index(None, "programme_id", "id"),
+)
+OBLIGATION = Table(
+    "log_obligation",
+    metadata,
+    Column("offering_id", Text, primary_key=True),
+    Column("week_key", Text, primary_key=True),
+    Column("facilitator_id", Text, nullable=False),
+    Column("programme_id", Text, nullable=False),
+    Column("opens_at", BigInteger, nullable=False),
+    Column("deadline_at", BigInteger, nullable=False),  # frozen when the week opened
+    Column("state", Text, nullable=False),  # open, submitted, late, missed, exempt
+    Column("exempt_reason", Text),
+    Column("log_id", Text),
+    Column("satisfied_at", BigInteger),
+    Index(None, "programme_id", "week_key"),
+)
+EXEMPTION = Table(
+    "exemption",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("programme_id", Text, nullable=False, index=True),
+    Column("user_id", Text),  # null: all facilitators
+    Column("offering_id", Text),  # null: all offerings
+    Column("starts_on", Text, nullable=False),
+    Column("ends_on", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("note", Text),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+COMPLIANCE_WARNING = Table(
+    "compliance_warning",
+    metadata,
+    Column("programme_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("week_key", Text, nullable=False),  # the report that it was in
+    Column("missed", Text, nullable=False),  # JSON list of weeks
+    Column("warned_at", BigInteger, nullable=False),
+    Column("resolved_at", BigInteger),
+)
+ACTIVITY_RUN = Table(
+    "activity_run",
+    metadata,
+    Column("schedule", Text, primary_key=True),
+    Column("slot", Text, primary_key=True),
+    Column("slot_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # fanning_out or done
+    Column("late", Integer, nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("repeated", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """What a facilitator wrote of a week."""
+class ActivityLog:
+    """A facilitator's log of a week. Instants are microseconds UTC."""
 
     id: str
     offering_id: str
@@ -32,184 +141,83 @@ class Log:
     submitted_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class KeptExemption:
-    """An exemption with who made it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExemptionRecord(Exemption):
+    """An exemption with its author."""
 
-    rule: Exemption
     programme_id: str
     note: str | None
     created_by: str
     created_at: int
 
 
-def _programme(row: Row) -> Programme:
-    return Programme(
-        id=row[0],
-        title=row[1],
-        time_zone=row[2],
-        grace_minutes=row[3],
-        closed_on=None if row[4] is None else date.fromisoformat(row[4]),
-        managers=tuple(msgspec.json.decode(row[5])),
-        log_url=row[6],
-        target_week=row[7],
-        last_day_to_join=row[8],
-        late_is_missed=bool(row[9]),
-        copy_facilitator=bool(row[10]),
-        all_clear=bool(row[11]),
-        per_user_time=bool(row[12]),
-    )
-
-
-def _offering(row: Row) -> Offering:
-    starts, ends = date.fromisoformat(row[4]), date.fromisoformat(row[5])
-    return Offering(row[0], row[1], row[2], row[3], starts, ends)
-
-
-def _log(row: Row) -> Log:
-    return Log(
-        id=row[0],
-        offering_id=row[1],
-        week_key=row[2],
-        facilitator_id=row[3],
-        programme_id=row[4],
-        status=row[5],
-        content=msgspec.json.decode(row[6]),
-        created_at=row[7],
-        updated_at=row[8],
-        submitted_at=row[9],
-    )
-
-
-def _exemption(row: Row) -> KeptExemption:
-    rule = Exemption(
-        id=row[0],
-        user_id=row[2],
-        offering_id=row[3],
-        starts_on=date.fromisoformat(row[4]),
-        ends_on=date.fromisoformat(row[5]),
-        reason=row[6],
-    )
-    return KeptExemption(rule, row[1], row[7], row[8], row[9])
-
-
 async def put_programme(tx: Tx, programme: Programme) -> None:
     """Insert or replace a programme."""
-    await tx.execute(
-        "INSERT INTO programme (id, title, time_zone, grace_minutes, closed_on, managers, log_url,"
-        " target_week, last_day_to_join, late_is_missed, copy_facilitator, all_clear,"
-        " per_user_time, created_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET title = excluded.title, time_zone = excluded.time_zone,"
-        " grace_minutes = excluded.grace_minutes, closed_on = excluded.closed_on,"
-        " managers = excluded.managers, log_url = excluded.log_url,"
-        " target_week = excluded.target_week, last_day_to_join = excluded.last_day_to_join,"
-        " late_is_missed = excluded.late_is_missed, copy_facilitator = excluded.copy_facilitator,"
-        " all_clear = excluded.all_clear, per_user_time = excluded.per_user_time,"
-        " updated_at = excluded.updated_at",
-        (
-            programme.id,
-            programme.title,
-            programme.time_zone,
-            programme.grace_minutes,
-            None if programme.closed_on is None else programme.closed_on.isoformat(),
-            msgspec.json.encode(programme.managers).decode(),
-            programme.log_url,
-            programme.target_week,
-            programme.last_day_to_join,
-            int(programme.late_is_missed),
-            int(programme.copy_facilitator),
-            int(programme.all_clear),
-            int(programme.per_user_time),
-            tx.now,
-            tx.now,
-        ),
+    await tx.insert(
+        PROGRAMME,
+        [programme],
+        on_conflict="update",
+        keep=("created_at",),
+        created_at=tx.now,
+        updated_at=tx.now,
     )
 
 
-async def programme(tx: Tx, id: str) -> Programme | None:
+async def get_programme(tx: Tx, id: str) -> Programme | None:
     """Return a programme."""
-    row = await tx.fetch_one(select(PROGRAMME).where(PROGRAMME.c.id == id))
-    return None if row is None else _programme(row)
+    return await tx.fetch_one_into(Programme, select(PROGRAMME).where(PROGRAMME.c.id == id))
 
 
-async def programmes(tx: Tx, after: str | None = None, count: int = 1_000) -> list[Programme]:
+async def list_programmes(tx: Tx, after: str | None = None, count: int = 1_000) -> list[Programme]:
     """Return programmes by id, after one."""
     statement = select(PROGRAMME).order_by(PROGRAMME.c.id).limit(count)
     if after is not None:
         statement = statement.where(PROGRAMME.c.id > after)
-    return [_programme(row) for row in await tx.fetch(statement)]
+    return await tx.fetch_into(Programme, statement)
 
 
 async def put_offering(tx: Tx, offering: Offering) -> None:
-    """Insert or replace an offering; it stays in the programme that it was made in."""
-    await tx.execute(
-        "INSERT INTO offering (id, programme_id, title, facilitator_id, starts_on, ends_on,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET title = excluded.title,"
-        " facilitator_id = excluded.facilitator_id, starts_on = excluded.starts_on,"
-        " ends_on = excluded.ends_on, updated_at = excluded.updated_at",
-        (
-            offering.id,
-            offering.programme_id,
-            offering.title,
-            offering.facilitator_id,
-            offering.starts_on.isoformat(),
-            offering.ends_on.isoformat(),
-            tx.now,
-            tx.now,
-        ),
+    """Insert or replace an offering; it stays in its first programme."""
+    await tx.insert(
+        OFFERING,
+        [offering],
+        on_conflict="update",
+        keep=("created_at", "programme_id"),
+        created_at=tx.now,
+        updated_at=tx.now,
     )
 
 
-async def offering(tx: Tx, id: str) -> Offering | None:
+async def get_offering(tx: Tx, id: str) -> Offering | None:
     """Return an offering."""
-    row = await tx.fetch_one(select(OFFERING).where(OFFERING.c.id == id))
-    return None if row is None else _offering(row)
+    return await tx.fetch_one_into(Offering, select(OFFERING).where(OFFERING.c.id == id))
 
 
-async def made_at(tx: Tx, programme_id: str) -> dict[str, int]:
-    """Return by offering when Homeroom was told of it."""
+async def offering_creation_times(tx: Tx, programme_id: str) -> dict[str, int]:
+    """Return by offering the instant at which Homeroom got it."""
     rows = await tx.fetch(
         select(OFFERING.c.id, OFFERING.c.created_at).where(OFFERING.c.programme_id == programme_id)
     )
-    return {row[0]: row[1] for row in rows}
+    return dict(rows)
 
 
-async def offerings(tx: Tx, programme_id: str) -> list[Offering]:
+async def list_offerings(tx: Tx, programme_id: str) -> list[Offering]:
     """Return the offerings of a programme by id."""
-    rows = await tx.fetch(
-        select(OFFERING).where(OFFERING.c.programme_id == programme_id).order_by(OFFERING.c.id)
+    return await tx.fetch_into(
+        Offering,
+        select(OFFERING).where(OFFERING.c.programme_id == programme_id).order_by(OFFERING.c.id),
     )
-    return [_offering(row) for row in rows]
 
 
-async def add_log(tx: Tx, log: Log) -> bool:
+async def add_log(tx: Tx, log: ActivityLog) -> bool:
     """Insert a log; False if its week has one."""
-    changed = await tx.execute(
-        "INSERT INTO activity_log (id, offering_id, week_key, facilitator_id, programme_id,"
-        " status, content, created_at, updated_at, submitted_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (offering_id, week_key) DO NOTHING",
-        (
-            log.id,
-            log.offering_id,
-            log.week_key,
-            log.facilitator_id,
-            log.programme_id,
-            log.status,
-            msgspec.json.encode(log.content).decode(),
-            tx.now,
-            tx.now,
-            log.submitted_at,
-        ),
-    )
-    return changed == 1
+    return await tx.insert(ACTIVITY_LOG, [log], on_conflict="ignore") == 1
 
 
-async def change_log(
+async def update_log(
     tx: Tx, id: str, status: str, content: Mapping[str, Any], submitted_at: int | None
 ) -> None:
-    """Replace what a log says; when it was first submitted stays."""
+    """Replace a log's content; the instant of its first submission stays."""
     await tx.execute(
         "UPDATE activity_log SET status = ?, content = ?, updated_at = ?,"
         " submitted_at = COALESCE(submitted_at, ?) WHERE id = ?",
@@ -217,26 +225,27 @@ async def change_log(
     )
 
 
-async def log(tx: Tx, id: str) -> Log | None:
+async def get_log(tx: Tx, id: str) -> ActivityLog | None:
     """Return a log."""
-    row = await tx.fetch_one(select(LOG).where(LOG.c.id == id))
-    return None if row is None else _log(row)
+    return await tx.fetch_one_into(ActivityLog, select(ACTIVITY_LOG).where(ACTIVITY_LOG.c.id == id))
 
 
-async def log_of(tx: Tx, offering_id: str, week_key: str) -> Log | None:
+async def get_week_log(tx: Tx, offering_id: str, week_key: str) -> ActivityLog | None:
     """Return the log of an offering and a week."""
-    row = await tx.fetch_one(
-        select(LOG).where(LOG.c.offering_id == offering_id, LOG.c.week_key == week_key)
+    return await tx.fetch_one_into(
+        ActivityLog,
+        select(ACTIVITY_LOG).where(
+            ACTIVITY_LOG.c.offering_id == offering_id, ACTIVITY_LOG.c.week_key == week_key
+        ),
     )
-    return None if row is None else _log(row)
 
 
 async def delete_log(tx: Tx, id: str) -> None:
     """Delete a log."""
-    await tx.execute(delete(LOG).where(LOG.c.id == id))
+    await tx.execute(delete(ACTIVITY_LOG).where(ACTIVITY_LOG.c.id == id))
 
 
-async def newest_logs(
+async def list_logs(
     tx: Tx,
     *,
     facilitator_id: str | None,
@@ -245,58 +254,42 @@ async def newest_logs(
     week_key: str | None,
     before_id: str | None,
     count: int,
-) -> list[Log]:
+) -> list[ActivityLog]:
     """Return logs, newest first, before an id; ``programme_ids`` None is all of them."""
-    statement = select(LOG)
+    statement = select(ACTIVITY_LOG)
     for column, value in (
-        (LOG.c.facilitator_id, facilitator_id),
-        (LOG.c.offering_id, offering_id),
-        (LOG.c.week_key, week_key),
+        (ACTIVITY_LOG.c.facilitator_id, facilitator_id),
+        (ACTIVITY_LOG.c.offering_id, offering_id),
+        (ACTIVITY_LOG.c.week_key, week_key),
     ):
         if value is not None:
             statement = statement.where(column == value)
     if programme_ids is not None:
-        statement = statement.where(LOG.c.programme_id.in_(programme_ids))
+        statement = statement.where(ACTIVITY_LOG.c.programme_id.in_(programme_ids))
     if before_id is not None:
-        statement = statement.where(LOG.c.id < before_id)
-    rows = await tx.fetch(statement.order_by(LOG.c.id.desc()).limit(count))
-    return [_log(row) for row in rows]
-
-
-async def add_exemption(
-    tx: Tx, programme_id: str, rule: Exemption, note: str | None, by: str
-) -> None:
-    """Insert an exemption."""
-    await tx.execute(
-        "INSERT INTO exemption (id, programme_id, user_id, offering_id, starts_on, ends_on,"
-        " reason, note, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            rule.id,
-            programme_id,
-            rule.user_id,
-            rule.offering_id,
-            rule.starts_on.isoformat(),
-            rule.ends_on.isoformat(),
-            rule.reason,
-            note,
-            by,
-            tx.now,
-        ),
+        statement = statement.where(ACTIVITY_LOG.c.id < before_id)
+    return await tx.fetch_into(
+        ActivityLog, statement.order_by(ACTIVITY_LOG.c.id.desc()).limit(count)
     )
 
 
-async def exemptions(tx: Tx, programme_id: str) -> list[KeptExemption]:
+async def add_exemption(tx: Tx, exemption: ExemptionRecord) -> None:
+    """Insert an exemption."""
+    await tx.insert(EXEMPTION, [exemption])
+
+
+async def list_exemptions(tx: Tx, programme_id: str) -> list[ExemptionRecord]:
     """Return the exemptions of a programme, the newest first."""
-    rows = await tx.fetch(
+    return await tx.fetch_into(
+        ExemptionRecord,
         select(EXEMPTION)
         .where(EXEMPTION.c.programme_id == programme_id)
-        .order_by(EXEMPTION.c.starts_on.desc(), EXEMPTION.c.id.desc())
+        .order_by(EXEMPTION.c.starts_on.desc(), EXEMPTION.c.id.desc()),
     )
-    return [_exemption(row) for row in rows]
 
 
 async def delete_exemption(tx: Tx, programme_id: str, id: str) -> bool:
-    """Delete an exemption; say whether there was one."""
+    """Delete an exemption; return whether there was one."""
     changed = await tx.execute(
         delete(EXEMPTION).where(EXEMPTION.c.programme_id == programme_id, EXEMPTION.c.id == id)
     )

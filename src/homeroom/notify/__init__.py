@@ -1,1 +1,1 @@
-"""Get messages to people, once: their inbox, e-mail, SMS and chat, as they want them."""
+"""Messages to people: inbox, e-mail, SMS and chat, each message delivered once."""

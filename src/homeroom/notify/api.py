@@ -1,4 +1,4 @@
-"""What other rooms, the CLI and ``wiring`` may use of ``notify``."""
+"""Public interface of ``notify``: send, resolve, resend, handle bounces."""
 
 from __future__ import annotations
 
@@ -6,276 +6,404 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from homeroom.access import api as access
-from homeroom.clock import microseconds
 from homeroom.db.database import Database
-from homeroom.db.id import new_id
+from homeroom.db.ids import new_id
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
+from homeroom.instant import to_microseconds
 from homeroom.jobs.api import Done, JobContext, Outcome, Registry, enqueue
-from homeroom.notify import store, want
-from homeroom.notify.apprise_carrier import AppriseCarrier
-from homeroom.notify.bounce import Bounces, Heard, read_dsn, read_events
-from homeroom.notify.bundle import Bundling
-from homeroom.notify.carrier import Carrier, Letter, NoCarrier, Talk
-from homeroom.notify.checks import Check, Checks
-from homeroom.notify.deliver import Delivering, Post
-from homeroom.notify.dsn import Notice
-from homeroom.notify.jobs import BY_QUEUE, PruneNotifications, SendBundle
-from homeroom.notify.kind import KINDS, Channel, kind_of
-from homeroom.notify.link import Subscription, unseal
-from homeroom.notify.message import Message
-from homeroom.notify.notifier import TOPIC, Notifier, Observe, Planned, Sent, nothing
-from homeroom.notify.personal import PERSONAL
-from homeroom.notify.reply import Verdict
-from homeroom.notify.smtp import Sender, Server, SmtpCarrier, compose, parse_url
-from homeroom.notify.state import RESENDABLE, Status
-from homeroom.notify.store import Attempt, Delivery, Notification
-from homeroom.notify.template import KIND_TITLES, Templates, Words, languages
-from homeroom.notify.want import Profile, Suppression
+from homeroom.notify import preference_store, store, suppression
+from homeroom.notify.apprise_sender import AppriseSender
+from homeroom.notify.bounce_mail import DeliveryNotice
+from homeroom.notify.channel_sender import (
+    ChannelSender,
+    DisabledSender,
+    OutgoingMessage,
+    SmtpProgress,
+)
+from homeroom.notify.delivery import BundleRunner, DeliveryRunner
+from homeroom.notify.delivery_preparation import DeliveryContext
+from homeroom.notify.delivery_rules import RESENDABLE_STATUSES, DeliveryStatus, ReasonCode
+from homeroom.notify.jobs import DELIVERY_JOBS_BY_QUEUE, PruneNotifications, SendBundle
+from homeroom.notify.mail import MailIdentity
+from homeroom.notify.mail_hold import MailHold
+from homeroom.notify.message import (
+    MESSAGE_TYPES,
+    Channel,
+    DeliveryObserver,
+    Message,
+    NoticeObserver,
+    get_message_type,
+    observe_no_notices,
+    observe_nothing,
+)
+from homeroom.notify.notifier import TOPIC, Notifier, PlannedMessage, RelevanceChecks, SendResult
+from homeroom.notify.preference_store import ChannelPreference, NotificationProfile
+from homeroom.notify.provider_events import parse_provider_events
+from homeroom.notify.sending_pace import SendingPace
+from homeroom.notify.smtp_connection import SmtpServer, SmtpSessionOptions
+from homeroom.notify.smtp_response import DeliveryDecision
+from homeroom.notify.smtp_sender import SmtpSender, parse_smtp_url
+from homeroom.notify.store import Delivery, DeliveryAttempt, Notification
+from homeroom.notify.suppression import (
+    BounceRecorder,
+    NoticeCounts,
+    Suppression,
+    parse_dsn,
+)
+from homeroom.notify.tables import PERSONAL
+from homeroom.notify.template import (
+    MESSAGE_TYPE_TITLES,
+    MessageTemplates,
+    RenderedMessage,
+    list_languages,
+)
+from homeroom.notify.unsubscribe_token import Subscription, decode_unsubscribe_token
 
 __all__ = [
-    "EXAMPLES",
-    "KINDS",
-    "KIND_TITLES",
+    "EXAMPLE_PARAMS",
+    "MESSAGE_TYPES",
+    "MESSAGE_TYPE_TITLES",
     "PERSONAL",
     "TOPIC",
-    "AppriseCarrier",
-    "Attempt",
-    "Carrier",
+    "AppriseSender",
     "Channel",
-    "Check",
+    "ChannelPreference",
+    "ChannelSender",
     "Delivery",
-    "Heard",
-    "Letter",
+    "DeliveryAttempt",
+    "DeliveryDecision",
+    "DeliveryStatus",
+    "DisabledSender",
+    "MailIdentity",
     "Message",
-    "NoCarrier",
-    "Notice",
+    "MessageTemplates",
+    "NoticeCounts",
     "Notification",
+    "NotificationProfile",
     "Notifications",
-    "Observe",
-    "Planned",
-    "Profile",
+    "OutgoingMessage",
+    "PlannedMessage",
     "PruneNotifications",
-    "Sender",
-    "Sent",
-    "Server",
-    "SmtpCarrier",
-    "Status",
+    "ReasonCode",
+    "RenderedMessage",
+    "SendResult",
+    "SmtpProgress",
+    "SmtpSender",
+    "SmtpServer",
+    "SmtpSessionOptions",
     "Subscription",
     "Suppression",
-    "Talk",
-    "Templates",
-    "Verdict",
-    "Words",
-    "compose",
-    "kind_of",
-    "languages",
-    "parse_url",
-    "read_dsn",
-    "read_events",
+    "get_message_type",
+    "list_languages",
+    "parse_dsn",
+    "parse_provider_events",
+    "parse_smtp_url",
 ]
 
-TEXTS_KEPT = timedelta(days=180)
-KEYS_KEPT = timedelta(days=400)
-"""Thirteen months: a key that is forgotten could be sent again."""
-_PRUNE_PAGE = 500
+KEY_RETENTION = timedelta(days=400)
+"""Thirteen months: a message whose key is pruned could be sent again."""
+_PRUNE_BATCH = 500
 
 
 class Notifications:
-    """The whole room; built in ``wiring`` with its channels."""
+    """Entry point to messages; ``bootstrap`` builds it with its channel senders."""
 
     def __init__(
         self,
         db: Database,
         *,
-        carriers: Mapping[Channel, Carrier],
-        templates: Templates,
+        channel_senders: Mapping[Channel, ChannelSender],
+        templates: MessageTemplates,
         public_url: str,
-        texts_kept: timedelta = TEXTS_KEPT,
-        observe: Observe = nothing,
+        text_retention: timedelta,
+        observe: DeliveryObserver = observe_nothing,
+        observe_notices: NoticeObserver = observe_no_notices,
+        mails_per_minute: int | None = None,
     ) -> None:
-        """Take a carrier for each channel but the inbox, and how long texts are kept."""
-        self._db, self.templates, self.carriers = db, templates, carriers
-        self._texts_kept = texts_kept
-        self.checks = Checks()
-        self.notifier = Notifier({name: each.off for name, each in carriers.items()}, observe)
-        self.bounces = Bounces(observe)
-        self._post = Post(
+        """Configure a sender for each channel but the inbox, and the retention of texts.
+
+        ``mails_per_minute`` limits the mails of all processes together; None: no limit.
+        """
+        self._db, self.templates, self.channel_senders = db, templates, channel_senders
+        self._text_retention, self._observe_notices = text_retention, observe_notices
+        self.checks = RelevanceChecks()
+        self.notifier = Notifier(
+            {channel: sender.disabled_reason for channel, sender in channel_senders.items()},
+            observe,
+        )
+        self.bounces = BounceRecorder(observe)
+        self._context = DeliveryContext(
             db,
             self.notifier,
             self.checks,
-            carriers,
+            channel_senders,
             templates,
             self.bounces,
+            MailHold(db),
             public_url,
             observe,
+            None if mails_per_minute is None else SendingPace(db, mails_per_minute),
         )
 
     def register(self, registry: Registry) -> None:
-        """Say who runs the jobs of this room."""
-        delivering, bundling = Delivering(self._post), Bundling(self._post)
-        for args in BY_QUEUE.values():
-            registry.add(args, delivering.run, delivering.changed)
-        registry.add(SendBundle, bundling.run, bundling.changed)
+        """Register the handlers of this package's jobs."""
+        deliveries, bundles = DeliveryRunner(self._context), BundleRunner(self._context)
+        for args in DELIVERY_JOBS_BY_QUEUE.values():
+            registry.add(
+                args,
+                deliveries.run,
+                deliveries.changed,
+                is_outstanding=deliveries.is_outstanding,
+                subject=deliveries.find_subject,
+            )
+        registry.add(
+            SendBundle,
+            bundles.run,
+            bundles.changed,
+            is_outstanding=bundles.is_outstanding,
+            subject=bundles.find_subject,
+        )
         registry.add(PruneNotifications, self._prune)
 
-    async def send(self, tx: Tx, messages: Sequence[Message]) -> Sent:
-        """Take messages over in the caller's transaction, each once for ever by its key."""
+    async def send(self, tx: Tx, messages: Sequence[Message]) -> SendResult:
+        """Store messages in the caller's transaction, each at most once by its key."""
         return await self.notifier.send(tx, messages)
 
     async def resolve(self, tx: Tx, keys: Sequence[str]) -> None:
-        """Say that what messages were about is done: they stop being unread, and unsent ones."""
-        for id in await store.resolve(tx, keys):
+        """Mark messages as resolved: read, and cancelled where they are pending."""
+        for id in await store.resolve_notifications(tx, keys):
             tx.notify(TOPIC, id)
 
-    def words(self, found: Notification, locale: str | None, *, whole: bool = False) -> Words:
-        """Return a stored notification in words; one whose text is purged has its type's name."""
-        if found.purged_at is not None:
-            return Words(KIND_TITLES[found.type], "", "", "")
-        return self.templates.words(found.type, found.params, locale=locale, whole=whole)
+    def render(
+        self, notification: Notification, locale: str | None, *, with_body: bool = False
+    ) -> RenderedMessage:
+        """Return a notification's texts; after a purge, the title of its type."""
+        if notification.purged_at is not None:
+            return RenderedMessage(MESSAGE_TYPE_TITLES[notification.type], "", "", "")
+        return self.templates.render(
+            notification.type, notification.params, locale=locale, with_body=with_body
+        )
 
     async def resend(self, delivery_id: str, actor: str, why: str) -> Delivery:
-        """Try a delivery that has ended once more, for a reason that is kept.
+        """Enqueue another attempt of a delivery that has ended; the reason is stored.
 
-        Raises ``NotFound``; ``Conflict`` where it is under way or was complained about;
+        Raises ``NotFound``; ``Conflict`` where it has not ended or was complained about;
         ``Invalid`` without a reason.
         """
         if not why.strip():
-            raise Invalid("Say why it is to be sent again: it is kept with the attempt.")
+            raise Invalid("A reason is required: it is stored with the attempt.")
         async with self._db.write() as tx:
-            found = await store.get(tx, delivery_id, hold=True)
-            if found is None:
+            row = await store.get_delivery(tx, delivery_id, lock=True)
+            if row is None:
                 raise NotFound(f"There is no delivery {delivery_id!r}.")
-            delivery, notification = found
-            if delivery.status not in RESENDABLE or delivery.channel is Channel.IN_APP:
+            delivery, notification = row
+            if delivery.status not in RESENDABLE_STATUSES or delivery.channel is Channel.IN_APP:
                 raise Conflict(
                     f"A delivery that is {delivery.status.value} cannot be sent again.",
                     details={"status": delivery.status.value},
                 )
-            kind = kind_of(notification.type)
+            message_type = get_message_type(notification.type)
             job = await enqueue(
-                tx, BY_QUEUE[kind.queue](delivery_id=delivery_id), priority=kind.priority
+                tx,
+                DELIVERY_JOBS_BY_QUEUE[message_type.queue](delivery_id=delivery_id),
+                priority=message_type.priority,
             )
-            await store.ask_again(tx, delivery_id, job, actor, why.strip())
+            await store.request_resend(tx, delivery_id, job, actor, why.strip())
             details = {"why": why.strip(), "was": delivery.status.value}
-            await access.record(tx, actor, "delivery.resent", delivery_id, details)
-            after = await store.get(tx, delivery_id)
+            await access.record_audit(tx, actor, "delivery.resent", delivery_id, details)
+            after = await store.get_delivery(tx, delivery_id)
         assert after is not None
         return after[0]
 
-    async def subscription(self, tx: Tx, token: str) -> Subscription | None:
-        """Return what a mail's link stands for; None for one that is not ours."""
-        key = await want.known_link_key(tx)
+    async def find_subscription(self, tx: Tx, token: str) -> Subscription | None:
+        """Return the subscription of an unsubscribe link; None if the link is not valid."""
+        key = await store.get_link_key(tx)
         if key is None:
             return None
-        found = unseal(token, key)
-        known = found is not None and all(name in KINDS for name in found.type.split("+"))
-        return found if known else None
+        subscription = decode_unsubscribe_token(token, key)
+        if subscription is None or any(
+            name not in MESSAGE_TYPES for name in subscription.type.split("+")
+        ):
+            return None
+        return subscription
 
     async def unsubscribe(self, token: str) -> Subscription | None:
-        """Stop what a mail's link stands for; None for one that is not ours. Repeatable."""
+        """End the subscription of an unsubscribe link; None if the link is not valid.
+
+        Calling it again changes nothing.
+        """
         async with self._db.write() as tx:
-            found = await self.subscription(tx, token)
-            if found is None:
+            subscription = await self.find_subscription(tx, token)
+            if subscription is None:
                 return None
-            for name in found.type.split("+"):
-                if not kind_of(name).mandatory:
-                    await want.put_preference(
-                        tx, found.user_id, name, Channel(found.channel), False, "link"
-                    )
-            subject = {"type": found.type, "channel": found.channel}
-            await access.record(tx, found.user_id, "mail.unsubscribed", found.user_id, subject)
-        return found
+            channel = Channel(subscription.channel)
+            await preference_store.put_preferences(
+                tx,
+                [
+                    ChannelPreference(subscription.user_id, name, channel, False, "link")
+                    for name in subscription.type.split("+")
+                    if not get_message_type(name).mandatory
+                ],
+            )
+            subject = {"type": subscription.type, "channel": subscription.channel}
+            await access.record_audit(
+                tx, subscription.user_id, "mail.unsubscribed", subscription.user_id, subject
+            )
+        return subscription
 
-    async def hear(self, source_id: str, notices: list[Notice]) -> Heard:
-        """Take what mail servers and providers say of mails that had been accepted."""
+    async def receive_notices(self, source_id: str, notices: list[DeliveryNotice]) -> NoticeCounts:
+        """Apply reports of mail servers and providers about mails that had been accepted."""
         async with self._db.write() as tx:
-            return await self.bounces.hear(tx, source_id, notices)
+            counts = await self.bounces.receive_notices(tx, source_id, notices)
+        for outcome in ("known", "unknown", "ignored"):
+            self._observe_notices(source_id.partition(":")[0], outcome, getattr(counts, outcome))
+        return counts
 
-    async def lift(self, id: str, actor: str) -> None:
-        """Write to a suppressed address again; raise ``NotFound``."""
+    def now(self) -> int:
+        """Return the current instant of the database's clock, in microseconds UTC."""
+        return self._db.clock.now()
+
+    async def use_hook_token(self, token: str, body: bytes) -> bool:
+        """Use a webhook's token once; return False if another body had it."""
         async with self._db.write() as tx:
-            found = await want.lift(tx, id)
-            if found is None:
+            return await suppression.use_hook_token(tx, token, body)
+
+    async def lift_suppression(self, id: str, actor: str) -> None:
+        """Delete a suppression, so that the address is used again; raise ``NotFound``."""
+        async with self._db.write() as tx:
+            suppressed = await suppression.delete_suppression(tx, id)
+            if suppressed is None:
                 raise NotFound(f"There is no suppression {id!r}.")
-            details = {"channel": found.channel, "reason": found.reason, "scope": found.scope}
-            await access.record(tx, actor, "suppression.lifted", id, details)
+            details = {
+                "channel": suppressed.channel,
+                "reason": suppressed.reason,
+                "scope": suppressed.scope,
+            }
+            await access.record_audit(tx, actor, "suppression.lifted", id, details)
 
-    async def send_test(self, channel: Channel, address: str, type: str) -> Verdict:
-        """Carry an example of a type to an address at once, past queue, rows and preferences."""
-        carrier = self.carriers[channel]
-        if carrier.off is not None:
-            raise Conflict(f"Nothing can be sent: {carrier.off}.")
-        words = self.templates.words(type, EXAMPLES[type])
-        return await carrier.carry(Letter(new_id(), channel, address, words), Talk())
+    async def send_test(self, channel: Channel, address: str, type: str) -> DeliveryDecision:
+        """Send an example of a type at once, without rows, jobs or preferences."""
+        channel_sender = self.channel_senders[channel]
+        if channel_sender.disabled_reason is not None:
+            raise Conflict(f"Nothing can be sent: {channel_sender.disabled_reason}.")
+        rendered = self.templates.render(type, EXAMPLE_PARAMS[type])
+        return await channel_sender.send(
+            OutgoingMessage(new_id(), channel, address, rendered, type=type), SmtpProgress()
+        )
+
+    async def close(self) -> None:
+        """End the connections that the channels' senders keep."""
+        for channel_sender in self.channel_senders.values():
+            await channel_sender.close()
 
     async def _prune(self, ctx: JobContext, args: PruneNotifications) -> Outcome:
         texts = rows = 0
         while True:
             async with self._db.write() as tx:
-                before = tx.now - microseconds(self._texts_kept)
-                oldest = tx.now - microseconds(max(self._texts_kept, KEYS_KEPT))
-                dropped = await store.purge(tx, before, oldest, _PRUNE_PAGE)
-                texts, rows = texts + dropped[0], rows + dropped[1]
-                if max(dropped) < _PRUNE_PAGE:
+                texts_before = tx.now - to_microseconds(self._text_retention)
+                rows_before = tx.now - to_microseconds(max(self._text_retention, KEY_RETENTION))
+                purged_texts, purged_rows = await store.purge_notifications(
+                    tx, texts_before, rows_before, _PRUNE_BATCH
+                )
+                texts, rows = texts + purged_texts, rows + purged_rows
+                if max(purged_texts, purged_rows) < _PRUNE_BATCH:
+                    await suppression.prune_expired(tx)
                     outcome = Done({"texts": texts, "rows": rows})
                     await ctx.settle(tx, outcome)
                     return outcome
 
 
-_WEEK, _ZONE = "2026-W48", "Europe/Berlin"
-_DEADLINE, _RECEIVED = 1_795_993_200_000_000, 1_795_999_000_000_000
-_OWED = {
+_EXAMPLE_WEEK, _EXAMPLE_ZONE = "2026-W48", "Europe/Berlin"
+_EXAMPLE_DEADLINE, _EXAMPLE_RECEIVED_AT = 1_795_993_200_000_000, 1_795_999_000_000_000
+_OBLIGATION_EXAMPLE = {
     "programme": "Data for all",
-    "week": _WEEK,
-    "timeZone": _ZONE,
-    "deadlineAt": _DEADLINE,
+    "week": _EXAMPLE_WEEK,
+    "timeZone": _EXAMPLE_ZONE,
+    "deadlineAt": _EXAMPLE_DEADLINE,
     "url": "https://learn.example.org/logs",
     "offerings": [{"id": "a", "title": "Statistics"}, {"id": "b", "title": "SQL & friends"}],
 }
-_MISSED = {"programme": "Data for all", "week": _WEEK, "userId": "u1", "name": "Ada Okafor"}
-EXAMPLES: Mapping[str, Mapping[str, object]] = {
-    "log_reminder": _OWED,
-    "deadline_warning": _OWED,
+_COMPLIANCE_EXAMPLE = {
+    "programme": "Data for all",
+    "week": _EXAMPLE_WEEK,
+    "userId": "u1",
+    "name": "Ada Okafor",
+}
+EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
+    "log_reminder": _OBLIGATION_EXAMPLE,
+    "deadline_warning": _OBLIGATION_EXAMPLE,
     "manager_report": {
         "programme": "Data for all",
-        "week": _WEEK,
-        "timeZone": _ZONE,
+        "week": _EXAMPLE_WEEK,
+        "timeZone": _EXAMPLE_ZONE,
+        "down": False,
+        "expected": 4,
+        "handedIn": 3,
+        "previous": {
+            "week": "2026-W47",
+            "expected": 4,
+            "handedIn": 3,
+            "newlyMissing": [{"userId": "u1", "name": "Ada Okafor"}],
+            "noLongerMissing": [{"userId": "u3", "name": "Chen Wei"}],
+        },
         "missing": [
             {"userId": "u1", "name": "Ada Okafor", "offering": "Statistics", "submittedAt": None}
         ],
-        "late": [{"userId": "u2", "name": "Ben Li", "offering": "SQL", "submittedAt": _RECEIVED}],
+        "late": [
+            {
+                "userId": "u2",
+                "name": "Ben Li",
+                "offering": "SQL",
+                "submittedAt": _EXAMPLE_RECEIVED_AT,
+            }
+        ],
         "compliance": [
             {
                 "userId": "u1",
                 "name": "Ada Okafor",
-                "missed": ["2026-W46", _WEEK],
+                "missed": ["2026-W46", _EXAMPLE_WEEK],
                 "continuing": False,
             }
         ],
     },
     "late_log": {
         "programme": "Data for all",
-        "week": _WEEK,
-        "timeZone": _ZONE,
+        "week": _EXAMPLE_WEEK,
+        "timeZone": _EXAMPLE_ZONE,
         "userId": "u2",
         "name": "Ben Li",
         "offering": "SQL",
-        "submittedAt": _RECEIVED,
-        "deadlineAt": _DEADLINE,
+        "submittedAt": _EXAMPLE_RECEIVED_AT,
+        "deadlineAt": _EXAMPLE_DEADLINE,
     },
-    "compliance_warning": {**_MISSED, "missed": ["2026-W46", _WEEK], "expected": 4},
-    "compliance_copy": {**_MISSED, "missed": ["2026-W46", _WEEK], "expected": 4},
+    "compliance_warning": {
+        **_COMPLIANCE_EXAMPLE,
+        "missed": ["2026-W46", _EXAMPLE_WEEK],
+        "expected": 4,
+    },
+    "compliance_copy": {
+        **_COMPLIANCE_EXAMPLE,
+        "missed": ["2026-W46", _EXAMPLE_WEEK],
+        "expected": 4,
+    },
     "unmanaged_programme": {
         "programme": "Data for all",
-        "week": _WEEK,
+        "week": _EXAMPLE_WEEK,
         "missing": [{"name": "Ada Okafor"}],
         "late": [],
     },
     "schedule_missed": {
-        "schedule": "reminder.data",
-        "slot": "2026-11-23T09:00[Europe/Berlin]",
-        "foundAt": _RECEIVED,
+        "schedules": [
+            {
+                "schedule": "reminder.data",
+                "runs": 2,
+                "first": "2026-11-16T09:00[Europe/Berlin]",
+                "last": "2026-11-23T09:00[Europe/Berlin]",
+            }
+        ],
+        "runs": 2,
+        "foundAt": _EXAMPLE_RECEIVED_AT,
     },
 }
-"""What previews and test mails say."""
+"""Parameters of previews and test mails, by type."""

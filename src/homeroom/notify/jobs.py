@@ -1,72 +1,97 @@
-"""The jobs that get messages to people: one kind a queue, and what is sent together."""
+"""Jobs of deliveries: arguments, and the outcome after an attempt."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import ClassVar
 
-from homeroom.jobs.api import LOW, JobArgs
-from homeroom.notify.kind import (
+from homeroom.jobs.api import (
+    LOW,
+    Done,
+    Fail,
+    Hold,
+    JobArgs,
+    JobContext,
+    JobReason,
+    Outcome,
+    Retry,
+)
+from homeroom.notify.delivery_rules import (
+    MAIL_GATE,
+    RETRY_DELAYS,
+    DeliveryStatus,
+    Reason,
+    ReasonCode,
+    retry_delay,
+)
+from homeroom.notify.message import (
     ALERT_PRIORITY,
     REMINDER_PRIORITY,
     WARNING_PRIORITY,
-    Queue,
+    MessageType,
+    NotificationQueue,
 )
-from homeroom.notify.wait import WAITS
+from homeroom.notify.smtp_response import DeliveryDecision
 
-RETRIES = len(WAITS)
-TIMEOUT = timedelta(seconds=180)
-"""Longer than the slowest conversation with a mail server can take."""
+MAX_RETRIES = len(RETRY_DELAYS)
+TIMEOUT = timedelta(seconds=300)
+"""Longer than the wait for a turn and the slowest SMTP session can take."""
+_random_source = random.Random()
 
 
-class Deliver(JobArgs, frozen=True, kw_only=True):
-    """Carry one message to one channel; the payload is ``{"deliveryId": "..."}``."""
+class DeliveryJobArgs(JobArgs, frozen=True, kw_only=True):
+    """Send one message on one channel; the payload is ``{"deliveryId": "..."}``."""
 
-    max_retries: ClassVar[int] = RETRIES
+    max_retries: ClassVar[int] = MAX_RETRIES
     timeout: ClassVar[timedelta] = TIMEOUT
 
     delivery_id: str
 
+    def log_fields(self) -> dict[str, str | int]:
+        """Return the id of the delivery."""
+        return {"delivery_id": self.delivery_id}
 
-class SendAlert(Deliver, frozen=True, kw_only=True):
-    """Carry an alert to a manager."""
+
+class SendAlert(DeliveryJobArgs, frozen=True, kw_only=True):
+    """Send an alert to a manager."""
 
     kind: ClassVar[str] = "notify.send_alert"
-    queue: ClassVar[str] = Queue.ALERTS.value
+    queue: ClassVar[str] = NotificationQueue.ALERTS.value
     priority: ClassVar[int] = ALERT_PRIORITY
 
 
-class SendWarning(Deliver, frozen=True, kw_only=True):
-    """Carry a deadline warning to a facilitator."""
+class SendWarning(DeliveryJobArgs, frozen=True, kw_only=True):
+    """Send a deadline warning to a facilitator."""
 
     kind: ClassVar[str] = "notify.send_warning"
-    queue: ClassVar[str] = Queue.WARNINGS.value
+    queue: ClassVar[str] = NotificationQueue.WARNINGS.value
     priority: ClassVar[int] = WARNING_PRIORITY
 
 
-class SendReminder(Deliver, frozen=True, kw_only=True):
-    """Carry a reminder to a facilitator."""
+class SendReminder(DeliveryJobArgs, frozen=True, kw_only=True):
+    """Send a reminder to a facilitator."""
 
     kind: ClassVar[str] = "notify.send_reminder"
-    queue: ClassVar[str] = Queue.REMINDERS.value
+    queue: ClassVar[str] = NotificationQueue.REMINDERS.value
     priority: ClassVar[int] = REMINDER_PRIORITY
 
 
 class SendBundle(JobArgs, frozen=True, kw_only=True):
-    """Carry what was to go out together; the payload is ``{"bundle": "..."}``."""
+    """Send a bundle of messages as one; the payload is ``{"bundle": "..."}``."""
 
     kind: ClassVar[str] = "notify.send_bundle"
-    queue: ClassVar[str] = Queue.REMINDERS.value
+    queue: ClassVar[str] = NotificationQueue.REMINDERS.value
     priority: ClassVar[int] = REMINDER_PRIORITY
-    max_retries: ClassVar[int] = RETRIES
+    max_retries: ClassVar[int] = MAX_RETRIES
     timeout: ClassVar[timedelta] = TIMEOUT
 
     bundle: str
 
 
 class PruneNotifications(JobArgs, frozen=True, kw_only=True):
-    """Drop old texts, and rows whose key has done its duty. Result: ``{"texts", "rows"}``."""
+    """Purge old texts and rows; the result is ``{"texts", "rows"}``."""
 
     kind: ClassVar[str] = "notify.prune"
     queue: ClassVar[str] = "upkeep"
@@ -74,8 +99,42 @@ class PruneNotifications(JobArgs, frozen=True, kw_only=True):
     timeout: ClassVar[timedelta] = timedelta(minutes=10)
 
 
-BY_QUEUE: Mapping[Queue, type[Deliver]] = {
-    Queue.ALERTS: SendAlert,
-    Queue.WARNINGS: SendWarning,
-    Queue.REMINDERS: SendReminder,
+DELIVERY_JOBS_BY_QUEUE: Mapping[NotificationQueue, type[DeliveryJobArgs]] = {
+    NotificationQueue.ALERTS: SendAlert,
+    NotificationQueue.WARNINGS: SendWarning,
+    NotificationQueue.REMINDERS: SendReminder,
 }
+
+
+def decide_outcome(
+    ctx: JobContext,
+    message_type: MessageType,
+    expires_at: int | None,
+    decision: DeliveryDecision,
+    now: int,
+    *,
+    is_held: bool = False,
+) -> tuple[Outcome, DeliveryStatus, Reason | None]:
+    """Return the job's outcome and the delivery's status after an attempt.
+
+    With ``is_held`` the mail queue is held after it: a mail that was not sent waits too.
+    """
+    status, error, reason = decision.status, decision.error, decision.reason
+    is_retried = status is DeliveryStatus.PENDING or (
+        status is DeliveryStatus.UNKNOWN and message_type.resend_on_unknown
+    )
+    if not is_retried:
+        if status is DeliveryStatus.FAILED:
+            return Fail(error or "refused"), status, reason
+        return Done({"status": status.value}), status, reason
+    if is_held and status is DeliveryStatus.PENDING:
+        return Hold(MAIL_GATE, error or "refused", JobReason.PARTNER_REFUSED), status, reason
+    delay = retry_delay(ctx.job.attempts, now, expires_at, _random_source)
+    if delay is not None and ctx.job.attempts < ctx.job.max_attempts:
+        gate = None if decision.refusal is None else MAIL_GATE
+        retry = Retry(error or "not sent", delay, gate=gate)
+        return retry, DeliveryStatus.PENDING, reason
+    if status is DeliveryStatus.UNKNOWN:
+        return Done({"status": status.value}), status, reason
+    text = f"The delivery failed after {ctx.job.attempts} attempts: {error}"
+    return Fail(text), DeliveryStatus.FAILED, Reason(ReasonCode.ATTEMPTS_EXHAUSTED, text)

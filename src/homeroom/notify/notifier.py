@@ -1,47 +1,80 @@
-"""Take messages over: each once for ever, with a row for every way it could take."""
+"""Sending of messages: keys, deliveries and jobs in one transaction."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from homeroom.db.id import natural_id, new_id
+from homeroom.db.ids import natural_id, new_id
 from homeroom.db.tx import Tx
-from homeroom.jobs.api import Order, enqueue_all
-from homeroom.notify import store, want
-from homeroom.notify.choice import GROUP_SPAN, Choice, Crowd, Reach, Wishes, choose
-from homeroom.notify.jobs import BY_QUEUE, SendBundle
-from homeroom.notify.kind import Channel, Kind, kind_of
-from homeroom.notify.message import Message
-from homeroom.notify.quiet import QuietHours
-from homeroom.notify.state import Status
+from homeroom.jobs.api import EnqueueRequest, enqueue_all
+from homeroom.notify import preference_store, store, suppression
+from homeroom.notify.channel_selection import (
+    THROTTLE_WINDOW_US,
+    ChannelAddress,
+    NotificationPreferences,
+    PlannedDelivery,
+    QuietHours,
+    ThrottleGroup,
+    plan_deliveries,
+)
+from homeroom.notify.delivery_rules import CHANNEL_NOT_CONFIGURED, DeliveryStatus
+from homeroom.notify.jobs import DELIVERY_JOBS_BY_QUEUE, SendBundle
+from homeroom.notify.message import (
+    Channel,
+    DeliveryObserver,
+    Message,
+    MessageType,
+    get_message_type,
+    observe_nothing,
+)
+from homeroom.notify.store import Delivery, Notification
 from homeroom.people import api as people
 from homeroom.people.api import Person
 
 TOPIC = "notifications"
 UTC = ZoneInfo("UTC")
+MessageParams = Mapping[str, Any]
+RelevanceCheck = Callable[[Tx, MessageParams, MessageParams], Awaitable[MessageParams | None]]
+"""Map a message's subject and parameters to the parameters that it is sent with.
+
+None: the matter is resolved, so the message is not sent. It runs in the transaction that claims the
+delivery.
+"""
 
 
-class Observe(Protocol):
-    """Counts what became of messages."""
+class RelevanceChecks:
+    """The relevance checks by name; features add theirs during ``bootstrap``."""
 
-    def __call__(self, type: str, channel: str, status: str, count: int = 1) -> None:
-        """Take how many deliveries came to a state; ``repeated`` where the key was known."""
+    def __init__(self) -> None:
+        """Start without checks."""
+        self._checks: dict[str, RelevanceCheck] = {}
 
+    def add(self, name: str, check: RelevanceCheck) -> None:
+        """Add a check; raise ValueError if the name has one."""
+        if name in self._checks:
+            raise ValueError(f"There are two relevance checks {name!r}.")
+        self._checks[name] = check
 
-def nothing(type: str, channel: str, status: str, count: int = 1) -> None:
-    """Count nothing."""
+    async def current_params(self, tx: Tx, notification: Notification) -> MessageParams | None:
+        """Return a notification's current parameters; None: it is no longer relevant.
+
+        A message whose check this program does not know is sent.
+        """
+        about = notification.about
+        check = None if about is None else self._checks.get(str(about.get("check")))
+        if about is None or check is None:
+            return notification.params
+        return await check(tx, about, notification.params)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of messages that were handed over."""
+class SendResult:
+    """Counts of the messages of one ``send``."""
 
     new: int = 0
     repeated: int = 0
@@ -49,229 +82,250 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What a message would lead to, for a dry run."""
+class PlannedMessage:
+    """A message with the deliveries that sending it would create, for a dry run."""
 
     message: Message
-    known: bool
-    """It was sent before."""
-    choices: list[Choice]
+    was_sent: bool
+    """Its key is known, so sending it would do nothing."""
+    deliveries: list[PlannedDelivery]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """All that is known of some people, read at once."""
+class RecipientData:
+    """People with their preferences, addresses and suppressions."""
 
     people: Mapping[str, Person]
-    wishes: Mapping[str, Wishes]
-    reach: Mapping[str, Mapping[Channel, Reach]]
-    suppressed: Mapping[tuple[Channel, str, str], str]
+    preferences: Mapping[str, NotificationPreferences]
+    addresses: Mapping[str, Mapping[Channel, ChannelAddress]]
+    suppressions: Mapping[tuple[Channel, str, str], str]
 
-    def reach_of(self, user_id: str, kind: Kind) -> dict[Channel, Reach]:
-        """Return how somebody can be reached for a type; addresses that bounced are marked."""
+    def addresses_of(
+        self, user_id: str, message_type: MessageType
+    ) -> dict[Channel, ChannelAddress]:
+        """Return a person's addresses for a type, suppressed ones marked as such."""
         return {
-            channel: _marked(channel, reach, kind, self.suppressed)
-            for channel, reach in self.reach[user_id].items()
+            channel: self._mark_suppressed(channel, address, message_type)
+            for channel, address in self.addresses[user_id].items()
         }
 
-
-def _marked(
-    channel: Channel,
-    reach: Reach,
-    kind: Kind,
-    suppressed: Mapping[tuple[Channel, str, str], str],
-) -> Reach:
-    if reach.address is None:
-        return reach
-    for scope in (want.GLOBAL, kind.name):
-        reason = suppressed.get((channel, want.normal(reach.address), scope))
-        if reason is not None:
-            return Reach(reach.address, reach.off, f"the address is suppressed: {reason}")
-    return reach
-
-
-@dataclass(slots=True)
-class _Batch:
-    notifications: list[tuple[object, ...]] = field(default_factory=list)
-    messages: dict[str, Message] = field(default_factory=dict)
-    """By the id that their row will have."""
+    def _mark_suppressed(
+        self, channel: Channel, address: ChannelAddress, message_type: MessageType
+    ) -> ChannelAddress:
+        if address.address is None:
+            return address
+        normalized = suppression.normalize_address(address.address)
+        for scope in (suppression.GLOBAL_SCOPE, message_type.name):
+            cause = self.suppressions.get((channel, normalized, scope))
+            if cause is not None:
+                return ChannelAddress(address.address, address.disabled_reason, cause)
+        return address
 
 
 class Notifier:
-    """Takes messages over; built in ``wiring`` with what is wrong with each channel."""
+    """Stores messages with their deliveries and jobs, each message once by its key."""
 
-    def __init__(self, off: Mapping[Channel, str | None], observe: Observe = nothing) -> None:
-        """Take by channel why it is not in use; None where it is."""
-        self._off = off
+    def __init__(
+        self,
+        disabled_reasons: Mapping[Channel, str | None],
+        observe: DeliveryObserver = observe_nothing,
+    ) -> None:
+        """Configure by channel the reason why it is off, or None."""
+        self._disabled_reasons = disabled_reasons
         self._observe = observe
 
-    async def send(self, tx: Tx, messages: Sequence[Message]) -> Sent:
-        """Store messages whose keys are new, with their deliveries and jobs, in this transaction.
+    async def send(self, tx: Tx, messages: Sequence[Message]) -> SendResult:
+        """Store messages whose keys are new, with their deliveries and jobs.
 
-        A message that was sent before, in whatever process, changes nothing. Raises KeyError for a
-        type that is not known.
+        All are rows of the caller's transaction. A message that any process has sent before changes
+        nothing. Raises KeyError for an unknown type.
         """
         if not messages:
-            return Sent()
-        batch = _Batch()
+            return SendResult()
+        notifications = []
+        messages_by_id: dict[str, Message] = {}
         for message in messages:
-            kind_of(message.type)
+            get_message_type(message.type)
             id = new_id()
-            batch.messages[id] = message
-            batch.notifications.append(_row(id, message))
-        new = await store.add_notifications(tx, batch.notifications)
-        fresh = {id: message for id, message in batch.messages.items() if id in new}
-        known = await self.know(tx, {message.user_id for message in fresh.values()})
-        await self._deliver(tx, fresh, known)
-        for user_id in known.wishes:
+            messages_by_id[id] = message
+            notifications.append(_to_notification(id, message, tx.now))
+        new_ids = await store.add_notifications(tx, notifications)
+        new = {id: message for id, message in messages_by_id.items() if id in new_ids}
+        recipients = await self.load_recipients(tx, {message.user_id for message in new.values()})
+        await self._add_deliveries(tx, new, recipients)
+        for user_id in recipients.preferences:
             tx.notify(TOPIC, user_id)
-        self._count_repeats(tx, messages, fresh)
-        return Sent(len(fresh), len(messages) - len(fresh))
+        self._observe_repeats(tx, messages, new)
+        return SendResult(len(new), len(messages) - len(new))
 
-    async def plan(self, tx: Tx, messages: Sequence[Message]) -> list[Planned]:
-        """Say what messages would lead to, changing nothing."""
-        rows = await tx.fetch_keyed(
-            "SELECT n.dedupe_key FROM {keys} AS k"
-            " JOIN notification AS n ON n.dedupe_key = k.column1",
-            [(message.key,) for message in messages],
-        )
-        sent = {row[0] for row in rows}
-        known = await self.know(tx, {message.user_id for message in messages})
+    async def plan(self, tx: Tx, messages: Sequence[Message]) -> list[PlannedMessage]:
+        """Return the deliveries that sending messages would create; change nothing."""
+        sent_keys = await store.find_sent_keys(tx, [message.key for message in messages])
+        recipients = await self.load_recipients(tx, {message.user_id for message in messages})
         return [
-            Planned(
-                message, message.key in sent, self.choices(message.type, message, known, tx.now)
+            PlannedMessage(
+                message,
+                message.key in sent_keys,
+                self.plan_message(message, recipients, tx.now),
             )
             for message in messages
         ]
 
-    def choices(
-        self, type: str, message: Message, known: Known, now: int, crowd: Crowd | None = None
-    ) -> list[Choice]:
-        """Return the ways of one message, with reasons."""
-        kind = kind_of(type)
-        user_id = message.user_id
-        return choose(
-            kind, user_id, known.wishes[user_id], known.reach_of(user_id, kind), now, crowd
+    def plan_message(
+        self,
+        message: Message,
+        recipients: RecipientData,
+        now: int,
+        throttle_group: ThrottleGroup | None = None,
+    ) -> list[PlannedDelivery]:
+        """Return the deliveries of one message, with reasons for those that are not sent."""
+        message_type, user_id = get_message_type(message.type), message.user_id
+        return plan_deliveries(
+            message_type,
+            user_id,
+            recipients.preferences[user_id],
+            recipients.addresses_of(user_id, message_type),
+            now,
+            throttle_group,
         )
 
-    async def know(self, tx: Tx, user_ids: Collection[str]) -> Known:
-        """Read what is known of people: addresses, wishes, and addresses that bounced."""
-        found = await people.find(tx, user_ids)
-        profiles = await want.profiles(tx, user_ids)
-        wanted = await want.preferences(tx, user_ids)
-        reach: dict[str, dict[Channel, Reach]] = {}
-        wishes: dict[str, Wishes] = {}
-        addresses: set[tuple[Channel, str]] = set()
+    async def load_recipients(self, tx: Tx, user_ids: Collection[str]) -> RecipientData:
+        """Load people with their preferences, addresses and suppressions."""
+        person_by_id = await people.find(tx, user_ids)
+        profiles = await preference_store.get_profiles(tx, user_ids)
+        choices = await preference_store.get_preferences(tx, user_ids)
+        preferences: dict[str, NotificationPreferences] = {}
+        addresses: dict[str, dict[Channel, ChannelAddress]] = {}
         for user_id in user_ids:
-            person = found.get(user_id)
-            profile = profiles.get(user_id, want.Profile(user_id))
-            wishes[user_id] = _wishes(person, profile, wanted.get(user_id, {}))
-            reach[user_id] = {
-                channel: Reach(address, self._off.get(channel, "the channel is not set up"))
+            person = person_by_id.get(user_id)
+            profile = profiles.get(user_id, preference_store.NotificationProfile(user_id))
+            preferences[user_id] = _to_preferences(person, profile, choices.get(user_id, {}))
+            addresses[user_id] = {
+                channel: ChannelAddress(
+                    address, self._disabled_reasons.get(channel, CHANNEL_NOT_CONFIGURED)
+                )
                 for channel, address in (
                     (Channel.EMAIL, None if person is None else person.email),
                     (Channel.SMS, profile.sms),
                     (Channel.CHAT, profile.chat),
                 )
             }
-            addresses |= {
+        suppressions = await suppression.get_suppressions(
+            tx,
+            {
                 (channel, each.address)
-                for channel, each in reach[user_id].items()
+                for by_channel in addresses.values()
+                for channel, each in by_channel.items()
                 if each.address is not None
-            }
-        return Known(found, wishes, reach, await want.suppressed(tx, addresses))
+            },
+        )
+        return RecipientData(person_by_id, preferences, addresses, suppressions)
 
-    async def _deliver(self, tx: Tx, fresh: Mapping[str, Message], known: Known) -> None:
-        rows: list[tuple[object, ...]] = []
-        orders: list[Order] = []
-        bundles: dict[str, int] = {}
-        counted: Counter[tuple[str, str, str]] = Counter()
-        for id, message in fresh.items():
-            kind = kind_of(message.type)
-            crowd = await self._crowd(tx, message)
-            for choice in self.choices(message.type, message, known, tx.now, crowd):
-                delivery_id, job_id = new_id(), None
-                if choice.status is Status.PENDING and choice.bundle is None:
-                    job_id = new_id()
-                    args = BY_QUEUE[kind.queue](delivery_id=delivery_id)
-                    orders.append(Order(args, job_id, kind.priority, choice.not_before))
-                elif choice.bundle is not None:
-                    bundles[choice.bundle] = choice.not_before or tx.now
-                rows.append(_delivery(delivery_id, id, choice, job_id))
-                counted[message.type, choice.channel.value, choice.status.value] += 1
-        await store.add_deliveries(tx, rows)
-        await enqueue_all(tx, orders)
-        await enqueue_all(tx, list(_bundle_orders(bundles)), keeps_ids=True)
-        self._count(tx, counted)
-
-    def _count_repeats(
-        self, tx: Tx, messages: Sequence[Message], fresh: Mapping[str, Message]
+    async def _add_deliveries(
+        self, tx: Tx, new: Mapping[str, Message], recipients: RecipientData
     ) -> None:
-        if len(fresh) == len(messages):
-            return
-        counted = Counter((message.type, "any", "repeated") for message in messages)
-        counted.subtract((message.type, "any", "repeated") for message in fresh.values())
-        self._count(tx, counted)
+        deliveries: list[Delivery] = []
+        requests: list[EnqueueRequest] = []
+        bundles: dict[str, int] = {}
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for id, message in new.items():
+            message_type = get_message_type(message.type)
+            throttle_group = await self._find_throttle_group(tx, message)
+            for planned in self.plan_message(message, recipients, tx.now, throttle_group):
+                delivery_id, job_id = new_id(), None
+                if planned.bundle is not None:
+                    bundles[planned.bundle] = planned.not_before or tx.now
+                elif planned.status is DeliveryStatus.PENDING:
+                    job_id = new_id()
+                    args = DELIVERY_JOBS_BY_QUEUE[message_type.queue](delivery_id=delivery_id)
+                    requests.append(
+                        EnqueueRequest(args, job_id, message_type.priority, planned.not_before)
+                    )
+                deliveries.append(_to_delivery(delivery_id, id, planned, job_id, tx.now))
+                counts[message.type, planned.channel.value, planned.status.value] += 1
+        await store.add_deliveries(tx, deliveries)
+        await enqueue_all(tx, requests)
+        await enqueue_all(tx, list(_bundle_jobs(bundles)), natural_ids=True)
+        self._observe_counts(tx, counts)
 
-    def _count(self, tx: Tx, counted: Counter[tuple[str, str, str]]) -> None:
-        def count() -> None:
-            for key, number in counted.items():
+    def _observe_repeats(
+        self, tx: Tx, messages: Sequence[Message], new: Mapping[str, Message]
+    ) -> None:
+        if len(new) == len(messages):
+            return
+        counts = Counter((message.type, "any", "repeated") for message in messages)
+        counts.subtract((message.type, "any", "repeated") for message in new.values())
+        self._observe_counts(tx, counts)
+
+    def _observe_counts(self, tx: Tx, counts: Counter[tuple[str, str, str]]) -> None:
+        def observe() -> None:
+            for key, number in counts.items():
                 self._observe(*key, number)
 
-        tx.after_commit(count)
+        tx.after_commit(observe)
 
-    async def _crowd(self, tx: Tx, message: Message) -> Crowd | None:
-        """Return the group that a message joins: one of it went out less than ten minutes ago."""
+    async def _find_throttle_group(self, tx: Tx, message: Message) -> ThrottleGroup | None:
+        """Return the message's group if its first message is under ten minutes old."""
         if message.group is None:
             return None
-        first = await store.first_of_group(tx, message.user_id, message.group, tx.now - GROUP_SPAN)
+        first = await store.get_group_start(
+            tx, message.user_id, message.group, tx.now - THROTTLE_WINDOW_US
+        )
         if first is None or first >= tx.now:
             return None
-        return Crowd(message.group, first + GROUP_SPAN)
+        return ThrottleGroup(message.group, first + THROTTLE_WINDOW_US)
 
 
 def bundle_job_id(bundle: str) -> str:
-    """Return the natural id of the job that sends what goes out together."""
+    """Return the natural id of the job that sends a bundle."""
     return natural_id("notify", "bundle", hashlib.sha256(bundle.encode()).hexdigest()[:32])
 
 
-def _bundle_orders(bundles: Mapping[str, int]) -> Iterator[Order]:
+def _bundle_jobs(bundles: Mapping[str, int]) -> Iterator[EnqueueRequest]:
     for bundle, due in bundles.items():
-        yield Order(SendBundle(bundle=bundle), bundle_job_id(bundle), run_at=due)
+        yield EnqueueRequest(SendBundle(bundle=bundle), bundle_job_id(bundle), run_at=due)
 
 
-def _row(id: str, message: Message) -> tuple[object, ...]:
-    return (
-        id,
-        message.key,
-        message.type,
-        message.user_id,
-        msgspec.json.encode(message.params).decode(),
-        None if message.about is None else msgspec.json.encode(message.about).decode(),
-        msgspec.json.encode(message.metadata).decode(),
-        message.group,
-        message.expires_at,
+def _to_notification(id: str, message: Message, now: int) -> Notification:
+    return Notification(
+        id=id,
+        dedupe_key=message.key,
+        type=message.type,
+        user_id=message.user_id,
+        params=message.params,
+        about=message.about,
+        metadata=message.metadata,
+        group_name=message.group,
+        created_at=now,
+        expires_at=message.expires_at,
     )
 
 
-def _delivery(id: str, notification_id: str, choice: Choice, job: str | None) -> tuple[object, ...]:
-    return (
-        id,
-        notification_id,
-        choice.channel.value,
-        choice.status.value,
-        choice.reason,
-        choice.bundle,
-        choice.not_before,
-        job,
+def _to_delivery(
+    id: str, notification_id: str, planned: PlannedDelivery, job: str | None, now: int
+) -> Delivery:
+    return Delivery(
+        id=id,
+        notification_id=notification_id,
+        channel=planned.channel,
+        status=planned.status,
+        reason=None if planned.reason is None else planned.reason.text,
+        reason_code=None if planned.reason is None else planned.reason.code.value,
+        bundle=planned.bundle,
+        not_before=planned.not_before,
+        job=job,
+        created_at=now,
+        updated_at=now,
     )
 
 
-def _wishes(
-    person: Person | None, profile: want.Profile, channels: Mapping[tuple[str, Channel], bool]
-) -> Wishes:
-    quiet = None
+def _to_preferences(
+    person: Person | None,
+    profile: preference_store.NotificationProfile,
+    channels: Mapping[tuple[str, Channel], bool],
+) -> NotificationPreferences:
+    quiet_hours = None
     if profile.quiet_start is not None and profile.quiet_end is not None:
-        quiet = QuietHours(profile.quiet_start, profile.quiet_end)
+        quiet_hours = QuietHours(profile.quiet_start, profile.quiet_end)
     zone = UTC if person is None or person.time_zone is None else ZoneInfo(person.time_zone)
-    return Wishes(channels, quiet, profile.digest_minute, zone)
+    return NotificationPreferences(channels, quiet_hours, profile.digest_minute, zone)

@@ -1,6 +1,6 @@
-"""Render the templates of messages in somebody's language and time.
+"""Rendering of message templates in the recipient's language and time zone.
 
-``notify.template`` loads this file for the first message: what renders takes some megabytes.
+``notify/template.py`` loads this module at the first message: its libraries take some megabytes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import css_inline
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_interval
+from babel.dates import format_date, format_interval, format_time, get_timezone_name
 from babel.lists import format_list
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -23,60 +23,103 @@ from babel.support import NullTranslations, Translations
 from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from homeroom.clock import to_datetime
-from homeroom.notify.template import DEFAULT, HERE, KIND_TITLES, Words, language_of
+from homeroom.instant import to_datetime
+from homeroom.notify.template import (
+    DEFAULT_LANGUAGE,
+    MESSAGE_TYPE_CAUSES,
+    MESSAGE_TYPE_TITLES,
+    NOTIFY_DIR,
+    RenderedMessage,
+    match_language,
+)
 
 _BLANK_LINES = re.compile(r"\n{3,}")
+_ASCII_PUNCTUATION = str.maketrans({"\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2019": "'"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-
-def _locale(tag: str | None, language: str) -> Locale:
-    """Return the locale that dates are written in: the person's own, if it is of the language."""
-    try:
-        found = Locale.parse((tag or language).replace("-", "_"))
-    except (UnknownLocaleError, ValueError):
-        return Locale.parse(language)
-    return found if found.language == language else Locale.parse(language)
-
-
-def _translations(language: str) -> NullTranslations:
-    if language == DEFAULT:
-        return NullTranslations()
-    compiled = BytesIO()
-    with (HERE / "locale" / f"{language}.po").open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language))
-    compiled.seek(0)
-    return Translations(compiled)
-
-
-def _in_lines(given: Any) -> Any:
-    """Return params whose texts are a line each: a title's line break would end the subject.
-
-    What comes in by HTTP is looked at there; what is stored may be older.
-    """
-    if isinstance(given, str):
-        return " ".join(_CONTROL.sub(" ", given).split())
-    if isinstance(given, Mapping):
-        return {name: _in_lines(value) for name, value in given.items()}
-    if isinstance(given, list | tuple):
-        return [_in_lines(each) for each in given]
-    return given
+_MINUTE_US = 60_000_000
 
 
 class Renderer:
-    """All templates, in all languages, as ``Templates`` offers them."""
+    """Renderer of all templates in all languages, behind ``MessageTemplates``."""
 
     def __init__(self, folder: Path | None, sender: str) -> None:
-        """Take what ``Templates`` was given."""
-        folders = [HERE / "templates"] if folder is None else [folder, HERE / "templates"]
+        """Configure the overriding folder, and the sender with its postal address."""
+        folders = (
+            [NOTIFY_DIR / "templates"] if folder is None else [folder, NOTIFY_DIR / "templates"]
+        )
         self._loader = ChoiceLoader([FileSystemLoader(each) for each in folders])
         self._environments: dict[Locale, tuple[SandboxedEnvironment, NullTranslations]] = {}
         self._inliner = css_inline.CSSInliner(load_remote_stylesheets=False)
         self._sender = sender
 
+    def render(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        *,
+        locale: str | None,
+        given_name: str | None,
+        unsubscribe_url: str | None,
+        with_body: bool,
+    ) -> RenderedMessage:
+        """Return a message's texts."""
+        environment, translations = self._environment(locale)
+        gettext = translations.gettext
+        values = _flatten_line_breaks({**params, "given_name": given_name})
+        text = environment.get_template(f"{name}.txt").render(values)
+        first_line, _, rest = text.strip().partition("\n")
+        title = _to_subject(first_line)
+        summary = " ".join(rest.strip().split("\n\n")[0].split())
+        if not with_body:
+            return RenderedMessage(title, summary, "", "")
+        greeting = (
+            gettext("Hello %(name)s,") % {"name": values["given_name"]}
+            if given_name
+            else gettext("Hello,")
+        )
+        cause = gettext(MESSAGE_TYPE_CAUSES[name])
+        sent_by = gettext("This mail was sent by %(sender)s.") % {"sender": self._sender}
+        # Templates of operators use these names: they do not change.
+        html = environment.get_template(f"{name}.html").render(
+            values | {"title": title, "footer": f"{cause} {sent_by}", "stop_url": unsubscribe_url}
+        )
+        footer = f"{cause}\n{sent_by}"
+        body = _BLANK_LINES.sub("\n\n", rest.strip())
+        if unsubscribe_url is not None:
+            footer += f"\n{gettext('Unsubscribe from these mails')}: {unsubscribe_url}"
+        return RenderedMessage(
+            title, summary, f"{greeting}\n\n{body}\n\n-- \n{footer}\n", self._inliner.inline(html)
+        )
+
+    def preview_page(self, rendered: RenderedMessage, *, locale: str | None) -> str:
+        """Return a page with HTML and text of a message beside each other."""
+        environment, _ = self._environment(locale)
+        return environment.get_template("preview.html").render(rendered=rendered)
+
+    def unsubscribe_page(
+        self, message_type: str | None, *, locale: str | None, with_button: bool
+    ) -> str:
+        """Return the page of an unsubscribe link."""
+        environment, translations = self._environment(locale)
+        gettext = translations.gettext
+        if message_type is None:
+            title = gettext("This link is not valid")
+            text = gettext("It may have been cut off in transit. Nothing was changed.")
+        elif with_button:
+            title = gettext("Unsubscribe from these mails?")
+            text = gettext("You receive mails about: %(name)s.")
+            text = text % {"name": gettext(MESSAGE_TYPE_TITLES[message_type])}
+        else:
+            title = gettext("You are unsubscribed")
+            text = gettext("You no longer receive mails about: %(name)s. Your inbox shows them.")
+            text = text % {"name": gettext(MESSAGE_TYPE_TITLES[message_type])}
+        page = environment.get_template("stop.html")
+        return page.render(title=title, text=text, ask=with_button and message_type is not None)
+
     def _environment(self, tag: str | None) -> tuple[SandboxedEnvironment, NullTranslations]:
-        language = language_of(tag)
-        locale = _locale(tag, language)
+        language = match_language(tag)
+        locale = _date_locale(tag, language)
         if locale not in self._environments:
             environment = SandboxedEnvironment(
                 loader=self._loader,
@@ -84,72 +127,75 @@ class Renderer:
                 autoescape=lambda name: name is not None and name.endswith(".html"),
                 undefined=StrictUndefined,
             )
-            said = _translations(language)
+            translations = _load_translations(language)
             environment.install_gettext_callables(  # type: ignore[attr-defined]  # the extension's
-                said.gettext, said.ngettext, newstyle=True
+                translations.gettext, translations.ngettext, newstyle=True
             )
             environment.filters.update(_filters(locale))
             environment.globals["language"] = language
-            self._environments[locale] = environment, said
+            self._environments[locale] = environment, translations
         return self._environments[locale]
 
-    def words(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        *,
-        locale: str | None,
-        given_name: str | None,
-        stop_url: str | None,
-        whole: bool,
-    ) -> Words:
-        """Return a message in words."""
-        environment, said = self._environment(locale)
-        known = _in_lines({**params, "given_name": given_name})
-        text = environment.get_template(f"{name}.txt").render(known)
-        title, _, rest = text.strip().partition("\n")
-        summary = " ".join(rest.strip().split("\n\n")[0].split())
-        if not whole:
-            return Words(title, summary, "", "")
-        footer = said.gettext("This mail was sent by %(sender)s.") % {"sender": self._sender}
-        html = environment.get_template(f"{name}.html").render(
-            known | {"title": title, "footer": footer, "stop_url": stop_url}
-        )
-        plain = _BLANK_LINES.sub("\n\n", rest.strip())
-        if stop_url is not None:
-            footer += f"\n{said.gettext('Stop mails of this kind')}: {stop_url}"
-        return Words(title, summary, f"{plain}\n\n-- \n{footer}\n", self._inliner.inline(html))
 
-    def stop_page(self, kind: str | None, *, locale: str | None, ask: bool) -> str:
-        """Return the page behind a mail's link."""
-        environment, said = self._environment(locale)
-        say = said.gettext
-        if kind is None:
-            title = say("This link is not valid")
-            text = say("It may have been cut off on its way. Nothing was changed.")
-        elif ask:
-            title = say("Stop mails of this kind?")
-            text = say("You get mails about: %(name)s.") % {"name": say(KIND_TITLES[kind])}
-        else:
-            title = say("You get no such mails any more")
-            text = say("It was about: %(name)s. Your inbox still shows them.")
-            text = text % {"name": say(KIND_TITLES[kind])}
-        page = environment.get_template("stop.html")
-        return page.render(title=title, text=text, ask=ask and kind is not None)
+def _date_locale(tag: str | None, language: str) -> Locale:
+    """Return the locale of dates: the recipient's if it has the text's language."""
+    try:
+        locale = Locale.parse((tag or language).replace("-", "_"))
+    except (UnknownLocaleError, ValueError):
+        return Locale.parse(language)
+    return locale if locale.language == language else Locale.parse(language)
+
+
+def _load_translations(language: str) -> NullTranslations:
+    if language == DEFAULT_LANGUAGE:
+        return NullTranslations()
+    compiled = BytesIO()
+    with (NOTIFY_DIR / "locale" / f"{language}.po").open("rb") as file:
+        write_mo(compiled, read_po(file, locale=language))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+def _to_subject(line: str) -> str:
+    """Return a title in ASCII where only its spaces and punctuation are beyond it.
+
+    One thin space in a date makes the whole subject an encoded word (RFC 2047).
+    """
+    title = " ".join(line.split())
+    plain = title.translate(_ASCII_PUNCTUATION)
+    return plain if plain.isascii() else title
+
+
+def _flatten_line_breaks(value: Any) -> Any:
+    """Return params with texts of one line each: a line break would end a subject.
+
+    The HTTP routes validate new texts; stored ones may be older than that check.
+    """
+    if isinstance(value, str):
+        return " ".join(_CONTROL.sub(" ", value).split())
+    if isinstance(value, Mapping):
+        return {name: _flatten_line_breaks(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_flatten_line_breaks(each) for each in value]
+    return value
 
 
 def _filters(locale: Locale) -> dict[str, Any]:
-    def here(instant: int, time_zone: str) -> datetime:
+    def to_local(instant: int, time_zone: str) -> datetime:
         return to_datetime(instant).astimezone(ZoneInfo(time_zone))
 
+    def format_moment(local: datetime, date_format: Literal["full", "medium"]) -> str:
+        day = format_date(local, date_format, locale=locale)
+        time = format_time(local, "short", tzinfo=local.tzinfo, locale=locale)
+        return f"{day}, {time} {get_timezone_name(local, 'long', locale=locale)}"
+
     def moment(instant: int, time_zone: str) -> str:
-        when = here(instant, time_zone)
-        return f"{format_date(when, 'medium', locale=locale)}, {when:%H:%M}"
+        return format_moment(to_local(instant, time_zone), "medium")
 
     def deadline(instant: int, time_zone: str) -> str:
-        """Return the last minute that is on time: midnight is shown as the day before, 23:59."""
-        last = here(instant, time_zone) - timedelta(minutes=1)
-        return f"{format_date(last, 'full', locale=locale)}, {last:%H:%M}"
+        """Return the last minute before a deadline: midnight is shown as 23:59."""
+        # Subtracted before the conversion: the clock may have changed within that minute.
+        return format_moment(to_local(instant - _MINUTE_US, time_zone), "full")
 
     def week_name(key: str) -> str:
         year, number = key.split("-W")
@@ -159,9 +205,13 @@ def _filters(locale: Locale) -> dict[str, Any]:
     def week_names(keys: list[str]) -> str:
         return format_list([week_name(key) for key in keys], locale=locale)
 
+    def name_list(people: list[Mapping[str, str]]) -> str:
+        return format_list([each["name"] for each in people], locale=locale)
+
     return {
         "moment": moment,
         "deadline": deadline,
+        "name_list": name_list,
         "week_name": week_name,
         "week_names": week_names,
     }

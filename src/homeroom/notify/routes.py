@@ -1,10 +1,11 @@
-"""Inboxes, what people want, and what mails link to, over HTTP."""
+"""HTTP routes of inboxes, preferences and unsubscribe links."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -13,55 +14,57 @@ from pydantic import AfterValidator, Field
 
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid, NotFound
-from homeroom.notify import store, want
+from homeroom.identity import Identity, Role
+from homeroom.notify import delivery_routes, email_hook_routes, preference_store, store
 from homeroom.notify.api import (
-    KINDS,
+    MESSAGE_TYPES,
     Channel,
+    ChannelPreference,
     Notification,
+    NotificationProfile,
     Notifications,
-    Profile,
 )
-from homeroom.notify.fate import routes as fate_routes
+from homeroom.notify.email_hook_routes import EmailHooks
 from homeroom.people import api as people
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.web.identity import Auth
+from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-_SMS = re.compile(r"\+?[0-9]{6,15}")
-_CHAT = re.compile(r"[A-Za-z0-9_.@#+-]{1,64}")
-_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
-UserId = Annotated[OutsideId, Path(alias="userId")]
-Id = Annotated[OutsideId, Path()]
-PUBLIC: dict[str, Any] = {"security": []}
-_NO_LINK: dict[int | str, dict[str, Any]] = {
-    404: {"description": "The link is not one of ours.", "content": {"text/html": {}}}
+_TIME_PATTERN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_SMS_PATTERN = re.compile(r"\+?[0-9]{6,15}")
+_CHAT_PATTERN = re.compile(r"[A-Za-z0-9_.@#+-]{1,64}")
+_STYLE_PATTERN = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+UserId = Annotated[ExternalId, Path(alias="userId")]
+NotificationId = Annotated[ExternalId, Path()]
+PUBLIC_OPERATION: dict[str, Any] = {"security": []}
+_INVALID_LINK_RESPONSES: dict[int | str, dict[str, Any]] = {
+    404: {"description": "The link is not valid.", "content": {"text/html": {}}}
 }
 
 
-def _time(text: str) -> str:
-    if _TIME.fullmatch(text) is None:
+def _check_time(text: str) -> str:
+    if _TIME_PATTERN.fullmatch(text) is None:
         raise ValueError("must be a time of day, such as 22:00")
     return text
 
 
-def _number(text: str) -> str:
-    if _SMS.fullmatch(text) is None:
+def _check_number(text: str) -> str:
+    if _SMS_PATTERN.fullmatch(text) is None:
         raise ValueError("must be a telephone number, such as +4915112345678")
     return text
 
 
-def _chat_name(text: str) -> str:
-    if _CHAT.fullmatch(text) is None:
+def _check_chat_name(text: str) -> str:
+    if _CHAT_PATTERN.fullmatch(text) is None:
         raise ValueError("must have 1 to 64 letters, digits or any of _ . @ # + -")
     return text
 
 
-Time = Annotated[str, AfterValidator(_time)]
+TimeOfDay = Annotated[str, AfterValidator(_check_time)]
 
 
-class NotificationView(View):
-    """A message in somebody's inbox, in their language."""
+class NotificationView(ResponseModel):
+    """A message in an inbox, in the language of its owner."""
 
     id: str
     type: str
@@ -69,55 +72,58 @@ class NotificationView(View):
     title: str
     text: str
     metadata: dict[str, Any]
-    created_at: Instant
-    expires_at: Instant | None
-    read_at: Instant | None
-    resolved_at: Instant | None
+    created_at: Rfc3339Instant
+    expires_at: Rfc3339Instant | None
+    read_at: Rfc3339Instant | None
+    resolved_at: Rfc3339Instant | None
 
 
 class InboxPage(Page[NotificationView]):
-    """A page of an inbox; ``unreadCount`` is of the whole inbox."""
+    """A page of an inbox; ``unreadCount`` counts the whole inbox."""
 
     unread_count: int
 
 
-class ReadCountView(View):
-    """How many records were changed."""
+class ReadCount(ResponseModel):
+    """The number of changed records."""
 
     count: int
 
 
-class QuietHoursBody(Body):
-    """Times of day, in the person's own time zone; the end does not belong to it."""
+class QuietHoursBody(RequestModel):
+    """Times of day in the person's time zone; the end is exclusive."""
 
-    start: Time
-    end: Time
-
-
-class AddressesBody(Body):
-    """Where somebody is reached besides e-mail, which the directory knows."""
-
-    sms: Annotated[str, AfterValidator(_number)] | None = None
-    chat: Annotated[str, AfterValidator(_chat_name)] | None = None
+    start: TimeOfDay
+    end: TimeOfDay
 
 
-class PreferencesBody(Body):
-    """What somebody wants; it replaces what they wanted before."""
+class ContactAddressesBody(RequestModel):
+    """A person's addresses besides e-mail, which the directory holds."""
+
+    sms: Annotated[str, AfterValidator(_check_number)] | None = None
+    chat: Annotated[str, AfterValidator(_check_chat_name)] | None = None
+
+
+class NotificationPreferencesBody(RequestModel):
+    """A person's preferences, which replace all earlier ones."""
 
     channels: Annotated[
         dict[str, dict[Channel, bool]],
         Field(
             default_factory=dict,
-            description="By type and channel: wanted or not. What is left out is the default.",
+            description="Wanted or not, by type and channel. The default applies to missing ones.",
         ),
     ]
     quiet_hours: QuietHoursBody | None = None
-    digest_at: Annotated[Time, Field(description="One mail a day for what may wait.")] | None = None
-    addresses: AddressesBody = AddressesBody()
+    digest_at: (
+        Annotated[TimeOfDay, Field(description="Time of the daily digest of types that may wait.")]
+        | None
+    ) = None
+    addresses: ContactAddressesBody = ContactAddressesBody()
 
 
-class PreferenceView(View):
-    """One type: what is wanted, and whether it can be switched off."""
+class MessageTypePreference(ResponseModel):
+    """The choices for one type; a mandatory one cannot be switched off."""
 
     type: str
     mandatory: bool
@@ -125,125 +131,121 @@ class PreferenceView(View):
     channels: dict[Channel, bool]
 
 
-class QuietHoursView(View):
+class QuietHoursView(ResponseModel):
     """Times of day."""
 
     start: str
     end: str
 
 
-class AddressesView(View):
-    """Where somebody is reached besides e-mail."""
+class ContactAddresses(ResponseModel):
+    """A person's addresses besides e-mail."""
 
     sms: str | None
     chat: str | None
 
 
-class PreferencesView(View):
-    """What somebody wants."""
+class NotificationPreferencesView(ResponseModel):
+    """A person's preferences."""
 
     user_id: str
-    preferences: list[PreferenceView]
+    preferences: list[MessageTypePreference]
     quiet_hours: QuietHoursView | None
     digest_at: str | None
-    addresses: AddressesView
+    addresses: ContactAddresses
 
 
-def router(
-    db: Database, auth: Auth, notifications: Notifications, *, hook_secret: str | None
-) -> APIRouter:
-    """Return the routes of this room; ``hook_secret`` verifies webhooks about bounces."""
+def router(db: Database, auth: Auth, notifications: Notifications, hooks: EmailHooks) -> APIRouter:
+    """Return the routes of ``notify``; ``hooks`` verifies webhooks about mails."""
     routes = APIRouter(tags=["Notifications"])
     _add_inbox(routes, db, auth, notifications)
     _add_preferences(routes, db, auth)
-    _add_links(routes, db, notifications)
-    routes.include_router(fate_routes.router(db, auth, notifications, hook_secret=hook_secret))
+    _add_unsubscribe(routes, db, notifications)
+    routes.include_router(delivery_routes.router(db, auth, notifications))
+    routes.include_router(email_hook_routes.router(notifications, hooks))
     return routes
 
 
-def _add_inbox(routes: APIRouter, db: Database, auth: Auth, room: Notifications) -> None:
+def _add_inbox(routes: APIRouter, db: Database, auth: Auth, notifications: Notifications) -> None:
     reader: Identity = Depends(auth.require(*Role))
 
     @routes.get("/api/v1/notifications")
     async def list_notifications(
         paging: PagingQuery,
-        user_id: Annotated[OutsideId | None, Query(alias="userId")] = None,
+        user_id: Annotated[ExternalId | None, Query(alias="userId")] = None,
         unread: Annotated[bool, Query()] = False,
         identity: Identity = reader,
     ) -> InboxPage:
-        """Return an inbox, newest first: one's own, or anybody's for staff."""
-        whose = identity.subject if user_id is None else user_id
-        _check_reads(identity, whose)
+        """Return an inbox, newest first: the caller's own, or a person's for staff."""
+        owner_id = identity.subject if user_id is None else user_id
+        _check_read_access(identity, owner_id)
         key = paging.key(str)
         async with db.read() as tx:
-            person = await people.get(tx, whose)
-            found = await store.inbox(
+            person = await people.get(tx, owner_id)
+            rows = await store.list_inbox(
                 tx,
-                whose,
+                owner_id,
                 unread=unread,
                 before_id=None if key is None else key[0],
                 count=paging.limit + 1,
             )
-            count = await store.count_unread(tx, whose)
-        kept, cursor = page(found, paging, lambda one: (one.id,))
+            count = await store.count_unread(tx, owner_id)
+        page, cursor = cut_page(rows, paging, lambda one: (one.id,))
         locale = None if person is None else person.locale
-        items = [_notification(each, room, locale) for each in kept]
+        items = [_notification_view(each, notifications, locale) for each in page]
         return InboxPage(items=items, next_cursor=cursor, unread_count=count)
 
     @routes.post("/api/v1/notifications/{id}/read")
-    async def read_notification(id: Id, identity: Identity = reader) -> NotificationView:
-        """Mark one message as read; a second time changes nothing."""
+    async def mark_notification_read(
+        id: NotificationId, identity: Identity = reader
+    ) -> NotificationView:
+        """Mark one message as read; repeating it changes nothing."""
         async with db.write() as tx:
-            found = await store.get_notification(tx, id)
-            if found is None or not _may_act(identity, found.user_id):
+            notification = await store.get_notification(tx, id)
+            if notification is None or not _has_write_access(identity, notification.user_id):
                 raise NotFound(f"There is no notification {id!r}.")
-            await store.set_read(tx, id)
-            found = await store.get_notification(tx, id)
-            assert found is not None
-            person = await people.get(tx, found.user_id)
-        return _notification(found, room, None if person is None else person.locale)
+            await store.mark_read(tx, id)
+            notification = await store.get_notification(tx, id)
+            assert notification is not None
+            person = await people.get(tx, notification.user_id)
+        return _notification_view(
+            notification, notifications, None if person is None else person.locale
+        )
 
     @routes.post("/api/v1/notifications/read-all")
-    async def read_all(
-        user_id: Annotated[OutsideId | None, Query(alias="userId")] = None,
+    async def mark_all_notifications_read(
+        user_id: Annotated[ExternalId | None, Query(alias="userId")] = None,
         identity: Identity = reader,
-    ) -> ReadCountView:
-        """Mark a whole inbox as read; answer how many were not."""
-        whose = identity.subject if user_id is None else user_id
-        if not _may_act(identity, whose):
-            raise Forbidden("This inbox belongs to another person.")
+    ) -> ReadCount:
+        """Mark a whole inbox as read; return how many messages were unread."""
+        owner_id = identity.subject if user_id is None else user_id
+        if not _has_write_access(identity, owner_id):
+            raise Forbidden("Only its recipient and the role service may change this inbox.")
         async with db.write() as tx:
-            return ReadCountView(count=await store.set_all_read(tx, whose))
+            return ReadCount(count=await store.mark_all_read(tx, owner_id))
 
 
-def _check_reads(identity: Identity, user_id: str) -> None:
-    """Raise ``Forbidden`` unless this is the person, the platform's servers or an operator.
+def _check_read_access(identity: Identity, user_id: str) -> None:
+    """Raise ``Forbidden`` unless the caller is the person, a service, or an operator.
 
-    Managers read what concerns them in their own inbox, and no one else's.
+    Managers read their own inbox alone.
     """
-    if not identity.is_person(user_id) and not identity.has(
+    if not identity.is_learner(user_id) and not identity.has(
         Role.SERVICE, Role.OPERATOR, Role.VIEWER
     ):
-        raise Forbidden("These records belong to another person.")
+        raise Forbidden("The records of another person need the role service, operator or viewer.")
 
 
-def _may_act(identity: Identity, user_id: str) -> bool:
-    return identity.is_person(user_id) or identity.has(Role.SERVICE)
+def _has_write_access(identity: Identity, user_id: str) -> bool:
+    return identity.is_learner(user_id) or identity.has(Role.SERVICE)
 
 
-def _notification(found: Notification, room: Notifications, locale: str | None) -> NotificationView:
-    words = room.words(found, locale)
-    return NotificationView(
-        id=found.id,
-        type=found.type,
-        user_id=found.user_id,
-        title=words.title,
-        text=words.summary,
-        metadata=dict(found.metadata),
-        created_at=found.created_at,
-        expires_at=found.expires_at,
-        read_at=found.read_at,
-        resolved_at=found.resolved_at,
+def _notification_view(
+    notification: Notification, notifications: Notifications, locale: str | None
+) -> NotificationView:
+    rendered = notifications.render(notification, locale)
+    return NotificationView.model_validate(
+        asdict(notification) | {"title": rendered.title, "text": rendered.summary}
     )
 
 
@@ -251,93 +253,106 @@ def _add_preferences(routes: APIRouter, db: Database, auth: Auth) -> None:
     reader: Identity = Depends(auth.require(*Role))
     path = "/api/v1/people/{userId}/notification-preferences"
 
-    async def view(user_id: str) -> PreferencesView:
+    async def view(user_id: str) -> NotificationPreferencesView:
         async with db.read() as tx:
-            profile = (await want.profiles(tx, [user_id])).get(user_id, Profile(user_id))
-            wanted = (await want.preferences(tx, [user_id])).get(user_id, {})
-        return _preferences(profile, wanted)
+            profile = (await preference_store.get_profiles(tx, [user_id])).get(
+                user_id, NotificationProfile(user_id)
+            )
+            choices = (await preference_store.get_preferences(tx, [user_id])).get(user_id, {})
+        return _preferences_view(profile, choices)
 
     @routes.get(path)
-    async def get_preferences(user_id: UserId, identity: Identity = reader) -> PreferencesView:
-        """Return what somebody wants: by type and channel, quiet hours, digest, addresses."""
-        _check_reads(identity, user_id)
+    async def get_notification_preferences(
+        user_id: UserId, identity: Identity = reader
+    ) -> NotificationPreferencesView:
+        """Return a person's preferences: channels, quiet hours, digest, addresses."""
+        _check_read_access(identity, user_id)
         return await view(user_id)
 
     @routes.put(path)
-    async def put_preferences(
-        user_id: UserId, body: PreferencesBody, identity: Identity = reader
-    ) -> PreferencesView:
-        """Replace what somebody wants. Mandatory types cannot be switched off."""
-        if not _may_act(identity, user_id):
-            raise Forbidden("These preferences belong to another person.")
+    async def put_notification_preferences(
+        user_id: UserId, body: NotificationPreferencesBody, identity: Identity = reader
+    ) -> NotificationPreferencesView:
+        """Replace a person's preferences. Mandatory types cannot be switched off."""
+        if not _has_write_access(identity, user_id):
+            raise Forbidden("Only the person and the role service may change these preferences.")
         _check_types(body)
         quiet = body.quiet_hours
-        profile = Profile(
+        profile = NotificationProfile(
             user_id,
-            None if quiet is None else _minutes(quiet.start),
-            None if quiet is None else _minutes(quiet.end),
-            None if body.digest_at is None else _minutes(body.digest_at),
+            None if quiet is None else _parse_minutes(quiet.start),
+            None if quiet is None else _parse_minutes(quiet.end),
+            None if body.digest_at is None else _parse_minutes(body.digest_at),
             body.addresses.sms,
             body.addresses.chat,
         )
-        source = "person" if identity.is_person(user_id) else "staff"
+        source = "person" if identity.is_learner(user_id) else "staff"
         async with db.write() as tx:
-            await want.put_profile(tx, profile)
-            await want.clear_preferences(tx, user_id)
-            for type, channels in body.channels.items():
-                for channel, wanted in channels.items():
-                    await want.put_preference(tx, user_id, type, channel, wanted, source)
+            await preference_store.put_profile(tx, profile)
+            await preference_store.delete_preferences(tx, user_id)
+            await preference_store.put_preferences(
+                tx,
+                [
+                    ChannelPreference(user_id, type, channel, wanted, source)
+                    for type, channels in body.channels.items()
+                    for channel, wanted in channels.items()
+                ],
+            )
         return await view(user_id)
 
 
-def _check_types(body: PreferencesBody) -> None:
+def _check_types(body: NotificationPreferencesBody) -> None:
     for type, channels in body.channels.items():
-        kind = KINDS.get(type)
-        if kind is None:
-            raise Invalid(f"{type!r} is no type of message; there are {', '.join(KINDS)}.")
+        message_type = MESSAGE_TYPES.get(type)
+        if message_type is None:
+            raise Invalid(
+                f"There is no message type {type!r}. The types are {', '.join(MESSAGE_TYPES)}."
+            )
         for channel, wanted in channels.items():
-            if kind.mandatory and not wanted and channel in kind.default:
+            if message_type.mandatory and not wanted and channel in message_type.default:
                 raise Invalid(f"{type} is mandatory: it cannot be switched off for {channel}.")
 
 
-def _minutes(text: str) -> int:
+def _parse_minutes(text: str) -> int:
     hours, _, minutes = text.partition(":")
     return int(hours) * 60 + int(minutes)
 
 
-def _clock(minutes: int | None) -> str | None:
+def _format_minutes(minutes: int | None) -> str | None:
     return None if minutes is None else f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _preferences(profile: Profile, wanted: dict[tuple[str, Channel], bool]) -> PreferencesView:
+def _preferences_view(
+    profile: NotificationProfile, choices: dict[tuple[str, Channel], bool]
+) -> NotificationPreferencesView:
     quiet = None
-    start, end = _clock(profile.quiet_start), _clock(profile.quiet_end)
+    start, end = _format_minutes(profile.quiet_start), _format_minutes(profile.quiet_end)
     if start is not None and end is not None:
         quiet = QuietHoursView(start=start, end=end)
-    return PreferencesView(
+    return NotificationPreferencesView(
         user_id=profile.user_id,
         preferences=[
-            PreferenceView(
-                type=kind.name,
-                mandatory=kind.mandatory,
-                may_wait=kind.may_wait,
+            MessageTypePreference(
+                type=each.name,
+                mandatory=each.mandatory,
+                may_wait=each.may_wait,
                 channels={
-                    channel: (kind.mandatory and channel in kind.default)
-                    or wanted.get((kind.name, channel), channel in kind.default)
+                    channel: (each.mandatory and channel in each.default)
+                    or choices.get((each.name, channel), channel in each.default)
                     for channel in Channel
                 },
             )
-            for kind in KINDS.values()
+            for each in MESSAGE_TYPES.values()
         ],
         quiet_hours=quiet,
-        digest_at=_clock(profile.digest_minute),
-        addresses=AddressesView(sms=profile.sms, chat=profile.chat),
+        digest_at=_format_minutes(profile.digest_minute),
+        addresses=ContactAddresses(sms=profile.sms, chat=profile.chat),
     )
 
 
-def _page(html: str) -> HTMLResponse:
-    """Return a page whose one style sheet is allowed by its hash, and nothing else."""
-    style = _STYLE.search(html)
+def _html_page(html: str) -> HTMLResponse:
+    """Return a page that may load nothing but its style sheet, allowed by hash."""
+    style = _STYLE_PATTERN.search(html)
     digest = b64encode(hashlib.sha256((style[1] if style else "").encode()).digest()).decode()
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; "
@@ -346,33 +361,44 @@ def _page(html: str) -> HTMLResponse:
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
-def _add_links(routes: APIRouter, db: Database, room: Notifications) -> None:
-    async def page_for(token: str, request: Request, *, ask: bool) -> HTMLResponse:
+def _add_unsubscribe(routes: APIRouter, db: Database, notifications: Notifications) -> None:
+    async def page_for(token: str, request: Request, *, with_button: bool) -> HTMLResponse:
         async with db.read() as tx:
-            found = await room.subscription(tx, token)
-            person = None if found is None else await people.get(tx, found.user_id)
+            subscription = await notifications.find_subscription(tx, token)
+            person = None if subscription is None else await people.get(tx, subscription.user_id)
         locale = None if person is None else person.locale
         if locale is None:
             locale = request.headers.get("accept-language", "en")[:2]
-        kind = None if found is None else found.type.split("+")[0]
-        answer = _page(room.templates.stop_page(kind, locale=locale, ask=ask))
-        if found is None:
-            answer.status_code = 404
-        return answer
+        message_type = None if subscription is None else subscription.type.split("+")[0]
+        page = notifications.templates.unsubscribe_page(
+            message_type, locale=locale, with_button=with_button
+        )
+        response = _html_page(page)
+        if subscription is None:
+            response.status_code = 404
+        return response
 
-    @routes.get("/u/{token}", response_class=HTMLResponse, responses=_NO_LINK, openapi_extra=PUBLIC)
-    async def show_subscription(
+    @routes.get(
+        "/u/{token}",
+        response_class=HTMLResponse,
+        responses=_INVALID_LINK_RESPONSES,
+        openapi_extra=PUBLIC_OPERATION,
+    )
+    async def get_subscription_page(
         request: Request, token: Annotated[str, Path(max_length=1_000)]
     ) -> HTMLResponse:
-        """Show what a mail's link would stop. It changes nothing: programs follow links too."""
-        return await page_for(token, request, ask=True)
+        """Show the subscription of a link. It changes nothing: scanners follow links."""
+        return await page_for(token, request, with_button=True)
 
     @routes.post(
-        "/u/{token}", response_class=HTMLResponse, responses=_NO_LINK, openapi_extra=PUBLIC
+        "/u/{token}",
+        response_class=HTMLResponse,
+        responses=_INVALID_LINK_RESPONSES,
+        openapi_extra=PUBLIC_OPERATION,
     )
     async def unsubscribe(
         request: Request, token: Annotated[str, Path(max_length=1_000)]
     ) -> HTMLResponse:
-        """Stop mails of a kind by one click (RFC 8058): no sign-in, no redirect, any form."""
-        await room.unsubscribe(token)
-        return await page_for(token, request, ask=False)
+        """End a subscription by one click (RFC 8058): no sign-in, no redirect, any form."""
+        await notifications.unsubscribe(token)
+        return await page_for(token, request, with_button=False)

@@ -1,33 +1,35 @@
-"""All SQL of notifications and their deliveries. Instants are microseconds UTC."""
+"""SQL of notifications, deliveries, attempts and the link key.
+
+Instants are microseconds UTC.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from sqlalchemy import select
 
+from homeroom.db.tables import record_reader
 from homeroom.db.tx import Row, Tx
-from homeroom.notify.kind import Channel
-from homeroom.notify.state import Status, before
-from homeroom.notify.table import DELIVERY, NOTIFICATION
+from homeroom.notify.delivery_rules import RESOLVED_REASON, DeliveryStatus, Reason, statuses_before
+from homeroom.notify.message import Channel
+from homeroom.notify.tables import DELIVERY, DELIVERY_ATTEMPT, LINK_KEY, NOTIFICATION
 
-_NOTIFICATION = (
-    "n.id, n.dedupe_key, n.type, n.user_id, n.params, n.about, n.metadata, n.group_name,"
-    " n.created_at, n.expires_at, n.read_at, n.resolved_at, n.purged_at"
+_DELIVERY_COLUMNS = tuple(DELIVERY.columns.keys())
+_NOTIFICATION_COLUMNS = tuple(NOTIFICATION.columns.keys())
+_SELECT_NOTIFICATION = ", ".join(f"n.{name}" for name in _NOTIFICATION_COLUMNS)
+_SELECT_DELIVERIES = (
+    f"SELECT {', '.join(f'd.{name}' for name in _DELIVERY_COLUMNS)}, {_SELECT_NOTIFICATION}"
+    " FROM delivery AS d JOIN notification AS n ON n.id = d.notification_id"
 )
-_DELIVERY = (
-    "d.id, d.notification_id, d.channel, d.status, d.reason, d.address, d.attempts, d.bundle,"
-    " d.not_before, d.job, d.asked_by, d.asked_why, d.created_at, d.updated_at, d.accepted_at"
-)
-_WIDTH = _NOTIFICATION.count(",") + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One message to one person, as its row says."""
+    """The row of one message to one person."""
 
     id: str
     dedupe_key: str
@@ -36,190 +38,121 @@ class Notification:
     params: Mapping[str, Any]
     about: Mapping[str, Any] | None
     metadata: Mapping[str, Any]
-    group: str | None
+    group_name: str | None
     created_at: int
     expires_at: int | None
-    read_at: int | None
-    resolved_at: int | None
-    purged_at: int | None
+    read_at: int | None = None
+    resolved_at: int | None = None
+    purged_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One way of a message to its person, as its row says."""
+    """The row of a message's delivery on one channel."""
 
     id: str
     notification_id: str
     channel: Channel
-    status: Status
+    status: DeliveryStatus
     reason: str | None
-    address: str | None
-    attempts: int
+    reason_code: str | None
+    """A ``ReasonCode``, or a code of a later release; None in rows of earlier releases."""
     bundle: str | None
     not_before: int | None
     job: str | None
-    asked_by: str | None
-    asked_why: str | None
     created_at: int
     updated_at: int
-    accepted_at: int | None
+    attempts: int = 0
+    address: str | None = None
+    asked_by: str | None = None
+    asked_why: str | None = None
+    accepted_at: int | None = None
+    server_id: str | None = None
+    """The id by which the server that accepted the mail named it in its answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try of a delivery."""
+class DeliveryAttempt:
+    """The row of one attempt of a delivery."""
 
     number: int
     started_at: int
-    finished_at: int | None
-    outcome: str | None
-    code: int | None
-    error: str | None
-    actor: str | None
-    why: str | None
+    finished_at: int | None = None
+    outcome: str | None = None
+    code: int | None = None
+    error: str | None = None
+    actor: str | None = None
+    why: str | None = None
 
 
-def _json(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
+@dataclass(frozen=True, slots=True)
+class _LinkKey:
+    secret: str
 
 
-def to_notification(row: Row) -> Notification:
-    """Return a row of the columns of a notification."""
-    id, key, type, user_id, params, about, metadata, *rest = row[:_WIDTH]
-    return Notification(id, key, type, user_id, _json(params), _json(about), _json(metadata), *rest)
+def _to_pair(row: Row) -> tuple[Delivery, Notification]:
+    """Map a row of ``_SELECT_DELIVERIES``: its tables share column names."""
+    width = len(_DELIVERY_COLUMNS)
+    return (
+        record_reader(Delivery, _DELIVERY_COLUMNS)(row[:width]),
+        record_reader(Notification, _NOTIFICATION_COLUMNS)(row[width:]),
+    )
 
 
-def to_delivery(row: Row) -> Delivery:
-    """Return a row of the columns of a delivery."""
-    return Delivery(row[0], row[1], Channel(row[2]), Status(row[3]), *row[4:])
+async def add_notifications(tx: Tx, notifications: Sequence[Notification]) -> set[str]:
+    """Insert notifications whose keys are new and return their ids.
 
-
-async def add_notifications(tx: Tx, rows: Sequence[Sequence[object]]) -> set[str]:
-    """Insert (id, key, type, user, params, about, metadata, group, expires) where the key is new.
-
-    Returns the ids that were inserted. Two rows with one key are one.
+    Two notifications with one key are one row.
     """
-    await tx.executemany(
-        "INSERT INTO notification (id, dedupe_key, type, user_id, params, about, metadata,"
-        " group_name, expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (dedupe_key) DO NOTHING",
-        [(*row, tx.now) for row in rows],
-    )
-    found = await tx.fetch_keyed(
+    await tx.insert(NOTIFICATION, notifications, on_conflict="ignore")
+    stored = await tx.fetch_by_keys(
         "SELECT n.id FROM {keys} AS k JOIN notification AS n ON n.dedupe_key = k.column1",
-        [(row[1],) for row in rows],
+        [(each.dedupe_key,) for each in notifications],
     )
-    ours = {row[0] for row in rows}
-    return {row[0] for row in found} & {str(id) for id in ours}
+    return {id for (id,) in stored} & {each.id for each in notifications}
 
 
-async def add_deliveries(tx: Tx, rows: Sequence[Sequence[object]]) -> None:
-    """Insert (id, notification, channel, status, reason, bundle, not before, job)."""
-    await tx.executemany(
-        "INSERT INTO delivery (id, notification_id, channel, status, reason, bundle, not_before,"
-        " job, attempts, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (notification_id, channel) DO NOTHING",
-        [(*row, 0, tx.now, tx.now) for row in rows],
+async def find_sent_keys(tx: Tx, keys: Sequence[str]) -> set[str]:
+    """Return those of some keys that have a notification."""
+    rows = await tx.fetch_by_keys(
+        "SELECT n.dedupe_key FROM {keys} AS k JOIN notification AS n ON n.dedupe_key = k.column1",
+        [(key,) for key in keys],
     )
+    return {key for (key,) in rows}
 
 
-async def get(
-    tx: Tx, delivery_id: str, *, hold: bool = False
+async def add_deliveries(tx: Tx, deliveries: Sequence[Delivery]) -> None:
+    """Insert deliveries; a notification has at most one per channel."""
+    await tx.insert(DELIVERY, deliveries, on_conflict="ignore")
+
+
+async def get_delivery(
+    tx: Tx, delivery_id: str, *, lock: bool = False
 ) -> tuple[Delivery, Notification] | None:
-    """Return a delivery with its notification; ``hold`` keeps others from changing it."""
+    """Return a delivery with its notification; ``lock`` locks its row."""
     row = await tx.fetch_one(
-        f"SELECT {_NOTIFICATION}, {_DELIVERY} FROM delivery AS d"
-        f" JOIN notification AS n ON n.id = d.notification_id WHERE d.id = ?{_held(tx, hold)}",
-        (delivery_id,),
+        f"{_SELECT_DELIVERIES} WHERE d.id = ?{_row_lock_clause(tx, lock)}", (delivery_id,)
     )
-    return None if row is None else (to_delivery(row[_WIDTH:]), to_notification(row))
+    return None if row is None else _to_pair(row)
 
 
-async def of_bundle(
-    tx: Tx, bundle: str, *, hold: bool = False
+async def list_bundle_deliveries(
+    tx: Tx, bundle: str, *, lock: bool = False
 ) -> list[tuple[Delivery, Notification]]:
-    """Return the deliveries that go out together, the oldest first; ``hold`` is as in ``get``."""
+    """Return the deliveries of a bundle, the oldest first; ``lock`` locks the rows."""
     rows = await tx.fetch(
-        f"SELECT {_NOTIFICATION}, {_DELIVERY} FROM delivery AS d"
-        " JOIN notification AS n ON n.id = d.notification_id WHERE d.bundle = ? ORDER BY d.id"
-        f"{_held(tx, hold)}",
+        f"{_SELECT_DELIVERIES} WHERE d.bundle = ? ORDER BY d.id{_row_lock_clause(tx, lock)}",
         (bundle,),
     )
-    return [(to_delivery(row[_WIDTH:]), to_notification(row)) for row in rows]
+    return [_to_pair(row) for row in rows]
 
 
-def _held(tx: Tx, hold: bool) -> str:
-    """Return what ends a SELECT whose deliveries (``d``) nobody else may change meanwhile."""
-    return f"{tx.row_lock} OF d" if hold and tx.row_lock else ""
+def _row_lock_clause(tx: Tx, lock: bool) -> str:
+    """Return the clause that locks deliveries, but not their notifications."""
+    return f"{tx.row_lock} OF d" if lock and tx.row_lock else ""
 
 
-async def move(
-    tx: Tx,
-    delivery_id: str,
-    status: Status,
-    *,
-    reason: str | None = None,
-    only_from: Collection[Status] | None = None,
-) -> bool:
-    """Set where a delivery is if it may go there; say whether it did."""
-    allowed = [each for each in before(status) if only_from is None or each in only_from]
-    accepted = tx.now if status in (Status.ACCEPTED, Status.DELIVERED) else None
-    changed = await tx.execute(
-        "UPDATE delivery SET status = ?, reason = ?, updated_at = ?,"
-        " accepted_at = COALESCE(accepted_at, ?) WHERE id = ?"
-        f" AND status IN ({', '.join('?' * len(allowed))})",
-        (status.value, reason, tx.now, accepted, delivery_id, *[each.value for each in allowed]),
-    )
-    return changed == 1
-
-
-async def begin(tx: Tx, delivery: Delivery, address: str) -> int:
-    """Set a pending delivery to sending before the first word is said; return the attempt."""
-    number = delivery.attempts + 1
-    await tx.execute(
-        "UPDATE delivery SET status = 'sending', reason = NULL, address = ?, attempts = ?,"
-        " updated_at = ?, asked_by = NULL, asked_why = NULL WHERE id = ? AND status = 'pending'",
-        (address, number, tx.now, delivery.id),
-    )
-    await tx.execute(
-        "INSERT INTO delivery_attempt (delivery_id, number, started_at, actor, why)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (delivery.id, number, tx.now, delivery.asked_by, delivery.asked_why),
-    )
-    return number
-
-
-async def end_attempt(
-    tx: Tx, delivery_id: str, number: int, outcome: str, code: int | None, error: str | None
-) -> None:
-    """Note how an attempt ended."""
-    await tx.execute(
-        "UPDATE delivery_attempt SET finished_at = ?, outcome = ?, code = ?, error = ?"
-        " WHERE delivery_id = ? AND number = ? AND finished_at IS NULL",
-        (tx.now, outcome, code, error, delivery_id, number),
-    )
-
-
-async def ask_again(tx: Tx, delivery_id: str, job: str, actor: str, why: str) -> None:
-    """Let a delivery that has ended wait for another attempt, noting who wants it and why."""
-    await tx.execute(
-        "UPDATE delivery SET status = 'pending', reason = NULL, job = ?, asked_by = ?,"
-        " asked_why = ?, updated_at = ?, bundle = NULL, not_before = NULL WHERE id = ?",
-        (job, actor, why, tx.now, delivery_id),
-    )
-
-
-async def attempts(tx: Tx, delivery_id: str) -> list[Attempt]:
-    """Return the attempts of a delivery, the first one first."""
-    rows = await tx.fetch(
-        "SELECT number, started_at, finished_at, outcome, code, error, actor, why"
-        " FROM delivery_attempt WHERE delivery_id = ? ORDER BY number",
-        (delivery_id,),
-    )
-    return [Attempt(*row) for row in rows]
-
-
-async def newest_deliveries(
+async def list_deliveries(
     tx: Tx,
     *,
     status: str | None,
@@ -229,28 +162,131 @@ async def newest_deliveries(
     count: int,
 ) -> list[tuple[Delivery, Notification]]:
     """Return deliveries with their notifications, newest first, before an id."""
-    statement = select(*NOTIFICATION.c, *DELIVERY.c).join(
-        NOTIFICATION, NOTIFICATION.c.id == DELIVERY.c.notification_id
+    conditions = {
+        "d.status = ?": status,
+        "d.channel = ?": channel,
+        "n.user_id = ?": user_id,
+        "d.id < ?": before_id,
+    }
+    set_conditions = {sql: value for sql, value in conditions.items() if value is not None}
+    where = f" WHERE {' AND '.join(set_conditions)}" if set_conditions else ""
+    rows = await tx.fetch(
+        f"{_SELECT_DELIVERIES}{where} ORDER BY d.id DESC LIMIT ?", (*set_conditions.values(), count)
     )
-    for column, value in (
-        (DELIVERY.c.status, status),
-        (DELIVERY.c.channel, channel),
-        (NOTIFICATION.c.user_id, user_id),
-    ):
-        if value is not None:
-            statement = statement.where(column == value)
-    if before_id is not None:
-        statement = statement.where(DELIVERY.c.id < before_id)
-    rows = await tx.fetch(statement.order_by(DELIVERY.c.id.desc()).limit(count))
-    return [(to_delivery(row[_WIDTH:]), to_notification(row)) for row in rows]
+    return [_to_pair(row) for row in rows]
 
 
-async def inbox(
+async def transition_delivery(
+    tx: Tx,
+    delivery_id: str,
+    status: DeliveryStatus,
+    *,
+    reason: Reason | None = None,
+    only_from: Collection[DeliveryStatus] | None = None,
+) -> bool:
+    """Set a delivery's status if the transition is legal; return whether it changed."""
+    allowed = [each for each in statuses_before(status) if only_from is None or each in only_from]
+    accepted = tx.now if status in (DeliveryStatus.ACCEPTED, DeliveryStatus.DELIVERED) else None
+    changed = await tx.execute(
+        "UPDATE delivery SET status = ?, reason = ?, reason_code = ?, updated_at = ?,"
+        " accepted_at = COALESCE(accepted_at, ?) WHERE id = ?"
+        f" AND status IN ({', '.join('?' * len(allowed))})",
+        (
+            status.value,
+            None if reason is None else reason.text,
+            None if reason is None else reason.code.value,
+            tx.now,
+            accepted,
+            delivery_id,
+            *[each.value for each in allowed],
+        ),
+    )
+    return changed == 1
+
+
+async def set_wait_reason(tx: Tx, delivery_id: str, reason: Reason) -> None:
+    """Record why a pending delivery waits."""
+    await tx.execute(
+        "UPDATE delivery SET reason = ?, reason_code = ?, updated_at = ?"
+        " WHERE id = ? AND status = 'pending'",
+        (reason.text, reason.code.value, tx.now, delivery_id),
+    )
+
+
+async def set_server_id(tx: Tx, delivery_id: str, server_id: str) -> None:
+    """Record the id by which the accepting server named a mail."""
+    await tx.execute("UPDATE delivery SET server_id = ? WHERE id = ?", (server_id, delivery_id))
+
+
+async def find_mail(
+    tx: Tx, delivery_ids: Sequence[str], server_id: str | None
+) -> tuple[Delivery, Notification] | None:
+    """Return the mail of the first known delivery id, else the one of a server's id."""
+    for delivery_id in delivery_ids:
+        row = await get_delivery(tx, delivery_id, lock=True)
+        if row is not None and row[0].channel is Channel.EMAIL:
+            return row
+    if server_id is None:
+        return None
+    row = await tx.fetch_one(
+        f"{_SELECT_DELIVERIES} WHERE d.server_id = ? AND d.channel = 'email' ORDER BY d.id LIMIT 1",
+        (server_id,),
+    )
+    return None if row is None else _to_pair(row)
+
+
+async def begin_attempt(tx: Tx, delivery: Delivery, address: str) -> int:
+    """Set a pending delivery to sending and return the number of its attempt."""
+    number = delivery.attempts + 1
+    await tx.execute(
+        "UPDATE delivery SET status = 'sending', reason = NULL, reason_code = NULL, address = ?,"
+        " attempts = ?, updated_at = ?, asked_by = NULL, asked_why = NULL"
+        " WHERE id = ? AND status = 'pending'",
+        (address, number, tx.now, delivery.id),
+    )
+    attempt = DeliveryAttempt(number, tx.now, actor=delivery.asked_by, why=delivery.asked_why)
+    await tx.insert(DELIVERY_ATTEMPT, [attempt], delivery_id=delivery.id)
+    return number
+
+
+async def end_attempt(
+    tx: Tx, delivery_id: str, number: int, outcome: str, code: int | None, error: str | None
+) -> None:
+    """Record the outcome of an attempt."""
+    await tx.execute(
+        "UPDATE delivery_attempt SET finished_at = ?, outcome = ?, code = ?, error = ?"
+        " WHERE delivery_id = ? AND number = ? AND finished_at IS NULL",
+        (tx.now, outcome, code, error, delivery_id, number),
+    )
+
+
+async def request_resend(tx: Tx, delivery_id: str, job: str, actor: str, why: str) -> None:
+    """Set an ended delivery to pending; store the requester and the reason."""
+    await tx.execute(
+        "UPDATE delivery SET status = 'pending', reason = NULL, reason_code = NULL, job = ?,"
+        " asked_by = ?, asked_why = ?, updated_at = ?, bundle = NULL, not_before = NULL"
+        " WHERE id = ?",
+        (job, actor, why, tx.now, delivery_id),
+    )
+
+
+async def list_attempts(tx: Tx, delivery_id: str) -> list[DeliveryAttempt]:
+    """Return the attempts of a delivery, the first one first."""
+    statement = (
+        select(DELIVERY_ATTEMPT)
+        .where(DELIVERY_ATTEMPT.c.delivery_id == delivery_id)
+        .order_by(DELIVERY_ATTEMPT.c.number)
+    )
+    return await tx.fetch_into(DeliveryAttempt, statement)
+
+
+async def list_inbox(
     tx: Tx, user_id: str, *, unread: bool, before_id: str | None, count: int
 ) -> list[Notification]:
-    """Return what is in somebody's inbox, newest first, before an id."""
-    rows = await tx.fetch(
-        f"SELECT {_NOTIFICATION} FROM notification AS n"
+    """Return the notifications of an inbox, newest first, before an id."""
+    return await tx.fetch_into(
+        Notification,
+        f"SELECT {_SELECT_NOTIFICATION} FROM notification AS n"
         " JOIN delivery AS d ON d.notification_id = n.id"
         " WHERE n.user_id = ? AND d.channel = 'in_app' AND d.status = 'delivered'"
         + (" AND n.read_at IS NULL AND n.resolved_at IS NULL" if unread else "")
@@ -258,71 +294,73 @@ async def inbox(
         + " ORDER BY n.id DESC LIMIT ?",
         (user_id, *([] if before_id is None else [before_id]), count),
     )
-    return [to_notification(row) for row in rows]
 
 
 async def count_unread(tx: Tx, user_id: str) -> int:
-    """Return how many messages in somebody's inbox are neither read nor settled otherwise."""
-    row = await tx.fetch_one(
+    """Return the number of messages in an inbox that are neither read nor resolved."""
+    [(count,)] = await tx.fetch(
         "SELECT COUNT(*) FROM notification AS n JOIN delivery AS d ON d.notification_id = n.id"
         " WHERE n.user_id = ? AND n.read_at IS NULL AND n.resolved_at IS NULL"
         " AND d.channel = 'in_app' AND d.status = 'delivered'",
         (user_id,),
     )
-    return 0 if row is None else int(row[0])
+    return int(count)
 
 
 async def get_notification(tx: Tx, id: str) -> Notification | None:
     """Return a notification."""
-    row = await tx.fetch_one(f"SELECT {_NOTIFICATION} FROM notification AS n WHERE n.id = ?", (id,))
-    return None if row is None else to_notification(row)
+    return await tx.fetch_one_into(
+        Notification, f"SELECT {_SELECT_NOTIFICATION} FROM notification AS n WHERE n.id = ?", (id,)
+    )
 
 
-async def set_read(tx: Tx, id: str) -> None:
+async def mark_read(tx: Tx, id: str) -> None:
     """Mark a notification as read; the first time counts."""
     await tx.execute(
         "UPDATE notification SET read_at = ? WHERE id = ? AND read_at IS NULL", (tx.now, id)
     )
 
 
-async def set_all_read(tx: Tx, user_id: str) -> int:
-    """Mark all of somebody's notifications as read; return how many were not."""
+async def mark_all_read(tx: Tx, user_id: str) -> int:
+    """Mark all notifications of a person as read; return how many were unread."""
     return await tx.execute(
         "UPDATE notification SET read_at = ? WHERE user_id = ? AND read_at IS NULL",
         (tx.now, user_id),
     )
 
 
-async def resolve(tx: Tx, keys: Sequence[str]) -> list[str]:
-    """Mark notifications as settled and cancel what is not sent yet; return their ids."""
-    found = await tx.fetch_keyed(
+async def resolve_notifications(tx: Tx, keys: Sequence[str]) -> list[str]:
+    """Mark notifications as resolved and cancel pending deliveries; return the ids."""
+    rows = await tx.fetch_by_keys(
         "SELECT n.id FROM {keys} AS k JOIN notification AS n ON n.dedupe_key = k.column1"
         " WHERE n.resolved_at IS NULL",
         [(key,) for key in keys],
     )
-    ids = [row[0] for row in found]
+    ids = [id for (id,) in rows]
     for id in ids:
         await tx.execute("UPDATE notification SET resolved_at = ? WHERE id = ?", (tx.now, id))
         await tx.execute(
-            "UPDATE delivery SET status = 'cancelled', reason = 'resolved', updated_at = ?"
+            "UPDATE delivery SET status = 'cancelled', reason = ?, reason_code = ?, updated_at = ?"
             " WHERE notification_id = ? AND status = 'pending'",
-            (tx.now, id),
+            (RESOLVED_REASON.text, RESOLVED_REASON.code.value, tx.now, id),
         )
     return ids
 
 
-async def first_of_group(tx: Tx, user_id: str, group: str, since: int) -> int | None:
-    """Return when the oldest message of a group since an instant was made."""
-    row = await tx.fetch_one(
+async def get_group_start(tx: Tx, user_id: str, group: str, since: int) -> int | None:
+    """Return the creation time of the oldest message of a group since an instant."""
+    [(oldest,)] = await tx.fetch(
         "SELECT MIN(created_at) FROM notification WHERE user_id = ? AND group_name = ?"
         " AND created_at > ?",
         (user_id, group, since),
     )
-    return None if row is None or row[0] is None else int(row[0])
+    return None if oldest is None else int(oldest)
 
 
-async def purge(tx: Tx, texts_before: int, rows_before: int, limit: int) -> tuple[int, int]:
-    """Drop texts older than one instant and whole rows older than another; return how many."""
+async def purge_notifications(
+    tx: Tx, texts_before: int, rows_before: int, limit: int
+) -> tuple[int, int]:
+    """Purge texts before one instant and rows before another; return both counts."""
     texts = await tx.execute(
         "UPDATE notification SET params = '{}', about = NULL, metadata = '{}', purged_at = ?"
         " WHERE id IN (SELECT id FROM notification WHERE created_at < ? AND purged_at IS NULL"
@@ -341,3 +379,20 @@ async def purge(tx: Tx, texts_before: int, rows_before: int, limit: int) -> tupl
         await tx.execute("DELETE FROM delivery WHERE notification_id = ?", (id,))
         await tx.execute("DELETE FROM notification WHERE id = ?", (id,))
     return texts, len(old)
+
+
+async def get_link_key(tx: Tx) -> bytes | None:
+    """Return the key that signs unsubscribe links, or None before the first link."""
+    stored = await tx.fetch_one_into(_LinkKey, "SELECT secret FROM link_key WHERE id = 1")
+    return None if stored is None else bytes.fromhex(stored.secret)
+
+
+async def get_or_create_link_key(tx: Tx) -> bytes:
+    """Return the key that signs unsubscribe links; the first call of all creates it."""
+    key = await get_link_key(tx)
+    if key is None:
+        new_key = _LinkKey(secrets.token_hex(32))
+        await tx.insert(LINK_KEY, [new_key], on_conflict="ignore", id=1, created_at=tx.now)
+        key = await get_link_key(tx)
+    assert key is not None
+    return key

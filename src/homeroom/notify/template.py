@@ -1,8 +1,8 @@
-"""Put messages into words: title, text and HTML in somebody's language and time.
+"""Message templates: title, text and HTML in the recipient's language.
 
-The first line of a type's ``.txt`` is the title, the paragraph after it the summary that the inbox
-and short messages show. Templates run in Jinja's sandbox; a folder of one's own may replace any of
-them. A language is one file ``locale/xx.po``.
+The first line of a type's ``.txt`` is the title; the next paragraph is the summary, which the inbox
+and short messages show. Templates run in Jinja's sandbox; files of the folder that the operator
+names replace built-in ones. A language is one file ``locale/xx.po``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,36 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-DEFAULT = "en"
+NOTIFY_DIR = Path(__file__).resolve().parent
+DEFAULT_LANGUAGE = "en"
+MESSAGE_TYPE_TITLES: Mapping[str, str] = {
+    "log_reminder": "the reminder when a week's log is open",
+    "deadline_warning": "the warning before a log is late",
+    "manager_report": "the weekly report on logs",
+    "late_log": "logs that are submitted late",
+    "compliance_warning": "facilitators who repeatedly miss logs",
+    "compliance_copy": "your own missing logs",
+    "unmanaged_programme": "programmes without managers",
+    "schedule_missed": "schedules that missed a run",
+}
+"""The title of each type as recipients read it; translated like the templates."""
+MESSAGE_TYPE_CAUSES: Mapping[str, str] = {
+    "log_reminder": "You receive this mail because you facilitate courses with a weekly log.",
+    "deadline_warning": "You receive this mail because you facilitate courses with a weekly log.",
+    "manager_report": "You receive this mail because you manage this programme.",
+    "late_log": "You receive this mail because you manage this programme.",
+    "compliance_warning": "You receive this mail because you manage this programme.",
+    "compliance_copy": "You receive this mail because you facilitate courses with a weekly log.",
+    "unmanaged_programme": "You receive this mail because you administer Homeroom.",
+    "schedule_missed": "You receive this mail because you administer Homeroom.",
+    "bundle": "You receive this mail because several messages for you came together.",
+}
+"""The reason why its recipients get a mail of each type, in its footer; translated too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A message in words. ``html`` is a whole document."""
+class RenderedMessage:
+    """The texts of a message. ``html`` is a whole document."""
 
     title: str
     summary: str
@@ -29,65 +52,75 @@ class Words:
 
 
 @lru_cache(maxsize=1)
-def languages() -> tuple[str, ...]:
-    """Return the languages that there are words for."""
-    return (DEFAULT, *sorted(file.stem for file in (HERE / "locale").glob("*.po")))
+def list_languages() -> tuple[str, ...]:
+    """Return the languages that have texts."""
+    return (DEFAULT_LANGUAGE, *sorted(file.stem for file in (NOTIFY_DIR / "locale").glob("*.po")))
 
 
-def language_of(locale: str | None) -> str:
-    """Return the language for somebody's locale tag, such as ``de`` for ``de-AT``."""
-    language = (locale or DEFAULT).replace("_", "-").split("-")[0].lower()
-    return language if language in languages() else DEFAULT
+def match_language(locale: str | None) -> str:
+    """Return the language for a locale tag, such as ``de`` for ``de-AT``."""
+    language = (locale or DEFAULT_LANGUAGE).replace("_", "-").split("-")[0].lower()
+    return language if language in list_languages() else DEFAULT_LANGUAGE
 
 
-class Templates:
-    """All templates, in all languages."""
+class MessageTemplates:
+    """The templates of all types in all languages."""
 
-    def __init__(self, folder: Path | None = None, sender: str = "Homeroom") -> None:
-        """Take a folder whose templates go before the built-in ones, and who the mails are from."""
-        self._folder, self._sender = folder, sender
+    def __init__(
+        self,
+        folder: Path | None = None,
+        sender: str = "Homeroom",
+        postal_address: str | None = None,
+    ) -> None:
+        """Configure a folder that overrides built-in templates, and the sender.
+
+        Name and postal address of the sender are in the footer of every mail.
+        """
+        self._folder = folder
+        self._sender = sender if postal_address is None else f"{sender}, {postal_address}"
 
     @cached_property
     def _renderer(self) -> Any:
-        """Load what renders for the first message: a server without any does not need it."""
+        """Load the renderer at the first message: until then its memory is saved."""
         return import_module("homeroom.notify.rendering").Renderer(self._folder, self._sender)
 
-    def words(
+    def render(
         self,
         name: str,
         params: Mapping[str, Any],
         *,
         locale: str | None = None,
         given_name: str | None = None,
-        stop_url: str | None = None,
-        whole: bool = True,
-    ) -> Words:
-        """Return a message in words; without ``whole`` only title and summary.
+        unsubscribe_url: str | None = None,
+        with_body: bool = True,
+    ) -> RenderedMessage:
+        """Return a message's texts; without ``with_body`` only the title and the summary.
 
-        Raises ``jinja2.TemplateError`` for a template of one's own that is faulty.
+        Raises ``jinja2.TemplateError`` for a faulty template of the operator's folder.
         """
-        words: Words = self._renderer.words(
-            name, params, locale=locale, given_name=given_name, stop_url=stop_url, whole=whole
+        rendered: RenderedMessage = self._renderer.render(
+            name,
+            params,
+            locale=locale,
+            given_name=given_name,
+            unsubscribe_url=unsubscribe_url,
+            with_body=with_body,
         )
-        return words
+        return rendered
 
-    def stop_page(self, kind: str | None, *, locale: str | None, ask: bool) -> str:
-        """Return the page behind a mail's link: with a button, or after it was pressed.
-
-        Without ``kind`` the link is not one of ours.
-        """
-        page: str = self._renderer.stop_page(kind, locale=locale, ask=ask)
+    def preview_page(self, rendered: RenderedMessage, *, locale: str | None) -> str:
+        """Return a page with HTML and text of a message beside each other."""
+        page: str = self._renderer.preview_page(rendered, locale=locale)
         return page
 
+    def unsubscribe_page(
+        self, message_type: str | None, *, locale: str | None, with_button: bool
+    ) -> str:
+        """Return the page of an unsubscribe link, before or after its button was used.
 
-KIND_TITLES: Mapping[str, str] = {
-    "log_reminder": "the reminder when a week's log is open",
-    "deadline_warning": "the warning before a log is late",
-    "manager_report": "the weekly report on logs",
-    "late_log": "logs that come late",
-    "compliance_warning": "facilitators who miss logs again and again",
-    "compliance_copy": "logs of one's own that are missing",
-    "unmanaged_programme": "programmes without managers",
-    "schedule_missed": "schedules that missed a run",
-}
-"""What people read for a type; translated like the templates."""
+        Without ``message_type`` the page says that the link is not valid.
+        """
+        page: str = self._renderer.unsubscribe_page(
+            message_type, locale=locale, with_button=with_button
+        )
+        return page

@@ -1,1 +1,0 @@
-"""Logs over HTTP."""
