@@ -1,1 +1,1 @@
-"""Issue what a finished course earns."""
+"""Credentials for completed courses, issued through Credly."""

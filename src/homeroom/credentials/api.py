@@ -1,4 +1,4 @@
-"""Credentials: the step of a completion that issues one, and what becomes of it later."""
+"""Public interface of credentials: issue, revoke, follow the issuer's state."""
 
 from __future__ import annotations
 
@@ -11,110 +11,176 @@ import structlog
 
 from homeroom.access import api as access
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions, Step
+from homeroom.completion.api import Completion, Completions, CompletionStep, SkipReason
 from homeroom.credentials import store
-from homeroom.credentials.assessment import Assessment, CourseScores, HttpAssessment
-from homeroom.credentials.credly import CredlyIssuer, read_moment
-from homeroom.credentials.directory import BuiltInDirectory, Directory, HttpDirectory, Learner
-from homeroom.credentials.jobs import AFTER_TIMEOUT, TOPIC, IssueCredential, Issuing
-from homeroom.credentials.personal import PERSONAL
-from homeroom.credentials.store import Credential, State
+from homeroom.credentials.credly import CredlyIssuer, parse_credly_time
+from homeroom.credentials.jobs import (
+    RETRY_AFTER_TIMEOUT,
+    TOPIC,
+    IssueCredential,
+    IssueCredentialHandler,
+)
+from homeroom.credentials.learner_lookup import (
+    BuiltInLearnerDirectory,
+    CourseScoreLookup,
+    HttpLearnerDirectory,
+    HttpScoreLookup,
+    LearnerDirectory,
+    LearnerRecord,
+    ScoreLookup,
+)
+from homeroom.credentials.open_badges import badge_store
+from homeroom.credentials.open_badges.badge_document import IssuerProfile
+from homeroom.credentials.open_badges.badge_issuer import (
+    OPEN_BADGES_ISSUER,
+    Evidence,
+    OpenBadgeIssuer,
+)
+from homeroom.credentials.open_badges.badge_job import SignCredentialHandler
+from homeroom.credentials.open_badges.certificate import CertificateStyle
+from homeroom.credentials.open_badges.signing import read_key_file
+from homeroom.credentials.store import PERSONAL as PERSONAL_CREDENTIALS
+from homeroom.credentials.store import Credential, CredentialState
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, NotFound, TooBusy
-from homeroom.jobs.api import Registry
-from homeroom.partner import PartnerError
+from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry
+from homeroom.partner.failure import PartnerError
 
 __all__ = [
     "PERSONAL",
-    "STEP",
+    "STEP_NAME",
     "TOPIC",
-    "Assessment",
-    "BuiltInDirectory",
-    "CourseScores",
+    "BuiltInLearnerDirectory",
+    "CertificateStyle",
+    "CourseScoreLookup",
     "Credential",
+    "CredentialState",
     "Credentials",
     "CredlyIssuer",
-    "Directory",
-    "HttpAssessment",
-    "HttpDirectory",
+    "Evidence",
+    "HttpLearnerDirectory",
+    "HttpScoreLookup",
     "IssueCredential",
-    "Learner",
-    "State",
+    "IssuerProfile",
+    "LearnerDirectory",
+    "LearnerRecord",
+    "OpenBadgeIssuer",
+    "ScoreLookup",
+    "read_key_file",
 ]
 
+PERSONAL = (*badge_store.PERSONAL, *PERSONAL_CREDENTIALS)
 log = structlog.get_logger(__name__)
-STEP = "credential"
-_EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FETCHES, _WAITING_FETCHES = 4, 32
-"""Anybody may call the hook, and each call makes one of ours: so many at once, so many waiting."""
+STEP_NAME = "credential"
+_EVENT_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_CONCURRENT_FETCHES, _MAX_WAITING_FETCHES = 4, 32
+"""The webhook needs no token, and each call of it causes a call to Credly."""
 
 
 class Credentials:
-    """All credentials; built in ``wiring`` with the partners that its settings name."""
+    """All credentials; ``bootstrap`` builds it with the partners of the settings."""
 
     def __init__(
         self,
         db: Database,
         *,
         issuer: CredlyIssuer | None,
-        directory: Directory,
-        assessment: Assessment,
+        badges: OpenBadgeIssuer | None = None,
+        directory: LearnerDirectory,
+        assessment: ScoreLookup,
         enabled: bool = True,
-        unset: str = "HOMEROOM_CREDLY_URL is not set",
-        after_timeout: timedelta = AFTER_TIMEOUT,
+        missing_setting: str = "HOMEROOM_CREDLY_URL is not set",
+        retry_after_timeout: timedelta = RETRY_AFTER_TIMEOUT,
+        retries: FixedDelays = PARTNER_DELAYS,
     ) -> None:
-        """Take the partners; ``unset`` says which setting an absent issuer lacks."""
+        """Use these partners.
+
+        ``badges`` signs credentials here and now. Without it ``issuer`` issues them; without both,
+        ``missing_setting`` is the reason to issue none.
+        """
+        self._retries = retries
         self._db = db
         self._issuer, self._directory, self._assessment = issuer, directory, assessment
-        self._enabled, self._unset, self._after_timeout = enabled, unset, after_timeout
-        self._fetches = asyncio.Semaphore(_FETCHES)
-        self._asked = 0
+        self.badges = badges
+        self._enabled, self._missing_setting = enabled, missing_setting
+        self._retry_after_timeout = retry_after_timeout
+        self._fetch_slots = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
+        self._waiting_fetches = 0
 
-    def skip(self, completion: Completion, course: Course) -> str | None:
-        """Return why no credential is issued for a completion, or None."""
+    def skip_reason(self, completion: Completion, course: Course) -> SkipReason | None:
+        """Return the reason to issue no credential for a completion, or None."""
         if not self._enabled:
-            return "credentials are switched off (ENABLE_CREDENTIALS=false)"
+            return SkipReason(
+                "credentials_disabled", "credentials are switched off (ENABLE_CREDENTIALS=false)"
+            )
+        if self.badges is not None:
+            return self.badges.skip_reason()
         if self._issuer is None:
-            return self._unset
+            return SkipReason("issuer_not_configured", self._missing_setting)
         if course.badge_template_id is None:
-            return "the course has no badgeTemplateId"
+            return SkipReason("course_without_badge", "the course has no badgeTemplateId")
         return None
 
-    def step(self) -> Step:
+    def step(self) -> CompletionStep:
         """Return the step that every completion has."""
-        return Step(STEP, lambda id: IssueCredential(completion_id=id), self.skip)
+        return CompletionStep(
+            STEP_NAME, lambda id: IssueCredential(completion_id=id), self.skip_reason
+        )
 
     def register(self, registry: Registry, completions: Completions) -> None:
-        """Say who runs the step's job."""
-        issuing = Issuing(
-            self._db,
-            completions,
-            self._issuer,
-            self._directory,
-            self._assessment,
-            self.skip,
-            self._after_timeout,
+        """Register the handler of the step's job."""
+        if self.badges is not None:
+            run = SignCredentialHandler(
+                self._db,
+                completions,
+                self.badges,
+                self._directory,
+                self._assessment,
+                self.skip_reason,
+            ).run
+        else:
+            run = IssueCredentialHandler(
+                self._db,
+                completions,
+                self._issuer,
+                self._directory,
+                self._assessment,
+                self.skip_reason,
+                self._retry_after_timeout,
+            ).run
+        registry.add(
+            IssueCredential,
+            run,
+            completions.step_updater(STEP_NAME),
+            is_outstanding=completions.is_step_outstanding(STEP_NAME),
+            subject=completions.job_subject("credly" if self.badges is None else "open-badges"),
+            retries=self._retries,
         )
-        registry.add(IssueCredential, issuing.run, completions.follow(STEP))
 
-    async def newest(
+    async def list_newest(
         self, tx: Tx, user_id: str | None, before: tuple[int, str] | None, count: int
     ) -> list[Credential]:
         """Return credentials by (created_at, id), newest first; None: of all learners."""
-        return await store.newest(tx, user_id, before, count)
+        return await store.list_newest(tx, user_id, before, count)
 
-    async def of_completions(self, tx: Tx, completion_ids: Sequence[str]) -> dict[str, Credential]:
+    async def list_issued_by_ids(self, tx: Tx, ids: Sequence[str]) -> list[Credential]:
+        """Return those credentials of some ids that were issued."""
+        return await store.list_issued_by_ids(tx, ids)
+
+    async def list_by_completions(
+        self, tx: Tx, completion_ids: Sequence[str]
+    ) -> dict[str, Credential]:
         """Return the credentials of those completions that have one."""
-        return await store.of_completions(tx, completion_ids)
+        return await store.list_by_completions(tx, completion_ids)
 
-    async def url_of(self, tx: Tx, completion_id: str) -> str | None:
-        """Return where the credential of a completion can be seen, if that is known yet."""
-        found = (await store.of_completions(tx, [completion_id])).get(completion_id)
-        return None if found is None or found.state == "revoked" else found.url
+    async def find_url(self, tx: Tx, completion_id: str) -> str | None:
+        """Return the public URL of a completion's credential, or None without one."""
+        credential = (await store.list_by_completions(tx, [completion_id])).get(completion_id)
+        return None if credential is None or credential.state == "revoked" else credential.url
 
     async def revoke(self, id: str, reason: str, actor: str) -> Credential:
-        """Revoke a credential at its issuer and here; one that is revoked stays as it is.
+        """Revoke a credential at its issuer and here; a revoked one stays as it is.
 
         Raises ``NotFound``, ``Conflict`` where nothing was issued yet, ``PartnerError``.
         """
@@ -126,62 +192,70 @@ class Credentials:
             return known
         if known.state == "issuing" or known.external_id is None:
             raise Conflict("The credential is not issued yet; revoke it once it is.")
+        if known.issuer == OPEN_BADGES_ISSUER:
+            return await self._save_revoked(id, reason, actor)
         if self._issuer is None:
-            raise Conflict(f"The credential cannot be revoked at its issuer: {self._unset}.")
+            raise Conflict(
+                f"The credential cannot be revoked at its issuer: {self._missing_setting}."
+            )
         try:
             await self._issuer.revoke(known.external_id, reason)
         except PartnerError as error:
-            if not await self._revoked_already(self._issuer, known, error):
+            if not await self._is_revoked_there(self._issuer, known, error):
                 raise
+        return await self._save_revoked(id, reason, actor)
+
+    async def _save_revoked(self, id: str, reason: str, actor: str) -> Credential:
         async with self._db.write() as tx:
             if await store.set_revoked(tx, id, tx.now, reason):
-                await access.record(tx, actor, "credential.revoked", id, {"reason": reason})
+                await badge_store.revoke_status(tx, id, tx.now)
+                await access.record_audit(tx, actor, "credential.revoked", id, {"reason": reason})
                 tx.notify(TOPIC, id)
             after = await store.get(tx, id)
         assert after is not None
         return after
 
-    async def _revoked_already(
+    async def _is_revoked_there(
         self, issuer: CredlyIssuer, known: Credential, error: PartnerError
     ) -> bool:
-        """Say whether the issuer refuses, or did not answer, because it has revoked it."""
-        if error.answered != 422 and not error.unknown:
+        """Return whether the issuer failed the call because the badge is revoked already."""
+        if error.response_status != 422 and not error.is_outcome_unknown:
             return False
         try:
             badges = await issuer.find(known.template_id, known.user_id, None)
         except PartnerError:
             return False
-        return any(badge.id == known.external_id and badge.revoked for badge in badges)
+        return any(badge.id == known.external_id and badge.is_revoked for badge in badges)
 
-    async def heard(self, event_id: str) -> None:
-        """Take a hint that something happened at Credly, and ask Credly what it was.
+    async def refresh_from_event(self, event_id: str) -> None:
+        """Fetch an event from Credly by its id and save the badge's state.
 
-        Nothing but the id is believed. Raises ``NotFound`` for an event that Credly or Homeroom
-        knows nothing of, ``TooBusy``, ``PartnerError``.
+        Only the id of the webhook is used. Raises ``NotFound`` for an event that Credly does not
+        know or whose badge Homeroom does not, ``TooBusy``, ``PartnerError``.
         """
         issuer = self._issuer
-        if issuer is None or _EVENT_ID.fullmatch(event_id) is None:
+        if issuer is None or _EVENT_ID_PATTERN.fullmatch(event_id) is None:
             raise NotFound
-        if self._asked >= _WAITING_FETCHES:
+        if self._waiting_fetches >= _MAX_WAITING_FETCHES:
             raise TooBusy(retry_after_seconds=10)
-        self._asked += 1
+        self._waiting_fetches += 1
         try:
-            async with self._fetches:
+            async with self._fetch_slots:
                 event = await issuer.event(event_id)
         finally:
-            self._asked -= 1
+            self._waiting_fetches -= 1
         if event is None:
             raise NotFound
         async with self._db.write() as tx:
-            known = await store.by_external_id(tx, issuer.name, event.badge.id)
+            known = await store.get_by_external_id(tx, issuer.name, event.badge.id)
             if known is None:
                 raise NotFound
-            at = read_moment(event.occurred_at) or tx.now
-            if event.badge.revoked:
+            at = parse_credly_time(event.occurred_at) or tx.now
+            if event.badge.is_revoked:
                 if await store.set_revoked(tx, known.id, at, "revoked at Credly"):
                     details = {"event": event_id}
-                    await access.record(tx, "credly", "credential.revoked", known.id, details)
+                    await access.record_audit(tx, "credly", "credential.revoked", known.id, details)
             else:
-                # a newer badge never comes back from an older event: those only move forward
+                # An event may arrive after a later one: `set_issuer_state` ignores it then.
                 await store.set_issuer_state(tx, known.id, event.badge.state, at)
             tx.notify(TOPIC, known.id)

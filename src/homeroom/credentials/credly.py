@@ -1,8 +1,8 @@
 """Issue badges through Credly's API (https://www.credly.com/docs/issued_badges).
 
-Credly documents no idempotency key. What stands in for one: the badge's ``issued_at`` is the
-completion's own date, and ``issuer_earner_id`` is our learner's id, so that a badge that an earlier
-attempt made can be found again and told from one of another completion.
+Credly documents no idempotency key. Two fields stand in for one: the badge's ``issued_at`` is the
+completion's own date, and ``issuer_earner_id`` is the learner's id here. By them a later attempt
+finds the badge of an earlier one, and distinguishes it from the badge of another completion.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ from datetime import datetime, timedelta
 import httpx
 import msgspec
 
-from homeroom.clock import SECOND, from_datetime, to_datetime
-from homeroom.credentials.directory import Learner
-from homeroom.partner import TIMEOUT, Answer, Partner, PartnerError, basic, body_of
+from homeroom.credentials.learner_lookup import LearnerRecord
+from homeroom.instant import SECOND, from_datetime, to_datetime
+from homeroom.partner.client import (
+    PARTNER_TIMEOUT,
+    Partner,
+    PartnerResponse,
+    basic_auth_header,
+    encode_json,
+)
+from homeroom.partner.failure import PartnerError
+from homeroom.partner.gate import PartnerGate
 
-NAME = "Credly"
-_LOCALES = ("en", "fr", "de", "ko", "ja", "zh-CN", "pt", "es-ES", "es-US", "fr-CA", "pt-BR")
-"""Those that Credly has; another one is left out, and its default is English."""
+PARTNER_NAME = "Credly"
+_CREDLY_LOCALES = ("en", "fr", "de", "ko", "ja", "zh-CN", "pt", "es-ES", "es-US", "fr-CA", "pt-BR")
+"""The languages of Credly; an order in any other names none, and Credly uses English."""
 _MAX_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BadgeOrder:
     """A badge to be issued. Instants are microseconds UTC."""
 
     template_id: str
-    learner: Learner
+    learner: LearnerRecord
     email: str
     given_name: str
     family_name: str
@@ -38,12 +46,8 @@ class Order:
     """None leaves it to the template."""
 
 
-class _Template(msgspec.Struct):
-    id: str | None = None
-
-
 class Badge(msgspec.Struct, frozen=True):
-    """A badge as Credly tells of it."""
+    """A badge in Credly's responses."""
 
     id: str
     state: str
@@ -52,43 +56,43 @@ class Badge(msgspec.Struct, frozen=True):
     issuer_earner_id: str | None = None
 
     @property
-    def revoked(self) -> bool:
-        """Say whether it counts no more."""
+    def is_revoked(self) -> bool:
+        """Return whether the badge is revoked."""
         return self.state == "revoked"
 
-    def is_for(self, order: Order) -> bool:
-        """Say whether this is the badge that the order asks for: same learner, same date."""
-        moment = read_moment(self.issued_at)
+    def is_for(self, order: BadgeOrder) -> bool:
+        """Return whether this badge fulfils the order: the same learner, the same date."""
+        moment = parse_credly_time(self.issued_at)
         return (
-            not self.revoked
+            not self.is_revoked
             and self.issuer_earner_id in (None, order.learner.id)
             and moment is not None
             and moment // SECOND == order.issued_at // SECOND
         )
 
 
-class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a badge, fetched back from Credly itself."""
+class BadgeEvent(msgspec.Struct, frozen=True):
+    """A change of a badge, fetched from Credly."""
 
     badge: Badge
     occurred_at: str | None = None
 
 
-class _One(msgspec.Struct):
+class _BadgeResponse(msgspec.Struct):
     data: Badge
 
 
-class _OneEvent(msgspec.Struct):
-    data: Event
+class _BadgeEventResponse(msgspec.Struct):
+    data: BadgeEvent
 
 
-class _Metadata(msgspec.Struct):
+class _PageMetadata(msgspec.Struct):
     total_pages: int = 1
 
 
-class _Many(msgspec.Struct):
+class _BadgePage(msgspec.Struct):
     data: list[Badge]
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    metadata: _PageMetadata = msgspec.field(default_factory=_PageMetadata)
 
 
 class CredlyIssuer:
@@ -103,71 +107,81 @@ class CredlyIssuer:
         organization: str,
         token: str,
         *,
-        timeout: timedelta = TIMEOUT,
+        timeout: timedelta = PARTNER_TIMEOUT,
+        gate: PartnerGate | None = None,
     ) -> None:
-        """Take the shared client and the organization's token (Basic, blank password).
+        """Use the shared client and the organization's token (Basic, blank password).
 
-        ``timeout`` is for each call.
+        ``timeout`` is for each call; ``gate`` holds jobs while Credly is away.
         """
-        self._partner = Partner(
-            client, NAME, url, authorization=basic(token), secrets=(token,), timeout=timeout
+        self.partner = Partner(
+            client,
+            PARTNER_NAME,
+            url,
+            authorization=basic_auth_header(token),
+            secrets=(token,),
+            timeout=timeout,
+            gate=gate,
+            takes_orders=True,
         )
         self._organization = organization
 
-    async def issue(self, order: Order) -> Badge:
-        """Issue a badge. Raises ``PartnerError``: 422 for a faulty order and for a duplicate."""
+    async def issue(self, order: BadgeOrder) -> Badge:
+        """Issue a badge. Raises ``PartnerError``: 422 for a fault or a duplicate."""
         body: dict[str, object] = {
             "recipient_email": order.email,
             "issued_to_first_name": order.given_name,
             "issued_to_last_name": order.family_name,
             "badge_template_id": order.template_id,
-            "issued_at": write_moment(order.issued_at),
+            "issued_at": format_credly_time(order.issued_at),
             "issuer_earner_id": order.learner.id,
         }
         if order.expires_at is not None:
-            body["expires_at"] = write_moment(order.expires_at)
-        locale = credly_locale(order.learner.locale)
+            body["expires_at"] = format_credly_time(order.expires_at)
+        locale = nearest_credly_locale(order.learner.locale)
         if locale is not None:
             body["locale"] = locale
-        answer = await self._call("POST", ("badges",), body=body)
-        return answer.read(_One).data
+        response = await self._call("POST", ("badges",), body=body)
+        return response.decode(_BadgeResponse).data
 
     async def find(self, template_id: str, user_id: str, email: str | None) -> list[Badge]:
-        """Return the badges of a template that a learner has, by address and by our id.
+        """Return a learner's badges of a template, by e-mail address and by user id.
 
-        Both ways, because the address may have changed since. Raises ``PartnerError``.
+        Both, because the address may have changed since. Raises ``PartnerError``.
         """
-        found: dict[str, Badge] = {}
+        badge_by_id: dict[str, Badge] = {}
         for name, value in (("recipient_email", email), ("issuer_earner_id", user_id)):
             if value is None or "|" in value or "::" in value:
-                continue  # cannot be said in Credly's filter
-            for badge in await self._list(f"badge_template_id::{template_id}|{name}::{value}"):
-                found[badge.id] = badge
-        return list(found.values())
+                continue  # Credly's filter has no escape for its separators
+            for badge in await self._list_badges(
+                f"badge_template_id::{template_id}|{name}::{value}"
+            ):
+                badge_by_id[badge.id] = badge
+        return list(badge_by_id.values())
 
     async def revoke(self, badge_id: str, reason: str) -> None:
         """Revoke a badge. Raises ``PartnerError``: 422 if it is revoked already."""
         await self._call("PUT", ("badges", badge_id, "revoke"), body={"reason": reason})
 
-    async def event(self, event_id: str) -> Event | None:
-        """Fetch an event; None if Credly knows none with this id, or it is not of a badge."""
+    async def event(self, event_id: str) -> BadgeEvent | None:
+        """Fetch an event; return None for an id that Credly does not know."""
         try:
-            answer = await self._call("GET", ("events", event_id))
+            response = await self._call("GET", ("events", event_id))
         except PartnerError as error:
-            if error.answered == 404:
+            if error.response_status == 404:
                 return None
             raise
-        return answer.read(_OneEvent).data
+        return response.decode(_BadgeEventResponse).data
 
-    async def _list(self, wanted: str) -> list[Badge]:
-        found: list[Badge] = []
+    async def _list_badges(self, filters: str) -> list[Badge]:
+        badges: list[Badge] = []
         for page in range(1, _MAX_PAGES + 1):
-            query = {"filter": wanted, "page": str(page)}
-            some = (await self._call("GET", ("badges",), query=query)).read(_Many)
-            found += some.data
+            query = {"filter": filters, "page": str(page)}
+            some = (await self._call("GET", ("badges",), query=query)).decode(_BadgePage)
+            badges += some.data
             if page >= some.metadata.total_pages:
                 break
-        return found
+        return badges
 
     async def _call(
         self,
@@ -176,22 +190,22 @@ class CredlyIssuer:
         *,
         body: dict[str, object] | None = None,
         query: dict[str, str] | None = None,
-    ) -> Answer:
-        return await self._partner.call(
+    ) -> PartnerResponse:
+        return await self.partner.call(
             method,
             ("organizations", self._organization, *path),
             query=query,
-            content=None if body is None else body_of(body),
+            content=None if body is None else encode_json(body),
         )
 
 
-def write_moment(instant: int) -> str:
-    """Write an instant as Credly reads it; it knows whole seconds only."""
+def format_credly_time(instant: int) -> str:
+    """Format an instant for Credly, which has whole seconds."""
     return to_datetime(instant).strftime("%Y-%m-%d %H:%M:%S +0000")
 
 
-def read_moment(text: str | None) -> int | None:
-    """Read a time as Credly writes it, in its own form or as RFC 3339; None if it is neither."""
+def parse_credly_time(text: str | None) -> int | None:
+    """Parse a time in Credly's own format or RFC 3339; None for any other text."""
     if text is None:
         return None
     try:
@@ -204,13 +218,13 @@ def read_moment(text: str | None) -> int | None:
         return None
 
 
-def credly_locale(locale: str | None) -> str | None:
-    """Return the one of Credly's languages that comes nearest; None if it has none."""
+def nearest_credly_locale(locale: str | None) -> str | None:
+    """Return the nearest of Credly's languages, or None."""
     if locale is None:
         return None
     wanted = locale.replace("_", "-").lower()
-    for known in _LOCALES:
+    for known in _CREDLY_LOCALES:
         if known.lower() == wanted:
             return known
     language = wanted.partition("-")[0]
-    return next((known for known in _LOCALES if known.partition("-")[0] == language), None)
+    return next((known for known in _CREDLY_LOCALES if known.partition("-")[0] == language), None)

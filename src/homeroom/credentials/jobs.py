@@ -1,10 +1,10 @@
-"""The job that issues a credential once, whatever happens in between."""
+"""The job that issues a credential once, over crashes, time-outs and retries."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import ClassVar
 
@@ -12,31 +12,34 @@ import structlog
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions, StepArgs
+from homeroom.completion.api import Completion, Completions, SkipReason, StepArgs
 from homeroom.credentials import store
-from homeroom.credentials.assessment import Assessment
-from homeroom.credentials.credly import Badge, CredlyIssuer, Order, write_moment
-from homeroom.credentials.directory import Directory, Learner
+from homeroom.credentials.credly import Badge, BadgeOrder, CredlyIssuer, format_credly_time
+from homeroom.credentials.learner_lookup import LearnerDirectory, LearnerRecord, ScoreLookup
 from homeroom.credentials.store import Credential
 from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
-from homeroom.jobs.args import HIGH
 from homeroom.jobs.handler import JobContext
-from homeroom.jobs.outcome import Done, Fail, Outcome, Retry
-from homeroom.partner import PartnerError
+from homeroom.jobs.job import HIGH
+from homeroom.jobs.job_log import hash_person
+from homeroom.jobs.outcome import Done, Fail, Hold, Outcome, Retry
+from homeroom.partner.failure import PartnerError
 
 log = structlog.get_logger(__name__)
 TOPIC = "credentials"
-AFTER_TIMEOUT = timedelta(seconds=10)
-"""How long an order whose answer never came may still be worked on at Credly. Its next attempt
-waits so long before it looks for the badge and, if there is none, orders it again."""
+RETRY_AFTER_TIMEOUT = timedelta(seconds=10)
+"""Time that Credly may still work on an order after its response timed out.
+
+The next attempt waits so long before it searches for the badge and, if there is none, orders it
+again."""
 
 
 class IssueCredential(StepArgs, frozen=True, kw_only=True):
-    """Issue the credential of a completion; the payload is ``{"completionId": "..."}``.
+    """Issue a completion's credential; the payload is ``{"completionId": "..."}``.
 
-    The learner's address and the score are asked for when the job runs and are in no payload.
-    Result: ``{"externalId": <id of the credential>}``, or ``{"skipped": <reason>}``.
+    The learner's address and the score are fetched when the job runs and are in no payload.
+    Result: ``{"externalId": <id of the credential>}``, or that of ``SkipReason.to_result``.
     """
 
     kind: ClassVar[str] = "completion.credential"
@@ -46,24 +49,24 @@ class IssueCredential(StepArgs, frozen=True, kw_only=True):
 
 
 def new_credential_id() -> str:
-    """Return a random public id: 144 bits, so that nobody finds a credential by guessing."""
+    """Return a random public id: 144 bits, which cannot be guessed."""
     return secrets.token_urlsafe(18)
 
 
 @dataclass(frozen=True, slots=True)
-class Issuing:
-    """What runs ``IssueCredential``."""
+class IssueCredentialHandler:
+    """The handler of ``IssueCredential``."""
 
     db: Database
     completions: Completions
     issuer: CredlyIssuer | None
-    directory: Directory
-    assessment: Assessment
-    skip: Callable[[Completion, Course], str | None]
-    after_timeout: timedelta = AFTER_TIMEOUT
+    directory: LearnerDirectory
+    assessment: ScoreLookup
+    skip_reason: Callable[[Completion, Course], SkipReason | None]
+    retry_after_timeout: timedelta = RETRY_AFTER_TIMEOUT
 
     async def run(self, ctx: JobContext, args: IssueCredential) -> Outcome:
-        """Issue once: what an earlier attempt has done is found again, not done again."""
+        """Issue the credential, or find the one that an earlier attempt has issued."""
         async with self.db.read() as tx:
             try:
                 completion = await self.completions.get(tx, args.completion_id)
@@ -75,118 +78,150 @@ class Issuing:
             issuer = self.issuer
             known = None
             if issuer is not None:
-                known = await store.of_completion(tx, completion.id, issuer.name)
+                known = await store.get_by_completion(tx, completion.id, issuer.name)
         if known is not None and known.state != "issuing":
             return Done({"externalId": known.id})
-        reason = self.skip(completion, course)
-        if reason is not None or issuer is None or course.badge_template_id is None:
-            return Done({"skipped": reason or "there is no issuer"})
+        reason = self.skip_reason(completion, course)
+        if reason is not None:
+            return Done(reason.to_result())
+        assert issuer is not None  # otherwise there is a reason to skip the step
+        assert course.badge_template_id is not None
         try:
             learner = await self.directory.find(completion.user_id)
-            order = _order(completion, course, course.badge_template_id, learner)
+            order = _badge_order(completion, course, course.badge_template_id, learner)
             if isinstance(order, Fail):
                 return order
             score = await self.assessment.score(completion)
-            credential, fresh = await self._begin(issuer, completion, order, score)
-            badge: Badge | Retry | Fail | None = None
-            if not fresh:
-                badge = await self._made_earlier(issuer, order)
+            credential, is_new = await self._store_before_ordering(issuer, completion, order, score)
+            badge: Badge | Retry | Hold | Fail | None = None
+            if not is_new:
+                badge = await self._find_earlier_badge(issuer, order)
             if badge is None:
-                badge = await self._issue(issuer, order)
+                badge = await self._order_badge(issuer, order)
         except PartnerError as error:
-            return error.outcome()
+            return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
-        if isinstance(badge, Retry | Fail):
+        if isinstance(badge, Retry | Hold | Fail):
             return badge
-        return await self._settle(ctx, credential, badge)
+        return await self._save_issued(ctx, credential, badge)
 
-    async def _begin(
-        self, issuer: CredlyIssuer, completion: Completion, order: Order, score: int | None
+    async def _store_before_ordering(
+        self, issuer: CredlyIssuer, completion: Completion, order: BadgeOrder, score: int | None
     ) -> tuple[Credential, bool]:
-        """Store the credential before it is ordered; say whether no attempt did so before.
+        """Store the credential before it is ordered; return whether it is new.
 
         Raises ``NotFound`` if the completion is gone by now.
         """
         async with self.db.write() as tx:
-            await self.completions.hold(tx, completion.id)
-            new = Credential(
-                id=new_credential_id(),
-                completion_id=completion.id,
-                user_id=completion.user_id,
-                course_id=completion.course_id,
-                attempt=completion.attempt,
-                issuer=issuer.name,
-                template_id=order.template_id,
-                state="issuing",
-                external_id=None,
-                url=None,
-                score=score,
-                issued_at=completion.completed_at,
-                expires_at=order.expires_at,
-                created_at=tx.now,
-                issuer_state=None,
-                issuer_state_at=None,
-                revoked_at=None,
-                revocation_reason=None,
-                superseded_by=None,
+            await self.completions.get_locked(tx, completion.id)
+            return await store_before_issuing(
+                tx, completion, issuer.name, order.template_id, score, order.expires_at
             )
-            if await store.add(tx, new):
-                return new, True
-            known = await store.of_completion(tx, completion.id, issuer.name)
-            assert known is not None  # the insert has just met it
-            await store.set_score(tx, known.id, score)
-            return known, False
 
-    async def _issue(self, issuer: CredlyIssuer, order: Order) -> Badge | Retry | Fail:
-        """Order the badge; where Credly may have made one all the same, look for it."""
+    async def _order_badge(
+        self, issuer: CredlyIssuer, order: BadgeOrder
+    ) -> Badge | Retry | Hold | Fail:
+        """Order the badge; search for it where the order failed but may have made one."""
         try:
             return await issuer.issue(order)
         except PartnerError as error:
-            if error.answered == 422:
-                held = await issuer.find(order.template_id, order.learner.id, order.email)
-                return await self._ours(issuer, order, held) or Fail(_refusal(error, order, held))
-            if not error.unknown or error.answered is not None:
+            if error.response_status == 422:
+                badges = await issuer.find(order.template_id, order.learner.id, order.email)
+                return await self._select_own_badge(issuer, order, badges) or Fail(
+                    _rejection_message(error, order, badges)
+                )
+            if not error.is_outcome_unknown or error.response_status is not None:
                 raise
-            log.warning("credential_order_unanswered", why=error.what)
+            async with self.db.write() as tx:
+                user_hash = await hash_person(tx, order.learner.id)
+            log.warning("credential_order_unanswered", user_id_hash=user_hash, error=error.kind)
             try:
-                badge = await self._made_earlier(issuer, order)
+                badge = await self._find_earlier_badge(issuer, order)
             except PartnerError:
-                badge = None  # the next attempt looks again before it orders
+                badge = None  # the next attempt searches before it orders
             if badge is not None:
                 return badge
-            return Retry(error.message, self.after_timeout if error.what == "timed out" else None)
+            is_at_work = error.kind == "timed out"
+            return error.to_outcome(self.retry_after_timeout if is_at_work else timedelta())
 
-    async def _made_earlier(self, issuer: CredlyIssuer, order: Order) -> Badge | None:
-        held = await issuer.find(order.template_id, order.learner.id, order.email)
-        return await self._ours(issuer, order, held)
+    async def _find_earlier_badge(self, issuer: CredlyIssuer, order: BadgeOrder) -> Badge | None:
+        badges = await issuer.find(order.template_id, order.learner.id, order.email)
+        return await self._select_own_badge(issuer, order, badges)
 
-    async def _ours(
-        self, issuer: CredlyIssuer, order: Order, held: Sequence[Badge]
+    async def _select_own_badge(
+        self, issuer: CredlyIssuer, order: BadgeOrder, badges: Sequence[Badge]
     ) -> Badge | None:
-        """Return the badge of this very completion: the same date, and no other credential's."""
-        matching = [badge for badge in held if badge.is_for(order)]
+        """Return the badge of the same date that belongs to no other credential."""
+        matching = [badge for badge in badges if badge.is_for(order)]
         async with self.db.read() as tx:
-            taken = await store.taken(tx, issuer.name, [badge.id for badge in matching])
-        return next((badge for badge in matching if badge.id not in taken), None)
+            used_ids = await store.list_used_external_ids(
+                tx, issuer.name, [badge.id for badge in matching]
+            )
+        return next((badge for badge in matching if badge.id not in used_ids), None)
 
-    async def _settle(self, ctx: JobContext, credential: Credential, badge: Badge) -> Outcome:
+    async def _save_issued(self, ctx: JobContext, credential: Credential, badge: Badge) -> Outcome:
         """Save the credential and end the job in one commit."""
-        outcome = Done({"externalId": credential.id})
-        async with self.db.write() as tx:
+
+        async def save(tx: Tx) -> Outcome:
             await store.set_issued(tx, credential.id, badge.id, badge.badge_url, badge.state)
-            await store.supersede(tx, credential)
+            await store.mark_superseded(tx, credential)
             tx.notify(TOPIC, credential.id)
-            await ctx.settle(tx, outcome)
-        return outcome
+            return Done({"externalId": credential.id})
+
+        return await ctx.commit(save)
 
 
-def _order(
-    completion: Completion, course: Course, template_id: str, learner: Learner | None
-) -> Order | Fail:
-    """Return what is to be ordered, or which part of the learner's record is missing."""
+async def store_before_issuing(
+    tx: Tx,
+    completion: Completion,
+    issuer: str,
+    template_id: str,
+    score: int | None,
+    expires_at: int | None,
+) -> tuple[Credential, bool]:
+    """Store a credential that is not issued yet; return it, and whether it is new.
+
+    One that an earlier attempt has stored keeps its id and gets the score of now.
+    """
+    new = Credential(
+        id=new_credential_id(),
+        completion_id=completion.id,
+        user_id=completion.user_id,
+        course_id=completion.course_id,
+        attempt=completion.attempt,
+        issuer=issuer,
+        template_id=template_id,
+        state="issuing",
+        external_id=None,
+        url=None,
+        score=score,
+        issued_at=completion.completed_at,
+        expires_at=expires_at,
+        created_at=tx.now,
+        issuer_state=None,
+        issuer_state_at=None,
+        revoked_at=None,
+        revocation_reason=None,
+        superseded_by=None,
+    )
+    if await store.add(tx, new):
+        return new, True
+    known = await store.get_by_completion(tx, completion.id, issuer)
+    assert known is not None  # the insert conflicted with it
+    await store.set_score(tx, known.id, score)
+    return replace(known, score=score), False
+
+
+def _badge_order(
+    completion: Completion, course: Course, template_id: str, learner: LearnerRecord | None
+) -> BadgeOrder | Fail:
+    """Return the order, or a failure that names what the learner's record lacks."""
     if learner is None:
-        return Fail(f"the directory does not know the learner {completion.user_id}")
+        return Fail(
+            f"the directory does not know the learner {completion.user_id};"
+            " add the learner there and retry this step"
+        )
     missing = [
         word
         for word, value in (
@@ -201,7 +236,7 @@ def _order(
             f"the learner {completion.user_id} has no {' and no '.join(missing)} in the directory;"
             " add it there and retry this step"
         )
-    return Order(
+    return BadgeOrder(
         template_id=template_id,
         learner=learner,
         email=learner.email,
@@ -212,14 +247,14 @@ def _order(
     )
 
 
-def _refusal(error: PartnerError, order: Order, held: Sequence[Badge]) -> str:
-    """Say why Credly refused: for another completion's badge, with how to mend it."""
-    other = next((badge for badge in held if not badge.revoked), None)
+def _rejection_message(error: PartnerError, order: BadgeOrder, badges: Sequence[Badge]) -> str:
+    """Return the reason of a refusal, with the fix if another badge is the cause."""
+    other = next((badge for badge in badges if not badge.is_revoked), None)
     if other is None:
         return error.message
     return (
         f"{error.message}. The learner holds badge {other.id} of the template {order.template_id}"
         f" already, issued at {other.issued_at}, and this completion is of"
-        f" {write_moment(order.issued_at)}. Let earners have the badge more than once in the"
+        f" {format_credly_time(order.issued_at)}. Let earners have the badge more than once in the"
         " template's settings at Credly, or revoke the older badge; then retry this step"
     )

@@ -1,20 +1,31 @@
-"""Credentials and achievements over HTTP (API page, "Completion")."""
+"""Credentials and achievements over HTTP."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
-from homeroom.completion.api import Completion, Completions, Filter
-from homeroom.credentials.api import Credential, Credentials, State
+from homeroom.changes.api import CREDENTIALS, ChangeKind, LoadRecords
+from homeroom.completion.api import Completion, CompletionFilter, Completions, score_fraction
+from homeroom.credentials.api import Credential, Credentials, CredentialState
 from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import BadRequest, TooLarge
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import Body, Instant, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.identity import Identity, Role
+from homeroom.web.identity import Auth
+from homeroom.web.model import (
+    ExternalId,
+    JsonObject,
+    RequestModel,
+    ResponseModel,
+    Rfc3339Instant,
+)
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
 MAX_HOOK_BYTES = 16 * 1024
 _READERS = (
@@ -26,11 +37,11 @@ _READERS = (
     Role.SERVICE,
 )
 _STAFF = (Role.MANAGER, Role.OPERATOR, Role.VIEWER, Role.SERVICE)
-UserId = Annotated[OutsideId | None, Query(alias="userId")]
+UserIdQuery = Annotated[ExternalId | None, Query(alias="userId")]
 CredentialId = Annotated[str, Path(alias="credentialId", min_length=1, max_length=128)]
 
 
-class CredentialView(View):
+class CredentialView(ResponseModel):
     """A credential that was issued."""
 
     id: str
@@ -40,135 +51,144 @@ class CredentialView(View):
     attempt: int
     issuer: str
     external_id: str | None
-    state: State
+    state: CredentialState
     issuer_state: str | None
     url: str | None
     score: float | None
-    issued_at: Instant
-    expires_at: Instant | None
-    revoked_at: Instant | None
+    issued_at: Rfc3339Instant
+    expires_at: Rfc3339Instant | None
+    revoked_at: Rfc3339Instant | None
     revocation_reason: str | None
     superseded_by: str | None
 
 
-class AchievementView(View):
-    """A course that a learner has finished, and the credential for it if there is one."""
+class Achievement(ResponseModel):
+    """A course that a learner has completed, with its credential if there is one."""
 
     completion_id: str
     user_id: str
     course_id: str
     course_title: str
     attempt: int
-    completed_at: Instant
+    completed_at: Rfc3339Instant
     score: float | None
     time_spent: int
     superseded_by: str | None
     credential: CredentialView | None
 
 
-class RevokeBody(Body):
-    """Why a credential is revoked; the issuer is told."""
+class CredentialRevocation(RequestModel):
+    """The reason of a revocation; the issuer receives it."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
 
 
-class _Hint(msgspec.Struct):
+class _CredlyEventHint(msgspec.Struct):
     id: str
 
 
-def _share(score: int | None) -> float | None:
-    return None if score is None else score / 10_000
-
-
-def _view(found: Credential) -> CredentialView:
-    return CredentialView(
-        id=found.id,
-        user_id=found.user_id,
-        course_id=found.course_id,
-        completion_id=found.completion_id,
-        attempt=found.attempt,
-        issuer=found.issuer,
-        external_id=found.external_id,
-        state=found.state,
-        issuer_state=found.issuer_state,
-        url=found.url,
-        score=_share(found.score),
-        issued_at=found.issued_at,
-        expires_at=found.expires_at,
-        revoked_at=found.revoked_at,
-        revocation_reason=found.revocation_reason,
-        superseded_by=found.superseded_by,
+def _credential_view(credential: Credential) -> CredentialView:
+    return CredentialView.model_validate(
+        {**asdict(credential), "score": score_fraction(credential.score)}
     )
 
 
-def _achievement(found: Completion, credential: Credential | None) -> AchievementView:
-    return AchievementView(
-        completion_id=found.id,
-        user_id=found.user_id,
-        course_id=found.course_id,
-        course_title=found.course_title,
-        attempt=found.attempt,
-        completed_at=found.completed_at,
-        score=_share(found.score),
-        time_spent=found.time_spent,
-        superseded_by=found.superseded_by,
-        credential=None if credential is None else _view(credential),
+def _build_achievement(completion: Completion, credential: Credential | None) -> Achievement:
+    return Achievement(
+        completion_id=completion.id,
+        user_id=completion.user_id,
+        course_id=completion.course_id,
+        course_title=completion.course_title,
+        attempt=completion.attempt,
+        completed_at=completion.completed_at,
+        score=score_fraction(completion.score),
+        time_spent=completion.time_spent,
+        superseded_by=completion.superseded_by,
+        credential=None if credential is None else _credential_view(credential),
     )
 
 
-def _whose(identity: Identity, user_id: str | None) -> str | None:
-    """Return whose records are meant: without an id a learner's own, or all for staff."""
+def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
+    """Return the learner to list: learners see their own, staff all (None)."""
     if user_id is None and not identity.has(*_STAFF):
         user_id = identity.subject
     if user_id is not None:
-        identity.check_reads(user_id)
+        identity.check_may_read(user_id)
     return user_id
+
+
+def change_records(credentials: Credentials) -> dict[ChangeKind, LoadRecords]:
+    """Return the function that shows credentials in the feed of changes."""
+
+    async def load(tx: Tx, ids: Sequence[str]) -> dict[str, JsonObject]:
+        found = await credentials.list_issued_by_ids(tx, ids)
+        return {
+            each.id: _credential_view(each).model_dump(mode="json", by_alias=True) for each in found
+        }
+
+    return {CREDENTIALS: load}
 
 
 def router(
     db: Database, auth: Auth, credentials: Credentials, completions: Completions
 ) -> APIRouter:
-    """Return the routes of credentials and achievements."""
+    """Return the routes of credentials and achievements, and the webhook of Credly."""
     routes = APIRouter(tags=["Completion"])
+    _add_lists(routes, db, auth, credentials, completions)
+    _add_revocation(routes, auth, credentials)
+    _add_credly_webhook(routes, credentials)
+    return routes
+
+
+def _add_lists(
+    routes: APIRouter, db: Database, auth: Auth, credentials: Credentials, completions: Completions
+) -> None:
     reader: Identity = Depends(auth.require(*_READERS))
-    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.get("/api/v1/credentials")
     async def list_credentials(
-        paging: PagingQuery, user_id: UserId = None, identity: Identity = reader
+        paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
     ) -> Page[CredentialView]:
-        """Return credentials, newest first: a learner's own, or anybody's for staff."""
-        whose, key = _whose(identity, user_id), paging.key(int, str)
+        """Return credentials, newest first: a learner's own, or those of all for staff."""
+        learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            found = await credentials.newest(tx, whose, before, paging.limit + 1)
-        kept, cursor = page(found, paging, lambda one: (one.created_at, one.id))
-        return Page(items=[_view(one) for one in kept], next_cursor=cursor)
+            rows = await credentials.list_newest(tx, learner, before, paging.limit + 1)
+        page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
+        return Page(items=[_credential_view(one) for one in page], next_cursor=cursor)
 
     @routes.get("/api/v1/achievements")
     async def list_achievements(
-        paging: PagingQuery, user_id: UserId = None, identity: Identity = reader
-    ) -> Page[AchievementView]:
-        """Return finished courses with their credentials, newest first."""
-        whose, key = _whose(identity, user_id), paging.key(int, str)
+        paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
+    ) -> Page[Achievement]:
+        """Return completed courses with their credentials, newest first."""
+        learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            wanted = Filter(user_id=whose)
-            found = await completions.newest(tx, wanted, before, paging.limit + 1)
-            kept, cursor = page(found, paging, lambda one: (one.recorded_at, one.id))
-            issued = await credentials.of_completions(tx, [one.id for one in kept])
-        items = [_achievement(one, issued.get(one.id)) for one in kept]
+            query = CompletionFilter(user_id=learner)
+            rows = await completions.list_newest(tx, query, before, paging.limit + 1)
+            page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
+            issued = await credentials.list_by_completions(tx, [one.id for one in page])
+        items = [_build_achievement(one, issued.get(one.id)) for one in page]
         return Page(items=items, next_cursor=cursor)
+
+
+def _add_revocation(routes: APIRouter, auth: Auth, credentials: Credentials) -> None:
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
 
     @routes.post("/api/v1/credentials/{credentialId}/revoke")
     async def revoke_credential(
         credential_id: CredentialId,
-        body: RevokeBody,
+        body: CredentialRevocation,
         identity: Identity = operator,
     ) -> CredentialView:
-        """Revoke a credential at its issuer and here; a second time changes nothing."""
-        return _view(await credentials.revoke(credential_id, body.reason, identity.subject))
+        """Revoke a credential at its issuer and here. Repeatable."""
+        return _credential_view(
+            await credentials.revoke(credential_id, body.reason, identity.subject)
+        )
 
+
+def _add_credly_webhook(routes: APIRouter, credentials: Credentials) -> None:
     @routes.post(
         "/hooks/credly",
         status_code=202,
@@ -187,18 +207,16 @@ def router(
             }
         },
     )
-    async def credly_hook(request: Request) -> dict[str, str]:
-        """Take a webhook of Credly; only the event's id is read, the rest is fetched back."""
+    async def receive_credly_webhook(request: Request) -> dict[str, str]:
+        """Receive a webhook of Credly: only the event's id is read, the rest is fetched."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_HOOK_BYTES:
                 raise TooLarge(f"The body is larger than {MAX_HOOK_BYTES} bytes.")
         try:
-            hint = msgspec.json.decode(bytes(body), type=_Hint)
+            hint = msgspec.json.decode(bytes(body), type=_CredlyEventHint)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadRequest("The body is not an event of Credly.") from error
-        await credentials.heard(hint.id)
+        await credentials.refresh_from_event(hint.id)
         return {"status": "accepted"}
-
-    return routes

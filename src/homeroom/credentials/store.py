@@ -8,10 +8,12 @@ from typing import Literal
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint, select
 
-from homeroom.db.schema import metadata
-from homeroom.db.tx import Row, Tx
+from homeroom.changes import api as changes
+from homeroom.db.personal_data import rows_owned_by
+from homeroom.db.tables import metadata
+from homeroom.db.tx import Tx
 
-State = Literal["issuing", "issued", "revoked", "superseded"]
+CredentialState = Literal["issuing", "issued", "revoked", "superseded"]
 
 CREDENTIAL = Table(
     "credential",
@@ -41,10 +43,12 @@ CREDENTIAL = Table(
     Index(None, "created_at", "id"),
 )
 
+_IDS_PER_STATEMENT = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential. Its id is random and public; it was stored before it was asked for."""
+    """A credential, stored before it is ordered. Its id is random and public."""
 
     id: str
     completion_id: str
@@ -53,7 +57,7 @@ class Credential:
     attempt: int
     issuer: str
     template_id: str
-    state: State
+    state: CredentialState
     external_id: str | None
     url: str | None
     score: int | None
@@ -62,84 +66,56 @@ class Credential:
     expires_at: int | None
     created_at: int
     issuer_state: str | None
-    """What the issuer says of it: ``pending``, ``accepted``, ``rejected`` or ``revoked``."""
+    """Its state at the issuer: ``pending``, ``accepted``, ``rejected`` or ``revoked``."""
     issuer_state_at: int | None
     revoked_at: int | None
     revocation_reason: str | None
     superseded_by: str | None
 
 
-def _credential(row: Row) -> Credential:
-    return Credential(*row)
-
-
 async def add(tx: Tx, new: Credential) -> bool:
-    """Insert a credential unless its completion has one of this issuer; say whether it is new."""
-    changed = await tx.execute(
-        "INSERT INTO credential (id, completion_id, user_id, course_id, attempt, issuer,"
-        " template_id, state, score, issued_at, expires_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (completion_id, issuer) DO NOTHING",
-        (
-            new.id,
-            new.completion_id,
-            new.user_id,
-            new.course_id,
-            new.attempt,
-            new.issuer,
-            new.template_id,
-            new.state,
-            new.score,
-            new.issued_at,
-            new.expires_at,
-            new.created_at,
-        ),
-    )
-    return changed == 1
+    """Insert a credential unless its completion has one of this issuer."""
+    return await tx.insert(CREDENTIAL, [new], on_conflict="ignore") == 1
 
 
 async def get(tx: Tx, id: str) -> Credential | None:
     """Return a credential by its public id."""
-    row = await tx.fetch_one(select(CREDENTIAL).where(CREDENTIAL.c.id == id))
-    return None if row is None else _credential(row)
+    return await tx.fetch_one_into(Credential, select(CREDENTIAL).where(CREDENTIAL.c.id == id))
 
 
-async def of_completion(tx: Tx, completion_id: str, issuer: str) -> Credential | None:
+async def get_by_completion(tx: Tx, completion_id: str, issuer: str) -> Credential | None:
     """Return the credential that a completion has of an issuer."""
-    row = await tx.fetch_one(
-        select(CREDENTIAL).where(
-            CREDENTIAL.c.completion_id == completion_id, CREDENTIAL.c.issuer == issuer
-        )
+    statement = select(CREDENTIAL).where(
+        CREDENTIAL.c.completion_id == completion_id, CREDENTIAL.c.issuer == issuer
     )
-    return None if row is None else _credential(row)
+    return await tx.fetch_one_into(Credential, statement)
 
 
-async def of_completions(tx: Tx, completion_ids: Sequence[str]) -> dict[str, Credential]:
+async def list_by_completions(tx: Tx, completion_ids: Sequence[str]) -> dict[str, Credential]:
     """Return the credentials of some completions that were issued, by completion."""
     found: dict[str, Credential] = {}
-    for start in range(0, len(completion_ids), 500):
-        part = completion_ids[start : start + 500]
-        rows = await tx.fetch(
+    for start in range(0, len(completion_ids), _IDS_PER_STATEMENT):
+        part = completion_ids[start : start + _IDS_PER_STATEMENT]
+        credentials = await tx.fetch_into(
+            Credential,
             select(CREDENTIAL)
             .where(CREDENTIAL.c.completion_id.in_(part), CREDENTIAL.c.state != "issuing")
-            .order_by(CREDENTIAL.c.created_at)
+            .order_by(CREDENTIAL.c.created_at),
         )
-        found.update((row[1], _credential(row)) for row in rows)
+        found.update((each.completion_id, each) for each in credentials)
     return found
 
 
-async def by_external_id(tx: Tx, issuer: str, external_id: str) -> Credential | None:
-    """Return the credential that an issuer knows by an id of its own."""
-    row = await tx.fetch_one(
-        select(CREDENTIAL).where(
-            CREDENTIAL.c.issuer == issuer, CREDENTIAL.c.external_id == external_id
-        )
+async def get_by_external_id(tx: Tx, issuer: str, external_id: str) -> Credential | None:
+    """Return the credential to which an issuer gave an id."""
+    statement = select(CREDENTIAL).where(
+        CREDENTIAL.c.issuer == issuer, CREDENTIAL.c.external_id == external_id
     )
-    return None if row is None else _credential(row)
+    return await tx.fetch_one_into(Credential, statement)
 
 
-async def taken(tx: Tx, issuer: str, external_ids: Sequence[str]) -> set[str]:
-    """Return those ids of the issuer's that belong to a credential already."""
+async def list_used_external_ids(tx: Tx, issuer: str, external_ids: Sequence[str]) -> set[str]:
+    """Return those of an issuer's ids that belong to a credential already."""
     if not external_ids:
         return set()
     rows = await tx.fetch(
@@ -147,26 +123,37 @@ async def taken(tx: Tx, issuer: str, external_ids: Sequence[str]) -> set[str]:
             CREDENTIAL.c.issuer == issuer, CREDENTIAL.c.external_id.in_(external_ids)
         )
     )
-    return {row[0] for row in rows}
+    return {external_id for (external_id,) in rows}
 
 
 async def set_score(tx: Tx, id: str, score: int | None) -> None:
-    """Note the score that the credential is issued with."""
+    """Set the score that the credential is issued with."""
     await tx.execute("UPDATE credential SET score = ? WHERE id = ?", (score, id))
 
 
-async def set_issued(tx: Tx, id: str, external_id: str, url: str | None, issuer_state: str) -> None:
-    """Say that the issuer has issued it."""
+async def set_issued(
+    tx: Tx, id: str, external_id: str, url: str | None, issuer_state: str | None
+) -> None:
+    """Mark a credential as issued."""
     await tx.execute(
         "UPDATE credential SET state = 'issued', external_id = ?, url = ?, issuer_state = ?"
         " WHERE id = ? AND state = 'issuing'",
         (external_id, url, issuer_state, id),
     )
+    await _record_change(tx, id)
 
 
-async def supersede(tx: Tx, by: Credential) -> None:
-    """Mark the credentials of earlier attempts, and this one if a later attempt has one (B12)."""
-    await tx.lock("credential", [by.user_id])  # two attempts' may be issued at the same moment
+async def mark_superseded(tx: Tx, by: Credential) -> None:
+    """Supersede earlier attempts' credentials, or this one by a later one (B12)."""
+    await tx.lock(
+        "credential", [by.user_id]
+    )  # those of two attempts may be issued at the same moment
+    earlier = await tx.fetch(
+        "SELECT id FROM credential"
+        " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ? AND state = 'issued'",
+        (by.user_id, by.course_id, by.issuer, by.attempt),
+    )
+    changes.record(tx, changes.CREDENTIALS, [(id, by.user_id) for (id,) in earlier])
     await tx.execute(
         "UPDATE credential SET state = 'superseded', superseded_by = ?"
         " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ? AND state = 'issued'",
@@ -178,38 +165,61 @@ async def supersede(tx: Tx, by: Credential) -> None:
         (by.user_id, by.course_id, by.issuer, by.attempt),
     )
     if later is not None:
+        (later_id,) = later
         await tx.execute(
             "UPDATE credential SET state = 'superseded', superseded_by = ?"
             " WHERE id = ? AND state = 'issued'",
-            (later[0], by.id),
+            (later_id, by.id),
         )
+        changes.record(tx, changes.CREDENTIALS, [(by.id, by.user_id)])
 
 
 async def set_revoked(tx: Tx, id: str, at: int, reason: str | None) -> bool:
-    """Revoke a credential; say whether it was not revoked before."""
+    """Revoke a credential; return whether it was not revoked before."""
     changed = await tx.execute(
         "UPDATE credential SET state = 'revoked', revoked_at = ?, revocation_reason = ?,"
         " issuer_state = 'revoked', issuer_state_at = ?"
         " WHERE id = ? AND state IN ('issued', 'superseded')",
         (at, reason, at, id),
     )
+    if changed:
+        await _record_change(tx, id)
     return changed == 1
 
 
 async def set_issuer_state(tx: Tx, id: str, issuer_state: str, at: int) -> None:
-    """Note what the issuer said of it, unless it has said something later already."""
-    await tx.execute(
+    """Set the state at the issuer, unless a later one is known."""
+    changed = await tx.execute(
         "UPDATE credential SET issuer_state = ?, issuer_state_at = ?"
         " WHERE id = ? AND state <> 'revoked'"
         " AND (issuer_state_at IS NULL OR issuer_state_at <= ?)",
         (issuer_state, at, id, at),
     )
+    if changed:
+        await _record_change(tx, id)
 
 
-async def newest(
+async def list_issued_by_ids(tx: Tx, ids: Sequence[str]) -> list[Credential]:
+    """Return those credentials of some ids that were issued."""
+    found: list[Credential] = []
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        part = ids[start : start + _IDS_PER_STATEMENT]
+        found += await tx.fetch_into(
+            Credential,
+            select(CREDENTIAL).where(CREDENTIAL.c.id.in_(part), CREDENTIAL.c.state != "issuing"),
+        )
+    return found
+
+
+async def _record_change(tx: Tx, id: str) -> None:
+    rows = await tx.fetch("SELECT user_id FROM credential WHERE id = ?", (id,))
+    changes.record(tx, changes.CREDENTIALS, [(id, user_id) for (user_id,) in rows])
+
+
+async def list_newest(
     tx: Tx, user_id: str | None, before: tuple[int, str] | None, count: int
 ) -> list[Credential]:
-    """Return issued credentials by (created_at, id), newest first, before such a pair."""
+    """Return issued credentials by (created_at, id), newest first."""
     at, id = CREDENTIAL.c.created_at, CREDENTIAL.c.id
     statement = select(CREDENTIAL).where(CREDENTIAL.c.state != "issuing")
     if user_id is not None:
@@ -218,5 +228,8 @@ async def newest(
         statement = statement.where(at <= before[0]).where(
             (at < before[0]) | ((at == before[0]) & (id < before[1]))
         )
-    rows = await tx.fetch(statement.order_by(at.desc(), id.desc()).limit(count))
-    return [_credential(row) for row in rows]
+    page = statement.order_by(at.desc(), id.desc()).limit(count)
+    return await tx.fetch_into(Credential, page)
+
+
+PERSONAL = (rows_owned_by(CREDENTIAL.c.user_id),)

@@ -1,0 +1,1 @@
+"""Credentials that this installation signs itself: Open Badges 3.0."""
