@@ -1,4 +1,4 @@
-"""Errors that Homeroom raises on purpose; each knows its HTTP status and a stable code.
+"""The errors that Homeroom raises on purpose, with HTTP status and stable code.
 
 The docstring of a class is its default message. ``web.problem`` turns any of them into an RFC 9457
 problem document; the CLI prints ``message`` and ends with the class's ``exit_code``.
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 
 class HomeroomError(Exception):
-    """Something went wrong in Homeroom."""
+    """An internal error occurred."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -25,7 +25,7 @@ class HomeroomError(Exception):
         retry_after_seconds: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take what is wrong, how to mend it, when to come back, and extra problem members."""
+        """Set the message, the fix, the pause before a retry, and extra problem members."""
         self.message = message or (type(self).__doc__ or "").splitlines()[0]
         self.hint = hint
         self.retry_after_seconds = retry_after_seconds
@@ -42,7 +42,7 @@ class BadRequest(HomeroomError):
 
 
 class Unauthenticated(HomeroomError):
-    """This needs a valid API key or token in the Authorization header."""
+    """The request needs a valid API key or token in the Authorization header."""
 
     status = 401
     code = "unauthenticated"
@@ -71,6 +71,21 @@ class Conflict(HomeroomError):
     exit_code = 5
 
 
+class Gone(HomeroomError):
+    """The record is no longer available."""
+
+    status = 410
+    code = "gone"
+
+
+class PreconditionFailed(HomeroomError):
+    """The record has changed since it was read; read it again."""
+
+    status = 412
+    code = "precondition_failed"
+    exit_code = 5
+
+
 class TooLarge(HomeroomError):
     """The request is larger than the limit."""
 
@@ -94,18 +109,90 @@ class Invalid(HomeroomError):
 
 
 class TooBusy(HomeroomError):
-    """The server has more work waiting than it accepts; send it again later."""
+    """The server has too many requests waiting; send the request again later."""
 
     status = 429
     code = "too_busy"
 
 
 class Unavailable(HomeroomError):
-    """The database cannot be reached right now; send it again later."""
+    """The database cannot be reached; send the request again later."""
 
     status = 503
     code = "unavailable"
     exit_code = 3
+    usual_retry_seconds: ClassVar[float] = 1
+
+
+class DatabaseFault(Unavailable):
+    """The database has a fault whose cause is known.
+
+    ``db.fault_state`` logs the cause once when it begins and once when it is over, so callers that
+    try again log nothing. ``retry_is_useful`` is false where only a person can end the fault.
+    """
+
+    code = "database_fault"
+    retry_is_useful: ClassVar[bool] = True
+
+
+class StorageFull(DatabaseFault):
+    """The storage of the database is full: nothing can be stored, reading works."""
+
+    code = "storage_full"
+    retry_is_useful = False
+    usual_retry_seconds = 30
+
+
+class StorageReadOnly(DatabaseFault):
+    """The storage of the database is read-only: nothing can be stored, reading works."""
+
+    code = "storage_read_only"
+    retry_is_useful = False
+    usual_retry_seconds = 30
+
+
+class StorageFailing(DatabaseFault):
+    """The storage of the database reports errors."""
+
+    code = "storage_failing"
+
+
+class DatabaseDamaged(DatabaseFault):
+    """The database is damaged, or is no database."""
+
+    code = "database_damaged"
+    retry_is_useful = False
+    usual_retry_seconds = 30
+
+
+class DatabaseUnreachable(DatabaseFault):
+    """The database cannot be reached; send the request again later."""
+
+    code = "database_unreachable"
+
+
+class DatabaseSlow(DatabaseFault):
+    """The database does not answer in time; send the request again later."""
+
+    code = "database_slow"
+
+
+class TooManyOpenFiles(DatabaseFault):
+    """The server has no file descriptor left; send the request again later."""
+
+    code = "too_many_open_files"
+
+
+class TooManyConnections(DatabaseFault):
+    """No connection to the database is free; send the request again later."""
+
+    code = "too_many_connections"
+
+
+class OutOfMemory(DatabaseFault):
+    """The database has no memory left; send the request again later."""
+
+    code = "out_of_memory"
 
 
 class ConfigurationError(HomeroomError):

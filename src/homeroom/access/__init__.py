@@ -1,1 +1,1 @@
-"""Keep API keys, sessions and the audit trail."""
+"""API keys, sessions and the audit trail."""

@@ -1,34 +1,42 @@
-"""What other rooms, the CLI and ``wiring`` may use of ``access``."""
+"""Public interface of access: identities, API keys, sign-ins, the audit trail."""
 
+from homeroom.access.authenticator import CACHE_SECONDS, Authenticator, JwtVerifier
 from homeroom.access.jwks import Jwks
-from homeroom.access.personal import PERSONAL
-from homeroom.access.principal import ROLES, Principal
+from homeroom.access.minting import mint_token
+from homeroom.access.role_claim import RoleClaim
+from homeroom.access.store import PERSONAL as PERSONAL_IN_AUDIT
 from homeroom.access.store import (
     ApiKey,
+    check_key_roles,
+    create_first_sign_in,
     create_key,
-    first_sign_in,
+    create_sign_in,
     list_keys,
-    make_sign_in,
     prune,
-    record,
+    record_audit,
     revoke_key,
 )
-from homeroom.access.verify import CACHE_SECONDS, Access, JwtVerifier
+from homeroom.access.stream_ticket import PERSONAL as PERSONAL_IN_TICKETS
+from homeroom.access.stream_ticket import redeem_stream_ticket
+
+PERSONAL = (*PERSONAL_IN_AUDIT, *PERSONAL_IN_TICKETS)
 
 __all__ = [
     "CACHE_SECONDS",
     "PERSONAL",
-    "ROLES",
-    "Access",
     "ApiKey",
+    "Authenticator",
     "Jwks",
     "JwtVerifier",
-    "Principal",
+    "RoleClaim",
+    "check_key_roles",
+    "create_first_sign_in",
     "create_key",
-    "first_sign_in",
+    "create_sign_in",
     "list_keys",
-    "make_sign_in",
+    "mint_token",
     "prune",
-    "record",
+    "record_audit",
+    "redeem_stream_ticket",
     "revoke_key",
 ]

@@ -1,12 +1,10 @@
-"""Keys, sessions and the audit trail over HTTP."""
+"""API keys, sessions and the audit trail over HTTP."""
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from dataclasses import asdict
 from datetime import timedelta
-from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -14,22 +12,16 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from homeroom.access import store
-from homeroom.access.principal import Principal
-from homeroom.access.token import SIGN_IN_PREFIX
-from homeroom.access.verify import Access
-from homeroom.clock import microseconds
+from homeroom.access.authenticator import Authenticator
+from homeroom.access.store import SIGN_IN_PREFIX
+from homeroom.access.stream_ticket import create_stream_ticket
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden
-from homeroom.web.identity import (
-    SESSION_COOKIE,
-    Auth,
-    Identify,
-    Identity,
-    Role,
-    check_same_origin,
-)
-from homeroom.web.model import Body, Instant, OutsideId, View
-from homeroom.web.paging import Page, PagingQuery, page
+from homeroom.identity import Identity, Role
+from homeroom.instant import to_microseconds
+from homeroom.web.identity import SESSION_COOKIE, Auth, check_same_origin
+from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
 SIGN_IN_PATH = "/sign-in"
 _SIGN_IN_SCRIPT = """
@@ -57,75 +49,68 @@ _SIGN_IN_POLICY = (
 )
 
 
-FilterQuery = Annotated[str | None, Query(max_length=256)]
+AuditFilterQuery = Annotated[str | None, Query(max_length=256)]
 PUBLIC: dict[str, Any] = {"security": []}
 """Added to the OpenAPI entry of a route that needs no token."""
-
-
-@lru_cache(maxsize=1_024)
-def _identity(principal: Principal) -> Identity:
-    return Identity(principal.subject, frozenset(map(Role, principal.roles)), principal.via)
-
-
-def identifier(access: Access) -> Identify:
-    """Return the check of tokens in the form that ``web.identity.Auth`` takes."""
-
-    async def identify(authorization: str | None, cookie: str | None) -> Identity:
-        return _identity(await access.identify(authorization, cookie))
-
-    return identify
 
 
 def sign_in_link(public_url: str, token: str) -> str:
     """Return the link that opens a session once.
 
-    The token stands behind ``#``, which browsers do not send: no log of a proxy gets to see it.
+    The token stands behind ``#``, which browsers do not send, so no proxy can log it.
     """
     return f"{public_url}{SIGN_IN_PATH}#{token}"
 
 
-class NewKey(Body):
-    """An API key to make."""
+class ApiKeyBody(RequestModel):
+    """An API key to create."""
 
-    name: Annotated[OutsideId, Field(description="Shown in logs and in the audit trail.")]
+    name: Annotated[ExternalId, Field(description="Shown in logs and in the audit trail.")]
     roles: Annotated[list[Role], Field(min_length=1, max_length=len(Role))]
 
 
-class KeyView(View):
-    """An API key; its token is shown once only, when it is made."""
+class ApiKeyView(ResponseModel):
+    """An API key without its token."""
 
     id: str
     name: str
     roles: list[Role]
-    created_at: Instant
-    last_used_at: Instant | None
-    revoked_at: Instant | None
+    created_at: Rfc3339Instant
+    last_used_at: Rfc3339Instant | None
+    revoked_at: Rfc3339Instant | None
 
 
-class MadeKey(KeyView):
-    """An API key that was just made, with its token."""
+class CreatedApiKey(ApiKeyView):
+    """A new API key, with the token that is shown this once."""
 
     token: str
 
 
-class SignIn(Body):
-    """What opens a session: the token of a sign-in link, or an API key."""
+class SignInRequest(RequestModel):
+    """The token of a sign-in link, or an API key, that opens a session."""
 
     token: Annotated[str, Field(min_length=1, max_length=8_192)]
 
 
-class SessionView(View):
-    """Who is signed in."""
+class Session(ResponseModel):
+    """The name and the roles of a session."""
 
     name: str
     roles: list[Role]
 
 
-class AuditView(View):
-    """Who did what to whom, and when."""
+class EventStreamTicket(ResponseModel):
+    """A ticket that opens one event stream; only this response holds it."""
+
+    ticket: str
+    expires_at: Rfc3339Instant
+
+
+class AuditEntryView(ResponseModel):
+    """One action on the record: actor, action, subject and time."""
 
     id: str
-    at: Instant
+    at: Rfc3339Instant
     actor: str
     action: str
     subject: str
@@ -135,71 +120,75 @@ class AuditView(View):
 def router(
     db: Database,
     auth: Auth,
-    access: Access,
+    authenticator: Authenticator,
     *,
     session_lifetime: timedelta,
     secure_cookie: bool,
 ) -> APIRouter:
-    """Return the routes. ``secure_cookie`` says whether the server is reached by HTTPS."""
+    """Return the routes; set ``secure_cookie`` for a server that is reached by HTTPS."""
     routes = APIRouter()
-    _add_keys(routes, db, auth, access)
-    _add_session(routes, db, access, microseconds(session_lifetime), secure_cookie)
-    _add_audit(routes, db, auth)
+    _add_key_routes(routes, db, auth, authenticator)
+    _add_session_routes(routes, db, authenticator, to_microseconds(session_lifetime), secure_cookie)
+    _add_ticket_route(routes, db, auth)
+    _add_audit_routes(routes, db, auth)
     return routes
 
 
-def _add_keys(routes: APIRouter, db: Database, auth: Auth, access: Access) -> None:
+def _add_key_routes(
+    routes: APIRouter, db: Database, auth: Auth, authenticator: Authenticator
+) -> None:
     admin = Depends(auth.require(Role.ADMIN))
 
-    @routes.get("/api/v1/keys", tags=["access"])
-    async def list_keys(paging: PagingQuery, _: Identity = admin) -> Page[KeyView]:
+    @routes.get("/api/v1/keys", tags=["Access"])
+    async def list_api_keys(paging: PagingQuery, _: Identity = admin) -> Page[ApiKeyView]:
         """List API keys, revoked ones too; tokens are not stored and cannot be shown."""
         key = paging.key(str)
         async with db.read() as tx:
             rows = await store.list_keys(tx, paging.limit, key[0] if key else None)
-        items, cursor = page(rows, paging, lambda row: [row.id])
-        return Page[KeyView](items=items, next_cursor=cursor)
+        items, cursor = cut_page(rows, paging, lambda row: [row.id])
+        return Page[ApiKeyView](items=items, next_cursor=cursor)
 
-    @routes.post("/api/v1/keys", status_code=201, tags=["access"])
-    async def make_key(body: NewKey, who: Identity = admin) -> MadeKey:
-        """Make an API key; the answer is the only place where its token is ever shown."""
+    @routes.post("/api/v1/keys", status_code=201, tags=["Access"])
+    async def create_api_key(body: ApiKeyBody, who: Identity = admin) -> CreatedApiKey:
+        """Create an API key; only this response holds its token."""
+        store.check_key_roles(body.roles)
         async with db.write() as tx:
             key, token = await store.create_key(tx, body.name, body.roles)
             details = {"name": key.name, "roles": list(key.roles)}
-            await store.record(tx, who.subject, "key.made", key.id, details)
-        return MadeKey(token=token, **asdict(key))
+            await store.record_audit(tx, who.subject, "key.made", key.id, details)
+        return CreatedApiKey(token=token, **dict(ApiKeyView.model_validate(key)))
 
-    @routes.delete("/api/v1/keys/{keyId}", status_code=204, tags=["access"])
-    async def revoke_key(
-        key_id: Annotated[OutsideId, Path(alias="keyId")], who: Identity = admin
+    @routes.delete("/api/v1/keys/{keyId}", status_code=204, tags=["Access"])
+    async def revoke_api_key(
+        key_id: Annotated[ExternalId, Path(alias="keyId")], who: Identity = admin
     ) -> None:
-        """Revoke an API key and end its sessions; other processes follow within two seconds."""
+        """Revoke an API key and its sessions; other processes follow within 2 s."""
         async with db.write() as tx:
             name = await store.revoke_key(tx, key_id)
-            await store.record(tx, who.subject, "key.revoked", key_id, {"name": name})
-        access.forget()
+            await store.record_audit(tx, who.subject, "key.revoked", key_id, {"name": name})
+        authenticator.clear_cache()
 
 
-def _add_session(
-    routes: APIRouter, db: Database, access: Access, lifetime: int, secure: bool
+def _add_session_routes(
+    routes: APIRouter, db: Database, authenticator: Authenticator, lifetime: int, secure: bool
 ) -> None:
     @routes.get(SIGN_IN_PATH, include_in_schema=False)
     async def sign_in_page() -> HTMLResponse:
         return HTMLResponse(_SIGN_IN_PAGE, headers={"Content-Security-Policy": _SIGN_IN_POLICY})
 
-    @routes.post("/api/v1/session", status_code=201, tags=["access"], openapi_extra=PUBLIC)
-    async def open_session(request: Request, body: SignIn, response: Response) -> SessionView:
+    @routes.post("/api/v1/session", status_code=201, tags=["Access"], openapi_extra=PUBLIC)
+    async def open_session(request: Request, body: SignInRequest, response: Response) -> Session:
         """Exchange a sign-in link's token, or an API key, for a session cookie."""
         check_same_origin(request)
-        principal = None
+        identity = None
         if not body.token.startswith(SIGN_IN_PREFIX):
-            principal = await access.identify(f"Bearer {body.token}", None)
-            if principal.via == "jwt":
+            identity = await authenticator.identify(f"Bearer {body.token}", None)
+            if identity.via == "jwt":
                 raise Forbidden("A JWT opens no session; send it with each request.")
         async with db.write() as tx:
-            who = principal or await store.use_sign_in(tx, body.token)
+            who = identity or await store.redeem_sign_in(tx, body.token)
             cookie = await store.open_session(tx, who, lifetime)
-            await store.record(tx, who.subject, "session.opened", who.subject)
+            await store.record_audit(tx, who.subject, "session.opened", who.subject)
         response.set_cookie(
             SESSION_COOKIE,
             cookie,
@@ -208,32 +197,47 @@ def _add_session(
             samesite="strict",
             secure=secure,
         )
-        return SessionView(name=who.subject, roles=sorted(map(Role, who.roles)))
+        return Session(name=who.subject, roles=sorted(who.roles))
 
-    @routes.delete("/api/v1/session", status_code=204, tags=["access"], openapi_extra=PUBLIC)
+    @routes.delete("/api/v1/session", status_code=204, tags=["Access"], openapi_extra=PUBLIC)
     async def close_session(request: Request, response: Response) -> None:
-        """End the session of the cookie; nothing happens without one."""
+        """End the session of the cookie, if there is one."""
         check_same_origin(request)
         cookie = request.cookies.get(SESSION_COOKIE)
         if cookie is not None:
             async with db.write() as tx:
                 await store.close_session(tx, cookie)
-            access.forget()
+            authenticator.clear_cache()
         response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict", secure=secure)
 
 
-def _add_audit(routes: APIRouter, db: Database, auth: Auth) -> None:
+def _add_ticket_route(routes: APIRouter, db: Database, auth: Auth) -> None:
+    any_role = Depends(auth.require(*Role))
+
+    @routes.post("/api/v1/events/ticket", status_code=201, tags=["Access"])
+    async def create_event_stream_ticket(caller: Identity = any_role) -> EventStreamTicket:
+        """Create a ticket for `GET /api/v1/events?ticket=`: one use, within a minute.
+
+        `EventSource` of browsers cannot send a token in a header. The stream has the caller's
+        rights. Ask for a new ticket before every connection, also after one has ended.
+        """
+        async with db.write() as tx:
+            ticket = await create_stream_ticket(tx, caller)
+        return EventStreamTicket(ticket=ticket.token, expires_at=ticket.expires_at)
+
+
+def _add_audit_routes(routes: APIRouter, db: Database, auth: Auth) -> None:
     reader = Depends(auth.require(Role.OPERATOR, Role.VIEWER))
 
-    @routes.get("/api/v1/audit", tags=["access"])
-    async def list_audit(
+    @routes.get("/api/v1/audit", tags=["Access"])
+    async def list_audit_entries(
         paging: PagingQuery,
-        actor: FilterQuery = None,
-        action: FilterQuery = None,
-        subject: FilterQuery = None,
+        actor: AuditFilterQuery = None,
+        action: AuditFilterQuery = None,
+        subject: AuditFilterQuery = None,
         _: Identity = reader,
-    ) -> Page[AuditView]:
-        """List who did what, newest first."""
+    ) -> Page[AuditEntryView]:
+        """List audit entries, newest first."""
         key = paging.key(int, str)
         async with db.read() as tx:
             rows = await store.list_audit(
@@ -244,5 +248,5 @@ def _add_audit(routes: APIRouter, db: Database, auth: Auth) -> None:
                 action=action,
                 subject=subject,
             )
-        items, cursor = page(rows, paging, lambda row: [row.at, row.id])
-        return Page[AuditView](items=items, next_cursor=cursor)
+        items, cursor = cut_page(rows, paging, lambda row: [row.at, row.id])
+        return Page[AuditEntryView](items=items, next_cursor=cursor)

@@ -1,23 +1,45 @@
-"""All SQL of keys, sessions and the audit trail."""
+"""Tables and SQL of API keys, sessions and the audit trail, and their tokens."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text, delete, select, update
 
-from homeroom.access.principal import Principal
-from homeroom.access.token import KEY_PREFIX, SIGN_IN_PREFIX, digest, new_token
-from homeroom.clock import SECOND
-from homeroom.db.id import new_id
-from homeroom.db.schema import metadata
+from homeroom.db.ids import new_id
+from homeroom.db.personal_data import PersonalRows, rows_naming, rows_with_id_in_json
+from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
-from homeroom.errors import NotFound, Unauthenticated
+from homeroom.errors import Invalid, NotFound, Unauthenticated
+from homeroom.identity import Identity, Role, parse_roles
+from homeroom.instant import SECOND
 
-api_key = Table(
+KEY_PREFIX = "hr_"
+SIGN_IN_PREFIX = "once_"
+_TOKEN_PATTERN = re.compile(r"(?:hr|once)_[A-Za-z0-9_-]{43}")
+
+
+def new_token(prefix: str) -> str:
+    """Return a new token of 256 random bits."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def has_token_format(token: str) -> bool:
+    """Return whether a token has Homeroom's format; any other needs no query."""
+    return _TOKEN_PATTERN.fullmatch(token) is not None
+
+
+def hash_token(token: str) -> str:
+    """Return the hash to store of a token; SHA-256 is enough for 256 random bits."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+API_KEY = Table(
     "api_key",
     metadata,
     Column("id", String(36), primary_key=True),
@@ -28,7 +50,7 @@ api_key = Table(
     Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger),
 )
-sign_in = Table(
+SIGN_IN = Table(
     "sign_in",
     metadata,
     Column("hash", String(64), primary_key=True),
@@ -38,7 +60,7 @@ sign_in = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
 )
-session = Table(
+SESSION = Table(
     "session",
     metadata,
     Column("hash", String(64), primary_key=True),
@@ -48,7 +70,7 @@ session = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
-audit = Table(
+AUDIT = Table(
     "audit",
     metadata,
     Column("id", String(36), primary_key=True),
@@ -65,104 +87,100 @@ SIGN_IN_LIFETIME = 24 * 3_600 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key without its token, which is not stored. Instants are microseconds UTC."""
+    """An API key without its token. Instants are microseconds UTC."""
 
     id: str
     name: str
-    roles: tuple[str, ...]
+    role_names: str
+    """The column ``roles``: names of roles, divided by spaces."""
     created_at: int
-    last_used_at: int | None
-    """Coarse: written at most every five minutes."""
-    revoked_at: int | None
+    last_used_at: int | None = None
+    """Written at most every five minutes."""
+    revoked_at: int | None = None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Return the names of the key's roles."""
+        return tuple(self.role_names.split())
 
 
 @dataclass(frozen=True, slots=True)
-class AuditLine:
-    """Who did what to whom, and when (microseconds UTC)."""
+class AuditEntry:
+    """An audited action: actor, subject, and instant in microseconds UTC."""
 
     id: str
     at: int
     actor: str
     action: str
     subject: str
-    details: Any
+    details: dict[str, Any]
 
 
-def _split(roles: str) -> tuple[str, ...]:
-    return tuple(roles.split())
+_SELECT_KEY = select(API_KEY, API_KEY.c.roles.label("role_names"))
 
 
-def _joined(roles: Iterable[str]) -> str:
-    return " ".join(sorted(set(roles)))
+def check_key_roles(roles: Iterable[str]) -> None:
+    """Raise ``Invalid`` for roles that no API key may have."""
+    if Role.LEARNER in roles:
+        raise Invalid(
+            "An API key belongs to no learner, so it cannot have the role learner.",
+            hint="Learners send JWTs whose sub is their user id: docs/tokens.md, or"
+            " `homeroom tokens mint USER_ID`. The platform's servers use a key with the role"
+            " service.",
+        )
 
 
 async def create_key(tx: Tx, name: str, roles: Iterable[str]) -> tuple[ApiKey, str]:
-    """Make an API key; return it and its token, which can never be shown again."""
+    """Create an API key; return it and its token, which is not stored."""
     token = new_token(KEY_PREFIX)
-    key = ApiKey(new_id(), name, _split(_joined(roles)), tx.now, None, None)
-    await tx.execute(
-        api_key.insert().values(
-            id=key.id, name=name, roles=" ".join(key.roles), hash=digest(token), created_at=tx.now
-        )
-    )
+    key = ApiKey(new_id(), name, _join_roles(roles), tx.now)
+    await tx.insert(API_KEY, [key], roles=key.role_names, hash=hash_token(token))
     return key, token
 
 
-_KEY = (
-    api_key.c.id,
-    api_key.c.name,
-    api_key.c.roles,
-    api_key.c.created_at,
-    api_key.c.last_used_at,
-    api_key.c.revoked_at,
-)
-
-
 async def list_keys(tx: Tx, limit: int, after: str | None = None) -> list[ApiKey]:
-    """Return keys by id, revoked ones too, one more than ``limit`` if there are more."""
-    query = select(*_KEY).order_by(api_key.c.id).limit(limit + 1)
+    """Return keys by id, revoked ones too; one more than ``limit`` if there are more."""
+    query = _SELECT_KEY.order_by(API_KEY.c.id).limit(limit + 1)
     if after is not None:
-        query = query.where(api_key.c.id > after)
-    return [ApiKey(row[0], row[1], _split(row[2]), *row[3:]) for row in await tx.fetch(query)]
+        query = query.where(API_KEY.c.id > after)
+    return await tx.fetch_into(ApiKey, query)
 
 
 async def revoke_key(tx: Tx, id: str) -> str:
-    """Revoke a key and end its sessions; return its name. Raises ``NotFound``. Repeatable."""
-    found = await tx.fetch_one(select(api_key.c.name).where(api_key.c.id == id))
-    if found is None:
+    """Revoke a key and its sessions; return its name. Raises ``NotFound``."""
+    key = await tx.fetch_one_into(ApiKey, _SELECT_KEY.where(API_KEY.c.id == id))
+    if key is None:
         raise NotFound(f"There is no API key {id!r}.")
     await tx.execute(
-        update(api_key)
-        .where(api_key.c.id == id, api_key.c.revoked_at.is_(None))
+        update(API_KEY)
+        .where(API_KEY.c.id == id, API_KEY.c.revoked_at.is_(None))
         .values(revoked_at=tx.now)
     )
-    await tx.execute(delete(session).where(session.c.key_id == id))
-    return str(found[0])
+    await tx.execute(delete(SESSION).where(SESSION.c.key_id == id))
+    return key.name
 
 
 async def find_key(tx: Tx, token: str) -> ApiKey | None:
     """Return the key of a token if it has not been revoked."""
-    row = await tx.fetch_one(
-        select(*_KEY).where(api_key.c.hash == digest(token), api_key.c.revoked_at.is_(None))
-    )
-    return None if row is None else ApiKey(row[0], row[1], _split(row[2]), *row[3:])
+    is_valid = (API_KEY.c.hash == hash_token(token)) & API_KEY.c.revoked_at.is_(None)
+    return await tx.fetch_one_into(ApiKey, _SELECT_KEY.where(is_valid))
 
 
-async def touch_key(tx: Tx, id: str) -> None:
-    """Remember that a key was used."""
-    await tx.execute(update(api_key).where(api_key.c.id == id).values(last_used_at=tx.now))
+async def set_key_last_used(tx: Tx, id: str) -> None:
+    """Record the use of a key."""
+    await tx.execute(update(API_KEY).where(API_KEY.c.id == id).values(last_used_at=tx.now))
 
 
-async def make_sign_in(
+async def create_sign_in(
     tx: Tx, name: str, roles: Iterable[str], lifetime: int = SIGN_IN_LIFETIME
 ) -> str:
     """Return a token that opens one session, within ``lifetime`` microseconds."""
     token = new_token(SIGN_IN_PREFIX)
     await tx.execute(
-        sign_in.insert().values(
-            hash=digest(token),
+        SIGN_IN.insert().values(
+            hash=hash_token(token),
             name=name,
-            roles=_joined(roles),
+            roles=_join_roles(roles),
             created_at=tx.now,
             expires_at=tx.now + lifetime,
         )
@@ -170,46 +188,40 @@ async def make_sign_in(
     return token
 
 
-async def first_sign_in(tx: Tx) -> str | None:
-    """Return an admin's sign-in token if nobody could ever sign in before, else None."""
-    await tx.lock("first sign-in")  # of several servers that start at once, one makes it
-    for table in (api_key.c.id, session.c.hash, sign_in.c.hash):
-        if await tx.fetch_one(select(table).limit(1)) is not None:
+async def create_first_sign_in(tx: Tx) -> str | None:
+    """Return an admin's sign-in token; None if a key or sign-in token ever existed."""
+    await tx.lock("first sign-in")  # of several servers that start at once, one creates it
+    for column in (API_KEY.c.id, SESSION.c.hash, SIGN_IN.c.hash):
+        if await tx.fetch_one(select(column).limit(1)) is not None:
             return None
-    token = await make_sign_in(tx, "first admin", ["admin"])
-    await record(tx, "homeroom", "sign_in.made", "first admin")
+    token = await create_sign_in(tx, "first admin", [Role.ADMIN])
+    await record_audit(tx, "homeroom", "sign_in.made", "first admin")
     return token
 
 
-async def use_sign_in(tx: Tx, token: str) -> Principal:
-    """Take a sign-in token; raise ``Unauthenticated`` if it was used, expired or never made."""
-    taken = await tx.execute(
-        update(sign_in)
-        .where(
-            sign_in.c.hash == digest(token),
-            sign_in.c.used_at.is_(None),
-            sign_in.c.expires_at > tx.now,
-        )
+async def redeem_sign_in(tx: Tx, token: str) -> Identity:
+    """Redeem a sign-in token; raise ``Unauthenticated`` unless it is valid."""
+    is_token = SIGN_IN.c.hash == hash_token(token)
+    redeemed = await tx.execute(
+        update(SIGN_IN)
+        .where(is_token, SIGN_IN.c.used_at.is_(None), SIGN_IN.c.expires_at > tx.now)
         .values(used_at=tx.now)
     )
-    if not taken:
+    if not redeemed:
         raise Unauthenticated("This sign-in link was used already or is no longer valid.")
-    row = await tx.fetch_one(
-        select(sign_in.c.name, sign_in.c.roles).where(sign_in.c.hash == digest(token))
-    )
-    assert row is not None
-    return Principal(row[0], frozenset(_split(row[1])), "session")
+    [(name, roles)] = await tx.fetch(select(SIGN_IN.c.name, SIGN_IN.c.roles).where(is_token))
+    return Identity(name, parse_roles(roles.split()), "session")
 
 
-async def open_session(tx: Tx, principal: Principal, lifetime: int) -> str:
-    """Make a session of ``lifetime`` microseconds and return its token, for a cookie."""
+async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
+    """Create a session of ``lifetime`` microseconds; return the cookie's token."""
     token = new_token("")
     await tx.execute(
-        session.insert().values(
-            hash=digest(token),
-            name=principal.subject,
-            roles=_joined(principal.roles),
-            key_id=principal.key_id,
+        SESSION.insert().values(
+            hash=hash_token(token),
+            name=identity.subject,
+            roles=_join_roles(identity.roles),
+            key_id=identity.key_id,
             created_at=tx.now,
             expires_at=tx.now + lifetime,
         )
@@ -217,39 +229,40 @@ async def open_session(tx: Tx, principal: Principal, lifetime: int) -> str:
     return token
 
 
-async def find_session(tx: Tx, token: str) -> Principal | None:
-    """Return who a session belongs to while it lasts, and while its API key was not revoked.
+async def find_session(tx: Tx, token: str) -> Identity | None:
+    """Return the identity of a valid session whose API key is not revoked.
 
-    A key that another process has revoked is believed for two seconds, in which it may open one.
+    A key that another process has revoked is accepted for two seconds and may open a session then.
     """
-    revoked = select(api_key.c.id).where(
-        api_key.c.id == session.c.key_id, api_key.c.revoked_at.is_not(None)
+    revoked = select(API_KEY.c.id).where(
+        API_KEY.c.id == SESSION.c.key_id, API_KEY.c.revoked_at.is_not(None)
     )
     row = await tx.fetch_one(
-        select(session.c.name, session.c.roles, session.c.key_id).where(
-            session.c.hash == digest(token), session.c.expires_at > tx.now, ~revoked.exists()
+        select(SESSION.c.name, SESSION.c.roles, SESSION.c.key_id).where(
+            SESSION.c.hash == hash_token(token), SESSION.c.expires_at > tx.now, ~revoked.exists()
         )
     )
-    return None if row is None else Principal(row[0], frozenset(_split(row[1])), "session", row[2])
+    if row is None:
+        return None
+    name, roles, key_id = row
+    return Identity(name, parse_roles(roles.split()), "session", key_id)
 
 
 async def close_session(tx: Tx, token: str) -> None:
-    """End a session; nothing happens if it has ended."""
-    await tx.execute(delete(session).where(session.c.hash == digest(token)))
+    """End a session; one that has ended stays so."""
+    await tx.execute(delete(SESSION).where(SESSION.c.hash == hash_token(token)))
 
 
-async def record(
+async def record_audit(
     tx: Tx,
     actor: str,
     action: str,
     subject: str,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an audit line in the transaction of what it tells of; no secrets in ``details``."""
-    await tx.execute(
-        "INSERT INTO audit (id, at, actor, action, subject, details) VALUES (?, ?, ?, ?, ?, ?)",
-        (new_id(), tx.now, actor[:128], action, subject[:256], json.dumps(dict(details or {}))),
-    )
+    """Write an audit entry in the action's transaction; ``details`` hold no secret."""
+    entry = AuditEntry(new_id(), tx.now, actor[:128], action, subject[:256], dict(details or {}))
+    await tx.insert(AUDIT, [entry])
 
 
 async def list_audit(
@@ -260,29 +273,43 @@ async def list_audit(
     actor: str | None = None,
     action: str | None = None,
     subject: str | None = None,
-) -> list[AuditLine]:
-    """Return audit lines, newest first, one more than ``limit`` if there are more."""
-    query = select(audit).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit + 1)
-    for column, value in ((audit.c.actor, actor), (audit.c.action, action)):
+) -> list[AuditEntry]:
+    """Return audit entries, newest first; one more than ``limit`` if there are more."""
+    query = select(AUDIT).order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(limit + 1)
+    filters = ((AUDIT.c.actor, actor), (AUDIT.c.action, action), (AUDIT.c.subject, subject))
+    for column, value in filters:
         if value is not None:
             query = query.where(column == value)
-    if subject is not None:
-        query = query.where(audit.c.subject == subject)
     if after is not None:
-        at, line = after
-        query = query.where((audit.c.at < at) | ((audit.c.at == at) & (audit.c.id < line)))
-    return [
-        AuditLine(id_, at, actor_, action_, subject_, json.loads(details))
-        for id_, at, actor_, action_, subject_, details in await tx.fetch(query)
-    ]
+        at, id = after
+        query = query.where((AUDIT.c.at < at) | ((AUDIT.c.at == at) & (AUDIT.c.id < id)))
+    return await tx.fetch_into(AuditEntry, query)
 
 
 async def prune(tx: Tx, audit_before: int | None = None) -> int:
-    """Drop sessions that are over and audit lines older than an instant; return how many.
+    """Delete expired sessions and old audit entries; return how many.
 
-    Sign-in links stay: they are few, and they say that a first admin was there already.
+    Sign-in links stay: they are few, and ``create_first_sign_in`` counts them.
     """
-    gone = await tx.execute(delete(session).where(session.c.expires_at <= tx.now))
+    deleted = await tx.execute(delete(SESSION).where(SESSION.c.expires_at <= tx.now))
     if audit_before is not None:
-        gone += await tx.execute(delete(audit).where(audit.c.at < audit_before))
-    return gone
+        deleted += await tx.execute(delete(AUDIT).where(AUDIT.c.at < audit_before))
+    return deleted
+
+
+def _join_roles(roles: Iterable[str]) -> str:
+    return " ".join(sorted(set(roles)))
+
+
+_ACTIONS_ON_PEOPLE = ("person.exported", "mail.unsubscribed")
+
+PERSONAL = (
+    rows_naming(AUDIT.c.actor),
+    PersonalRows(
+        AUDIT,  # the column also names courses, queues and keys, whose names may equal a user id
+        lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PEOPLE),
+        lambda user_id, pseudonym: {"subject": pseudonym},
+        frozenset({"id", "at", "action", "subject"}),
+    ),
+    rows_with_id_in_json(AUDIT.c.details),
+)

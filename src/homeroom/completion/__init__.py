@@ -1,1 +1,1 @@
-"""Decide once that a course is complete; its steps register in wiring."""
+"""Completions of courses and the steps that must follow each of them."""

@@ -1,28 +1,47 @@
-"""Record once that a course is complete, and what must follow: its steps, each a job of its own.
+"""Public interface of completion: record a completion once, start its steps.
 
-The steps are registered in ``wiring``; this room imports no issuer and no partner.
+``bootstrap`` registers the steps; this package imports no issuer and no partner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar
-
-import msgspec
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
-from homeroom.completion import completion as rule
-from homeroom.completion import store
-from homeroom.completion.completion import ChapterRecord, Completion, StepState, StepStatus
-from homeroom.completion.personal import PERSONAL
-from homeroom.completion.store import Filter
-from homeroom.db.id import natural_id, new_id
-from homeroom.db.tx import Row, Tx
-from homeroom.errors import Conflict, NotFound
+from homeroom.changes import api as changes
+from homeroom.completion import step_store, store
+from homeroom.completion.completion import (
+    ChapterRecord,
+    Completion,
+    ListedStep,
+    SkipReason,
+    StepState,
+    StepStatus,
+    apply_job_to_step,
+    describe_step,
+    score_fraction,
+)
+from homeroom.completion.step import (
+    TOPIC,
+    CompletionStep,
+    StepArgs,
+    enqueue_step_job,
+    retry_failed_job,
+    save_step,
+    start_step,
+)
+from homeroom.completion.step_store import StepCounts, StepFilter, StepStatusFilter
+from homeroom.completion.store import PERSONAL, CompletionFilter
+from homeroom.db.database import Database
+from homeroom.db.ids import new_id
+from homeroom.db.snapshot import assign_transaction_number, wait_for_earlier_transactions
+from homeroom.db.tx import Tx
+from homeroom.errors import Conflict, Invalid, NotFound, Unavailable
 from homeroom.jobs import api as jobs
-from homeroom.jobs.args import JobArgs
+from homeroom.jobs.handler import LogSubject
 from homeroom.jobs.job import Job, JobState
 
 __all__ = [
@@ -30,38 +49,31 @@ __all__ = [
     "TOPIC",
     "ChapterRecord",
     "Completion",
+    "CompletionFilter",
+    "CompletionStep",
     "Completions",
-    "Crossing",
-    "Filter",
-    "Step",
+    "ListedStep",
+    "NewCompletion",
+    "RetryProgress",
+    "SkipReason",
     "StepArgs",
+    "StepCounts",
+    "StepFilter",
     "StepState",
     "StepStatus",
+    "StepStatusFilter",
+    "score_fraction",
 ]
 
-TOPIC = "completions"
-_CHAPTERS = msgspec.json.Decoder(tuple[ChapterRecord, ...])
-
-
-class StepArgs(JobArgs, frozen=True, kw_only=True):
-    """The arguments of a step's job. A subclass names its kind, queue and priority.
-
-    The kind is ``completion.`` and the step's name, and whoever adds the job, it has the id of the
-    step's first run: two rows of one step could be worked at the same time.
-    """
-
-    public: ClassVar[bool] = True
-
-    completion_id: str
-
-    def natural_id(self) -> str:
-        """Return the id of the step's first run."""
-        return natural_id(self.completion_id, self.kind.partition(".")[2])
+MAX_WAIT_SECONDS = 3.0
+"""Longest wait of a list with ``since`` for transactions that are recording."""
+RETRY_BATCH = 100
+"""Steps in one transaction of a retry: 0.2 s, for which ingest waits on SQLite (500: 0.9 s)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
-    """A learner who fulfils the criteria of a course, as ingest found in its commit."""
+class NewCompletion:
+    """A learner who fulfils the criteria of a course, found by ingest in its commit."""
 
     user_id: str
     course: Course
@@ -74,68 +86,74 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that must follow a completion, independent of the others."""
+class RetryProgress:
+    """Progress of the retry of many steps."""
 
-    name: str
-    args: Callable[[str], JobArgs]
-    """Make the job's arguments from the completion's id."""
-    skip: Callable[[Completion, Course], str | None] = lambda completion, course: None
-    """Return why the step is not to be done at all, or None; it makes no job then."""
+    count: int
+    """Steps that this transaction retried."""
+    after: str | None
+    """Id of the completion after which to continue; None: all are done."""
 
 
 class Completions:
     """Completions and their steps."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        """Take the steps; raise ValueError where two have the same name."""
+    def __init__(self, steps: Sequence[CompletionStep]) -> None:
+        """Register the steps; raise ValueError where two have the same name."""
         self.steps = {step.name: step for step in steps}
         if len(self.steps) != len(steps):
             raise ValueError("two steps of a completion have the same name")
 
-    async def record(self, tx: Tx, crossings: Sequence[Crossing]) -> list[Completion]:
+    async def record(self, tx: Tx, new_completions: Sequence[NewCompletion]) -> list[Completion]:
         """Record completions, complete the enrolments, and add a job for every step.
 
         All in the caller's transaction (B10). Returns those that are new: a course that was
-        completed in the same attempt before is left alone, its date and its jobs too.
+        completed in the same attempt before keeps its date and its jobs.
         """
-        drafts = [(_completion(crossing, new_id(), tx.now), crossing) for crossing in crossings]
-        added = await store.add(tx, [_row(completion) for completion, _ in drafts])
-        fresh = [(completion, each.course) for completion, each in drafts if completion.id in added]
-        if not fresh:
+        now = await store.recording_time(tx)
+        drafts = [(_build_completion(new, new_id(), now), new.course) for new in new_completions]
+        added_ids = await store.add(tx, [completion for completion, _ in drafts])
+        added = [
+            (completion, course) for completion, course in drafts if completion.id in added_ids
+        ]
+        if not added:
             return []
-        later = [(new.id, new.user_id, new.course_id, new.attempt) for new, _ in fresh]
-        await store.supersede(tx, [row for row in later if row[-1] > 1])
-        await store.supersede_late(tx, [new.id for new, _ in fresh])
+        completions = [completion for completion, _ in added]
+        await store.supersede_earlier(tx, [each for each in completions if each.attempt > 1])
+        await store.supersede_by_later(tx, [each.id for each in completions])
         await catalogue.mark_completed(
-            tx, [(new.user_id, new.course_id, new.attempt, new.completed_at) for new, _ in fresh]
+            tx,
+            [
+                (each.user_id, each.course_id, each.attempt, each.completed_at)
+                for each in completions
+            ],
         )
-        rows: list[tuple[object, ...]] = []
-        for new, course in fresh:
+        states: list[StepState] = []
+        for completion, course in added:
             for position, step in enumerate(self.steps.values()):
-                reason = step.skip(new, course)
-                if reason is None:
-                    job_id = await _add_job(tx, new.id, step, run=1)
-                    rows.append((new.id, step.name, position, "waiting", job_id, 1, 0, None, None))
-                else:
-                    rows.append(
-                        (new.id, step.name, position, "skipped", None, 0, 0, reason, tx.now)
-                    )
-            tx.notify(TOPIC, new.id)
-        await store.add_steps(tx, rows)
-        return [completion for completion, _ in fresh]
+                states.append(await start_step(tx, completion, course, step, position))
+            tx.notify(TOPIC, completion.id)
+        await store.add_steps(tx, states)
+        user_ids = {each.id: each.user_id for each in completions}
+        changes.record(tx, changes.COMPLETIONS, user_ids.items())
+        changes.record(
+            tx,
+            changes.STEPS,
+            [(store.step_record_id(step), user_ids[step.completion_id]) for step in states],
+        )
+        return completions
 
     async def get(self, tx: Tx, id: str) -> Completion:
         """Return a completion; raise ``NotFound``."""
-        row = await store.get(tx, id)
-        if row is None:
+        completion = await store.get(tx, id)
+        if completion is None:
             raise NotFound(f"There is no completion {id!r}.")
-        return _from_row(row)
+        return completion
 
-    async def hold(self, tx: Tx, id: str) -> Completion:
-        """Return a completion whose learner cannot be erased before this transaction ends.
+    async def get_locked(self, tx: Tx, id: str) -> Completion:
+        """Return a completion and lock its learner against erasure in this transaction.
 
-        For who read it before, and has asked others since. Raises ``NotFound``.
+        For callers that have read it before and have called partners since. Raises ``NotFound``.
         """
         known = await self.get(tx, id)
         await catalogue.lock_learners(tx, [known.user_id])
@@ -145,26 +163,50 @@ class Completions:
         self, tx: Tx, user_id: str, course_id: str, attempt: int | None = None
     ) -> Completion | None:
         """Return the completion of an attempt, or of the latest attempt that has one."""
-        row = await store.find(tx, user_id, course_id, attempt)
-        return None if row is None else _from_row(row)
+        return await store.find(tx, user_id, course_id, attempt)
 
     async def completed_courses(self, tx: Tx, user_id: str) -> frozenset[str]:
         """Return the courses that a learner has completed in some attempt."""
-        return frozenset(row[0] for row in await store.courses_of(tx, user_id))
+        return frozenset(await store.list_completed_courses(tx, user_id))
 
-    async def newest(
-        self, tx: Tx, wanted: Filter, before: tuple[int, str] | None, count: int
+    async def wait_for_recording(self, db: Database) -> int | None:
+        """Wait for transactions that are recording; return the end of what is settled.
+
+        No completion will appear any more whose ``recorded_at`` is that instant or earlier. None on
+        SQLite: each read shows all. Raises ``Unavailable`` if a transaction takes too long.
+        """
+        if db.dialect == "sqlite":
+            return None
+        async with db.write() as tx:
+            latest = await store.latest_recorded(tx)
+            # After that: what gets a higher number has seen the latest one, and is later.
+            number = await assign_transaction_number(tx)
+        if not await wait_for_earlier_transactions(db, number, MAX_WAIT_SECONDS):
+            raise Unavailable(
+                "A transaction takes long, so that completions recorded meanwhile cannot be listed"
+                " in order yet.",
+                hint="Send the request again, or follow GET /api/v1/changes, which needs no wait.",
+                retry_after_seconds=1,
+            )
+        return latest
+
+    async def find_by_ids(self, tx: Tx, ids: Sequence[str]) -> dict[str, Completion]:
+        """Return the completions that exist, by id."""
+        return await store.find_by_ids(tx, ids)
+
+    async def list_newest(
+        self, tx: Tx, query: CompletionFilter, before: tuple[int, str] | None, count: int
     ) -> list[Completion]:
         """Return completions by (recorded_at, id), newest first, before such a pair."""
-        return [_from_row(row) for row in await store.newest(tx, wanted, before, count)]
+        return await store.list_newest(tx, query, before, count)
 
-    async def by_date(
-        self, tx: Tx, wanted: Filter, after: tuple[int, str] | None, count: int
+    async def list_by_date(
+        self, tx: Tx, query: CompletionFilter, after: tuple[int, str] | None, count: int
     ) -> list[Completion]:
         """Return completions by (completed_at, id), oldest first, after such a pair."""
-        return [_from_row(row) for row in await store.by_date(tx, wanted, after, count)]
+        return await store.list_by_date(tx, query, after, count)
 
-    async def note(self, tx: Tx, completion_id: str, text: str) -> None:
+    async def add_note(self, tx: Tx, completion_id: str, text: str) -> None:
         """Add an audit line, as for a late event that proves an earlier completion (B9).
 
         Nothing else changes: no date moves and no job runs again.
@@ -172,148 +214,202 @@ class Completions:
         await store.add_note(tx, new_id(), completion_id, text)
         tx.notify(TOPIC, completion_id)
 
-    async def notes(self, tx: Tx, completion_id: str) -> list[tuple[int, str]]:
+    async def list_notes(self, tx: Tx, completion_id: str) -> list[tuple[int, str]]:
         """Return a completion's audit lines as (instant, text), oldest first."""
-        return [(row[0], row[1]) for row in await store.notes(tx, completion_id)]
+        return await store.list_notes(tx, completion_id)
 
-    async def steps_of(self, tx: Tx, completion_ids: Sequence[str]) -> dict[str, list[StepState]]:
-        """Return the steps of completions; one whose job runs at this moment is ``active``."""
-        found: dict[str, list[StepState]] = {id: [] for id in completion_ids}
-        states = [StepState(*row) for row in await store.steps(tx, completion_ids)]
-        open_jobs = [step.job_id for step in states if step.status == "waiting" and step.job_id]
-        live = await jobs.states(tx, open_jobs) if open_jobs else {}
+    async def list_by_step(
+        self, tx: Tx, query: CompletionFilter, steps: StepFilter, before: str | None, count: int
+    ) -> list[Completion]:
+        """Return completions with a step that matches, by id, newest first, below an id.
+
+        Raises ``Invalid`` for the name of a step that is not declared.
+        """
+        self.check_step_name(steps.name)
+        ids = await step_store.find_completion_ids(tx, query, steps, before, count)
+        found = await store.find_by_ids(tx, ids)
+        return [found[id] for id in ids if id in found]
+
+    def check_step_name(self, name: str | None) -> None:
+        """Raise ``Invalid`` for the name of a step that is not declared."""
+        if name is not None and name not in self.steps:
+            raise Invalid(f"There is no step {name!r}; the steps are {', '.join(self.steps)}.")
+
+    async def list_steps(
+        self, tx: Tx, completion_ids: Sequence[str]
+    ) -> dict[str, list[ListedStep]]:
+        """Return the steps of completions, with what their jobs add."""
+        steps_by_id: dict[str, list[ListedStep]] = {id: [] for id in completion_ids}
+        states = await store.list_steps(tx, completion_ids)
+        job_ids = [
+            step.job_id for step in states if step.job_id and step.status in {"waiting", "failed"}
+        ]
+        job_by_id = await jobs.find(tx, job_ids) if job_ids else {}
         for step in states:
-            running = step.job_id is not None and live.get(step.job_id) is JobState.ACTIVE
-            found[step.completion_id].append(replace(step, status="active") if running else step)
-        return found
+            job = None if step.job_id is None else job_by_id.get(step.job_id)
+            steps_by_id[step.completion_id].append(describe_step(step, job))
+        return steps_by_id
 
-    def follow(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[None]]:
-        """Return what keeps a step's row in step with its job (for ``jobs.Registry.add``)."""
+    async def count_steps(self, tx: Tx) -> StepCounts:
+        """Return the number of steps by name and status, and the oldest outstanding ones."""
+        return await step_store.count_steps(tx, list(self.steps))
 
-        async def changed(tx: Tx, job: Job, args: StepArgs) -> None:
-            step = await _step(tx, args.completion_id, name)
+    def step_updater(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[None]]:
+        """Return the function that saves a step's state at each change of its job.
+
+        ``jobs.Registry.add`` takes it.
+        """
+
+        async def update_step(tx: Tx, job: Job, args: StepArgs) -> None:
+            step = await store.get_step_for_update(tx, args.completion_id, name)
             if step is None or step.job_id != job.id:
-                return  # a job that a retry has replaced says nothing any more
-            await _save(tx, rule.follow(step, job))
+                return  # a retry has replaced the job
+            after = apply_job_to_step(step, job)
+            if after == step:
+                tx.notify(TOPIC, step.completion_id)  # it may be active now
+                return
+            await save_step(tx, after)
 
-        return changed
+        return update_step
+
+    def is_step_outstanding(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[bool]]:
+        """Return the function that says whether a step waits for its failed job.
+
+        ``jobs.Registry.add`` takes it.
+        """
+
+        async def is_outstanding(tx: Tx, job: Job, args: StepArgs) -> bool:
+            steps = await store.list_steps(tx, [args.completion_id])
+            return any(
+                step.name == name and step.job_id == job.id and step.status == "failed"
+                for step in steps
+            )
+
+        return is_outstanding
+
+    def job_subject(self, partner: str) -> Callable[[Tx, StepArgs], Awaitable[LogSubject]]:
+        """Return the function that names a step's learner and course in the log."""
+
+        async def find_subject(tx: Tx, args: StepArgs) -> LogSubject:
+            completion = await store.get(tx, args.completion_id)
+            if completion is None:
+                return LogSubject(partner=partner)
+            return LogSubject(completion.user_id, completion.course_id, partner)
+
+        return find_subject
 
     async def retry_step(self, tx: Tx, completion_id: str, name: str) -> None:
-        """Do a step again that has failed, or that was skipped for a reason that is gone.
+        """Run a step again that has failed, or whose reason to be skipped is gone.
 
         Raises ``NotFound``, or ``Conflict`` where the step is done, is under way, or is still to
         be skipped.
         """
         completion = await self.get(tx, completion_id)
-        step, declared = await _step(tx, completion_id, name), self.steps.get(name)
-        if step is None or declared is None:
+        if name not in self.steps:
             raise NotFound(f"The completion has no step {name!r}.")
+        course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
+        await self._retry_step(tx, completion, course, name)
+
+    async def retry_matching(
+        self,
+        tx: Tx,
+        query: CompletionFilter,
+        steps: StepFilter,
+        after: str | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> RetryProgress:
+        """Retry the next steps that match, those of the oldest completions first.
+
+        ``steps`` names one step and one status: ``failed`` or ``skipped`` ones run again,
+        ``waiting`` ones whose next attempt is later run now. A step that is still to be skipped, or
+        has changed in the meantime, is passed over. ``dry_run`` counts and changes nothing.
+        Raises ``Invalid`` for a step that is not declared.
+        """
+        self.check_step_name(steps.name)
+        found = await step_store.find_steps(tx, query, steps, after, RETRY_BATCH)
+        completions = await store.find_by_ids(tx, [step.completion_id for step in found])
+        courses = await catalogue.courses_at(
+            tx, {(each.course_id, each.course_version) for each in completions.values()}
+        )
+        count = 0
+        for step in found:
+            completion = completions.get(step.completion_id)
+            if completion is None:
+                continue  # erased in the meantime
+            course = courses[completion.course_id, completion.course_version]
+            with suppress(Conflict, NotFound):
+                if step.status == "waiting":
+                    await self._run_waiting_step(tx, step, dry_run=dry_run)
+                elif dry_run:
+                    self._check_retryable(completion, course, step)
+                else:
+                    await self._retry_step(tx, completion, course, step.name)
+                count += 1
+        last = found[-1].completion_id if len(found) == RETRY_BATCH else None
+        return RetryProgress(count, last)
+
+    async def _retry_step(self, tx: Tx, completion: Completion, course: Course, name: str) -> None:
+        step = await store.get_step_for_update(tx, completion.id, name)
+        if step is None:
+            raise NotFound(f"The completion has no step {name!r}.")
+        self._check_retryable(completion, course, step)
+        retried = replace(
+            step,
+            status="waiting",
+            last_error=None,
+            skip_reason=None,
+            skip_code=None,
+            finished_at=None,
+        )
+        if step.status == "skipped" or not await retry_failed_job(tx, step):
+            retried = await self._with_new_job(tx, retried)
+        await save_step(tx, retried)
+
+    def _check_retryable(self, completion: Completion, course: Course, step: StepState) -> None:
+        """Raise ``Conflict`` for a step that cannot be retried now."""
         if step.status not in {"failed", "skipped"}:
             raise Conflict(
                 f"The step is {step.status}; only a failed or skipped one can be retried."
             )
-        course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
-        reason = declared.skip(completion, course)
+        reason = self.steps[step.name].skip_reason(completion, course)
         if reason is not None:
-            raise Conflict(f"The step is still to be skipped: {reason}.")
-        again = replace(step, status="waiting", last_error=None, skip_reason=None, finished_at=None)
-        if step.status == "skipped" or not await _revive(tx, step):
-            job_id = await _add_job(tx, completion_id, declared, step.runs + 1)
-            again = replace(again, job_id=job_id, runs=step.runs + 1, attempts=0)
-        await _save(tx, again)
+            raise Conflict(f"The step is still to be skipped: {reason.text}.")
+
+    async def _run_waiting_step(self, tx: Tx, step: StepState, *, dry_run: bool) -> None:
+        """Run a step's delayed job now, or give the step a job where its row is gone.
+
+        Raises ``Conflict`` for a job that is not delayed.
+        """
+        states = await jobs.states(tx, [step.job_id]) if step.job_id is not None else {}
+        state = None if step.job_id is None else states.get(step.job_id)
+        if state is not None and state is not JobState.DELAYED:
+            raise Conflict(f"The step's job is {state} already.")
+        if dry_run:
+            return
+        if state is None or step.job_id is None:
+            await save_step(tx, await self._with_new_job(tx, step))
+        else:
+            await jobs.promote(tx, None, step.job_id)
+
+    async def _with_new_job(self, tx: Tx, step: StepState) -> StepState:
+        """Enqueue the job of a step's next run, and return the step with it."""
+        run = step.runs + 1
+        job_id = await enqueue_step_job(tx, step.completion_id, self.steps[step.name], run)
+        return replace(step, job_id=job_id, runs=run, attempts=0)
 
 
-async def _revive(tx: Tx, step: StepState) -> bool:
-    """Retry a step's failed job; False where it was pruned, so that a new one must take over."""
-    if step.job_id is None:
-        return False
-    state = (await jobs.states(tx, [step.job_id])).get(step.job_id)
-    if state is None:
-        return False
-    if state is not JobState.FAILED:
-        raise Conflict(f"The step's job is {state} already.")
-    try:
-        await jobs.retry(tx, None, step.job_id)
-    except Conflict:
-        return False
-    return True
-
-
-async def _add_job(tx: Tx, completion_id: str, step: Step, run: int) -> str:
-    parts = (completion_id, step.name) if run == 1 else (completion_id, step.name, str(run))
-    job_id = natural_id(*parts)
-    await jobs.enqueue(tx, step.args(completion_id), id=job_id)
-    return job_id
-
-
-async def _step(tx: Tx, completion_id: str, name: str) -> StepState | None:
-    row = await store.step(tx, completion_id, name)
-    return None if row is None else StepState(*row)
-
-
-async def _save(tx: Tx, step: StepState) -> None:
-    await store.set_step(
-        tx,
-        step.completion_id,
-        step.name,
-        (
-            step.status,
-            step.job_id,
-            step.runs,
-            step.attempts,
-            step.last_error,
-            step.skip_reason,
-            step.external_id,
-            step.finished_at,
-        ),
-    )
-    tx.notify(TOPIC, step.completion_id)
-
-
-def _completion(crossing: Crossing, id: str, now: int) -> Completion:
+def _build_completion(new: NewCompletion, id: str, now: int) -> Completion:
     return Completion(
         id=id,
-        user_id=crossing.user_id,
-        course_id=crossing.course.id,
-        attempt=crossing.attempt,
-        course_version=crossing.course.version,
-        course_title=crossing.course.title,
-        completed_at=crossing.completed_at,
+        user_id=new.user_id,
+        course_id=new.course.id,
+        attempt=new.attempt,
+        course_version=new.course.version,
+        course_title=new.course.title,
+        completed_at=new.completed_at,
         recorded_at=now,
-        score=crossing.score,
-        time_spent=crossing.time_spent,
-        chapters=tuple(crossing.chapters),
-    )
-
-
-def _row(new: Completion) -> tuple[object, ...]:
-    return (
-        new.id,
-        new.user_id,
-        new.course_id,
-        new.attempt,
-        new.course_version,
-        new.course_title,
-        new.completed_at,
-        new.recorded_at,
-        new.score,
-        new.time_spent,
-        msgspec.json.encode(new.chapters).decode(),
-    )
-
-
-def _from_row(row: Row) -> Completion:
-    return Completion(
-        id=row[0],
-        user_id=row[1],
-        course_id=row[2],
-        attempt=row[3],
-        course_version=row[4],
-        course_title=row[5],
-        completed_at=row[6],
-        recorded_at=row[7],
-        score=row[8],
-        time_spent=row[9],
-        chapters=_CHAPTERS.decode(row[10]),
-        superseded_by=row[11],
+        score=new.score,
+        time_spent=new.time_spent,
+        chapters=tuple(new.chapters),
     )

@@ -1,0 +1,1 @@
+"""Feed of changes in commit order, for consumers that must miss nothing."""
