@@ -1,1 +1,1 @@
-"""Build the application that answers HTTP."""
+"""The HTTP application, its server, and the supervisor of its processes."""

@@ -1,4 +1,4 @@
-"""Build the application that answers HTTP: FastAPI, and the raw ingest route in front of it."""
+"""The HTTP application: FastAPI and the raw ingest route, with middleware."""
 
 from __future__ import annotations
 
@@ -7,164 +7,177 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from homeroom import __version__
 from homeroom.errors import HomeroomError
-from homeroom.http.docs_page import add_docs
-from homeroom.web.context import QUIET, ROUTE, Observe, RequestContext
-from homeroom.web.etag import answer
-from homeroom.web.identity import SESSION_COOKIE
-from homeroom.web.limits import MAX_BODY_BYTES, BodyLimit
-from homeroom.web.problem import MEDIA_TYPE, handle, problem_response
+from homeroom.http.docs_page import add_docs_page
+from homeroom.http.encoded_slashes import EncodedSlashes, restore_slashes
+from homeroom.http.head_requests import HeadRequests
+from homeroom.http.ingest import INGEST_PATH, REJECTED_HEADER
+from homeroom.http.openapi import complete_document, operation_id
+from homeroom.web.etag import json_response_with_etag
+from homeroom.web.middleware import (
+    QUIET_SCOPE_KEY,
+    ROUTE_SCOPE_KEY,
+    BodyLimitMiddleware,
+    ObserveRequest,
+    RequestContextMiddleware,
+)
+from homeroom.web.problem import handle_exception, problem_response
+from homeroom.web.query_parameters import refuse_unknown_parameters
 
-INGEST_PATH = "/api/progress/enhanced-update"
-_DOCUMENT = "/openapi.json"
-DESCRIPTION = """Homeroom takes every progress event that players send, keeps course progress right,
-and does in the background everything that must follow.
+_OPENAPI_PATH = "/openapi.json"
+API_DESCRIPTION = """Homeroom stores the progress events of players, computes course progress, and
+runs what follows in the background: credentials, reports, lesson plans, reminders.
 
 Every error is an RFC 9457 problem document. Lists are paged by `limit` and `cursor`. Times are
 RFC 3339 in UTC. Send `Authorization: Bearer` with an API key (`hr_...`) or a JWT."""
 
-_PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "An RFC 9457 problem document.",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string", "description": "Stable; for programs."},
-        "instance": {"type": ["string", "null"], "description": "The request's id."},
-        "hint": {"type": "string", "description": "How to mend it."},
-        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/ProblemPart"}},
-    },
-}
-_PROBLEM_PART_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["detail", "code"],
-    "properties": {
-        "pointer": {"type": "string", "description": "JSON pointer into the body."},
-        "in": {"type": "string", "enum": ["query", "path", "header", "cookie"]},
-        "parameter": {"type": "string"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-    },
-}
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The methods of the routes; HEAD works where GET does."""
+CORS_ALLOWED_HEADERS = (
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "last-event-id",
+    "x-request-id",
+)
+"""Request headers that the API answers to: a page of another origin may send no others."""
+CORS_EXPOSED_HEADERS = ("etag", REJECTED_HEADER, "link", "location", "retry-after", "x-request-id")
 
 
-class Front:
-    """Send the hot path straight to the ingest app and everything else to FastAPI."""
+class IngestDispatcher:
+    """Dispatch ingest requests to the ingest app, and all others to FastAPI."""
 
     def __init__(self, api: ASGIApp, ingest: ASGIApp) -> None:
-        """Take both applications."""
+        """Dispatch between both applications."""
         self._api, self._ingest = api, ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Dispatch one request."""
         if scope["type"] != "http" or scope["path"] != INGEST_PATH:
             await self._api(scope, receive, send)
             return
-        scope[ROUTE] = INGEST_PATH
+        scope[ROUTE_SCOPE_KEY] = INGEST_PATH
         if scope["method"] != "POST":
-            wrong = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
-            await (await problem_response(wrong))(scope, receive, send)
+            error = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+            await (await problem_response(error))(scope, receive, send)
             return
-        scope[QUIET] = True
+        scope[QUIET_SCOPE_KEY] = True
         await self._ingest(scope, receive, send)
 
 
-class Api(FastAPI):
-    """FastAPI, its document completed by what it cannot know: ingest, problems, how to sign in."""
+class HomeroomApi(FastAPI):
+    """FastAPI with a completed OpenAPI document."""
 
     ingest_paths: Mapping[str, Any] = {}
     ingest_schemas: Mapping[str, Any] = {}
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        document = super().openapi()
-        components = document.setdefault("components", {})
-        if "securitySchemes" not in components:
-            document["paths"].update(self.ingest_paths)
-            components.setdefault("schemas", {}).update(
-                Problem=_PROBLEM_SCHEMA, ProblemPart=_PROBLEM_PART_SCHEMA, **self.ingest_schemas
+        if self.openapi_schema is None:
+            self.openapi_schema = complete_document(
+                super().openapi(), self.ingest_paths, self.ingest_schemas
             )
-            components["securitySchemes"] = {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
-            }
-            document["security"] = [{"bearer": []}, {"session": []}]
-        return document
+        return self.openapi_schema
 
 
 def create_app(
     routers: Sequence[APIRouter],
     *,
     ingest: ASGIApp,
+    max_body_bytes: int,
     ingest_paths: Mapping[str, Any] | None = None,
     ingest_schemas: Mapping[str, Any] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-    observe: Observe | None = None,
-    max_body_bytes: int = MAX_BODY_BYTES,
+    observe: ObserveRequest | None = None,
     cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the whole application.
 
-    ``ingest`` answers ``POST /api/progress/enhanced-update`` without FastAPI; ``ingest_paths`` and
+    ``ingest`` serves ``POST /api/progress/enhanced-update`` without FastAPI; ``ingest_paths`` and
     ``ingest_schemas`` (``paths`` and ``components.schemas`` of OpenAPI) document it. ``observe`` is
-    told of every request. Routers bring their own roles with ``Auth.require``.
+    called after every request. The routes declare their roles with ``Auth.require``.
     """
-    api = Api(
+    api = HomeroomApi(
         title="Homeroom",
         version=__version__,
-        description=DESCRIPTION,
+        description=API_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        openapi_url=None,  # see _document
+        openapi_url=None,  # see _openapi_endpoint
+        generate_unique_id_function=operation_id,
+        dependencies=[Depends(restore_slashes), Depends(refuse_unknown_parameters)],
         docs_url=None,
         redoc_url=None,
-        responses={
-            "4XX": _problem_answer("The request is refused."),
-            "5XX": _problem_answer("The server cannot answer now."),
-        },
     )
     api.ingest_paths, api.ingest_schemas = ingest_paths or {}, ingest_schemas or {}
-    for kind in (HomeroomError, RequestValidationError, HTTPException, Exception):
-        api.add_exception_handler(kind, handle)
+    for kind in (HomeroomError, RequestValidationError, Exception):
+        api.add_exception_handler(kind, handle_exception)
+    api.add_exception_handler(HTTPException, _handle_http_exception)
     for router in routers:
         api.include_router(router)
-    api.add_api_route(_DOCUMENT, _document(api), include_in_schema=False)
-    add_docs(api, document=_DOCUMENT)
-    app: ASGIApp = BodyLimit(Front(api, ingest), max_body_bytes)
+    api.add_api_route(_OPENAPI_PATH, _openapi_endpoint(api), include_in_schema=False)
+    add_docs_page(api, document=_OPENAPI_PATH)
+    app: ASGIApp = BodyLimitMiddleware(
+        IngestDispatcher(EncodedSlashes(HeadRequests(api)), ingest), max_body_bytes
+    )
     if cors_origins:
         app = CORSMiddleware(
             app,
             allow_origins=cors_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "x-request-id"],
-            expose_headers=["etag", "retry-after", "x-request-id"],
+            allow_methods=METHODS,
+            allow_headers=CORS_ALLOWED_HEADERS,
+            expose_headers=CORS_EXPOSED_HEADERS,
         )
-    return RequestContext(app, observe)
+    return RequestContextMiddleware(app, observe)
 
 
-def _problem_answer(description: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """Return the response to an HTTP exception; a 405 names all methods.
+
+    Starlette names those of the first route of the path only.
+    """
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = ", ".join(_allowed_methods(request))
+        error = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allow})
+    return await handle_exception(request, error)
 
 
-def _document(api: Api) -> Callable[[Request], Awaitable[Response]]:
-    """Return the route of the OpenAPI document: encoded once, and kept by who has it."""
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods that the routes of a request's path serve, HEAD with GET."""
+    if isinstance(request.scope.get("endpoint"), StaticFiles):
+        return ["GET", "HEAD"]
+    path = {name: request.scope[name] for name in ("type", "path", "root_path", "headers")}
+    found = [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**path, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found
+
+
+def _openapi_endpoint(api: HomeroomApi) -> Callable[[Request], Awaitable[Response]]:
+    """Return the route of the OpenAPI document, encoded once and cached by its ETag."""
     encoded = b""
 
     async def document(request: Request) -> Response:
         nonlocal encoded
         encoded = encoded or msgspec.json.encode(api.openapi())
-        return answer(request, encoded)
+        return json_response_with_etag(request, encoded)
 
     return document

@@ -1,108 +1,182 @@
-"""The raw route of the hot path: ``POST /api/progress/enhanced-update`` without FastAPI.
+"""The raw ingest route: ``POST /api/progress/enhanced-update`` without FastAPI.
 
-Measured on two cores: a bare handler reads 270k-410k events/s, a Starlette route 257k, FastAPI with
-pydantic models 83k (architecture page). What is saved is spent on storing.
+On two cores, a bare ASGI handler read 270k-410k events/s, a Starlette route 257k, FastAPI with
+pydantic models 83k; storing needs the time that is saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeroom.clock import Clock
 from homeroom.errors import (
     BadRequest,
+    Forbidden,
     HomeroomError,
     Invalid,
     TooLarge,
+    Unauthenticated,
     UnsupportedMediaType,
 )
-from homeroom.progress.api import BodyFault, Ingest, Result, read_body, take
-from homeroom.progress.routes import sender_of
-from homeroom.web.identity import IDENTITY, SESSION_COOKIE, Auth, check_same_origin
+from homeroom.progress.api import Ingest, IngestResult, InvalidBody, ingest_events, read_body
+from homeroom.progress.routes import event_sender_of
+from homeroom.web.identity import IDENTITY_SCOPE_KEY, SESSION_COOKIE, Auth, check_same_origin
 from homeroom.web.problem import problem_response
+from homeroom.web.query_parameters import check_query
 
-_FAULTS: Mapping[int, type[HomeroomError]] = {400: BadRequest, 413: TooLarge, 422: Invalid}
-ObserveStatus = Callable[[str, int], None]
-"""Told a status and how many events got it: ``accepted`` ... ``rejected``, or ``refused``."""
+INGEST_PATH = "/api/progress/enhanced-update"
+EVENT_STATUSES = ("accepted", "duplicate", "conflict", "quarantined", "rejected")
+_ERRORS_BY_STATUS: Mapping[int, type[HomeroomError]] = {
+    400: BadRequest,
+    413: TooLarge,
+    422: Invalid,
+}
+ObserveIngestStatus = Callable[[str, int], None]
+"""Called with a status and its number of events: an ``EVENT_STATUSES``, or ``refused``."""
+_Count = Annotated[int, Meta(ge=0)]
 _encode = msgspec.json.Encoder().encode
-_JSON = b"application/json"
+_JSON_MEDIA_TYPE = b"application/json"
+_BEACON_MEDIA_TYPE = b"text/plain"
+MAX_BEACON_BYTES = 64 * 1024
+"""Most that browsers send in one ``navigator.sendBeacon``."""
+REJECTED_HEADER = "homeroom-rejected"
+"""Response header: the number of rejected events, for clients that read no body."""
 
 
-def _unobserved(status: str, count: int) -> None:
+class EventAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of one event."""
+
+    id: Annotated[str | None, Meta(description="Null where it cannot be read.")]
+    status: Annotated[str, Meta(extra_json_schema={"enum": list(EVENT_STATUSES)})]
+    code: Annotated[str, Meta(description="Stable; for programs.")] | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+
+
+class IngestAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """The number of events by status, and the results that need attention."""
+
+    accepted: _Count
+    duplicate: _Count
+    conflict: _Count
+    quarantined: _Count
+    rejected: _Count
+    results: Annotated[
+        list[EventAnswer],
+        Meta(description="Events that were not plainly accepted; all others were."),
+    ]
+    unknown_fields: (
+        Annotated[
+            tuple[str, ...],
+            Meta(description="Fields of the request that are not known and were ignored."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+def _ignore_status(status: str, count: int) -> None:
     """Count nothing."""
 
 
+class BeaconEnvelope(msgspec.Struct, frozen=True):
+    """The body of ``navigator.sendBeacon``: a batch with its token."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=8_192)]
+
+
 def ingest_app(
-    ingest: Ingest, auth: Auth, clock: Clock, observe_status: ObserveStatus = _unobserved
+    ingest: Ingest,
+    auth: Auth,
+    clock: Clock,
+    observe_status: ObserveIngestStatus = _ignore_status,
+    *,
+    beacon_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the ASGI application of the ingest route (only POST requests reach it).
 
-    ``observe_status`` is told how many events got each status. A request that is answered with a
-    problem document counts as one ``refused``: nobody may have read how many events it held.
+    Pages of ``beacon_origins`` (``*`` for all) may send ``text/plain`` with the token in the body.
+    ``observe_status`` gets the number of events by status. A request that is answered with a
+    problem document counts as one ``refused``, because its events may not have been read.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await _answer(scope, receive)
+            body, rejected = await _ingest_request(scope, receive)
         except Exception as error:
             observe_status("refused", 1)
             await (await problem_response(error))(scope, receive, send)
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(answer)),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer})
+        headers = [(b"content-type", _JSON_MEDIA_TYPE), (b"content-length", b"%d" % len(body))]
+        if rejected:
+            headers.append((REJECTED_HEADER.encode(), b"%d" % rejected))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _answer(scope: Scope, receive: Receive) -> bytes:
-        authorization, cookie = _credentials(scope["headers"])
-        identity = await auth.identify(authorization, cookie)
-        scope[IDENTITY] = identity.subject
+    async def _ingest_request(scope: Scope, receive: Receive) -> tuple[bytes, int]:
+        authorization, cookie, is_beacon = _read_credentials(scope["headers"])
+        if is_beacon:  # its token is in the body; a cookie never counts
+            _check_beacon_origin(scope["headers"], beacon_origins)
+            body = await _receive_body(receive)
+            identity = await auth.identify(f"Bearer {_beacon_token(body)}", None)
+        else:
+            body = b""
+            identity = await auth.identify(authorization, cookie)
+        scope[IDENTITY_SCOPE_KEY] = identity.subject
         if identity.via == "session":
             check_same_origin(Request(scope))
-        sender = sender_of(identity)
-        body = await _body(receive)
+        sender = event_sender_of(identity)
+        if scope["query_string"]:
+            check_query(scope["query_string"], ())
+        body = body or await _receive_body(receive)
         try:
-            judged = read_body(body, sender, clock.now())
-        except BodyFault as fault:
-            raise _FAULTS[fault.status](fault.message) from fault
-        counts, results = await take(ingest, judged)
+            decoded = read_body(body, sender, clock.now())
+        except InvalidBody as fault:
+            raise _ERRORS_BY_STATUS[fault.status](fault.message) from fault
+        counts, results = await ingest_events(ingest, decoded.events)
         for status, count in counts.items():
             if count:
                 observe_status(status, count)
-        if not results:  # the usual case
-            return _only_counts(tuple(counts.items()))
-        return _encode({**counts, "results": [_line(result) for result in results]})
+        if not results and not decoded.unknown_fields:  # the usual case
+            return _encode_counts(tuple(counts.items())), 0
+        by_status: dict[str, Any] = dict(counts)
+        answer = IngestAnswer(
+            **by_status,
+            results=[_event_answer(each) for each in results],
+            unknown_fields=decoded.unknown_fields or UNSET,
+        )
+        return _encode(answer), counts["rejected"]
 
     return app
 
 
+_decode_beacon = msgspec.json.Decoder(BeaconEnvelope).decode
+
+
 @lru_cache(maxsize=1_024)
-def _only_counts(counts: tuple[tuple[str, int], ...]) -> bytes:
-    return _encode({**dict(counts), "results": []})
+def _encode_counts(counts: tuple[tuple[str, int], ...]) -> bytes:
+    by_status: dict[str, Any] = dict(counts)
+    return _encode(IngestAnswer(**by_status, results=[]))
 
 
-def _line(result: Result) -> dict[str, str | None]:
-    line: dict[str, str | None] = {"id": result.id, "status": result.status}
-    if result.code is not None:
-        line["code"] = result.code
-        line["message"] = result.message
-    return line
+def _event_answer(result: IngestResult) -> EventAnswer:
+    if result.code is None:
+        return EventAnswer(result.id, result.status)
+    return EventAnswer(result.id, result.status, result.code, result.message or UNSET)
 
 
-def _credentials(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
-    """Return the Authorization header and the session cookie; raise for a body that is not JSON."""
+def _read_credentials(
+    headers: Sequence[tuple[bytes, bytes]],
+) -> tuple[str | None, str | None, bool]:
+    """Return Authorization header, session cookie, and whether it is a beacon.
+
+    Raises ``UnsupportedMediaType`` for a body that is neither JSON nor ``text/plain``.
+    """
     authorization = cookie = content_type = None
     for name, value in headers:
         if name == b"authorization":
@@ -114,13 +188,48 @@ def _credentials(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, st
                 key, _, text = part.strip().partition("=")
                 if key == SESSION_COOKIE:
                     cookie = text
-    if content_type != _JSON and (content_type or b"").partition(b";")[0].strip().lower() != _JSON:
+    if content_type == _JSON_MEDIA_TYPE:
+        return authorization, cookie, False
+    media_type = (content_type or b"").partition(b";")[0].strip().lower()
+    if media_type == _BEACON_MEDIA_TYPE:
+        return None, None, True
+    if media_type != _JSON_MEDIA_TYPE:
         raise UnsupportedMediaType("Send the events with Content-Type: application/json.")
-    return authorization, cookie
+    return authorization, cookie, False
 
 
-async def _body(receive: Receive) -> bytes:
-    """Read the whole body; ``web.limits`` has bounded it already."""
+def _check_beacon_origin(headers: Sequence[tuple[bytes, bytes]], allowed: Sequence[str]) -> None:
+    """Raise ``Forbidden`` unless a page of the settings sent a beacon."""
+    if not allowed:
+        raise UnsupportedMediaType(
+            "Send the events with Content-Type: application/json.",
+            hint="text/plain is for beacons of the pages in HOMEROOM_CORS_ORIGINS, which is unset.",
+        )
+    origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
+    if len(origins) != 1 or not (origins[0] in allowed or "*" in allowed):
+        raise Forbidden(
+            "A text/plain body is accepted only from the pages of HOMEROOM_CORS_ORIGINS.",
+            hint="Send the events with Content-Type: application/json and an Authorization header.",
+        )
+
+
+def _beacon_token(body: bytes) -> str:
+    """Return the token of a beacon's body. No error holds a part of the body."""
+    if len(body) > MAX_BEACON_BYTES:
+        raise TooLarge(
+            f"A text/plain body has at most {MAX_BEACON_BYTES:,} bytes, as browsers send them."
+        )
+    try:
+        return _decode_beacon(body).token
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unauthenticated(
+            "A text/plain body needs the token in itself.",
+            hint='Send {"token": "<JWT>", "events": [...]} as JSON text.',
+        ) from error
+
+
+async def _receive_body(receive: Receive) -> bytes:
+    """Return the whole body; ``BodyLimitMiddleware`` bounds it."""
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
@@ -130,5 +239,5 @@ async def _body(receive: Receive) -> bytes:
         message = await receive()
         parts += message.get("body", b"")
     if message["type"] == "http.disconnect":
-        raise BadRequest("The connection ended before the body did.")
+        raise BadRequest("The connection was closed before the end of the body.")
     return bytes(parts)

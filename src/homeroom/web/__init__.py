@@ -1,1 +1,1 @@
-"""Give every routes.py what it needs: identity and roles, paging, limits, problem documents."""
+"""The toolkit of all routes: identity, paging, limits, problem documents."""

@@ -1,4 +1,4 @@
-"""Answer a read with an ETag, or with 304 to a caller that has it already (RFC 9110, 13)."""
+"""ETags of responses, and 304 for a current one (RFC 9110, section 13)."""
 
 from __future__ import annotations
 
@@ -8,37 +8,54 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from homeroom.errors import PreconditionFailed
 
-def etag(body: bytes, *, weak: bool = False) -> str:
+
+def entity_tag(body: bytes, *, weak: bool = False) -> str:
     """Return the entity tag of a body: equal bytes have equal tags."""
     tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     return f"W/{tag}" if weak else tag
 
 
-def matches(if_none_match: str | None, tag: str) -> bool:
-    """Say whether an ``If-None-Match`` header names a tag; compared weakly, as the RFC says."""
+def etag_matches(if_none_match: str | None, tag: str) -> bool:
+    """Return whether ``If-None-Match`` names a tag, compared weakly."""
     if if_none_match is None:
         return False
     if if_none_match.strip() == "*":
         return True
-    wanted = tag.removeprefix("W/")
+    expected = tag.removeprefix("W/")
     return any(
-        candidate.strip().removeprefix("W/") == wanted for candidate in if_none_match.split(",")
+        candidate.strip().removeprefix("W/") == expected for candidate in if_none_match.split(",")
     )
 
 
-def answer(request: Request, content: BaseModel | bytes) -> Response:
-    """Return the JSON of a view with its ETag, or an empty 304.
+def check_if_match(if_match: str | None, current: bytes | None) -> None:
+    """Raise ``PreconditionFailed`` unless ``If-Match`` names the record as it is.
 
-    The caller may keep the answer but has to ask again; shared caches may not keep it.
+    ``current`` is the body that a read would return, None for a record that does not exist. Call it
+    in the transaction that writes, so that of two editors the second is refused.
+    """
+    if if_match is None:
+        return
+    tags = {each.strip() for each in if_match.split(",")}
+    if current is None or not ("*" in tags or entity_tag(current) in tags):
+        raise PreconditionFailed(
+            hint="Read the record again, apply your change to it, and send its new ETag."
+        )
+
+
+def json_response_with_etag(request: Request, content: BaseModel | bytes) -> Response:
+    """Return JSON with its ETag, or an empty 304.
+
+    The caller may cache the response and has to revalidate it; shared caches must not store it.
     """
     body = (
         content
         if isinstance(content, bytes)
         else content.model_dump_json(by_alias=True).encode("utf-8")
     )
-    tag = etag(body)
+    tag = entity_tag(body)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
-    if matches(request.headers.get("if-none-match"), tag):
+    if etag_matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")

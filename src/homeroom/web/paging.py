@@ -1,4 +1,4 @@
-"""Lists are paged by cursor: ``?limit=&cursor=`` gives ``{"items": [...], "nextCursor": null}``."""
+"""Cursor paging of lists: ``{"items": [...], "nextCursor": null}``."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import msgspec
 from fastapi import Depends, Query
 
 from homeroom.errors import Invalid
-from homeroom.web.model import View
+from homeroom.web.model import ResponseModel
 
 Item = TypeVar("Item")
-MAX_LIMIT = 1_000
+MAX_PAGE_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """How many items are wanted and after which key."""
+    """The page size and the key of the last item before the page."""
 
     limit: int
     after: tuple[Any, ...] | None
 
     def key(self, *types: type) -> tuple[Any, ...] | None:
-        """Return the key to start after, checked against its types; None for the first page."""
+        """Return the key before the page, its types checked; None for the first page."""
         if self.after is None:
             return None
-        if len(self.after) != len(types) or not all(map(_fits, self.after, types)):
-            raise Invalid("The cursor is not one of this list's; start again without it.")
+        if len(self.after) != len(types) or not all(map(_is_key_part, self.after, types)):
+            raise Invalid("The cursor belongs to another list; start again without it.")
         return self.after
 
 
-def _fits(part: Any, kind: type) -> bool:
-    """Say whether a part may be a key's: no true for 1, and no integer that no column holds."""
+def _is_key_part(part: Any, kind: type) -> bool:
+    """Return whether a value fits a key column: no bool, at most 64 bits."""
     if isinstance(part, int):
         return kind is int and type(part) is int and -(2**63) <= part < 2**63
     return isinstance(part, kind)
 
 
-def _paging(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+def _parse_paging(
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 100,
     cursor: Annotated[str | None, Query(max_length=2_000)] = None,
 ) -> Paging:
     if cursor is None:
@@ -54,22 +54,22 @@ def _paging(
     return Paging(limit, tuple(parts))
 
 
-PagingQuery = Annotated[Paging, Depends(_paging)]
+PagingQuery = Annotated[Paging, Depends(_parse_paging)]
 
 
-class Page(View, Generic[Item]):
+class Page(ResponseModel, Generic[Item]):
     """One page of a list."""
 
     items: list[Item]
     next_cursor: str | None = None
 
 
-def page(
+def cut_page(
     rows: Sequence[Any], paging: Paging, key: Callable[[Any], Sequence[Any]]
 ) -> tuple[list[Any], str | None]:
-    """Cut ``limit + 1`` fetched rows to a page; return them and the next page's cursor."""
+    """Cut ``limit + 1`` fetched rows to a page; return it and the next cursor."""
     if len(rows) <= paging.limit:
         return list(rows), None
-    kept = list(rows[: paging.limit])
-    cursor = base64.urlsafe_b64encode(msgspec.json.encode(list(key(kept[-1])))).decode()
-    return kept, cursor
+    items = list(rows[: paging.limit])
+    cursor = base64.urlsafe_b64encode(msgspec.json.encode(list(key(items[-1])))).decode()
+    return items, cursor

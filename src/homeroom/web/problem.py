@@ -1,4 +1,4 @@
-"""Turn any error into an RFC 9457 problem document; internals never get into one."""
+"""RFC 9457 problem documents, and the request id that they and the log show."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from homeroom.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from homeroom.web.request_id import request_id
+from homeroom.redaction import hide_secrets, hide_secrets_in_json
+from homeroom.web.request_id import current_request_id
 
 log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
-MAX_ERRORS = 50
-"""A body of a thousand faulty items needs no answer of a thousand lines."""
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+MAX_PROBLEM_ERRORS = 50
+"""Limit of ``errors`` in one problem document, for a body with a thousand faulty items."""
 
 
 class MethodNotAllowed(HomeroomError):
-    """This path does not take this method."""
+    """This path does not support this method."""
 
     status = 405
     code = "method_not_allowed"
 
 
-_BY_STATUS: Mapping[int, type[HomeroomError]] = {
+_ERRORS_BY_STATUS: Mapping[int, type[HomeroomError]] = {
     400: BadRequest,
     401: Unauthenticated,
     403: Forbidden,
@@ -53,45 +54,48 @@ _BY_STATUS: Mapping[int, type[HomeroomError]] = {
 
 
 def to_homeroom_error(error: Exception) -> HomeroomError:
-    """Map any exception to one that knows its status; an unknown one says nothing of itself."""
+    """Map an exception to a ``HomeroomError``; an unknown one shows no details."""
     if isinstance(error, HomeroomError):
         return error
     if isinstance(error, RequestValidationError):
-        return _invalid(error)
+        return _invalid_request(error)
     if isinstance(error, HTTPException):
         if isinstance(error.__cause__, HomeroomError):
-            return error.__cause__  # FastAPI wraps what the reading of a body raised
-        kind = _BY_STATUS.get(error.status_code)
+            return error.__cause__  # FastAPI wraps errors of reading a body
+        kind = _ERRORS_BY_STATUS.get(error.status_code)
         if kind is NotFound and error.detail == HTTPStatus.NOT_FOUND.phrase:
-            return NotFound("There is nothing at this address.")
+            return NotFound("There is no resource at this path.")
         if kind is MethodNotAllowed:
-            return MethodNotAllowed()
+            allow = (error.headers or {}).get("Allow", "")
+            return MethodNotAllowed(f"This path serves {allow} only." if allow else None)
         if kind is not None:
             return kind(str(error.detail))
         if error.status_code < 500:
             return BadRequest(str(error.detail))
-    return HomeroomError("Something went wrong here; the log has more under this request id.")
+    return HomeroomError(
+        "An internal error occurred; the log has its traceback under this request id."
+    )
 
 
-def problem(error: HomeroomError) -> dict[str, Any]:
+def problem_document(error: HomeroomError) -> dict[str, Any]:
     """Return the members of an error's problem document."""
     members: dict[str, Any] = {
         "type": f"urn:homeroom:problem:{error.code}",
         "title": (type(error).__doc__ or "").splitlines()[0].rstrip("."),
         "status": error.status,
-        "detail": error.message,
+        "detail": hide_secrets(error.message),
         "code": error.code,
-        "instance": request_id.get(),
+        "instance": current_request_id.get(),
     }
     if error.hint:
-        members["hint"] = error.hint
-    for name, value in error.details.items():
+        members["hint"] = hide_secrets(error.hint)
+    for name, value in hide_secrets_in_json(error.details).items():
         members.setdefault(name, value)
     return members
 
 
 def problem_headers(error: HomeroomError, foreign: Exception | None = None) -> dict[str, str]:
-    """Return ``Retry-After`` and ``WWW-Authenticate`` where they belong, and ``Allow``."""
+    """Return ``Retry-After``, ``WWW-Authenticate`` and ``Allow`` where they apply."""
     headers = dict(getattr(foreign, "headers", None) or {})
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
@@ -101,30 +105,30 @@ def problem_headers(error: HomeroomError, foreign: Exception | None = None) -> d
 
 
 async def problem_response(error: Exception) -> Response:
-    """Return the answer to any exception; also for ASGI apps that know no FastAPI.
+    """Return the response to an exception, also for apps without FastAPI.
 
-    What nobody expected is written to the log here, and only there.
+    An unexpected exception is logged here, and only here.
     """
     known = to_homeroom_error(error)
     if known is not error and known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", exc_info=error)
     return Response(
-        msgspec.json.encode(problem(known), enc_hook=str),
+        msgspec.json.encode(problem_document(known), enc_hook=str),
         known.status,
         headers=problem_headers(known, error),
-        media_type=MEDIA_TYPE,
+        media_type=PROBLEM_MEDIA_TYPE,
     )
 
 
-async def handle(request: Request, error: Exception) -> Response:
-    """Answer for FastAPI; registered for all exceptions."""
-    if isinstance(error, RequestValidationError) and _is_foreign_body(request, error):
+async def handle_exception(request: Request, error: Exception) -> Response:
+    """Return the response to an exception in FastAPI."""
+    if isinstance(error, RequestValidationError) and _is_unsupported_body(request, error):
         return await problem_response(UnsupportedMediaType())
     return await problem_response(error)
 
 
-def _is_foreign_body(request: Request, error: RequestValidationError) -> bool:
-    """Say whether the body was not read at all because it does not claim to be JSON."""
+def _is_unsupported_body(request: Request, error: RequestValidationError) -> bool:
+    """Return whether the body was not read because its media type is not JSON."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind.endswith(("/json", "+json")):
         return False
@@ -134,7 +138,7 @@ def _is_foreign_body(request: Request, error: RequestValidationError) -> bool:
     )
 
 
-def _invalid(error: RequestValidationError) -> HomeroomError:
+def _invalid_request(error: RequestValidationError) -> HomeroomError:
     faults: Sequence[Any] = error.errors()
     for fault in faults:
         if fault["type"] == "json_invalid":
@@ -142,20 +146,20 @@ def _invalid(error: RequestValidationError) -> HomeroomError:
             return BadRequest(f"The body is not JSON: {reason}.")
     return Invalid(
         f"{len(faults)} of the values are not allowed." if len(faults) > 1 else None,
-        details={"errors": [_fault(fault) for fault in faults[:MAX_ERRORS]]},
+        details={"errors": [_problem_part(fault) for fault in faults[:MAX_PROBLEM_ERRORS]]},
     )
 
 
-def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
-    """Say where a value is wrong and why, without repeating the value."""
+def _problem_part(fault: Mapping[str, Any]) -> dict[str, str]:
+    """Return place and reason of one invalid value, without the value itself."""
     source, *path = fault["loc"] or ("body",)
     message = str(fault["msg"]).removeprefix("Value error, ")
-    found = {"detail": message[:300], "code": str(fault["type"])}
+    part = {"detail": message[:300], "code": str(fault["type"])}
     if source == "body":
-        return {"pointer": "#" + "".join(f"/{_escaped(part)}" for part in path), **found}
-    return {"in": str(source), "parameter": ".".join(str(part) for part in path), **found}
+        return {"pointer": "#" + "".join(f"/{_escape_pointer(step)}" for step in path), **part}
+    return {"in": str(source), "parameter": ".".join(str(step) for step in path), **part}
 
 
-def _escaped(part: object) -> str:
-    """Escape one step of a JSON pointer (RFC 6901) and keep it short."""
-    return str(part)[:100].replace("~", "~0").replace("/", "~1")
+def _escape_pointer(step: object) -> str:
+    """Escape one step of a JSON pointer (RFC 6901), at most 100 characters of it."""
+    return str(step)[:100].replace("~", "~0").replace("/", "~1")
