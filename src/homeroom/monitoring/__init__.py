@@ -1,1 +1,1 @@
-"""Show what is going on: metrics and health."""
+"""Metrics, health checks and change hints of a process."""

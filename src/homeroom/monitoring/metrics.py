@@ -1,31 +1,65 @@
-"""Count what happens, for Prometheus and for the dashboard; one object, no global registry."""
+"""Prometheus metrics of one process, their summary, and its resident memory."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import generate_latest
 
-from homeroom.monitoring.memory import resident_bytes
+from homeroom.monitoring.process_metrics import process_metrics
+
+if sys.platform != "win32":
+    import resource
 
 WINDOW_SECONDS = 60
 """Rates are those of the last minute."""
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
-JOBS = "homeroom_jobs"
-FAULTY = frozenset({"rejected", "conflict", "refused"})
-"""Statuses of events that count as errors; ``refused`` is what a 4xx or 5xx turned away."""
+PARTNER_STATES = ("on", "away", "refused", "disabled")
+ERROR_STATUSES = frozenset({"rejected", "conflict", "refused"})
+"""Event statuses that count as errors; ``refused`` stands for a 4xx or 5xx response."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_KEPT_REQUESTS = 250
-"""How many requests of a kind are noted before they are counted, which takes 0.3 ms."""
+_REQUEST_BUFFER_SIZE = 250
+"""Requests of a kind that are buffered before they are observed, which takes 0.3 ms."""
+_STATM = Path("/proc/self/statm")
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """What the short summary is made of; sums, so that those of several processes add up."""
+def resident_bytes() -> int:
+    """Return the resident memory of this process, 0 where it is not reported."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return _peak_bytes()
+
+
+def _peak_bytes() -> int:
+    """Return the peak memory of this process, where there is no procfs."""
+    if sys.platform == "win32":
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def release_memory() -> None:
+    """Return freed memory to the system, which glibc does only on request.
+
+    Otherwise the pages and buffers of a load peak stay resident.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+class SummaryFigures(msgspec.Struct, frozen=True):
+    """Terms of the metrics summary, as sums that add up over processes."""
 
     queued: float
     stored: float
@@ -37,7 +71,7 @@ class Figures(msgspec.Struct, frozen=True):
     uptime_seconds: float
 
 
-class Family(msgspec.Struct, frozen=True):
+class MetricFamily(msgspec.Struct, frozen=True):
     """One metric of one process with all its samples."""
 
     name: str
@@ -46,33 +80,40 @@ class Family(msgspec.Struct, frozen=True):
     samples: list[tuple[str, dict[str, str], float]]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """All metrics of one process, as another process is given them."""
+class MetricsSnapshot(msgspec.Struct, frozen=True):
+    """All metrics of one process for another process."""
 
     process: str
-    figures: Figures
-    families: list[Family]
+    figures: SummaryFigures
+    families: list[MetricFamily]
 
 
-class _Families:
-    """What ``generate_latest`` asks: the families of several processes, each under one head."""
+class _MetricFamilies:
+    """A Prometheus collector of the families of several processes."""
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+    def __init__(self, snapshots: Sequence[MetricsSnapshot]) -> None:
         self._snapshots = snapshots
 
     def collect(self) -> list[Metric]:
-        found: dict[str, Metric] = {}
+        metrics: dict[str, Metric] = {}
         for snapshot in self._snapshots:
             for family in snapshot.families:
-                metric = found.setdefault(
+                metric = metrics.setdefault(
                     family.name, Metric(family.name, family.text, family.type)
                 )
                 for name, labels, value in family.samples:
                     metric.add_sample(name, {**labels, "process": snapshot.process}, value)
-        return list(found.values())
+        return list(metrics.values())
 
 
-class _Window:
+class _ProcessMetrics:
+    """A Prometheus collector whose source is set later."""
+
+    def __init__(self) -> None:
+        self.collect: Callable[[], Iterable[Metric]] = process_metrics
+
+
+class _SlidingWindow:
     """Sums per second over the last minute; adding costs an index and an addition."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -100,18 +141,18 @@ class _Window:
 class Metrics:
     """All metrics of one process. Every call is cheap enough for the hot path.
 
-    What every request tells (``events`` and ``request``) is noted only, and counted when somebody
-    looks, when the second is over, or when there is much of it: with Prometheus's own objects
-    called each time, a request took 1.06 of its time before the commit.
+    ``count_events`` and ``observe_request`` only buffer their values. The buffer is flushed on a
+    read, after a second, and when it is full: calling Prometheus's objects each time took 6 %
+    more time per request up to the commit.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Take what tells the seconds that rates are made of."""
+        """Use ``now``, in seconds, as the clock of the rates."""
         self._now, self.started_at = now, now()
         self.registry = registry = CollectorRegistry()
         self._events = Counter(
             "homeroom_ingest_events",
-            "Progress events by what became of them",
+            "Progress events by their status",
             ["status"],
             registry=registry,
         )
@@ -154,8 +195,14 @@ class Metrics:
         )
         self._notifications = Counter(
             "homeroom_notifications",
-            "Deliveries of messages by the state they came to; repeated: the key was known",
+            "Deliveries of messages by the status they reached; repeated: the key was known",
             ["type", "channel", "status"],
+            registry=registry,
+        )
+        self._mail_notices = Counter(
+            "homeroom_mail_notices",
+            "Bounces, complaints and confirmations by their source: known, unknown or ignored",
+            ["source", "outcome"],
             registry=registry,
         )
         self._schedules = Counter(
@@ -164,122 +211,203 @@ class Metrics:
             ["schedule", "outcome"],
             registry=registry,
         )
-        self._jobs = Gauge(JOBS, "Jobs by queue and state", ["queue", "state"], registry=registry)
+        self._shared = CollectorRegistry()
+        """What the database counts for all processes."""
+        self._jobs = Gauge(
+            "homeroom_jobs", "Jobs by queue and state", ["queue", "state"], registry=self._shared
+        )
+        self._health = Gauge(
+            "homeroom_health",
+            "Checks of /readyz: 1 for ok, 0 for degraded or failed",
+            ["check"],
+            registry=self._shared,
+        )
+        self._workers = Gauge(
+            "homeroom_workers", "Workers by state", ["state"], registry=self._shared
+        )
+        self._steps = Gauge(
+            "homeroom_completion_steps",
+            "Steps of completions by status; running ones are waiting",
+            ["step", "status"],
+            registry=self._shared,
+        )
+        self._oldest_step = Gauge(
+            "homeroom_completion_step_oldest_seconds",
+            "Age of the oldest completion whose step is outstanding, 0 for none",
+            ["step"],
+            registry=self._shared,
+        )
+        self._partners = Gauge(
+            "homeroom_partner_state",
+            "1 for the state that a partner is in: on, away, refused or disabled",
+            ["partner", "state"],
+            registry=self._shared,
+        )
+        self._held_jobs = Gauge(
+            "homeroom_partner_held_jobs",
+            "Jobs that wait for a partner",
+            ["partner"],
+            registry=self._shared,
+        )
         Gauge(
             "homeroom_process_resident_bytes", "Memory of this process", registry=registry
         ).set_function(resident_bytes)
+        self._process_metrics = _ProcessMetrics()
+        registry.register(self._process_metrics)
         self._queue_size: Callable[[], int] = lambda: 0
-        self._noted_second = 0
-        self._noted_events: dict[str, int] = {}
-        self._noted_requests: dict[tuple[str, str, int], list[float]] = {}
-        self._stored, self._faulty, self._seen = _Window(now), _Window(now), _Window(now)
-        self._commits, self._commit_time = _Window(now), _Window(now)
+        self._buffered_second = 0
+        self._buffered_events: dict[str, int] = {}
+        self._buffered_requests: dict[tuple[str, str, int], list[float]] = {}
+        self._stored, self._faulty, self._seen = (
+            _SlidingWindow(now),
+            _SlidingWindow(now),
+            _SlidingWindow(now),
+        )
+        self._commits, self._commit_time = _SlidingWindow(now), _SlidingWindow(now)
+
+    def watch_process(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Use ``collect`` as the source of the metrics of the process and its machine."""
+        self._process_metrics.collect = collect
 
     def watch_queue(self, size: Callable[[], int]) -> None:
-        """Take the function that says how many events wait."""
+        """Use ``size`` as the number of events that wait to be committed."""
         self._queue_size = size
         self._queue.set_function(size)
 
-    def events(self, status: str, count: int = 1) -> None:
+    def count_events(self, status: str, count: int = 1) -> None:
         """Count events: accepted, duplicate, conflict, quarantined, rejected or refused."""
         second = int(self._now())
-        if second != self._noted_second:
-            self._count_events()
-            self._noted_second = second
-        self._noted_events[status] = self._noted_events.get(status, 0) + count
+        if second != self._buffered_second:
+            self._flush_events()
+            self._buffered_second = second
+        self._buffered_events[status] = self._buffered_events.get(status, 0) + count
 
-    def _count_events(self) -> None:
-        for status, count in self._noted_events.items():
+    def _flush_events(self) -> None:
+        for status, count in self._buffered_events.items():
             if not count:
                 continue
             self._events.labels(status).inc(count)
-            self._seen.add(count, self._noted_second)
-            if status in FAULTY:
-                self._faulty.add(count, self._noted_second)
+            self._seen.add(count, self._buffered_second)
+            if status in ERROR_STATUSES:
+                self._faulty.add(count, self._buffered_second)
             elif status == "accepted":
-                self._stored.add(count, self._noted_second)
-        self._noted_events.clear()
+                self._stored.add(count, self._buffered_second)
+        self._buffered_events.clear()
 
-    def commit(self, events: int, seconds: float) -> None:
-        """Count one ingest commit."""
+    def observe_commit(self, events: int, seconds: float) -> None:
+        """Record one ingest commit."""
         self._commit.observe(seconds)
         self._batch.observe(events)
         self._commits.add(1)
         self._commit_time.add(seconds)
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one HTTP request; ``route`` is a template, so that there are few of them."""
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Record one HTTP request; ``route`` is a path template, so that labels are few."""
         kind = (method if method in _METHODS else "other", route, status)
-        noted = self._noted_requests.setdefault(kind, [])
-        noted.append(seconds)
-        if len(noted) >= _KEPT_REQUESTS:
-            self._count_requests(kind)
+        durations = self._buffered_requests.setdefault(kind, [])
+        durations.append(seconds)
+        if len(durations) >= _REQUEST_BUFFER_SIZE:
+            self._flush_requests(kind)
 
-    def _count_requests(self, kind: tuple[str, str, int]) -> None:
+    def _flush_requests(self, kind: tuple[str, str, int]) -> None:
         method, route, status = kind
-        noted = self._noted_requests[kind]
-        self._requests.labels(method, route, str(status)).inc(len(noted))
+        durations = self._buffered_requests[kind]
+        self._requests.labels(method, route, str(status)).inc(len(durations))
         timer = self._request.labels(route)
-        for seconds in noted:
+        for seconds in durations:
             timer.observe(seconds)
-        noted.clear()
+        durations.clear()
 
-    def _count_noted(self) -> None:
-        self._count_events()
-        for kind in self._noted_requests:
-            self._count_requests(kind)
+    def _flush_buffered(self) -> None:
+        self._flush_events()
+        for kind in self._buffered_requests:
+            self._flush_requests(kind)
 
-    def attempt(self, kind: str, outcome: str, seconds: float) -> None:
-        """Count one ended attempt of a job."""
+    def observe_attempt(self, kind: str, outcome: str, seconds: float) -> None:
+        """Record one ended attempt of a job."""
         self._attempts.labels(kind, outcome).inc()
         self._attempt.labels(kind).observe(seconds)
 
-    def notification(self, type: str, channel: str, status: str, count: int = 1) -> None:
-        """Count deliveries that came to a state."""
+    def count_deliveries(self, type: str, channel: str, status: str, count: int = 1) -> None:
+        """Count deliveries of messages that reached a status."""
         self._notifications.labels(type, channel, status).inc(count)
 
-    def schedule(self, name: str, outcome: str) -> None:
+    def count_mail_notices(self, source: str, outcome: str, count: int) -> None:
+        """Count reports about mails by the way they came and whether their mail is known."""
+        if count:
+            self._mail_notices.labels(source, outcome).inc(count)
+
+    def count_schedule_slot(self, name: str, outcome: str) -> None:
         """Count a slot of a schedule."""
         self._schedules.labels(name, outcome).inc()
 
-    def jobs(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Take the number of jobs by queue and state, as the database has them now."""
+    def set_job_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Set the number of jobs by queue and state, as read from the database."""
         self._jobs.clear()
         for queue, states in counts.items():
             for state, count in states.items():
                 self._jobs.labels(queue, state).set(count)
 
-    def text(self, process: str | None = None, others: Sequence[Snapshot] = ()) -> bytes:
-        """Return all of it in Prometheus's text format.
+    def set_health(self, checks: Mapping[str, bool]) -> None:
+        """Set which checks of ``/readyz`` are ok."""
+        self._health.clear()
+        for check, is_ok in checks.items():
+            self._health.labels(check).set(is_ok)
 
-        One of several processes gives its name and the snapshots of the others. Every sample then
-        says of which process it is, but for the jobs, which are counted in the database for all.
+    def set_worker_counts(self, counts: Mapping[str, int]) -> None:
+        """Set the number of workers by state, as read from the database."""
+        self._workers.clear()
+        for state, count in counts.items():
+            self._workers.labels(state).set(count)
+
+    def set_step_counts(
+        self, counts: Mapping[str, Mapping[str, int]], oldest_seconds: Mapping[str, float]
+    ) -> None:
+        """Set the number of steps by name and status, and the age of the oldest."""
+        self._steps.clear()
+        self._oldest_step.clear()
+        for step, statuses in counts.items():
+            self._oldest_step.labels(step).set(oldest_seconds.get(step, 0.0))
+            for status, count in statuses.items():
+                self._steps.labels(step, status).set(count)
+
+    def set_partners(self, partners: Mapping[str, tuple[str, int]]) -> None:
+        """Set the state of each partner and the number of jobs that wait for it."""
+        for name, (current, held_jobs) in partners.items():
+            for state in PARTNER_STATES:
+                self._partners.labels(name, state).set(state == current)
+            self._held_jobs.labels(name).set(held_jobs)
+
+    def render(self, process: str | None = None, peers: Sequence[MetricsSnapshot] = ()) -> bytes:
+        """Return all metrics in Prometheus's text format.
+
+        One of several processes passes its name and the snapshots of its peers. Every sample then
+        has the label ``process``, but for what the database counts.
         """
         if process is None:
-            self._count_noted()
-            return generate_latest(self.registry)
-        rows = CollectorRegistry()
-        rows.register(self._jobs)
-        return generate_latest(_Families([self.snapshot(process), *others])) + generate_latest(rows)
+            self._flush_buffered()
+            own = generate_latest(self.registry)
+        else:
+            own = generate_latest(_MetricFamilies([self.snapshot(process), *peers]))
+        return own + generate_latest(self._shared)
 
-    def snapshot(self, process: str) -> Snapshot:
-        """Return the metrics of this process for another one; without the jobs."""
-        self._count_noted()
+    def snapshot(self, process: str) -> MetricsSnapshot:
+        """Return the metrics of this process, which jobs and workers are no part of."""
+        self._flush_buffered()
         families = [
-            Family(
+            MetricFamily(
                 metric.name,
                 metric.documentation,
                 metric.type,
                 [(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
             )
             for metric in self.registry.collect()
-            if metric.name != JOBS
         ]
-        return Snapshot(process, self._figures(), families)
+        return MetricsSnapshot(process, self._summary_figures(), families)
 
-    def _figures(self) -> Figures:
-        self._count_events()
-        return Figures(
+    def _summary_figures(self) -> SummaryFigures:
+        self._flush_events()
+        return SummaryFigures(
             queued=self._queue_size(),
             stored=self._stored.total(),
             faulty=self._faulty.total(),
@@ -290,24 +418,22 @@ class Metrics:
             uptime_seconds=self._now() - self.started_at,
         )
 
-    def summary(self, others: Sequence[Snapshot] = ()) -> dict[str, float]:
-        """Return what ``useProgressMetrics`` shows: rates of the last minute, and what is now.
+    def summary(self, peers: Sequence[MetricsSnapshot] = ()) -> dict[str, float]:
+        """Return rates of the last minute and current values, for ``useProgressMetrics``.
 
-        The figures of other processes are added to those of this one.
+        The figures of peer processes are added to those of this one.
         """
-        all_of_them = [self._figures(), *(other.figures for other in others)]
-        seen = sum(each.seen for each in all_of_them)
-        commits = sum(each.commits for each in all_of_them)
-        uptime = max(each.uptime_seconds for each in all_of_them)
+        figures = [self._summary_figures(), *(peer.figures for peer in peers)]
+        seen = sum(each.seen for each in figures)
+        commits = sum(each.commits for each in figures)
+        uptime = max(each.uptime_seconds for each in figures)
         span = min(WINDOW_SECONDS, max(1.0, uptime))
-        seconds = sum(each.commit_seconds for each in all_of_them)
-        memory = sum(each.resident_bytes for each in all_of_them)
+        seconds = sum(each.commit_seconds for each in figures)
+        memory = sum(each.resident_bytes for each in figures)
         return {
-            "queueSize": round(sum(each.queued for each in all_of_them)),
-            "eventsPerSecond": round(sum(each.stored for each in all_of_them) / span, 3),
-            "errorRate": (
-                round(sum(each.faulty for each in all_of_them) / seen, 6) if seen else 0.0
-            ),
+            "queueSize": round(sum(each.queued for each in figures)),
+            "eventsPerSecond": round(sum(each.stored for each in figures) / span, 3),
+            "errorRate": (round(sum(each.faulty for each in figures) / seen, 6) if seen else 0.0),
             "averageProcessingMs": round(seconds / commits * 1_000, 3) if commits else 0.0,
             "memoryMb": round(memory / 1_048_576, 1),
             "uptimeSeconds": round(uptime, 3),

@@ -1,55 +1,75 @@
-"""Metrics, health, settings and hints over HTTP."""
+"""HTTP routes of metrics, health, settings and change hints."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
-from homeroom.errors import Unavailable
-from homeroom.monitoring.health import Health
-from homeroom.monitoring.hints import Hint, Hints, is_about
+from homeroom.errors import HomeroomError, Unavailable
+from homeroom.identity import Identity, Role
+from homeroom.monitoring.health import PROBE_SECONDS, Health, answer_within
+from homeroom.monitoring.hint_stream import Hint, HintStreams, is_hint_about
 from homeroom.monitoring.metrics import Metrics
-from homeroom.monitoring.sibling import Siblings
-from homeroom.web.context import QUIET
-from homeroom.web.identity import Auth, Identity, Role
-from homeroom.web.model import View
+from homeroom.monitoring.peer_metrics import PeerMetrics
+from homeroom.web.identity import IDENTITY_SCOPE_KEY, Auth
+from homeroom.web.middleware import QUIET_SCOPE_KEY
+from homeroom.web.model import ResponseModel
 
-METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
-PUBLIC: dict[str, Any] = {"security": []}
-STAFF = (Role.OPERATOR, Role.VIEWER, Role.MANAGER, Role.SERVICE)
-JobCounts = Callable[[], Awaitable[Mapping[str, Mapping[str, int]]]]
+METRICS_MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+PUBLIC_ROUTE: dict[str, Any] = {"security": []}
+STAFF_ROLES = (Role.OPERATOR, Role.VIEWER, Role.MANAGER, Role.SERVICE)
+CountJobs = Callable[[], Awaitable[Mapping[str, Mapping[str, int]]]]
 """Return the number of jobs by queue and state."""
-WorkerCount = Callable[[], Awaitable[int]]
-"""Return how many workers are alive."""
+CountWorkers = Callable[[], Awaitable[Mapping[str, int]]]
+"""Return the number of workers by state: running, stale and gone."""
 
 
-class Alive(View):
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """The number of completions' steps, as the database has them."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    """By step and status."""
+    oldest_seconds: Mapping[str, float]
+    """The age of the oldest outstanding one, by step."""
+
+
+CountSteps = Callable[[], Awaitable[StepTotals]]
+
+
+RedeemTicket = Callable[[str], Awaitable[Identity]]
+"""Use up a ticket for a stream; raise ``Unauthenticated`` if it is not valid."""
+
+
+class Liveness(ResponseModel):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class CheckView(View):
-    """How one part is."""
+class HealthCheck(ResponseModel):
+    """The state of one part."""
 
     status: Literal["ok", "degraded", "failed"]
     detail: str | None = None
 
 
-class ReadyView(View):
-    """How all parts are."""
+class ReadinessView(ResponseModel):
+    """The states of all parts."""
 
     status: Literal["ok", "degraded"]
-    checks: dict[str, CheckView]
+    checks: dict[str, HealthCheck]
 
 
-class SummaryView(View):
-    """What the hook ``useProgressMetrics`` reads; rates are those of the last minute."""
+class MetricsSummary(ResponseModel):
+    """Figures for the hook ``useProgressMetrics``; rates of the last minute."""
 
     queue_size: int
     events_per_second: float
@@ -59,9 +79,11 @@ class SummaryView(View):
     uptime_seconds: float
     active_workers: int
     jobs: dict[str, dict[str, int]]
+    steps: dict[str, dict[str, int]]
+    """The number of completions' steps by name and status."""
 
 
-class SettingRow(View):
+class Setting(ResponseModel):
     """One setting; secrets are hidden."""
 
     name: str
@@ -73,118 +95,158 @@ class SettingRow(View):
     description: str
 
 
-class HintView(View):
-    """What changed. Read it again by its own route; the topic ``*`` says that hints were lost."""
-
-    topic: str
-    id: str
-
-
 def router(
     auth: Auth,
     *,
     metrics: Metrics,
     health: Health,
-    hints: Hints,
-    job_counts: JobCounts,
-    worker_count: WorkerCount,
+    hints: HintStreams,
+    job_counts: CountJobs,
+    worker_counts: CountWorkers,
+    step_totals: CountSteps,
     settings: Sequence[object],
-    siblings: Siblings | None = None,
+    redeem_ticket: RedeemTicket,
+    peers: PeerMetrics | None = None,
+    read_shared_metrics: Callable[[], Awaitable[None]] | None = None,
 ) -> APIRouter:
     """Return the routes.
 
-    ``settings`` are rows of ``homeroom.settings.view``. One of several processes of a server gives
-    its ``siblings``, and answers for all of them.
+    ``redeem_ticket`` returns the caller of a ticket for a stream. ``read_shared_metrics`` sets the
+    metrics that are the same in all processes before each read.
+
+    ``settings`` are entries of ``homeroom.settings.list_settings``. One of several processes of a
+    server passes its ``peers`` and reports the metrics of all.
     """
     routes = APIRouter()
     _add_probes(routes, health)
     reader = Depends(auth.require(Role.OPERATOR, Role.VIEWER))
 
-    @routes.get("/metrics", tags=["operations"], response_class=Response)
-    async def prometheus(_: Identity = reader) -> Response:
+    @routes.get("/metrics", tags=["Operations"], response_class=Response)
+    async def get_metrics(_: Identity = reader) -> Response:
         """Return all metrics in Prometheus's text format."""
-        metrics.jobs(await job_counts())
-        if siblings is None:
-            text = metrics.text()
+        try:
+            metrics.set_job_counts(await answer_within(PROBE_SECONDS, job_counts()))
+            metrics.set_worker_counts(await answer_within(PROBE_SECONDS, worker_counts()))
+            steps = await answer_within(PROBE_SECONDS, step_totals())
+            metrics.set_step_counts(steps.counts, steps.oldest_seconds)
+            if read_shared_metrics is not None:
+                await answer_within(PROBE_SECONDS, read_shared_metrics())
+        except (HomeroomError, TimeoutError):
+            # What the database counts is missing; the causes are not.
+            metrics.set_job_counts({})
+            metrics.set_worker_counts({})
+            metrics.set_step_counts({}, {})
+        readiness = await health.ready()
+        metrics.set_health({name: each.status == "ok" for name, each in readiness.checks.items()})
+        if peers is None:
+            text = metrics.render()
         else:
-            text = metrics.text(siblings.name, await siblings.others())
-        return Response(text, media_type=METRICS_TYPE)
+            text = metrics.render(peers.name, await peers.peer_snapshots())
+        return Response(text, media_type=METRICS_MEDIA_TYPE)
 
-    @routes.get("/api/v1/metrics/summary", tags=["operations"])
-    async def summary(_: Identity = reader) -> SummaryView:
-        """Return what is going on, in few numbers."""
-        return SummaryView.model_validate(
+    @routes.get("/api/v1/metrics/summary", tags=["Operations"])
+    async def get_metrics_summary(_: Identity = reader) -> MetricsSummary:
+        """Return rates, queue sizes and workers in a few numbers."""
+        return MetricsSummary.model_validate(
             {
-                **metrics.summary(() if siblings is None else await siblings.others()),
-                "activeWorkers": await worker_count(),
+                **metrics.summary(() if peers is None else await peers.peer_snapshots()),
+                "activeWorkers": (await worker_counts())["running"],
                 "jobs": await job_counts(),
+                "steps": (await step_totals()).counts,
             }
         )
 
-    @routes.get("/api/v1/settings", tags=["operations"])
-    async def list_settings(_: Identity = reader) -> list[SettingRow]:
+    @routes.get("/api/v1/settings", tags=["Operations"])
+    async def list_settings(_: Identity = reader) -> list[Setting]:
         """List the settings that this process started with, secrets hidden."""
-        return [SettingRow.model_validate(row) for row in settings]
+        return [Setting.model_validate(row) for row in settings]
 
-    _add_hints(routes, auth, hints)
+    _add_hint_stream(routes, auth, hints, redeem_ticket)
     return routes
 
 
 def _add_probes(routes: APIRouter, health: Health) -> None:
-    @routes.get("/healthz", tags=["operations"], openapi_extra=PUBLIC)
-    async def alive(request: Request) -> Alive:
-        """Say that the process answers."""
-        request.scope[QUIET] = True
-        return Alive()
+    @routes.get("/healthz", tags=["Operations"], openapi_extra=PUBLIC_ROUTE)
+    async def get_liveness(request: Request) -> Liveness:
+        """Return 200 while the process serves requests."""
+        request.scope[QUIET_SCOPE_KEY] = True
+        return Liveness()
 
-    @routes.get("/readyz", tags=["operations"], openapi_extra=PUBLIC)
-    async def ready(request: Request) -> ReadyView:
-        """Say whether requests should be sent here: 503 only without database or its schema."""
-        request.scope[QUIET] = True
-        found = await health.ready()
-        checks = {name: CheckView.model_validate(check) for name, check in found.checks.items()}
-        if not found.is_ready:
+    @routes.get("/readyz", tags=["Operations"], openapi_extra=PUBLIC_ROUTE)
+    async def get_readiness(request: Request) -> ReadinessView:
+        """Return whether the process can serve requests: 503 without database or schema."""
+        request.scope[QUIET_SCOPE_KEY] = True
+        readiness = await health.ready()
+        checks = {
+            name: HealthCheck.model_validate(check) for name, check in readiness.checks.items()
+        }
+        if not readiness.is_ready:
             plain = {name: check.model_dump(exclude_none=True) for name, check in checks.items()}
-            failed = next(c.detail for c in found.checks.values() if c.status == "failed")
+            failed = next(c.detail for c in readiness.checks.values() if c.status == "failed")
             raise Unavailable(failed, retry_after_seconds=5, details={"checks": plain})
-        return ReadyView(status=found.status, checks=checks)
+        return ReadinessView(status=readiness.status, checks=checks)
 
 
-def _add_hints(routes: APIRouter, auth: Auth, hints: Hints) -> None:
-    anybody = Depends(auth.require(*Role))
+def _add_hint_stream(
+    routes: APIRouter, auth: Auth, hints: HintStreams, redeem_ticket: RedeemTicket
+) -> None:
+    any_role = auth.require(*Role)
+
+    async def caller_of_stream(
+        request: Request,
+        authorization: Annotated[str | None, Header()] = None,
+        ticket: Annotated[str | None, Query(max_length=128)] = None,
+    ) -> Identity:
+        if ticket is None:
+            return await any_role(request, authorization)
+        identity = await redeem_ticket(ticket)
+        request.scope[IDENTITY_SCOPE_KEY] = identity.subject
+        return identity
+
+    identified = Depends(caller_of_stream)
 
     @routes.get(
         "/api/v1/events",
-        tags=["operations"],
+        tags=["Operations"],
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}, "description": "Hints, for ever."}},
+        responses={
+            200: {"content": {"text/event-stream": {}}, "description": "A stream of hints."}
+        },
     )
-    async def events(who: Identity = anybody) -> StreamingResponse:
-        """Stream hints of what changed: `{topic, id}`, never the data.
+    async def stream_hints(caller: Identity = identified) -> StreamingResponse:
+        """Stream hints about changed records: `{topic, id}`, never the data.
 
-        Learners get hints about their own records only. A stream ends after five minutes and is
-        to be opened again, as browsers do by themselves.
+        Hints wake a poller and may be lost, those of other processes too: `GET /api/v1/changes` is
+        what loses nothing. Learners receive hints about their own records only. A stream ends after
+        five minutes. `EventSource` cannot send a token: it uses a `ticket` of
+        `POST /api/v1/events/ticket`, a new one for each connection.
         """
-        hints.check_room(_listener(who))
+        hints.check_capacity(_subscriber_key(caller))
         return StreamingResponse(
-            _stream(hints, who),
+            _stream_hints(hints, caller),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
 
-def _listener(who: Identity) -> str:
-    return f"{who.via} {who.subject}"
+def _subscriber_key(caller: Identity) -> str:
+    return f"{caller.via} {caller.subject}"
 
 
-async def _stream(hints: Hints, who: Identity) -> AsyncIterator[bytes]:
-    def visible(hint: Hint) -> bool:
-        return who.has(*STAFF) or (who.via == "jwt" and is_about(who.subject, hint))
+async def _stream_hints(hints: HintStreams, caller: Identity) -> AsyncIterator[bytes]:
+    def is_visible(hint: Hint) -> bool:
+        is_own = caller.via == "jwt" and is_hint_about(caller.subject, hint)
+        return is_own or caller.has(*STAFF_ROLES)
 
-    async for hint in hints.listen(_listener(who), visible):
+    async for hint in hints.stream(_subscriber_key(caller), is_visible):
         if hint is None:
             yield b": still here\n\n"
         else:
-            topic, changed = hint
-            data = msgspec.json.encode({"topic": topic, "id": changed}).decode()
-            yield format_sse_event(data_str=data)
+            yield _encode_hint(hint)
+
+
+@lru_cache(maxsize=1_024)
+def _encode_hint(hint: Hint) -> bytes:
+    """Return the event of a hint; it is encoded once for all streams."""
+    topic, id = hint
+    return format_sse_event(data_str=msgspec.json.encode({"topic": topic, "id": id}).decode())
