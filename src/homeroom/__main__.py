@@ -1,4 +1,4 @@
-"""``python -m homeroom``: the same as the ``homeroom`` command."""
+"""Run the ``homeroom`` command as ``python -m homeroom``."""
 
 from homeroom.cli import main
 

@@ -1,85 +1,221 @@
-"""The ``homeroom`` command: one file a command group, errors and exit codes in one place."""
+"""The ``homeroom`` command: one file per command group.
+
+Errors on purpose become a sentence and an exit code here.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from homeroom import __version__
-from homeroom.cli import (
-    check,
-    courses,
-    db,
-    demo,
-    jobs,
-    keys,
-    notify,
-    people,
-    plans,
-    programmes,
-    sandbox,
-    schedules,
-    serve,
-)
+import homeroom
 from homeroom.errors import HomeroomError
 
-__all__ = ["app", "main"]
+GC_THRESHOLD = 50_000
+"""New objects before a collection; CPython's 700 make the imports of a command 10 % slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSource:
+    """The module of a command or group, and its line in ``homeroom --help``."""
+
+    module: str
+    summary: str
+    is_group: bool = True
+
+
+COMMANDS = {
+    "serve": CommandSource(
+        "homeroom.cli.serve",
+        "Serve the API, and run worker and scheduler in the same process.",
+        False,
+    ),
+    "worker": CommandSource(
+        "homeroom.cli.serve",
+        "Run worker and scheduler alone, for servers with --no-worker.",
+        False,
+    ),
+    "demo": CommandSource(
+        "homeroom.cli.development",
+        "Play a class of learners through HTTP and check every number.",
+        False,
+    ),
+    "check": CommandSource(
+        "homeroom.cli.check", "Check the configuration and show how to fix it.", False
+    ),
+    "docs": CommandSource(
+        "homeroom.cli.documentation",
+        "List the pages of the documentation, or print one, as Markdown.",
+        False,
+    ),
+    "examples": CommandSource(
+        "homeroom.cli.documentation",
+        "Copy the example courses and curricula into a new folder.",
+        False,
+    ),
+    "sandbox": CommandSource(
+        "homeroom.cli.development", "Run partner systems to develop and test against.", False
+    ),
+    "keys": CommandSource("homeroom.cli.keys", "Create, list and revoke API keys."),
+    "tokens": CommandSource(
+        "homeroom.cli.tokens", "Sign tokens of users with HOMEROOM_JWT_SECRET, to try the API."
+    ),
+    "courses": CommandSource("homeroom.cli.courses", "Publish courses from files."),
+    "plans": CommandSource("homeroom.cli.plans", "Generate lesson plans from a curriculum."),
+    "completions": CommandSource(
+        "homeroom.cli.completions",
+        "List what is outstanding for which learner; retry steps.",
+    ),
+    "credentials": CommandSource(
+        "homeroom.cli.credentials", "Preview certificates; revoke credentials; rotate the key."
+    ),
+    "jobs": CommandSource(
+        "homeroom.cli.jobs", "List and watch jobs; retry, cancel or remove them."
+    ),
+    "destinations": CommandSource(
+        "homeroom.cli.destinations", "List the partner systems that jobs call, and switch one on."
+    ),
+    "programmes": CommandSource(
+        "homeroom.cli.programmes", "Import programmes; show log compliance."
+    ),
+    "schedules": CommandSource("homeroom.cli.schedules", "List, run, pause and change schedules."),
+    "notify": CommandSource("homeroom.cli.notify", "Preview and send messages; list deliveries."),
+    "people": CommandSource("homeroom.cli.people", "Export or erase the data of a person."),
+    "db": CommandSource(
+        "homeroom.cli.db", "Upgrade, back up, restore, copy and verify the database."
+    ),
+}
+"""All commands, in the order of the help; a module is loaded for its own commands alone."""
+
+
+class _LazyCommands(MutableMapping[str, Any]):
+    """The commands by name, each built on first use."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a command; load its module for that."""
+        if name not in self._built:
+            source = COMMANDS[name]
+            group = get_group(import_module(source.module).app)
+            self._built[name] = group if source.is_group else group.commands[name]
+            self._built[name].name = name
+        return self._built[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        """Replace the command that would be loaded."""
+        self._built[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        """Remove a built command."""
+        del self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names, in the order of the help."""
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        """Return the number of commands."""
+        return len(COMMANDS)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such a command, without loading it."""
+        return name in COMMANDS
+
+
+class _RootGroup(TyperGroup):
+    """The ``homeroom`` command, whose help loads no command."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _LazyCommands()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; ``--wide`` may stand anywhere, as it is about every table."""
+        end = args.index("--") if "--" in args else len(args)
+        if "--wide" in args[:end]:
+            args = [each for each in args[:end] if each != "--wide"] + args[end:]
+            import_module("homeroom.cli.terminal").show_all_columns()
+        return list(super().parse_args(ctx, args))
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of the root, all flags with the default False.
+
+        typer gives ``--help`` and the options of completion the default None, and loads pydantic
+        to turn it into a bool.
+        """
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.name in {"help", "install_completion", "show_completion"}:
+                parameter.default = False
+        return parameters
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        del ctx
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands from their summaries."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, source.summary) for name, source in COMMANDS.items()])
+
 
 app = typer.Typer(
+    cls=_RootGroup,
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: the same on a terminal, in a pipe and in docs/cli.md
-    pretty_exceptions_enable=False,  # theirs show locals, which may hold secrets and addresses
+    pretty_exceptions_enable=False,  # typer's own show locals, which may hold secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        typer.echo(__version__)
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(homeroom.__version__)
         raise typer.Exit
 
 
 @app.callback(
     epilog="\b\nStart here:\n"
-    "  homeroom demo     a class of 200 learners, played before your eyes\n"
-    "  homeroom check    what is wrong with the configuration, and how to mend it\n\n"
-    "Every command's --help has examples and its exit codes; docs/cli.md has all of them."
+    "  homeroom demo     a class of 200 learners, played and counted\n"
+    "  homeroom check    faults of the configuration, and how to fix them\n\n"
+    "Every command's --help has examples and its exit codes; `homeroom docs cli` has\n"
+    "all of them."
 )
-def homeroom(
+def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show all columns of tables; may stand anywhere.")
     ] = False,
 ) -> None:
     """Run the back office of a learning platform."""
 
 
-app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
-app.command("worker", epilog=serve.WORKER_EXAMPLES)(serve.worker)
-app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
-app.command("check", epilog=check.EPILOG)(check.check)
-app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
-app.add_typer(keys.app, name="keys")
-app.add_typer(courses.app, name="courses")
-app.add_typer(plans.app, name="plans")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(programmes.app, name="programmes")
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(notify.app, name="notify")
-app.add_typer(people.app, name="people")
-app.add_typer(db.app, name="db")
-
-
 def main() -> None:
-    """Run the command; an error on purpose is a sentence and an exit code, not a traceback."""
+    """Run the command; print a ``HomeroomError`` as a sentence with its fix."""
+    gc.set_threshold(GC_THRESHOLD)
     try:
         app()
     except HomeroomError as error:
-        err = Console(stderr=True, highlight=False, soft_wrap=True)
-        err.print(f"Error: {error.message}", markup=False)
+        sys.stdout.flush()
+        lines = [f"Error: {error.message}"]
         if error.hint is not None:
-            err.print(f"To mend it: {error.hint}", markup=False)
+            lines.append(f"Fix: {error.hint}")
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
         sys.exit(error.exit_code)

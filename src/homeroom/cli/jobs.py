@@ -1,43 +1,79 @@
-"""``homeroom jobs``: see what jobs do, and retry, cancel or remove them."""
+"""``homeroom jobs``: list and watch jobs; retry, cancel and remove them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from homeroom.access.api import record
-from homeroom.cli import job_watch
-from homeroom.cli.actor import actor
-from homeroom.cli.age import read_age
-from homeroom.cli.ask import confirm
-from homeroom.cli.group import Json, Yes, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.job_view import LIST_COLUMNS, job_row, print_job, print_stats, stats
-from homeroom.cli.output import counted, note, print_json, print_table, say, visible, wire
-from homeroom.db.tx import Tx
-from homeroom.errors import BadRequest, HomeroomError, NotFound
-from homeroom.jobs import operate, queue_store, store
-from homeroom.jobs.job import FINISHED, Job, JobState
-from homeroom.jobs.redact import redact_text
-from homeroom.jobs.show import attempt_fields, job_fields, log_fields
-from homeroom.wiring import House
+from homeroom.cli import job_view
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.group import (
+    JsonOption,
+    LazyModule,
+    YesOption,
+    command_group,
+    epilog,
+    parse_duration_us,
+)
+from homeroom.cli.job_selection import (
+    act_on_each,
+    act_on_filter,
+    job_pages,
+    print_count,
+    selects_by_filter,
+)
+from homeroom.cli.job_view import JOB_COLUMNS, job_row, print_job, print_queues, queue_stats
+from homeroom.cli.terminal import (
+    confirm,
+    pluralize,
+    print_json,
+    print_table,
+    print_to_stderr,
+    to_json_fields,
+)
+from homeroom.errors import NotFound
 
-_PAGE = 200
-State = Literal["waiting", "delayed", "waiting-children", "active", "completed", "failed"]
-Unfinished = Literal["waiting", "delayed", "waiting-children", "active"]
-Queue = Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.")]
-Name = Annotated[str | None, typer.Option("--name", help="Only jobs of this kind.")]
-Part = Annotated[
-    str | None, typer.Option("--text", help="Only jobs with this in their id, data or last error.")
+if TYPE_CHECKING:
+    from homeroom.access import api as access
+    from homeroom.bootstrap import job_subjects
+    from homeroom.bootstrap.application import Application
+    from homeroom.db.database import Database
+    from homeroom.db.tx import Tx
+    from homeroom.jobs import api as jobs_api
+    from homeroom.jobs import job_actions, queue_store, store
+    from homeroom.jobs.job import Job, JobState
+    from homeroom.jobs.subject import JobSubject
+else:
+    access = LazyModule("homeroom.access.api")
+    job_actions = LazyModule("homeroom.jobs.job_actions")
+    job_subjects = LazyModule("homeroom.bootstrap.job_subjects")
+    jobs_api = LazyModule("homeroom.jobs.api")
+    queue_store = LazyModule("homeroom.jobs.queue_store")
+    store = LazyModule("homeroom.jobs.store")
+
+JobStateName = Literal["waiting", "delayed", "waiting-children", "active", "completed", "failed"]
+UnfinishedStateName = Literal["waiting", "delayed", "waiting-children", "active"]
+QueueOption = Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.")]
+KindOption = Annotated[str | None, typer.Option("--name", help="Only jobs of this kind.")]
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        help="Only jobs with this in their id, data, last error, or the id of their learner or"
+        " course.",
+    ),
 ]
-Ids = Annotated[
+JobIdsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="ID", help="As `homeroom jobs list` shows them.")
 ]
-All = Annotated[bool, typer.Option("--all", help="All jobs that the options describe; asks first.")]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="All jobs that match the options; asks first.")
+]
 
-app = group("See what jobs do, and retry, cancel or remove them.")
+app = command_group("List and watch jobs; retry, cancel or remove them.")
 app.command(
     "watch",
     epilog=epilog(
@@ -45,11 +81,18 @@ app.command(
         "homeroom jobs watch --interval 5",
         "homeroom jobs watch --once",
     ),
-)(job_watch.watch)
+)(job_view.watch)
 
 
-def _state(text: str | None) -> JobState | None:
-    return None if text is None else JobState(text)
+def _query(
+    queue: str | None, state: JobState | None, name: str | None, text: str | None
+) -> store.JobQuery:
+    matches = () if text is None else job_subjects.JOB_SUBJECTS.select_jobs(text)
+    return store.JobQuery(queue, state, name, text, matches)
+
+
+def _job_state(text: str | None) -> JobState | None:
+    return None if text is None else jobs_api.JobState(text)
 
 
 @app.command(
@@ -62,53 +105,50 @@ def _state(text: str | None) -> JobState | None:
     ),
 )
 def list_(
-    queue: Queue = None,
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    name: Name = None,
-    text: Part = None,
+    queue: QueueOption = None,
+    state: Annotated[JobStateName | None, typer.Option(help="Only jobs in this state.")] = None,
+    name: KindOption = None,
+    text: TextOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. Secrets in them are hidden, e-mail addresses masked."""
-    wanted = store.Filter(queue=queue, state=_state(state), kind=name, text=text)
+    query = _query(queue, _job_state(state), name, text)
 
-    queues: Sequence[str] = ()
-
-    async def work(house: House) -> tuple[list[Job], bool]:
-        nonlocal queues
-        queues = house.registry.queues()
-        found: list[Job] = []
-        async for page in _pages(house, wanted):
-            found += page
-            if len(found) > limit:
+    async def read_jobs(db: Database) -> tuple[list[Job], dict[str, JobSubject], bool]:
+        jobs: list[Job] = []
+        async for page in job_pages(db, query):
+            jobs += page
+            if len(jobs) > limit:
                 break
-        return found[:limit], len(found) > limit
+        async with db.read() as tx:
+            subjects = await job_subjects.JOB_SUBJECTS.describe(tx, jobs[:limit])
+        return jobs[:limit], subjects, len(jobs) > limit
 
-    jobs, more = in_house(work)
+    jobs, subjects, has_more = run_with_database(read_jobs)
     if as_json:
-        print_json({"items": [wire(job_fields(job)) for job in jobs], "more": more})
+        items = [
+            to_json_fields({**jobs_api.job_fields(job), **asdict(subjects[job.id])}) for job in jobs
+        ]
+        print_json({"items": items, "more": has_more})
         return
-    print_table(LIST_COLUMNS, [job_row(job) for job in jobs], "There are no such jobs.")
-    if queue is not None and not jobs and queue not in queues:
-        note(f"No queue is called {queue!r}; there are {', '.join(queues)}.")
-    if more:
-        note(f"There are more than these {limit:,}; --limit shows more of them.")
+    rows = [job_row(job, subjects[job.id]) for job in jobs]
+    print_table(JOB_COLUMNS, rows, "There are no such jobs.")
+    if queue is not None and not jobs:
+        _report_unknown_queue(queue)
+    if has_more:
+        print_to_stderr(f"There are more than these {limit:,}; --limit shows more of them.")
 
 
-async def _pages(house: House, wanted: store.Filter) -> AsyncIterator[list[Job]]:
-    """Yield all jobs of a filter, newest first, some hundred in a read of their own."""
-    before: int | None = None
-    while True:
-        async with house.db.read() as tx:
-            rows = await store.search(tx, wanted, limit=_PAGE, before=before)
-        yield [job for _, job in rows]
-        if len(rows) < _PAGE:
-            return
-        before = rows[-1][0]
+def _report_unknown_queue(queue: str) -> None:
+    """List the known queues if this one is unknown; that loads all features."""
 
+    async def read_queues(application: Application) -> Sequence[str]:
+        return application.registry.queues()
 
-async def _count(house: House, wanted: store.Filter, applies: Callable[[Job], bool]) -> int:
-    return sum([sum(map(applies, page)) async for page in _pages(house, wanted)])
+    queues = run_with_application(read_queues)
+    if queue not in queues:
+        print_to_stderr(f"There is no queue {queue!r}; there are {', '.join(queues)}.")
 
 
 @app.command(
@@ -121,25 +161,29 @@ async def _count(house: House, wanted: store.Filter, applies: Callable[[Job], bo
 )
 def show(
     job_id: Annotated[str, typer.Argument(metavar="ID")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show a job: its data with secrets hidden, its attempts with tracebacks, and its log."""
+    """Show a job with its attempts and its log. Secrets in it are hidden."""
 
-    async def work(house: House) -> dict[str, Any]:
-        async with house.db.read() as tx:
+    async def read_job(db: Database) -> dict[str, Any]:
+        async with db.read() as tx:
             job = await store.get(tx, job_id)
+            attempts = await store.attempts(tx, job_id)
+            logs = await store.logs(tx, job_id)
+            subjects = await job_subjects.JOB_SUBJECTS.describe(tx, [job])
             return {
-                **job_fields(job),
-                "attempts": [attempt_fields(each) for each in await store.attempts(tx, job_id)],
-                "logs": [log_fields(at, line) for at, line in await store.logs(tx, job_id)],
-                "waits_for": await store.waits_for(tx, job_id),
+                **jobs_api.job_fields(job),
+                **asdict(subjects[job_id]),
+                "attempts": [jobs_api.attempt_fields(each) for each in attempts],
+                "logs": [jobs_api.log_line_fields(at, line) for at, line in logs],
+                "waits_for": await store.dependencies_of(tx, job_id),
             }
 
-    found = in_house(work)
+    fields = run_with_database(read_job)
     if as_json:
-        print_json(wire(found))
+        print_json(to_json_fields(fields))
     else:
-        print_job(found)
+        print_job(fields)
 
 
 @app.command(
@@ -152,27 +196,27 @@ def show(
     ),
 )
 def retry(
-    ids: Ids = None,
-    every: All = False,
-    queue: Queue = None,
+    ids: JobIdsArgument = None,
+    all_matching: AllOption = False,
+    queue: QueueOption = None,
     state: Annotated[Literal["failed"], typer.Option(help="Only failed jobs can be retried.")] = (
         "failed"
     ),
-    name: Name = None,
-    text: Part = None,
-    yes: Yes = False,
-    as_json: Json = False,
+    name: KindOption = None,
+    text: TextOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Let failed jobs run again with a fresh set of attempts."""
-    wanted = store.Filter(queue=queue, state=JobState(state), kind=name, text=text)
-    if _by_filter(ids, every, queue, name, text):
-        _bulk("retry", wanted, "Retry {jobs}?", yes=yes, as_json=as_json)
+    """Run failed jobs again with a fresh set of attempts."""
+    query = _query(queue, _job_state(state), name, text)
+    if selects_by_filter(ids, all_matching, queue, name, text):
+        act_on_filter("retry", query, "Retry {jobs}?", yes=yes, as_json=as_json)
         return
 
-    async def one(house: House, tx: Tx, job_id: str) -> Job:
-        return await operate.retry(tx, house.registry, job_id)
+    async def act(application: Application, tx: Tx, job_id: str) -> Job:
+        return await job_actions.retry(tx, application.registry, job_id)
 
-    _each(ids or (), one, "job.retried", as_json)
+    act_on_each(ids or (), act, "job.retried", as_json)
 
 
 @app.command(
@@ -184,28 +228,30 @@ def retry(
     ),
 )
 def cancel(
-    ids: Ids = None,
-    every: All = False,
-    queue: Queue = None,
-    state: Annotated[Unfinished | None, typer.Option(help="Only jobs in this state.")] = None,
-    name: Name = None,
-    text: Part = None,
-    yes: Yes = False,
-    as_json: Json = False,
+    ids: JobIdsArgument = None,
+    all_matching: AllOption = False,
+    queue: QueueOption = None,
+    state: Annotated[
+        UnfinishedStateName | None, typer.Option(help="Only jobs in this state.")
+    ] = None,
+    name: KindOption = None,
+    text: TextOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Cancel jobs that have not finished; one that runs ends as soon as its worker has seen it.
+    """Cancel jobs that have not finished; the worker stops one that runs.
 
     A cancelled job is `failed` with the reason `cancelled`, and can be retried.
     """
-    wanted = store.Filter(queue=queue, state=_state(state), kind=name, text=text)
-    if _by_filter(ids, every, queue, name, text, state):
-        _bulk("cancel", wanted, "Cancel {jobs}?", yes=yes, as_json=as_json)
+    query = _query(queue, _job_state(state), name, text)
+    if selects_by_filter(ids, all_matching, queue, name, text, state):
+        act_on_filter("cancel", query, "Cancel {jobs}?", yes=yes, as_json=as_json)
         return
 
-    async def one(house: House, tx: Tx, job_id: str) -> Job:
-        return await operate.cancel(tx, house.registry, job_id)
+    async def act(application: Application, tx: Tx, job_id: str) -> Job:
+        return await job_actions.cancel(tx, application.registry, job_id)
 
-    _each(ids or (), one, "job.cancelled", as_json)
+    act_on_each(ids or (), act, "job.cancelled", as_json)
 
 
 @app.command(
@@ -218,162 +264,88 @@ def cancel(
     ),
 )
 def clean(
-    queue: Queue = None,
+    queue: QueueOption = None,
     state: Annotated[
         Literal["completed", "failed"], typer.Option(help="Which finished jobs.")
     ] = "completed",
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Only those that ended so long ago: 12h, 7d, 2w.")
+        str, typer.Option("--older-than", help="Only those that ended that long ago: 12h, 7d, 2w.")
     ] = "0s",
-    yes: Yes = False,
-    as_json: Json = False,
+    outstanding: Annotated[
+        bool,
+        typer.Option("--outstanding", help="Failed jobs too that something waits for, as a step."),
+    ] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Remove finished jobs; asks first. An id that was given stays known, so none runs again."""
-    age, chosen = read_age(older_than), JobState(state)
+    """Remove finished jobs; asks first.
 
-    async def queues(house: House) -> list[str]:
-        async with house.db.read() as tx:
-            known = [each.name for each in await queue_store.queues(tx)]
-        if queue is not None and queue not in known:
+    Their ids stay known, so that none runs again. Failed jobs that something still waits for, such
+    as the step of a completion, are kept unless you say --outstanding.
+    """
+    age_us, chosen = parse_duration_us(older_than), jobs_api.JobState(state)
+
+    async def queue_names(db: Database) -> list[str]:
+        async with db.read() as tx:
+            names = [each.name for each in await queue_store.queues(tx)]
+        if queue is not None and queue not in names:
             raise NotFound(f"There is no queue {queue!r}.")
-        return known if queue is None else [queue]
+        return names if queue is None else [queue]
 
-    async def count(house: House) -> int:
-        before = house.db.clock.now() - age
-        await queues(house)
-        return await _count(
-            house,
-            store.Filter(queue=queue, state=chosen),
-            lambda job: job.finished_at is not None and job.finished_at <= before,
-        )
+    async def count(db: Database) -> tuple[int, int]:
+        before = db.clock.now() - age_us
+        names = await queue_names(db)
+        async with db.read() as tx:
+            counts = [
+                await job_actions.count_cleanable(tx, name, chosen, before, outstanding=outstanding)
+                for name in names
+            ]
+        return sum(removed for removed, _ in counts), sum(kept for _, kept in counts)
 
-    async def work(house: House) -> int:
-        before = house.db.clock.now() - age
+    async def remove(db: Database) -> int:
+        before = db.clock.now() - age_us
         total = 0
-        for name in await queues(house):
+        for name in await queue_names(db):
             while True:
-                async with house.db.write() as tx:
-                    step = await operate.clean(tx, name, chosen, before=before)
-                    if step:
-                        details = {"state": state, "olderThan": older_than, "count": step}
-                        await record(tx, actor(), "queue.cleaned", name, details)
-                total += step
-                if not step:
+                async with db.write() as tx:
+                    removed = await job_actions.clean(
+                        tx, name, chosen, before=before, outstanding=outstanding
+                    )
+                    if removed:
+                        details = {"state": state, "olderThan": older_than, "count": removed}
+                        details |= {"outstanding": True} if outstanding else {}
+                        await access.record_audit(tx, audit_actor(), "queue.cleaned", name, details)
+                total += removed
+                if not removed:
                     break
         return total
 
-    found = in_house(count)
-    if found:
-        confirm(f"Remove {counted(found, f'{state} job')}?", yes=yes)
-    _counted(in_house(work) if found else 0, "Removed", as_json)
+    counted, kept = run_with_database(count)
+    if kept:
+        print_to_stderr(
+            f"{pluralize(kept, 'failed job')} that something waits for will be kept;"
+            " --outstanding removes those too."
+        )
+    if counted:
+        confirm(f"Remove {pluralize(counted, f'{state} job')}?", yes=yes)
+    print_count(run_with_database(remove) if counted else 0, "Removed", as_json)
 
 
 @app.command("stats", epilog=epilog("homeroom jobs stats", "homeroom jobs stats --json"))
-def stats_(as_json: Json = False) -> None:
-    """Count the jobs of each queue by state, and say how long the oldest one has waited."""
-    found = in_house(lambda house: stats(house.db))
+def stats(as_json: JsonOption = False) -> None:
+    """Count the jobs of each queue by state, and show the age of the oldest."""
+    queues = run_with_database(queue_stats)
     if as_json:
-        print_json({"items": [wire(each) for each in found]})
+        print_json({"items": [to_json_fields(each) for each in queues]})
     else:
-        print_stats(found)
+        print_queues(queues)
 
 
-def _by_filter(ids: Sequence[str] | None, every: bool, *filters: str | None) -> bool:
-    """Say whether the jobs are described rather than named; raise ``BadRequest`` for a mixture."""
-    described = every or any(each is not None for each in filters)
-    if ids and described:
-        raise BadRequest(
-            "Name jobs by their ids, or describe them with --all and options, but not both."
-        )
-    if not ids and not every:
-        raise BadRequest(
-            "Which jobs?", hint="Give their ids, or --all with options such as --queue."
-        )
-    return not ids
-
-
-def _bulk(
-    action: Literal["retry", "cancel"],
-    wanted: store.Filter,
-    question: str,
-    *,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Ask with the number of jobs, then act on some hundred in each transaction."""
-    done = {"retry": "Retried", "cancel": "Cancelled"}[action]
-
-    async def count(house: House) -> int:
-        return await _count(
-            house, wanted, lambda job: action == "retry" or job.state not in FINISHED
-        )
-
-    async def work(house: House) -> int:
-        total, before = 0, None
-        while True:
-            async with house.db.write() as tx:
-                step = await operate.act(tx, house.registry, action, wanted, before)
-                if step.count:
-                    details = {"filter": _told(wanted), "count": step.count}
-                    subject = wanted.queue or "jobs"
-                    await record(tx, actor(), f"jobs.{done.lower()}", subject, details)
-            total, before = total + step.count, step.before
-            if before is None:
-                return total
-
-    found = in_house(count)
-    if found:
-        confirm(question.format(jobs=counted(found, "job")), yes=yes)
-    _counted(in_house(work) if found else 0, done, as_json)
-
-
-def _told(wanted: store.Filter) -> dict[str, str]:
-    """Return a filter for the audit trail, without what it leaves open and without addresses."""
-    members = {
-        "queue": wanted.queue,
-        "state": wanted.state,
-        "name": wanted.kind,
-        "q": None if wanted.text is None else redact_text(wanted.text),
-    }
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _counted(number: int, done: str, as_json: bool) -> None:
+@app.command("workers", epilog=epilog("homeroom jobs workers", "homeroom jobs workers --json"))
+def workers(as_json: JsonOption = False) -> None:
+    """List the workers: running, stale (silent for one lease) or gone (for two)."""
+    rows = run_with_database(job_view.read_workers)
     if as_json:
-        print_json({"count": number})
+        print_json({"items": [to_json_fields(each) for each in rows]})
     else:
-        say(f"{done} {counted(number, 'job')}.")
-
-
-def _each(
-    ids: Sequence[str],
-    act: Callable[[House, Tx, str], Awaitable[Job]],
-    audited_as: str,
-    as_json: bool,
-) -> None:
-    """Act on each job in a transaction of its own; raise the first error at the end."""
-
-    async def work(house: House) -> tuple[list[Job], list[HomeroomError]]:
-        jobs: list[Job] = []
-        errors: list[HomeroomError] = []
-        for job_id in dict.fromkeys(ids):
-            try:
-                async with house.db.write() as tx:
-                    job = await act(house, tx, job_id)
-                    await record(tx, actor(), audited_as, job_id)
-                jobs.append(job)
-            except HomeroomError as error:
-                errors.append(error)
-        return jobs, errors
-
-    jobs, errors = in_house(work)
-    if as_json:
-        print_json({"count": len(jobs), "items": [wire(job_fields(job)) for job in jobs]})
-    else:
-        for job in jobs:
-            asked = ", to be cancelled by its worker" if job.cancel_requested else ""
-            say(f"{visible(job.id)}: {job.state.value}{asked}")
-    for error in errors[1:]:
-        note(error.message)
-    if errors:
-        raise errors[0]
+        job_view.print_workers(rows)

@@ -1,24 +1,45 @@
-"""``homeroom keys``: make, list and revoke API keys."""
+"""``homeroom keys``: create, list and revoke API keys."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.access.api import ROLES, ApiKey, create_key, list_keys, record, revoke_key
-from homeroom.catalogue.fault import Faults
-from homeroom.cli.actor import actor
-from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import moment, note, print_json, print_table, say, wire
+from homeroom.cli.application import audit_actor, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
+from homeroom.cli.terminal import (
+    format_instant,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+    to_json_fields,
+)
 from homeroom.errors import BadRequest
-from homeroom.wiring import House
+from homeroom.identity import Role
 
-_PAGE = 500
+if TYPE_CHECKING:
+    from homeroom.access import api as access
+    from homeroom.access import routes as access_routes
+    from homeroom.access.api import ApiKey
+    from homeroom.bootstrap import database, partners
+    from homeroom.catalogue import document_faults
+    from homeroom.db.database import Database
+else:
+    access = LazyModule("homeroom.access.api")
+    access_routes = LazyModule("homeroom.access.routes")
+    database = LazyModule("homeroom.bootstrap.database")
+    partners = LazyModule("homeroom.bootstrap.partners")
+    document_faults = LazyModule("homeroom.catalogue.document_faults")
 
-app = group("Make, list and revoke API keys. Each command leaves a line in the audit trail.")
+_PAGE_SIZE = 500
+_ROLES = tuple(Role)
+
+app = command_group(
+    "Create, list and revoke API keys; sign in. Each command adds a line to the audit trail."
+)
 
 
 @app.command(
@@ -32,35 +53,57 @@ app = group("Make, list and revoke API keys. Each command leaves a line in the a
 def create(
     name: Annotated[str, typer.Argument(help="Shown in logs and in the audit trail.")],
     role: Annotated[
-        list[str], typer.Option("--role", "-r", help=f"One of {', '.join(ROLES)}; repeatable.")
+        list[str], typer.Option("--role", "-r", help=f"One of {', '.join(_ROLES)}; repeatable.")
     ],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make an API key and print its token, which is not stored and never shown again."""
-    unknown = [each for each in role if each not in ROLES]
+    """Create an API key and print its token, which is not stored."""
+    unknown = [each for each in role if each not in _ROLES]
     if unknown:
         raise BadRequest(
-            f"There is no role {unknown[0]!r}.", hint=f"The roles are {', '.join(ROLES)}."
+            f"There is no role {unknown[0]!r}.", hint=f"The roles are {', '.join(_ROLES)}."
         )
-    faults = Faults()
+    access.check_key_roles(role)
+    faults = document_faults.DocumentFaults()
     faults.id(name, ("name",))
-    for _, what in faults.found:
-        raise BadRequest(f"The name of a key {what}.")
+    for _, fault in faults.found:
+        raise BadRequest(f"The name of a key {fault}.")
 
-    async def work(house: House) -> tuple[ApiKey, str]:
-        async with house.db.write() as tx:
-            key, token = await create_key(tx, name, role)
+    async def create_and_audit(db: Database) -> tuple[ApiKey, str]:
+        async with db.write() as tx:
+            key, token = await access.create_key(tx, name, role)
             details = {"name": key.name, "roles": list(key.roles)}
-            await record(tx, actor(), "key.made", key.id, details)
+            await access.record_audit(tx, audit_actor(), "key.made", key.id, details)
         return key, token
 
-    key, token = in_house(work)
+    key, token = run_with_database(create_and_audit)
     if as_json:
-        print_json({"token": token, **_fields(key)})
+        print_json({"token": token, **_key_fields(key)})
         return
-    note(f"Made the key {key.id} ({key.name}) with the roles {', '.join(key.roles)}.")
-    note("This is its token. Keep it: it is not stored and cannot be shown again.")
-    say(token)
+    print_to_stderr(f"Created the key {key.id} ({key.name}) with the roles {', '.join(key.roles)}.")
+    print_to_stderr("This is its token. Save it: it is not stored and cannot be shown again.")
+    print_text(token)
+
+
+@app.command("sign-in", epilog=epilog("homeroom keys sign-in"))
+def sign_in(as_json: JsonOption = False) -> None:
+    """Print a link that signs an admin in by browser, once and within 24 hours.
+
+    The first start of a server prints one too. Earlier links that were not used stay valid.
+    """
+    public_url = partners.public_url(database.load_settings())
+
+    async def create_and_audit(db: Database) -> str:
+        async with db.write() as tx:
+            token = await access.create_sign_in(tx, "admin", [Role.ADMIN])
+            await access.record_audit(tx, audit_actor(), "sign_in.made", "admin")
+        return token
+
+    link = access_routes.sign_in_link(public_url, run_with_database(create_and_audit))
+    if as_json:
+        print_json({"link": link})
+    else:
+        print_text(link)
 
 
 @app.command(
@@ -72,26 +115,30 @@ def create(
     ),
 )
 def list_(
-    everything: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
-    as_json: Json = False,
+    include_revoked: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the API keys. Their tokens are not stored, so they are not shown."""
 
-    async def work(house: House) -> list[ApiKey]:
-        found: list[ApiKey] = []
+    async def list_and_audit(db: Database) -> list[ApiKey]:
+        keys: list[ApiKey] = []
         while True:
-            async with house.db.read() as tx:
-                some = await list_keys(tx, _PAGE, found[-1].id if found else None)
-            found += some[:_PAGE]
-            if len(some) <= _PAGE:
+            async with db.read() as tx:
+                page = await access.list_keys(tx, _PAGE_SIZE, keys[-1].id if keys else None)
+            keys += page[:_PAGE_SIZE]
+            if len(page) <= _PAGE_SIZE:
                 break
-        async with house.db.write() as tx:
-            await record(tx, actor(), "key.listed", "keys", {"count": len(found)})
-        return found
+        async with db.write() as tx:
+            await access.record_audit(tx, audit_actor(), "key.listed", "keys", {"count": len(keys)})
+        return keys
 
-    keys = [key for key in in_house(work) if everything or key.revoked_at is None]
+    keys = [
+        key
+        for key in run_with_database(list_and_audit)
+        if include_revoked or key.revoked_at is None
+    ]
     if as_json:
-        print_json({"items": [_fields(key) for key in keys]})
+        print_json({"items": [_key_fields(key) for key in keys]})
         return
     print_table(
         ("ID", "NAME", "ROLES", "STATUS", "CREATED", "LAST USED"),
@@ -100,9 +147,9 @@ def list_(
                 key.id,
                 key.name,
                 " ".join(key.roles),
-                "active" if key.revoked_at is None else f"revoked {moment(key.revoked_at)}",
-                moment(key.created_at),
-                moment(key.last_used_at),
+                "active" if key.revoked_at is None else f"revoked {format_instant(key.revoked_at)}",
+                format_instant(key.created_at),
+                format_instant(key.last_used_at),
             )
             for key in keys
         ],
@@ -116,22 +163,27 @@ def list_(
 )
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `homeroom keys list` shows it.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Revoke an API key and end its sessions. Servers that run follow within two seconds."""
+    """Revoke an API key and end its sessions.
 
-    async def work(house: House) -> str:
-        async with house.db.write() as tx:
-            name = await revoke_key(tx, key_id)
-            await record(tx, actor(), "key.revoked", key_id, {"name": name})
+    Running servers follow within two seconds.
+    """
+
+    async def revoke_and_audit(db: Database) -> str:
+        async with db.write() as tx:
+            name = await access.revoke_key(tx, key_id)
+            await access.record_audit(tx, audit_actor(), "key.revoked", key_id, {"name": name})
         return name
 
-    name = in_house(work)
+    name = run_with_database(revoke_and_audit)
     if as_json:
         print_json({"id": key_id, "name": name, "revoked": True})
     else:
-        say(f"Revoked the key {key_id} ({name}).")
+        print_text(f"Revoked the key {key_id} ({name}).")
 
 
-def _fields(key: ApiKey) -> dict[str, Any]:
-    return wire({**asdict(key), "roles": list(key.roles)})
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    fields = asdict(key)
+    del fields["role_names"]
+    return to_json_fields({**fields, "roles": list(key.roles)})

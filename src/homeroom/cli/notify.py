@@ -1,81 +1,68 @@
-"""``homeroom notify``: see how messages look, send one, and follow what was sent."""
+"""``homeroom notify``: preview and send messages, list deliveries."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.cli.actor import actor
-from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import moment, note, print_json, print_table, say, short, wire
-from homeroom.errors import BadRequest, HomeroomError, NotFound
-from homeroom.notify import store, want
-from homeroom.notify.api import (
-    EXAMPLES,
-    KINDS,
-    Attempt,
-    Channel,
-    Delivery,
-    Heard,
-    Notification,
-    Status,
-    Suppression,
-    Templates,
-    Verdict,
-    languages,
-    read_dsn,
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
+from homeroom.cli.message_preview import preview, require_message_type
+from homeroom.cli.terminal import (
+    format_instant,
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+    to_json_fields,
+    truncate_line,
 )
-from homeroom.people.api import masked
-from homeroom.wiring import House, load_settings
+from homeroom.errors import BadRequest, HomeroomError, NotFound
+from homeroom.notify.delivery_rules import DeliveryStatus
+from homeroom.notify.message import Channel
 
-app = group("See how messages look, send one, and follow what was sent.")
+if TYPE_CHECKING:
+    from homeroom.bootstrap.application import Application
+    from homeroom.db.database import Database
+    from homeroom.notify import api as notify
+    from homeroom.notify import store, suppression
+    from homeroom.notify.api import (
+        Delivery,
+        DeliveryAttempt,
+        DeliveryDecision,
+        NoticeCounts,
+        Notification,
+        Suppression,
+    )
+    from homeroom.notify.suppression import UnmatchedNotice
+    from homeroom.people import api as people
+else:
+    notify = LazyModule("homeroom.notify.api")
+    people = LazyModule("homeroom.people.api")
+    store = LazyModule("homeroom.notify.store")
+    suppression = LazyModule("homeroom.notify.suppression")
+
+_KEEP_AND_RETRY = 75
+"""EX_TEMPFAIL of sysexits.h: the mail server keeps the mail in its queue."""
+app = command_group("Preview and send messages; list deliveries.")
 
 
-def _kind(name: str) -> str:
-    if name not in KINDS:
-        raise BadRequest(
-            f"There is no type of message {name!r}.", hint=f"The types are {', '.join(KINDS)}."
-        )
-    return name
-
-
-@app.command(
+app.command(
     "preview",
     epilog=epilog(
         "homeroom notify preview log_reminder",
         "homeroom notify preview manager_report --locale de",
         "homeroom notify preview deadline_warning --html > warning.html",
+        "homeroom notify preview log_reminder --programme data --user ada --side-by-side > a.html",
+        codes=(4,),
     ),
-)
-def preview(
-    type: Annotated[str, typer.Argument(metavar="TYPE", help=f"One of {', '.join(EXAMPLES)}.")],
-    locale: Annotated[str, typer.Option(help=f"One of {', '.join(languages())}.")] = "en",
-    html: Annotated[bool, typer.Option("--html", help="The HTML instead of the text.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Print a type of message with made-up data, from your templates if there are any."""
-    settings = load_settings()
-    stop_url = None if KINDS[_kind(type)].mandatory else "https://homeroom.example.org/u/token"
-    words = Templates(settings.template_dir).words(
-        type, EXAMPLES[type], locale=locale, given_name="Ada", stop_url=stop_url
-    )
-    if as_json:
-        print_json(
-            {
-                "title": words.title,
-                "summary": words.summary,
-                "text": words.text,
-                "html": words.html,
-            }
-        )
-    elif html:
-        say(words.html)
-    else:
-        say(f"Subject: {words.title}\n\n{words.text}".rstrip())
+)(preview)
 
 
 @app.command(
@@ -90,25 +77,27 @@ def preview(
 def send_test(
     address: Annotated[str, typer.Argument(help="An address of the channel.")],
     channel: Annotated[str, typer.Option(help="email, sms or chat.")] = "email",
-    type: Annotated[str, typer.Option(help="Which example to send.")] = "log_reminder",
-    as_json: Json = False,
+    type: Annotated[str, typer.Option(help="The example to send.")] = "log_reminder",
+    as_json: JsonOption = False,
 ) -> None:
-    """Send an example at once and say what the server answered. It leaves no rows behind."""
+    """Send an example at once and print the server's answer. It stores no rows."""
     if channel not in ("email", "sms", "chat"):
         raise BadRequest(f"There is no channel {channel!r}.", hint="Use email, sms or chat.")
     chosen = Channel(channel)
 
-    async def work(house: House) -> Verdict:
-        return await house.notifications.send_test(chosen, address, _kind(type))
+    async def send(application: Application) -> DeliveryDecision:
+        return await application.notifications.send_test(
+            chosen, address, require_message_type(type)
+        )
 
-    verdict = in_house(work)
+    decision = run_with_application(send)
     if as_json:
-        print_json({"status": verdict.status, "code": verdict.code, "error": verdict.error})
-    if verdict.status is Status.ACCEPTED:
+        print_json({"status": decision.status, "code": decision.code, "error": decision.error})
+    if decision.status is DeliveryStatus.ACCEPTED:
         if not as_json:
-            say(f"The {channel} server has taken it.")
+            print_text(f"The {channel} server has accepted it.")
         return
-    raise HomeroomError(f"It was not sent ({verdict.status}): {verdict.error}.")
+    raise HomeroomError(f"It was not sent ({decision.status}): {decision.error}.")
 
 
 @app.command(
@@ -125,36 +114,36 @@ def deliveries(
         str | None, typer.Argument(metavar="ID", help="Show this one with its attempts.")
     ] = None,
     status: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(each.value for each in Status)}.")
+        str | None, typer.Option(help=f"One of {', '.join(each.value for each in DeliveryStatus)}.")
     ] = None,
     channel: Annotated[str | None, typer.Option(help="in_app, email, sms or chat.")] = None,
     user: Annotated[str | None, typer.Option(help="Only those to this person.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """List deliveries, newest first: what was sent, what was not, and why."""
+    """List deliveries, newest first, with their status and its reason."""
     if delivery_id is not None:
-        _show(delivery_id, as_json)
+        _show_delivery(delivery_id, as_json)
         return
-    if status is not None and status not in set(Status):
-        known = ", ".join(each.value for each in Status)
-        raise BadRequest(f"There is no state {status!r}; there are {known}.")
+    if status is not None and status not in set(DeliveryStatus):
+        statuses = ", ".join(each.value for each in DeliveryStatus)
+        raise BadRequest(f"There is no status {status!r}; there are {statuses}.")
     if channel is not None and channel not in set(Channel):
-        known = ", ".join(each.value for each in Channel)
-        raise BadRequest(f"There is no channel {channel!r}; there are {known}.")
+        channels = ", ".join(each.value for each in Channel)
+        raise BadRequest(f"There is no channel {channel!r}; there are {channels}.")
 
-    async def work(house: House) -> list[tuple[Delivery, Notification]]:
-        async with house.db.read() as tx:
-            return await store.newest_deliveries(
+    async def read_deliveries(db: Database) -> list[tuple[Delivery, Notification]]:
+        async with db.read() as tx:
+            return await store.list_deliveries(
                 tx, status=status, channel=channel, user_id=user, before_id=None, count=limit
             )
 
-    found = in_house(work)
+    rows = run_with_database(read_deliveries)
     if as_json:
-        print_json({"items": [wire(_fields(*each)) for each in found]})
+        print_json({"items": [to_json_fields(_delivery_fields(*each)) for each in rows]})
         return
     print_table(
-        ("ID", "PERSON", "MESSAGE", "CHANNEL", "STATUS", "TRIES", "CHANGED", "REASON"),
+        ("ID", "PERSON", "MESSAGE", "CHANNEL", "STATUS", "ATTEMPTS", "CHANGED", "REASON"),
         [
             (
                 delivery.id,
@@ -163,49 +152,51 @@ def deliveries(
                 delivery.channel.value,
                 delivery.status.value,
                 delivery.attempts,
-                moment(delivery.updated_at),
-                short(delivery.reason, 60),
+                format_instant(delivery.updated_at),
+                truncate_line(delivery.reason, 60),
             )
-            for delivery, notification in found
+            for delivery, notification in rows
         ],
         "There are no such deliveries.",
     )
 
 
-def _show(delivery_id: str, as_json: bool) -> None:
-    async def work(house: House) -> tuple[Delivery, Notification, list[Attempt]]:
-        async with house.db.read() as tx:
-            found = await store.get(tx, delivery_id)
-            if found is None:
+def _show_delivery(delivery_id: str, as_json: bool) -> None:
+    async def read_delivery(db: Database) -> tuple[Delivery, Notification, list[DeliveryAttempt]]:
+        async with db.read() as tx:
+            row = await store.get_delivery(tx, delivery_id)
+            if row is None:
                 raise NotFound(f"There is no delivery {delivery_id!r}.")
-            return (*found, await store.attempts(tx, delivery_id))
+            return (*row, await store.list_attempts(tx, delivery_id))
 
-    delivery, notification, tries = in_house(work)
-    fields = wire(_fields(delivery, notification))
+    delivery, notification, attempts = run_with_database(read_delivery)
+    fields = to_json_fields(_delivery_fields(delivery, notification))
     if as_json:
-        print_json({**fields, "tries": [wire(_attempt(each)) for each in tries]})
+        print_json(
+            {**fields, "tries": [to_json_fields(_attempt_fields(each)) for each in attempts]}
+        )
         return
     for name, value in fields.items():
-        say(f"{name}: {'-' if value is None else value}")
+        print_text(f"{name}: {'-' if value is None else value}")
     print_table(
-        ("TRY", "BEGAN", "ENDED", "OUTCOME", "ERROR", "ASKED BY", "BECAUSE"),
+        ("ATTEMPT", "STARTED", "FINISHED", "OUTCOME", "ERROR", "ACTOR", "REASON"),
         [
             (
                 each.number,
-                moment(each.started_at),
-                moment(each.finished_at),
-                each.outcome or "under way",
-                short(each.error, 60),
+                format_instant(each.started_at),
+                format_instant(each.finished_at),
+                each.outcome or "running",
+                truncate_line(each.error, 60),
                 each.actor or "-",
                 each.why or "-",
             )
-            for each in tries
+            for each in attempts
         ],
-        "It was not tried yet.",
+        "There was no attempt yet.",
     )
 
 
-def _fields(delivery: Delivery, notification: Notification) -> dict[str, Any]:
+def _delivery_fields(delivery: Delivery, notification: Notification) -> dict[str, Any]:
     address = delivery.address
     return {
         "id": delivery.id,
@@ -215,7 +206,8 @@ def _fields(delivery: Delivery, notification: Notification) -> dict[str, Any]:
         "channel": delivery.channel.value,
         "status": delivery.status.value,
         "reason": delivery.reason,
-        "address": masked(address) if address is not None and "@" in address else None,
+        "reason_code": delivery.reason_code,
+        "address": people.mask_email(address) if address is not None and "@" in address else None,
         "attempts": delivery.attempts,
         "job_id": delivery.job,
         "created_at": delivery.created_at,
@@ -223,7 +215,7 @@ def _fields(delivery: Delivery, notification: Notification) -> dict[str, Any]:
     }
 
 
-def _attempt(each: Attempt) -> dict[str, Any]:
+def _attempt_fields(each: DeliveryAttempt) -> dict[str, Any]:
     return {
         "number": each.number,
         "started_at": each.started_at,
@@ -246,18 +238,18 @@ def _attempt(each: Attempt) -> dict[str, Any]:
 def resend(
     delivery_id: Annotated[str, typer.Argument(metavar="ID")],
     why: Annotated[str, typer.Option(help="Kept with the attempt and in the audit trail.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Try a delivery that has ended once more. A worker has to be running."""
+    """Send a delivery that has ended once more. A worker has to be running."""
 
-    async def work(house: House) -> Delivery:
-        return await house.notifications.resend(delivery_id, actor(), why)
+    async def resend_delivery(application: Application) -> Delivery:
+        return await application.notifications.resend(delivery_id, audit_actor(), why)
 
-    found = in_house(work)
+    delivery = run_with_application(resend_delivery)
     if as_json:
-        print_json({"id": found.id, "status": found.status.value, "jobId": found.job})
+        print_json({"id": delivery.id, "status": delivery.status.value, "jobId": delivery.job})
     else:
-        say(f"The delivery {found.id} waits to be sent again (job {found.job}).")
+        print_text(f"The delivery {delivery.id} will be sent again by the job {delivery.job}.")
 
 
 @app.command(
@@ -265,66 +257,113 @@ def resend(
     epilog=epilog(
         "homeroom notify bounce returned.eml",
         "homeroom notify bounce -   # an alias of the mail server: |/opt/homeroom/bounce",
+        codes=(_KEEP_AND_RETRY,),
+        without=(3, 78),
     ),
 )
 def bounce(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A mail, or - for standard input.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Take note of a mail that came back: a bounce (RFC 3464) or a complaint (RFC 5965)."""
+    """Record a bounce or a complaint from a returned mail.
+
+    Made for an alias of a mail server: a mail that is none, or not of Homeroom, is taken (0). If it
+    cannot be recorded now, whatever the cause, 75 tells the server to keep it and to try again.
+    """
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise BadRequest(f"{file} cannot be read: {error.strerror}.") from error
-    notices = read_dsn(raw)
+    try:
+        notices = notify.parse_dsn(raw)
+    except BadRequest as error:
+        print_to_stderr(error.message)
+        notices = []
 
-    async def work(house: House) -> Heard:
-        source = "-".join(str(notice.message_id) for notice in notices)
-        return await house.notifications.hear(f"cli:{source}", notices)
+    async def record_notices(application: Application) -> NoticeCounts:
+        source = hashlib.sha256(raw).hexdigest()
+        return await application.notifications.receive_notices(f"cli:{source}", notices)
 
-    heard = in_house(work)
+    try:
+        counts = run_with_application(record_notices)
+    except HomeroomError as error:
+        print_to_stderr(f"The mail cannot be recorded now: {error.message}")
+        raise typer.Exit(_KEEP_AND_RETRY) from error
     if as_json:
-        print_json({"known": heard.known, "unknown": heard.unknown})
-    elif heard.known:
-        say(f"Noted for {heard.known} of our mails.")
-    else:
-        note("It is about no mail of ours.")
+        print_json({"known": counts.known, "unknown": counts.unknown, "ignored": counts.ignored})
+    elif counts.known:
+        print_text(f"Recorded for {pluralize(counts.known, 'mail')} that Homeroom sent.")
+    elif counts.ignored:
+        print_to_stderr("It is about no final outcome: a delay or an automatic reply.")
+    elif counts.unknown:
+        print_to_stderr("It does not refer to a mail that Homeroom sent. It is kept for 90 days.")
+
+
+@app.command("unmatched", epilog=epilog("homeroom notify unmatched"))
+def unmatched(as_json: JsonOption = False) -> None:
+    """List the bounces and complaints that match no mail of Homeroom, newest first."""
+
+    async def read_unmatched(db: Database) -> list[UnmatchedNotice]:
+        async with db.read() as tx:
+            return await suppression.list_unmatched(tx, 1_000)
+
+    found = run_with_database(read_unmatched)
+    if as_json:
+        print_json({"items": [to_json_fields(asdict(each)) for each in found]})
+        return
+    print_table(
+        ("RECEIVED", "KIND", "RECIPIENT", "DETAIL"),
+        [
+            (
+                format_instant(each.at),
+                each.kind,
+                each.recipient or "-",
+                truncate_line(each.detail, 80),
+            )
+            for each in found
+        ],
+        "Every report matched a mail.",
+    )
 
 
 @app.command("suppressions", epilog=epilog("homeroom notify suppressions"))
-def suppressions(as_json: Json = False) -> None:
-    """List the addresses that nothing is sent to any more, newest first."""
+def suppressions(as_json: JsonOption = False) -> None:
+    """List the suppressed addresses, newest first. No message is sent to them."""
 
-    async def work(house: House) -> list[Suppression]:
-        async with house.db.read() as tx:
-            return await want.newest_suppressions(tx, None, 1_000)
+    async def read_suppressions(db: Database) -> list[Suppression]:
+        async with db.read() as tx:
+            return await suppression.list_suppressions(tx, None, 1_000)
 
-    found = in_house(work)
-    rows = [
+    suppressed = run_with_database(read_suppressions)
+    rows: list[dict[str, Any]] = [
         {
             "id": each.id,
             "channel": each.channel,
-            "address": masked(each.address) if "@" in each.address else f"{each.address[:3]}***",
+            "address": people.mask_email(each.address)
+            if "@" in each.address
+            else f"{each.address[:3]}***",
             "scope": each.scope,
             "reason": each.reason,
             "detail": each.detail,
             "created_at": each.created_at,
+            "expires_at": each.expires_at,
         }
-        for each in found
+        for each in suppressed
     ]
     if as_json:
-        print_json({"items": [wire(row) for row in rows]})
+        print_json({"items": [to_json_fields(row) for row in rows]})
         return
     print_table(
-        ("ID", "CHANNEL", "ADDRESS", "REASON", "SINCE", "DETAIL"),
+        ("ID", "CHANNEL", "ADDRESS", "REASON", "SINCE", "UNTIL", "DETAIL"),
         [
             (
                 each["id"],
                 each["channel"],
                 each["address"],
                 each["reason"],
-                moment(int(str(each["created_at"]))),
-                short(str(each["detail"]), 60),
+                format_instant(int(str(each["created_at"]))),
+                "lifted" if each["expires_at"] is None else format_instant(each["expires_at"]),
+                truncate_line(str(each["detail"]), 60),
             )
             for each in rows
         ],
@@ -336,10 +375,10 @@ def suppressions(as_json: Json = False) -> None:
     "lift", epilog=epilog("homeroom notify lift 0199c0de-7a3b-7c11-9f7e-2f60b1a2c3d4", codes=(4,))
 )
 def lift(suppression_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Send to a suppressed address again; an audit line is left."""
+    """Lift a suppression: messages are sent to the address again."""
 
-    async def work(house: House) -> None:
-        await house.notifications.lift(suppression_id, actor())
+    async def lift_suppression(application: Application) -> None:
+        await application.notifications.lift_suppression(suppression_id, audit_actor())
 
-    in_house(work)
-    say(f"Lifted {suppression_id}.")
+    run_with_application(lift_suppression)
+    print_text(f"Lifted {suppression_id}.")

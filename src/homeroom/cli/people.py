@@ -1,25 +1,30 @@
-"""``homeroom people``: hand a person what is kept of them, or erase it."""
+"""``homeroom people``: export or erase the data of a person."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
-from homeroom.cli.actor import actor
-from homeroom.cli.ask import confirm
-from homeroom.cli.group import Json, Yes, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import counted, note, print_json, say
+from homeroom.cli.application import audit_actor, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, YesOption, command_group, epilog
+from homeroom.cli.terminal import confirm, pluralize, print_json, print_text, print_to_stderr
 from homeroom.errors import BadRequest, Conflict
-from homeroom.wiring import RECORDS, House
 
-app = group(
-    "Hand a person what is kept of them, or erase it. Each leaves a line in the audit trail."
+if TYPE_CHECKING:
+    from msgspec import json as msgspec_json
+
+    from homeroom.bootstrap import personal_data
+    from homeroom.db.database import Database
+else:
+    msgspec_json = LazyModule("msgspec.json")
+    personal_data = LazyModule("homeroom.bootstrap.personal_data")
+
+app = command_group(
+    "Export or erase the data of a person. Each command adds a line to the audit trail."
 )
-UserId = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
+UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
 
 
 @app.command(
@@ -31,30 +36,31 @@ UserId = Annotated[str, typer.Argument(metavar="USER", help="The person's user i
     ),
 )
 def export(
-    user_id: UserId,
+    user_id: UserIdArgument,
     to: Annotated[
-        Path | None, typer.Option("--to", help="The file to write; it must not be there yet.")
+        Path | None, typer.Option("--to", help="The file to write; it must not exist yet.")
     ] = None,
 ) -> None:
-    """Print all that is kept of a person as JSON, by table, or write it to a file."""
+    """Print all data of a person as JSON, by table, or write it to a file."""
 
-    async def work(house: House) -> dict[str, Any]:
-        return await RECORDS.export(house.db, user_id, actor())
+    async def export_data(db: Database) -> dict[str, Any]:
+        return await personal_data.PERSONAL_DATA.export(db, user_id, audit_actor())
 
-    found = in_house(work)
-    text = msgspec.json.format(msgspec.json.encode(found)).decode()
+    exported = run_with_database(export_data)
+    text = msgspec_json.format(msgspec_json.encode(exported)).decode()
     if to is None:
-        say(text)
+        print_text(text)
         return
     try:
         to.touch(mode=0o600, exist_ok=False)
     except FileExistsError as error:
-        raise Conflict(f"{to} is there already.", hint="Name another file.") from error
+        raise Conflict(f"{to} exists already.", hint="Choose another file.") from error
     except OSError as error:
         raise BadRequest(f"{to} cannot be written: {error.strerror}.") from error
     to.write_text(text + "\n", encoding="utf-8")
-    rows = sum(len(each) for each in found["records"].values())
-    note(f"{to} holds {counted(rows, 'row')} of {counted(len(found['records']), 'table')}.")
+    records = exported["records"]
+    rows = sum(len(each) for each in records.values())
+    print_to_stderr(f"{to} holds {pluralize(rows, 'row')} of {pluralize(len(records), 'table')}.")
 
 
 @app.command(
@@ -62,22 +68,23 @@ def export(
     epilog=epilog("homeroom people erase ada", "homeroom people erase ada --yes", codes=(4,)),
 )
 def erase(
-    user_id: UserId,
-    yes: Yes = False,
-    as_json: Json = False,
+    user_id: UserIdArgument,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Erase a person for good, in all that this database holds.
+    """Erase a person in all tables of this database. This cannot be undone.
 
-    What others wrote stays, with a pseudonym for the name. What partners were told, and backups
-    that are older, have to be seen to where they are.
+    Texts that other people wrote stay, with a pseudonym for the name. Data that was sent to
+    partners, and older backups, have to be erased there.
     """
-    confirm(f"Erase {user_id} for good?", yes=yes)
+    confirm(f"Erase {user_id}? This cannot be undone.", yes=yes)
 
-    async def work(house: House) -> dict[str, int]:
-        return await RECORDS.erase(house.db, user_id, actor())
+    async def erase_data(db: Database) -> dict[str, int]:
+        return await personal_data.PERSONAL_DATA.erase(db, user_id, audit_actor())
 
-    rows = in_house(work)
+    rows = run_with_database(erase_data)
     if as_json:
         print_json({"userId": user_id, "rows": rows})
         return
-    say(f"Erased {user_id}: {counted(sum(rows.values()), 'row')} of {counted(len(rows), 'table')}.")
+    tables = pluralize(len(rows), "table")
+    print_text(f"Erased {user_id}: {pluralize(sum(rows.values()), 'row')} of {tables}.")

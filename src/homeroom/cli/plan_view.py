@@ -1,42 +1,50 @@
-"""Show lesson plans on a terminal: a bar while they are generated, their lessons afterwards."""
+"""Show the generation of lesson plans and their lessons on a terminal."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from homeroom.cli.group import LazyModule
+from homeroom.cli.terminal import escape_control_characters, format_instant
 
-from homeroom.cli.output import moment, visible
-from homeroom.lessonplans import answer
-from homeroom.lessonplans.curriculum import hours
-from homeroom.lessonplans.export.block import Bullets, Grid, Heading, lesson_blocks
-from homeroom.lessonplans.plan import Lesson, Plan
-from homeroom.lessonplans.read import Status
+if TYPE_CHECKING:
+    from rich import console as rich_console
+    from rich import progress as rich_progress
 
-MICRO = 1_000_000
+    from homeroom.lessonplans import curriculum, responses
+    from homeroom.lessonplans.export import blocks
+    from homeroom.lessonplans.plan import LessonPlan, PlannedLesson
+    from homeroom.lessonplans.plan_queries import GenerationStatus
+else:
+    rich_console = LazyModule("rich.console")
+    rich_progress = LazyModule("rich.progress")
+    blocks = LazyModule("homeroom.lessonplans.export.blocks")
+    curriculum = LazyModule("homeroom.lessonplans.curriculum")
+    responses = LazyModule("homeroom.lessonplans.responses")
+
+MICROS_PER_CURRENCY_UNIT = 1_000_000
 
 
-class Bar:
-    """A bar on standard error, or, where that is no terminal, a line at each tenth."""
+class PlanProgressBar:
+    """A bar on standard error, or a line for each tenth if that is no terminal."""
 
-    def __init__(self, *, shown: bool) -> None:
-        """Take whether anything is shown at all."""
-        self._shown = shown
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._said = -1
+    def __init__(self, *, is_shown: bool) -> None:
+        """Create a bar that prints nothing unless ``is_shown``."""
+        self._is_shown = is_shown
+        self._bar: rich_progress.Progress | None = None
+        self._task: rich_progress.TaskID | None = None
+        self._last_tenth = -1
 
     def __enter__(self) -> Self:
-        """Begin."""
-        if self._shown and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
-                console=Console(stderr=True),
+        """Draw the bar on a terminal."""
+        if self._is_shown and sys.stderr.isatty():
+            self._bar = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}"),
+                rich_progress.BarColumn(),
+                rich_progress.TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
+                console=rich_console.Console(stderr=True),
                 transient=True,
             )
             self._bar.start()
@@ -49,70 +57,79 @@ class Bar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End; the bar goes away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, found: Status) -> None:
-        """Show how far a plan is."""
-        if not self._shown:
+    def update(self, status: GenerationStatus) -> None:
+        """Show the progress of a plan."""
+        if not self._is_shown:
             return
-        total = found.total_modules
-        text = f"Module {min(found.modules_generated + 1, total)} of {total}"
-        percent = found.progress.percent
+        total = status.total_modules
+        text = f"Module {min(status.modules_generated + 1, total)} of {total}"
+        percent = status.progress.percent
         if self._bar is not None and self._task is not None:
-            left = _left(found.progress.seconds_left)
+            left = _time_left(status.progress.seconds_left)
             self._bar.update(self._task, completed=percent, description=text, left=left)
-        elif int(percent) // 10 > self._said and found.status == "in_progress":
-            self._said = int(percent) // 10
+        elif int(percent) // 10 > self._last_tenth and status.status == "in_progress":
+            self._last_tenth = int(percent) // 10
             sys.stderr.write(f"{text}, {percent:.0f} %\n")
             sys.stderr.flush()
 
 
-def _left(seconds: int | None) -> str:
+def _time_left(seconds: int | None) -> str:
     if seconds is None:
         return "time left: not known yet"
     return f"about {seconds // 60} min {seconds % 60} s left" if seconds else ""
 
 
-def status_lines(found: Status) -> list[str]:
-    """Return how a plan stands, for people."""
-    total = found.total_modules
+def plan_status_lines(status: GenerationStatus) -> list[str]:
+    """Return the state of a plan's generation as text."""
+    total = status.total_modules
     lines = [
-        f"{found.plan.title} ({found.plan.id})",
-        f"Status: {found.status}, {found.progress.percent:g} %",
-        f"Modules: {found.modules_generated} of {total}; lessons: {found.lessons};"
-        f" contact hours: {hours(found.minutes)}",
+        f"{status.plan.title} ({status.plan.id})",
+        f"Status: {status.status}, {status.progress.percent:g} %",
+        f"Modules: {status.modules_generated} of {total}; lessons: {status.lessons};"
+        f" contact hours: {curriculum.contact_hours(status.minutes)}",
     ]
-    if found.status == "in_progress":
-        left = _left(found.progress.seconds_left)
+    if status.status == "in_progress":
+        left = _time_left(status.progress.seconds_left)
         lines.append(
-            f"{left[:1].upper()}{left[1:]}; last sign of life {moment(found.heartbeat_at)}"
+            f"{left[:1].upper()}{left[1:]}; last heartbeat {format_instant(status.heartbeat_at)}"
         )
-    if found.lessons_with_gaps:
-        lines.append(f"Lessons in which something is missing: {found.lessons_with_gaps}")
-    spent = found.spent
+    if status.open_places:
+        lines.append(
+            f"Outline: {status.open_places} places are open; list them with: homeroom plans export"
+            f" {status.plan.id} -f checklist -o -"
+        )
+    if status.lessons_with_gaps:
+        lines.append(f"Lessons with missing parts: {status.lessons_with_gaps}")
+    spent = status.spent
     if spent.requests:
-        cost = "unknown" if spent.cost is None else f"{spent.cost / MICRO:.4f} {spent.currency}"
+        cost = (
+            "unknown"
+            if spent.cost is None
+            else f"{spent.cost / MICROS_PER_CURRENCY_UNIT:.4f} {spent.currency}"
+        )
         more = "" if spent.cost_complete else " (of some calls the cost is not known)"
         lines.append(
             f"Model: {spent.requests} calls, {spent.input_tokens} tokens in,"
             f" {spent.output_tokens} out, cost {cost}{more}"
         )
-    for each in found.modules:
+    for each in status.modules:
         if each.module.error:
             lines.append(f"Module {each.module.idx + 1} {each.module.state}: {each.module.error}")
     return lines
 
 
-def status_json(found: Status) -> dict[str, Any]:
-    """Return how a plan stands, for programs: what the HTTP API answers."""
-    return answer.status(found).model_dump(mode="json", by_alias=True)
+def plan_status_json(status: GenerationStatus) -> dict[str, Any]:
+    """Return the state of a plan's generation as the HTTP API does."""
+    return responses.generation_status_view(status).model_dump(mode="json", by_alias=True)
 
 
-def summary_rows(plan: Plan) -> tuple[list[str], list[list[object]]]:
+def lesson_table(plan: LessonPlan) -> tuple[list[str], list[list[object]]]:
     """Return the lessons of a plan as a table."""
-    columns = ["LESSON", "WEEK", "MIN", "TITLE", "BY", "MISSING"]
+    columns = ["LESSON", "WEEK", "MIN", "TITLE", "BY", "OPEN", "MISSING"]
     rows: list[list[object]] = [
         [
             lesson.slot.number,
@@ -120,6 +137,7 @@ def summary_rows(plan: Plan) -> tuple[list[str], list[list[object]]]:
             lesson.slot.minutes,
             lesson.title,
             "a person" if lesson.edited else lesson.generator or "-",
+            len(lesson.open_places),
             ", ".join(gap.code for gap in lesson.gaps) or "-",
         ]
         for lesson in plan.lessons
@@ -127,18 +145,20 @@ def summary_rows(plan: Plan) -> tuple[list[str], list[list[object]]]:
     return columns, rows
 
 
-def lesson_lines(plan: Plan, lesson: Lesson) -> list[str]:
+def lesson_lines(plan: LessonPlan, lesson: PlannedLesson) -> list[str]:
     """Return one lesson as text."""
     lines: list[str] = []
-    for block in lesson_blocks(plan, lesson):
-        if isinstance(block, Heading):
+    for block in blocks.lesson_blocks(plan, lesson):
+        if isinstance(block, blocks.Heading):
             lines += ["", block.text]
-        elif isinstance(block, Bullets):
+        elif isinstance(block, blocks.Bullets):
             lines += [f"  - {item}" for item in block.items]
-        elif isinstance(block, Grid):
+        elif isinstance(block, blocks.Grid):
             for row in block.rows:
                 cells = (f"{name}: {cell}" for name, cell in zip(block.columns, row, strict=True))
-                lines.append("  " + "\n    ".join(visible(cell) for cell in cells))
+                lines.append(
+                    "  " + "\n    ".join(escape_control_characters(cell) for cell in cells)
+                )
         else:
             lines.append(block.text)
     return lines[1:]

@@ -1,40 +1,71 @@
-"""``homeroom plans``: curricula in, lesson plans out, here or by a worker that runs elsewhere."""
+"""``homeroom plans``: import curricula, generate and export lesson plans."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import getpass
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import counted, note, print_json, print_table, say
-from homeroom.cli.plan_view import Bar, lesson_lines, status_json, status_lines, summary_rows
-from homeroom.errors import BadRequest, Conflict, Invalid, NotFound
-from homeroom.lessonplans import read as reading
-from homeroom.lessonplans.api import parse
-from homeroom.lessonplans.export.format import FORMATS, export
-from homeroom.lessonplans.plan import document
-from homeroom.lessonplans.read import Status
-from homeroom.lessonplans.source import FORMATS as SOURCES
-from homeroom.lessonplans.source import read
-from homeroom.wiring import House
-from homeroom.wiring.working import worker_if_none
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
+from homeroom.cli.plan_view import (
+    PlanProgressBar,
+    lesson_lines,
+    lesson_table,
+    plan_status_json,
+    plan_status_lines,
+)
+from homeroom.cli.plans_edit import calls, delete, edit, resolve_plan_id
+from homeroom.cli.plans_files import OutputOption, template, write_file
+from homeroom.cli.plans_options import with_curriculum_options
+from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
+from homeroom.errors import Invalid, NotFound
 
-app = group("Generate lesson plans from a curriculum.")
-WATCH_SECONDS = 0.2
-FAILED = 1
-Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Stay until the plan is done, or only queue it.")
+if TYPE_CHECKING:
+    import asyncio
+
+    from homeroom.bootstrap import inline_worker
+    from homeroom.bootstrap.application import Application
+    from homeroom.db.database import Database
+    from homeroom.lessonplans import curriculum_file, plan_queries
+    from homeroom.lessonplans import plan as plan_model
+    from homeroom.lessonplans.export import formats
+    from homeroom.lessonplans.plan import LessonPlan
+    from homeroom.lessonplans.plan_queries import GenerationStatus
+else:
+    asyncio = LazyModule("asyncio")
+    inline_worker = LazyModule("homeroom.bootstrap.inline_worker")
+    curriculum_file = LazyModule("homeroom.lessonplans.curriculum_file")
+    formats = LazyModule("homeroom.lessonplans.export.formats")
+    plan_model = LazyModule("homeroom.lessonplans.plan")
+    plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
+
+app = command_group("Generate lesson plans from a curriculum.")
+EXPORT_FORMATS = ("json", "md", "docx", "pdf", "csv", "ics", "imscc", "checklist")
+"""The names of ``formats.EXPORT_FORMATS``, for the help, which does not load the formats."""
+FILE_TYPES = "JSON, YAML, CSV, XLSX or DOCX"
+POLL_SECONDS = 0.2
+EXIT_FAILED = 1
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until the plan is done, or only queue it.")
 ]
-PlanId = Annotated[str, typer.Argument(metavar="ID", help="A plan's id; `last` is the newest.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="JSON, YAML or CSV.")]
-Title = Annotated[str | None, typer.Option(help="Title, where a CSV file can hold none.")]
+PlanIdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="A plan's id; `last` is the newest.")
+]
+CurriculumArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help=f"A file of type {FILE_TYPES}.")
+]
+
+
+app.command(
+    epilog=epilog(
+        "homeroom plans template --format xlsx",
+        "homeroom plans template --format csv --language de --output lehrplan.csv",
+        codes=(5,),
+    )
+)(template)
 
 
 @app.command(
@@ -45,89 +76,105 @@ Title = Annotated[str | None, typer.Option(help="Title, where a CSV file can hol
         "homeroom plans import *.json --json",
     ),
 )
+@with_curriculum_options
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON, YAML or CSV files.")],
-    title: Title = None,
-    as_json: Json = False,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help=f"Files of type {FILE_TYPES}.")
+    ],
+    options: dict[str, Any],
+    as_json: JsonOption = False,
 ) -> None:
-    """Store curricula, all of them or, if one is faulty, none; nothing is generated yet."""
-    bodies = _bodies(files, title, as_json)
+    """Store curricula, all or, if one is faulty, none, without generating plans.
 
-    async def work(house: House) -> list[str]:
-        async with house.db.write() as tx:
-            return [await house.plans.create(tx, body, _actor()) for body in bodies]
+    Options replace what the files say.
+    """
+    bodies = _read_curricula(files, options, as_json)
 
-    ids = in_house(work)
+    async def store_all(application: Application) -> list[str]:
+        async with application.db.write() as tx:
+            return [await application.plans.create(tx, body, audit_actor()) for body in bodies]
+
+    ids = run_with_application(store_all)
     if as_json:
         pairs = zip(files, ids, strict=True)
         print_json({"items": [{"file": str(file), "workflowId": id} for file, id in pairs]})
         return
     for id in ids:
-        say(id)
-    note(f"Generate with: homeroom plans start {ids[-1]}")
+        print_text(id)
+    print_to_stderr(f"Generate with: homeroom plans start {ids[-1]}")
 
 
 @app.command(
     epilog=epilog(
         "homeroom plans create examples/curricula/data-skills.yaml",
-        "homeroom plans create first-aid.csv --title 'First aid' --no-wait",
-        codes=(FAILED,),
+        "homeroom plans create first-aid.csv --title 'First aid' --lesson-minutes 45",
+        "homeroom plans create lehrplan.xlsx --locale de --weekdays MO,WE,FR --no-wait",
+        "homeroom plans create cours.csv --title 'Cours' --locale fr --wording en",
+        codes=(EXIT_FAILED,),
     )
 )
-def create(file: File, title: Title = None, wait: Wait = True, as_json: Json = False) -> None:
+@with_curriculum_options
+def create(
+    file: CurriculumArgument,
+    options: dict[str, Any],
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
     """Store a curriculum and generate its lesson plans.
 
-    A running worker does the work; where none runs, this command does it itself.
+    A running worker generates them; without one, this command does. Options replace what the file
+    says.
     """
-    (body,) = _bodies([file], title, as_json)
+    (body,) = _read_curricula([file], options, as_json)
 
-    async def work(house: House) -> Status:
-        async with house.db.write() as tx:
-            id = await house.plans.create(tx, body, _actor())
-        await house.plans.start(id, _actor())
-        return await _until_done(house, id, wait=wait, bar=not as_json)
+    async def run(application: Application) -> GenerationStatus:
+        async with application.db.write() as tx:
+            id = await application.plans.create(tx, body, audit_actor())
+        await application.plans.start(id, audit_actor())
+        return await _wait_until_done(application, id, wait=wait, has_bar=not as_json)
 
-    _report(in_house(work), as_json=as_json, wait=wait)
+    _print_status(run_with_application(run), as_json=as_json, wait=wait)
 
 
 @app.command(
     epilog=epilog(
-        "homeroom plans start last", "homeroom plans start ID --no-wait", codes=(FAILED, 4)
+        "homeroom plans start last", "homeroom plans start ID --no-wait", codes=(EXIT_FAILED, 4)
     )
 )
-def start(id: PlanId, wait: Wait = True, as_json: Json = False) -> None:
-    """Generate what of a plan is not generated yet; one that is running is only watched."""
+def start(id: PlanIdArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+    """Generate the missing lessons of a plan; one that is running is only watched."""
 
-    async def work(house: House) -> Status:
-        plan_id = await _found(house, id)
-        await house.plans.start(plan_id, _actor())
-        return await _until_done(house, plan_id, wait=wait, bar=not as_json)
+    async def run(application: Application) -> GenerationStatus:
+        plan_id = await resolve_plan_id(application.db, id)
+        await application.plans.start(plan_id, audit_actor())
+        return await _wait_until_done(application, plan_id, wait=wait, has_bar=not as_json)
 
-    _report(in_house(work), as_json=as_json, wait=wait)
+    _print_status(run_with_application(run), as_json=as_json, wait=wait)
 
 
 @app.command(
     epilog=epilog("homeroom plans retry last", "homeroom plans retry ID --no-wait", codes=(1, 4, 5))
 )
-def retry(id: PlanId, wait: Wait = True, as_json: Json = False) -> None:
-    """Go on with a plan that failed or was cancelled; what is written is kept."""
+def retry(id: PlanIdArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+    """Resume a plan that failed or was cancelled; its generated lessons stay."""
 
-    async def work(house: House) -> Status:
-        plan_id = await _found(house, id)
-        await house.plans.retry(plan_id, _actor())
-        return await _until_done(house, plan_id, wait=wait, bar=not as_json)
+    async def run(application: Application) -> GenerationStatus:
+        plan_id = await resolve_plan_id(application.db, id)
+        await application.plans.retry(plan_id, audit_actor())
+        return await _wait_until_done(application, plan_id, wait=wait, has_bar=not as_json)
 
-    _report(in_house(work), as_json=as_json, wait=wait)
+    _print_status(run_with_application(run), as_json=as_json, wait=wait)
 
 
 @app.command(epilog=epilog("homeroom plans cancel last", codes=(4, 5)))
-def cancel(id: PlanId) -> None:
-    """Stop what of a plan is queued or runs, within a second; what is written is kept."""
+def cancel(id: PlanIdArgument) -> None:
+    """Cancel the jobs of a plan within a second; its generated lessons stay."""
 
-    async def work(house: House) -> int:
-        return await house.plans.cancel(await _found(house, id), _actor())
+    async def cancel_jobs(application: Application) -> int:
+        plan_id = await resolve_plan_id(application.db, id)
+        return await application.plans.cancel(plan_id, audit_actor())
 
-    say(f"{counted(in_house(work), 'job')} told to stop.")
+    print_text(f"Cancelled {pluralize(run_with_application(cancel_jobs), 'job')}.")
 
 
 @app.command(
@@ -144,54 +191,48 @@ def status(
         str | None,
         typer.Argument(metavar="[ID]", help="A plan's id; without one the newest are listed."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay until it stands still.")] = False,
-    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show how far a plan is, or which plans there are."""
+    """Show the progress of a plan, or list the newest plans."""
     if id is None:
-        _list(as_json)
+        _list_plans(as_json)
         return
 
-    async def work(house: House) -> Status:
-        plan_id = await _found(house, id)
+    async def read_status(db: Database) -> GenerationStatus:
+        plan_id = await resolve_plan_id(db, id)
         if not watch:
-            return await _status(house, plan_id)
-        return await _watched(house, plan_id, bar=not as_json)
+            return await _read_status(db, plan_id)
+        return await _watch_status(db, plan_id, has_bar=not as_json)
 
     with contextlib.suppress(KeyboardInterrupt):
-        found = in_house(work)
+        generation = run_with_database(read_status)
         if as_json:
-            print_json(status_json(found))
+            print_json(plan_status_json(generation))
         else:
-            say("\n".join(status_lines(found)))
+            print_text("\n".join(plan_status_lines(generation)))
 
 
 @app.command(
     epilog=epilog("homeroom plans show last", "homeroom plans show ID --lesson 2.1", codes=(4,))
 )
 def show(
-    id: PlanId,
+    id: PlanIdArgument,
     lesson: Annotated[str | None, typer.Option(help="Only this lesson, such as 2.1.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show the lessons of a plan, or one of them whole."""
-
-    async def work(house: House) -> Any:
-        plan_id = await _found(house, id)
-        async with house.db.read() as tx:
-            return await reading.plan(tx, plan_id)
-
-    plan = in_house(work)
+    """List the lessons of a plan, or show one of them."""
+    plan = run_with_database(lambda db: _load_plan(db, id))
     if lesson is None:
         if as_json:
-            print_json(document(plan))
+            print_json(plan_model.plan_document(plan))
         else:
-            print_table(*summary_rows(plan), none="There are no lessons.")
+            print_table(*lesson_table(plan), empty="There are no lessons.")
         return
-    known = [each for each in plan.lessons if lesson in {each.slot.number, each.slot.id}]
-    if not known:
+    matching = [each for each in plan.lessons if lesson in {each.slot.number, each.slot.id}]
+    if not matching:
         raise NotFound(f"The plan has no lesson {lesson!r}.")
-    say("\n".join(lesson_lines(plan, known[0])))
+    print_text("\n".join(lesson_lines(plan, matching[0])))
 
 
 @app.command(
@@ -204,124 +245,114 @@ def show(
     ),
 )
 def export_(
-    id: PlanId,
+    id: PlanIdArgument,
     form: Annotated[
-        str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.")
+        str, typer.Option("--format", "-f", help=f"One of {', '.join(EXPORT_FORMATS)}.")
     ] = "docx",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; - is standard output.")
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Write a plan to a file for other programs."""
-    found = next((each for each in FORMATS if each == form), None)
-    if found is None:
-        raise Invalid(f"There is no format {form!r}; there are {', '.join(FORMATS)}.")
-
-    async def work(house: House) -> Any:
-        plan_id = await _found(house, id)
-        async with house.db.read() as tx:
-            return await reading.plan(tx, plan_id)
-
-    made = export(in_house(work), found)
-    if output is not None and str(output) == "-":
-        sys.stdout.buffer.write(made.content)
-        return
-    path = output or Path(made.name)
-    if output is None and path.exists():  # somebody may have worked on it, or it is another plan's
-        raise Conflict(f"{path} is there already.", hint=f"Write over it with: -o {path}")
-    try:
-        path.write_bytes(made.content)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be written: {error.strerror}.") from error
-    say(str(path))
+    chosen = next((each for each in formats.EXPORT_FORMATS if each == form), None)
+    if chosen is None:
+        raise Invalid(f"There is no format {form!r}; there are {', '.join(EXPORT_FORMATS)}.")
+    exported = formats.export_file(run_with_database(lambda db: _load_plan(db, id)), chosen)
+    write_file(exported.content, exported.name, output)
 
 
-def _actor() -> str:
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "cli"
+app.command(
+    epilog=epilog(
+        "homeroom plans edit last 2.1",
+        "homeroom plans edit ID 2.1 --from lesson-2.1.yaml",
+        codes=(4, 5),
+    )
+)(edit)
+app.command(
+    epilog=epilog("homeroom plans delete ID", "homeroom plans delete last --yes", codes=(4, 5))
+)(delete)
+app.command(epilog=epilog("homeroom plans calls last", codes=(4,)))(calls)
 
 
-def _bodies(files: list[Path], title: str | None, as_json: bool) -> list[Any]:
-    """Read files; say every fault of all of them, then end, if there is one."""
+def _read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) -> list[Any]:
+    """Read files; print the faults of all of them and raise ``Invalid`` if any."""
     bodies, faults = [], []
     for file in files:
         try:
-            form = SOURCES.get(file.suffix.lower())
+            form = curriculum_file.CURRICULUM_FORMATS.get(file.suffix.lower())
             if form is None:
-                raise Invalid(f"is none of {', '.join(SOURCES)}")
-            body = read(file.read_bytes(), form, title or file.stem)
-            parse(body)
-            bodies.append(body)
+                raise Invalid(f"is none of {', '.join(curriculum_file.CURRICULUM_FORMATS)}")
+            bodies.append(
+                curriculum_file.read_curriculum_file(file.read_bytes(), form, file.stem, options)
+            )
         except OSError as error:
             faults.append({"file": str(file), "pointer": "#", "detail": str(error.strerror)})
         except Invalid as error:
-            listed = error.details.get("errors") or [{"pointer": "#", "detail": error.message}]
+            errors = error.details.get("errors") or [{"pointer": "#", "detail": error.message}]
             faults += [
                 {"file": str(file), "pointer": one["pointer"], "detail": one["detail"]}
-                for one in listed
+                for one in errors
             ]
+            hidden = error.details.get("errorCount", len(errors)) - len(errors)
+            if hidden:
+                faults.append(
+                    {"file": str(file), "pointer": "#", "detail": f"{hidden} more faults"}
+                )
     if not faults:
         return bodies
     if as_json:
         print_json({"items": [], "errors": faults})
     else:
         for fault in faults:
-            note(f"{fault['file']}: {fault['pointer']}: {fault['detail']}")
-    raise Invalid(f"{counted(len(faults), 'fault')}; nothing was stored.")
+            print_to_stderr(f"{fault['file']}: {fault['pointer']}: {fault['detail']}")
+    raise Invalid(f"{pluralize(len(faults), 'fault')}; nothing was stored.")
 
 
-async def _found(house: House, id: str) -> str:
-    """Return a plan's id; ``last`` is the newest one's. Raises ``NotFound``."""
-    if id != "last":
-        return id
-    async with house.db.read() as tx:
-        newest = await reading.newest(tx, None, 1)
-    if not newest:
-        raise NotFound("There is no lesson plan yet.")
-    return newest[0].plan.id
+async def _load_plan(db: Database, id: str) -> LessonPlan:
+    plan_id = await resolve_plan_id(db, id)
+    async with db.read() as tx:
+        return await plan_queries.load_plan(tx, plan_id)
 
 
-async def _status(house: House, id: str) -> Status:
-    async with house.db.read() as tx:
-        return await reading.status(tx, id)
+async def _read_status(db: Database, plan_id: str) -> GenerationStatus:
+    async with db.read() as tx:
+        return await plan_queries.load_generation_status(tx, plan_id)
 
 
-async def _until_done(house: House, id: str, *, wait: bool, bar: bool) -> Status:
-    """Watch a plan until it stands still; do its work here where nobody else does."""
+async def _wait_until_done(
+    application: Application, plan_id: str, *, wait: bool, has_bar: bool
+) -> GenerationStatus:
+    """Watch a plan until none of its jobs is left; be its worker if none runs."""
     if not wait:
-        return await _status(house, id)
-    async with worker_if_none(house):
-        return await _watched(house, id, bar=bar)
+        return await _read_status(application.db, plan_id)
+    async with inline_worker.inline_worker_if_none(application):
+        return await _watch_status(application.db, plan_id, has_bar=has_bar)
 
 
-async def _watched(house: House, id: str, *, bar: bool) -> Status:
-    """Show a bar until nothing of the plan is queued or runs."""
-    with Bar(shown=bar) as shown:
+async def _watch_status(db: Database, plan_id: str, *, has_bar: bool) -> GenerationStatus:
+    """Show a progress bar until no job of the plan is queued or runs."""
+    with PlanProgressBar(is_shown=has_bar) as bar:
         while True:
-            found = await _status(house, id)
-            shown.update(found)
-            if found.status != "in_progress":
-                return found
-            await asyncio.sleep(WATCH_SECONDS)
+            status = await _read_status(db, plan_id)
+            bar.update(status)
+            if status.status != "in_progress":
+                return status
+            await asyncio.sleep(POLL_SECONDS)
 
 
-def _report(found: Status, *, as_json: bool, wait: bool) -> None:
+def _print_status(generation: GenerationStatus, *, as_json: bool, wait: bool) -> None:
     if as_json:
-        print_json(status_json(found))
+        print_json(plan_status_json(generation))
     else:
-        say("\n".join(status_lines(found)))
-    if wait and found.status != "complete":
-        raise typer.Exit(FAILED)
+        print_text("\n".join(plan_status_lines(generation)))
+    if wait and generation.status != "complete":
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _list(as_json: bool) -> None:
-    async def work(house: House) -> Any:
-        async with house.db.read() as tx:
-            return await reading.newest(tx, None, 20)
+def _list_plans(as_json: bool) -> None:
+    async def read_plans(db: Database) -> Any:
+        async with db.read() as tx:
+            return await plan_queries.list_newest_plans(tx, None, 20)
 
-    found = in_house(work)
+    plans = run_with_database(read_plans)
     if as_json:
         print_json(
             {
@@ -333,7 +364,7 @@ def _list(as_json: bool) -> None:
                         "modulesGenerated": each.modules_generated,
                         "totalModules": each.total_modules,
                     }
-                    for each in found
+                    for each in plans
                 ]
             }
         )
@@ -341,6 +372,6 @@ def _list(as_json: bool) -> None:
     rows = [
         [each.plan.id, each.status, f"{each.modules_generated}/{each.total_modules}",
          each.plan.title]
-        for each in found
+        for each in plans
     ]  # fmt: skip
     print_table(["PLAN", "STATUS", "MODULES", "TITLE"], rows, "There are no lesson plans yet.")

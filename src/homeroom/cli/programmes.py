@@ -1,79 +1,39 @@
-"""``homeroom programmes``: bring programmes in from files, and see who hands in what."""
+"""``homeroom programmes``: import programmes and show log compliance."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
-from homeroom.activity.api import (
-    Mark,
-    Offering,
-    Programme,
-    Table,
-    as_csv,
-    compliance,
-    parse_week,
-)
-from homeroom.activity.store import programmes as all_programmes
-from homeroom.cli.actor import actor
-from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import counted, print_json, print_table, say
-from homeroom.db.id import is_outside_id
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
+from homeroom.cli.terminal import pluralize, print_json, print_table, print_text
 from homeroom.errors import BadRequest, Invalid
-from homeroom.jobs.schedule import zone
-from homeroom.wiring import House
 
-app = group("Bring programmes in from files, and see who hands in what.")
-_SHOWN = {None: "", Mark.DONE: "ok", Mark.LATE: "late", Mark.MISSED: "MISSED"}
+if TYPE_CHECKING:
+    from homeroom.activity import api as activity
+    from homeroom.activity import programme_file
+    from homeroom.activity import store as programme_store
+    from homeroom.activity.api import ComplianceReport, Programme
+    from homeroom.activity.programme_file import ProgrammeWithOfferings
+    from homeroom.bootstrap.application import Application
+    from homeroom.db.database import Database
+else:
+    activity = LazyModule("homeroom.activity.api")
+    programme_file = LazyModule("homeroom.activity.programme_file")
+    programme_store = LazyModule("homeroom.activity.store")
 
-
-class OfferingEntry(
-    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
-):
-    """An offering of a file."""
-
-    id: str
-    title: str
-    facilitator_id: str
-    starts_on: date
-    ends_on: date
-
-
-class ProgrammeEntry(
-    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
-):
-    """A programme of a file, as in PUT /api/v1/programmes/{programmeId}, and its offerings."""
-
-    id: str
-    title: str
-    time_zone: str
-    managers: list[str]
-    grace_minutes: Annotated[int, msgspec.Meta(ge=0, le=8_640)] = 0
-    closed_on: date | None = None
-    log_url: str | None = None
-    target_week: str = "current"
-    last_day_to_join: Annotated[int, msgspec.Meta(ge=1, le=7)] = 4
-    late_is_missed: bool = False
-    copy_facilitator: bool = True
-    all_clear: bool = False
-    per_user_time: bool = False
-    offerings: list[OfferingEntry] = []
+app = command_group("Import programmes; show log compliance.")
+_MARK_TEXT = {"done": "ok", "late": "late", "missed": "MISSED"}
+"""The cell of a ``ComplianceMark``; other marks are shown by their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A programme of a file with its offerings."""
-
-    programme: Programme
-    offerings: list[Offering]
+MAX_FAULTS_SHOWN = 20
+"""Limit of the faults that one import names."""
 
 
 @app.command(
@@ -85,98 +45,82 @@ class Read:
 )
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON files.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Store programmes and their offerings from JSON files: all of them, or none if one is faulty.
+    """Store programmes and offerings from JSON files, or none if one is faulty.
 
     A file holds one programme or a list: the body of PUT /api/v1/programmes/{programmeId} with its
-    `id`, and `offerings`, each the body of its PUT with its `id`. Repeatable.
+    `id`, and `offerings`, each the body of its PUT with its `id`. An
+    import can be repeated.
     """
-    read = [each for file in files for each in _read(file)]
+    entries = _read_files(files)
 
-    async def work(house: House) -> list[tuple[str, bool, int]]:
-        found = []
-        async with house.db.write() as tx:
-            for each in read:
-                programmes = house.activity.programmes
-                new = await programmes.put(tx, each.programme, actor())
+    async def store_all(application: Application) -> list[tuple[str, bool, int]]:
+        stored = []
+        programmes = application.activity.programmes
+        async with application.db.write() as tx:
+            for each in entries:
+                is_new = await programmes.put(tx, each.programme, audit_actor())
                 for offering in each.offerings:
-                    await programmes.put_offering(tx, offering, actor())
-                found.append((each.programme.id, new, len(each.offerings)))
-        return found
+                    await programmes.put_offering(tx, offering, audit_actor())
+                stored.append((each.programme.id, is_new, len(each.offerings)))
+        return stored
 
-    found = in_house(work)
+    stored = run_with_application(store_all)
     if as_json:
-        items = [{"id": id, "created": new, "offerings": count} for id, new, count in found]
+        items = [{"id": id, "created": new, "offerings": count} for id, new, count in stored]
         print_json({"items": items})
         return
     print_table(
         ("PROGRAMME", "OUTCOME", "OFFERINGS"),
-        [(id, "created" if new else "updated", count) for id, new, count in found],
+        [(id, "created" if new else "updated", count) for id, new, count in stored],
         "There are no programmes in these files.",
     )
 
 
-def _read(file: Path) -> list[Read]:
-    try:
-        found = json.loads(file.read_bytes())
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise Invalid(f"{file} is not JSON: {error}.") from error
-    entries = found if isinstance(found, list) else [found]
-    return [_entry(file, index, each) for index, each in enumerate(entries)]
-
-
-def _entry(file: Path, index: int, body: Any) -> Read:
-    where = f"{file}, entry {index + 1}"
-    try:
-        entry = msgspec.convert(body, ProgrammeEntry)
-        zone(entry.time_zone)
-        if entry.target_week not in ("current", "previous"):
-            raise ValueError("targetWeek is current or previous")
-        ids = [entry.id, *entry.managers, *(each.id for each in entry.offerings)]
-        if len(entry.id) > 64 or not all(map(is_outside_id, ids)):
-            raise ValueError("an id has 1 to 128 characters (a programme's 1 to 64), none control")
-        for each in entry.offerings:
-            if each.ends_on < each.starts_on:
-                raise ValueError(f"the offering {each.id} ends before it starts")
-    except (msgspec.ValidationError, ValueError) as error:
-        raise Invalid(f"{where}: {error}. Nothing was imported.") from error
-    given = msgspec.structs.asdict(entry)
-    given.pop("offerings")
-    programme = Programme(**{**given, "managers": tuple(entry.managers)})
-    return Read(
-        programme,
-        [
-            Offering(
-                each.id, entry.id, each.title, each.facilitator_id, each.starts_on, each.ends_on
-            )
-            for each in entry.offerings
-        ],
-    )
+def _read_files(files: list[Path]) -> list[ProgrammeWithOfferings]:
+    """Return the programmes of all files; raise ``Invalid`` with the faults of all."""
+    found: list[ProgrammeWithOfferings] = []
+    faults: list[str] = []
+    for file in files:
+        try:
+            document = json.loads(file.read_bytes())
+        except OSError as error:
+            raise BadRequest(f"{file} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            faults.append(f"{file} is not JSON: {error}")
+            continue
+        programmes, wrong = programme_file.parse_programmes(document)
+        found += programmes
+        faults += [f"{file}, {fault}" for fault in wrong]
+    if faults:
+        shown = "\n".join(faults[:MAX_FAULTS_SHOWN])
+        raise Invalid(f"{pluralize(len(faults), 'fault')}, so nothing was imported:\n{shown}")
+    return found
 
 
 @app.command("list", epilog=epilog("homeroom programmes list"))
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the programmes."""
 
-    async def work(house: House) -> list[Programme]:
-        async with house.db.read() as tx:
-            return await all_programmes(tx, count=10_000)
+    async def read_programmes(db: Database) -> list[Programme]:
+        async with db.read() as tx:
+            return await programme_store.list_programmes(tx, count=10_000)
 
-    found = in_house(work)
+    programmes = run_with_database(read_programmes)
     if as_json:
-        items = [{"id": each.id, "title": each.title, "timeZone": each.time_zone} for each in found]
+        items = [
+            {"id": each.id, "title": each.title, "timeZone": each.time_zone} for each in programmes
+        ]
         print_json({"items": items})
         return
     print_table(
         ("ID", "TITLE", "TIME ZONE", "MANAGERS", "CLOSED ON"),
         [
             (each.id, each.title, each.time_zone, " ".join(each.managers), each.closed_on or "-")
-            for each in found
+            for each in programmes
         ],
-        "There are no programmes. Bring some in with: homeroom programmes import FILE",
+        "There are no programmes. Import some with: homeroom programmes import FILE",
     )
 
 
@@ -194,32 +138,36 @@ def show_compliance(
     first: Annotated[str | None, typer.Option("--from", help="A week, such as 2026-W36.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="A week; else the current one.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show who handed in what: a row a facilitator, a column a week; twelve by default."""
+    """Show the compliance with logs: a row per facilitator, a column per week.
+
+    The latest twelve weeks are shown by default.
+    """
     try:
-        weeks = [None if key is None else parse_week(key) for key in (first, last)]
+        weeks = [None if key is None else activity.parse_week(key) for key in (first, last)]
     except ValueError as error:
         raise BadRequest(f"{error}.") from error
 
-    async def work(house: House) -> Table:
-        async with house.db.read() as tx:
-            programme = await house.activity.programmes.get(tx, programme_id)
-            return await compliance(tx, programme, weeks[0], weeks[1])
+    async def build_report(application: Application) -> ComplianceReport:
+        async with application.db.read() as tx:
+            programme = await application.activity.programmes.get(tx, programme_id)
+            return await activity.build_compliance_report(tx, programme, weeks[0], weeks[1])
 
-    found = in_house(work)
+    report = run_with_application(build_report)
     if as_json:
-        print_json({"weeks": list(found.weeks), "rows": [_row(found, each) for each in found.rows]})
+        rows = [_compliance_row(report, each) for each in report.rows]
+        print_json({"weeks": list(report.weeks), "rows": rows})
     elif csv:
-        say(as_csv(found).replace("\r\n", "\n").rstrip("\n"))
+        print_text(activity.format_compliance_csv(report).replace("\r\n", "\n").rstrip("\n"))
     else:
-        _print(found)
+        _print_compliance(report)
 
 
-def _row(table: Table, row: Any) -> dict[str, Any]:
+def _compliance_row(report: ComplianceReport, row: Any) -> dict[str, Any]:
     marks = {
         week: None if each is None else each.value
-        for week, each in zip(table.weeks, row.marks, strict=True)
+        for week, each in zip(report.weeks, row.marks, strict=True)
     }
     return {
         "userId": row.user_id,
@@ -231,10 +179,10 @@ def _row(table: Table, row: Any) -> dict[str, Any]:
     }
 
 
-def _print(table: Table) -> None:
+def _print_compliance(report: ComplianceReport) -> None:
     columns: Sequence[str] = (
         "FACILITATOR",
-        *(week.removeprefix("20") for week in table.weeks),
+        *(week.removeprefix("20") for week in report.weeks),
         "MISSED",
         "LATE",
     )
@@ -243,13 +191,15 @@ def _print(table: Table) -> None:
         [
             (
                 row.name,
-                *("" if each is None else _SHOWN.get(each, each.value) for each in row.marks),
+                *("" if each is None else _MARK_TEXT.get(each, each.value) for each in row.marks),
                 row.missed,
                 row.late,
             )
-            for row in table.rows
+            for row in report.rows
         ],
-        "Nothing was owed in these weeks.",
+        "No log was expected in these weeks.",
     )
-    if table.rows:
-        say(f"{counted(len(table.rows), 'facilitator')}. A blank week: nothing of theirs ran.")
+    if report.rows:
+        print_text(
+            f"{pluralize(len(report.rows), 'facilitator')}. A blank week: no log was expected."
+        )

@@ -1,31 +1,45 @@
-"""``homeroom schedules``: see what runs when, and run, pause or change it."""
+"""``homeroom schedules``: list, run, pause and change schedules."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.access.api import record
-from homeroom.cli.actor import actor
-from homeroom.cli.age import read_age
-from homeroom.cli.group import Json, epilog, group
-from homeroom.cli.house import in_house
-from homeroom.cli.output import counted, moment, note, print_json, print_table, say, wire
-from homeroom.clock import SECOND
-from homeroom.db.tx import Tx
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog, parse_duration_us
+from homeroom.cli.terminal import (
+    format_instant,
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+    to_json_fields,
+)
 from homeroom.errors import BadRequest
-from homeroom.jobs import schedule_store
-from homeroom.jobs.redact import redact
-from homeroom.jobs.schedule import Slot
-from homeroom.jobs.schedule_store import FiredSlot, Schedule
-from homeroom.jobs.show import schedule_fields
-from homeroom.wiring import House
+from homeroom.instant import SECOND
+from homeroom.redaction import redact_json
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `homeroom schedules list` shows it.")]
+if TYPE_CHECKING:
+    from homeroom.access import api as access
+    from homeroom.bootstrap.application import Application
+    from homeroom.db.database import Database
+    from homeroom.jobs import api as jobs_api
+    from homeroom.jobs import schedule_store
+    from homeroom.jobs.schedule import ScheduleSlot
+    from homeroom.jobs.schedule_store import Schedule, SlotRecord
+else:
+    access = LazyModule("homeroom.access.api")
+    jobs_api = LazyModule("homeroom.jobs.api")
+    schedule_store = LazyModule("homeroom.jobs.schedule_store")
 
-app = group("See what runs when, and run, pause or change it.")
+ScheduleNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="As `homeroom schedules list` shows it.")
+]
+
+app = command_group("List, run, pause and change schedules.")
 
 
 @app.command(
@@ -35,19 +49,20 @@ app = group("See what runs when, and run, pause or change it.")
         "homeroom schedules list --json | jq '.items[] | select(.paused)'",
     ),
 )
-def list_(as_json: Json = False) -> None:
-    """List the schedules: when they fire next, and what became of their last slot."""
+def list_(as_json: JsonOption = False) -> None:
+    """List the schedules with their next instant and the outcome of their last slot."""
 
-    async def work(house: House) -> list[tuple[Schedule, list[FiredSlot]]]:
-        async with house.db.read() as tx:
+    async def read_schedules(db: Database) -> list[tuple[Schedule, list[SlotRecord]]]:
+        async with db.read() as tx:
             return [
                 (each, await schedule_store.fired_slots(tx, each.name, limit=10))
                 for each in await schedule_store.schedules(tx)
             ]
 
-    found = in_house(work)
+    schedules = run_with_database(read_schedules)
     if as_json:
-        print_json({"items": [wire(schedule_fields(*each)) for each in found]})
+        items = [to_json_fields(jobs_api.schedule_fields(*each)) for each in schedules]
+        print_json({"items": items})
         return
     print_table(
         ("NAME", "CRON", "TIME ZONE", "NEXT", "LAST SLOT", "STATE"),
@@ -56,11 +71,11 @@ def list_(as_json: Json = False) -> None:
                 each.name,
                 each.cron,
                 each.time_zone,
-                "paused" if each.paused else moment(each.next_slot_at),
+                "paused" if each.paused else format_instant(each.next_slot_at),
                 slots[0].slot if slots else "-",
                 slots[0].outcome if slots else "-",
             )
-            for each, slots in found
+            for each, slots in schedules
         ],
         "There are no schedules yet; a server or worker declares them when it starts.",
     )
@@ -75,94 +90,102 @@ def list_(as_json: Json = False) -> None:
     ),
 )
 def run(
-    name: Name,
+    name: ScheduleNameArgument,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say who would get what, and who would not.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only list the messages that it would send, and the people without one.",
+        ),
     ] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the latest slot of a schedule now, also one that was missed or is paused.
 
-    Nobody gets a message twice by it, and none that has expired. A worker has to be running.
+    No message is sent twice, and none that has expired. A worker has to be running.
     """
     if dry_run:
         _dry_run(name, as_json)
         return
 
-    async def work(house: House) -> FiredSlot:
-        async with house.db.write() as tx:
-            taken = await schedule_store.run_now(tx, house.registry, name)
-            await record(tx, actor(), "schedule.run", name, {"slot": taken.slot})
-        return taken
+    async def run_now(application: Application) -> SlotRecord:
+        async with application.db.write() as tx:
+            slot = await schedule_store.run_schedule_now(tx, application.registry, name)
+            await access.record_audit(tx, audit_actor(), "schedule.run", name, {"slot": slot.slot})
+        return slot
 
-    taken = in_house(work)
+    fired_slot = run_with_application(run_now)
     if as_json:
         print_json(
-            wire({"schedule": name, "slot": taken.slot, "dry_run": False, "job_id": taken.job})
+            to_json_fields(
+                {
+                    "schedule": name,
+                    "slot": fired_slot.slot,
+                    "dry_run": False,
+                    "job_id": fired_slot.job,
+                }
+            )
         )
     else:
-        say(f"Added the job {taken.job} for the slot {taken.slot}.")
+        print_text(f"Added the job {fired_slot.job} for the slot {fired_slot.slot}.")
 
 
 def _dry_run(name: str, as_json: bool) -> None:
-    async def work(house: House) -> tuple[Slot, Any]:
-        async with house.db.read() as tx:
-            return await schedule_store.preview(tx, house.registry, name)
+    async def read_preview(application: Application) -> tuple[ScheduleSlot, Any]:
+        async with application.db.read() as tx:
+            return await schedule_store.preview_schedule(tx, application.registry, name)
 
-    slot, found = in_house(work)
-    found = redact(found)
+    slot, unredacted = run_with_application(read_preview)
+    preview = redact_json(unredacted)
     if as_json:
-        print_json({"schedule": name, "slot": slot.name, "dryRun": True, "preview": found})
+        print_json({"schedule": name, "slot": slot.name, "dryRun": True, "preview": preview})
         return
-    say(f"The slot {slot.name} of {name} would lead to this:")
+    print_text(f"The slot {slot.name} of {name} would send:")
     rows = [
-        (each["userId"], each["type"], way["channel"], _fate(each, way))
-        for each in found["messages"]
-        for way in each["deliveries"]
+        (each["userId"], each["type"], delivery["channel"], _planned_outcome(each, delivery))
+        for each in preview["messages"]
+        for delivery in each["deliveries"]
     ]
-    print_table(("PERSON", "MESSAGE", "CHANNEL", "FATE"), rows, "Nobody would get a message.")
-    others = [(each["userId"], each["reason"]) for each in found["others"]]
-    if others:
-        print_table(("GETS NOTHING", "BECAUSE"), others, "")
-    note(f"{counted(len(found['messages']), 'message')}; nothing was written.")
+    print_table(("PERSON", "MESSAGE", "CHANNEL", "OUTCOME"), rows, "It would send no message.")
+    without_message = [(each["userId"], each["reason"]) for each in preview["others"]]
+    if without_message:
+        print_table(("NO MESSAGE FOR", "REASON"), without_message, "")
+    print_to_stderr(f"{pluralize(len(preview['messages']), 'message')}; nothing was written.")
 
 
-def _fate(message: dict[str, Any], way: dict[str, Any]) -> str:
+def _planned_outcome(message: dict[str, Any], delivery: dict[str, Any]) -> str:
     if message["sentBefore"]:
-        return "nothing: it was sent before"
-    if way["status"] == "pending":
+        return "none: sent before"
+    if delivery["status"] == "pending":
         return "to be sent"
-    return way["status"] if way["reason"] is None else f"{way['status']}: {way['reason']}"
-
-
-async def _shown(tx: Tx, name: str) -> Schedule:
-    return await schedule_store.get_schedule(tx, name)
+    status, reason = delivery["status"], delivery["reason"]
+    return str(status) if reason is None else f"{status}: {reason}"
 
 
 @app.command("pause", epilog=epilog("homeroom schedules pause reminder.data-lab", codes=(4,)))
-def pause(name: Name, as_json: Json = False) -> None:
-    """Let no slot of a schedule fire until it is resumed."""
+def pause(name: ScheduleNameArgument, as_json: JsonOption = False) -> None:
+    """Pause a schedule: none of its slots fires until it is resumed."""
 
-    async def work(house: House) -> Schedule:
-        async with house.db.write() as tx:
+    async def pause_and_audit(db: Database) -> Schedule:
+        async with db.write() as tx:
             await schedule_store.pause_schedule(tx, name)
-            await record(tx, actor(), "schedule.paused", name)
-            return await _shown(tx, name)
+            await access.record_audit(tx, audit_actor(), "schedule.paused", name)
+            return await schedule_store.get_schedule(tx, name)
 
-    _said(in_house(work), "Paused", as_json)
+    _print_schedule(run_with_database(pause_and_audit), "Paused", as_json)
 
 
 @app.command("resume", epilog=epilog("homeroom schedules resume reminder.data-lab", codes=(4,)))
-def resume(name: Name, as_json: Json = False) -> None:
-    """Let slots fire again from now on; those of the pause are left out."""
+def resume(name: ScheduleNameArgument, as_json: JsonOption = False) -> None:
+    """Resume a schedule from now on; the slots of the pause are skipped."""
 
-    async def work(house: House) -> Schedule:
-        async with house.db.write() as tx:
+    async def resume_and_audit(db: Database) -> Schedule:
+        async with db.write() as tx:
             await schedule_store.resume_schedule(tx, name)
-            await record(tx, actor(), "schedule.resumed", name)
-            return await _shown(tx, name)
+            await access.record_audit(tx, audit_actor(), "schedule.resumed", name)
+            return await schedule_store.get_schedule(tx, name)
 
-    _said(in_house(work), "Resumed", as_json)
+    _print_schedule(run_with_database(resume_and_audit), "Resumed", as_json)
 
 
 @app.command(
@@ -174,35 +197,40 @@ def resume(name: Name, as_json: Json = False) -> None:
     ),
 )
 def change(
-    name: Name,
+    name: ScheduleNameArgument,
     cron: Annotated[str | None, typer.Option(help="Five fields, in its time zone.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="An IANA time zone.")] = None,
     catch_up: Annotated[
         str | None, typer.Option(help="How late a slot may still fire, such as 11h.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Change when a schedule fires; what is left out stays. A new cron counts from now on."""
+    """Change a schedule from now on; options that are left out stay as they are."""
     if not any((cron, time_zone, catch_up)):
-        raise BadRequest("Say what is to change.", hint="Give --cron, --time-zone or --catch-up.")
-    window = None if catch_up is None else timedelta(microseconds=read_age(catch_up))
+        raise BadRequest("No change was given.", hint="Give --cron, --time-zone or --catch-up.")
+    window = None if catch_up is None else timedelta(microseconds=parse_duration_us(catch_up))
 
-    async def work(house: House) -> Schedule:
-        async with house.db.write() as tx:
-            found = await schedule_store.change_schedule(
+    async def change_and_audit(db: Database) -> Schedule:
+        async with db.write() as tx:
+            schedule = await schedule_store.change_schedule(
                 tx, name, cron=cron, time_zone=time_zone, catch_up=window
             )
-            details = {"cron": found.cron, "timeZone": found.time_zone}
-            await record(tx, actor(), "schedule.changed", name, details)
-        return found
+            details = {"cron": schedule.cron, "timeZone": schedule.time_zone}
+            await access.record_audit(tx, audit_actor(), "schedule.changed", name, details)
+        return schedule
 
-    _said(in_house(work), "Changed", as_json)
+    _print_schedule(run_with_database(change_and_audit), "Changed", as_json)
 
 
-def _said(found: Schedule, done: str, as_json: bool) -> None:
+def _print_schedule(schedule: Schedule, past_verb: str, as_json: bool) -> None:
     if as_json:
-        print_json(wire(schedule_fields(found, [])))
+        print_json(to_json_fields(jobs_api.schedule_fields(schedule, [])))
         return
-    upcoming = "nothing fires" if found.paused else f"it fires next at {moment(found.next_slot_at)}"
-    hours = found.catch_up / SECOND / 3_600
-    say(f"{done} {found.name} ({found.cron}, {found.time_zone}, catch-up {hours:g} h): {upcoming}.")
+    upcoming = (
+        "nothing fires"
+        if schedule.paused
+        else f"it fires next at {format_instant(schedule.next_slot_at)}"
+    )
+    hours = schedule.catch_up / SECOND / 3_600
+    rule = f"{schedule.cron}, {schedule.time_zone}, catch-up {hours:g} h"
+    print_text(f"{past_verb} {schedule.name} ({rule}): {upcoming}.")

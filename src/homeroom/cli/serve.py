@@ -1,41 +1,53 @@
-"""``homeroom serve`` and ``homeroom worker``: what runs until it is told to stop."""
+"""``homeroom serve`` and ``homeroom worker``: run until a signal stops them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from homeroom import wiring
-from homeroom.http.server import run_loop
+from homeroom.cli.group import LazyModule, command_group
 
-out = Console(highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich import console as rich_console
 
-SERVE_EXAMPLES = """\b
+    from homeroom.bootstrap import database, multiprocess, server
+    from homeroom.http import server as http_server
+else:
+    rich_console = LazyModule("rich.console")
+    database = LazyModule("homeroom.bootstrap.database")
+    multiprocess = LazyModule("homeroom.bootstrap.multiprocess")
+    server = LazyModule("homeroom.bootstrap.server")
+    http_server = LazyModule("homeroom.http.server")
+
+app = command_group("Run servers and workers.")
+
+SERVE_EPILOG = """\b
 Examples:
   homeroom serve                       API, worker and scheduler on 127.0.0.1:8420
   homeroom serve --port 9000           on another port
   homeroom serve --no-worker           the API alone; run `homeroom worker` beside it
-  homeroom serve --processes 4         four API processes and one that works (PostgreSQL only)
+  homeroom serve --processes 4         four API processes and one worker (PostgreSQL only)
 
 \b
-Settings come from the environment (docs/settings.md); `homeroom check` judges them.
-SIGTERM and Ctrl-C finish what runs, within HOMEROOM_SHUTDOWN_GRACE. With several processes, one
-more keeps them running: it starts again what dies, and when it ends, they end.
+Settings come from the environment (`homeroom docs settings`); `homeroom check` checks them.
+SIGTERM and Ctrl-C stop it once running requests and jobs have finished, at the latest
+after HOMEROOM_SHUTDOWN_GRACE. Several processes have a supervisor: it restarts a process
+that dies, and when it ends, they end.
 
-Exit codes: 0 stopped as asked, 3 the database cannot be used, 75 its writer hung (start it again),
-78 configuration, or a PostgreSQL database that `homeroom db upgrade` has not seen yet."""
+Exit codes: 0 stopped by a signal, 3 the database cannot be used, 75 its writer is stuck (restart
+it), 78 configuration, or a PostgreSQL database that needs `homeroom db upgrade`."""
 
-WORKER_EXAMPLES = """\b
+WORKER_EPILOG = """\b
 Examples:
   homeroom worker              run jobs and schedules beside `homeroom serve --no-worker`
-  homeroom worker --port 8421  and answer /healthz, /readyz and /metrics there
+  homeroom worker --port 8421  answer /healthz, /readyz and /metrics there
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
-Exit codes: 0 stopped as asked, 3 the database cannot be used, 78 configuration."""
+Exit codes: 0 stopped by a signal, 3 the database cannot be used, 78 configuration."""
 
 
+@app.command("serve", epilog=SERVE_EPILOG)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address; else HOMEROOM_HOST.")] = None,
     port: Annotated[
@@ -51,24 +63,27 @@ def serve(
 ) -> None:
     """Serve the API, and run worker and scheduler in the same process.
 
-    With several processes, all serve the API on one port, and worker and scheduler have one process
+    With several processes, all serve the API on one port, and worker and scheduler run in a process
     of their own.
     """
     options = {"host": host, "port": port, "processes": processes}
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
 
-    def started(url: str, sign_in: str | None) -> None:
-        out.print(f"Homeroom serves on {url} (API: {url}/docs)")
+    console = _console()
+
+    def on_start(url: str, sign_in: str | None) -> None:
+        console.print(f"Homeroom serves on {url} (API: {url}/docs)")
         if sign_in is not None:
-            out.print(f"Nobody has signed in yet. This link works once: {sign_in}")
+            console.print(f"No user has signed in yet. This link works once: {sign_in}")
 
-    settings = wiring.load_settings(**given)
+    settings = database.load_settings(**overrides)
     if settings.processes > 1:
-        wiring.serve_many(settings, worker=worker, started=started)
+        multiprocess.run_server_processes(settings, worker=worker, on_started=on_start)
     else:
-        run_loop(wiring.serve(settings, worker=worker, started=started))
+        http_server.run_loop(server.run_server(settings, worker=worker, on_started=on_start))
 
 
+@app.command("worker", epilog=WORKER_EPILOG)
 def worker(
     host: Annotated[str | None, typer.Option(help="Address; else HOMEROOM_HOST.")] = None,
     port: Annotated[
@@ -78,14 +93,22 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run worker and scheduler alone, beside servers that run without.
+    """Run worker and scheduler alone, for servers with --no-worker.
 
-    With a port, it answers /healthz, /readyz and /metrics there.
+    With --port, it answers /healthz, /readyz and /metrics there.
     """
     options = {"host": host, "worker_port": port}
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
 
-    def started(url: str | None) -> None:
-        out.print("The worker is running." if url is None else f"The worker is running: {url}")
+    console = _console()
 
-    run_loop(wiring.work(wiring.load_settings(**given), started=started))
+    def on_start(url: str | None) -> None:
+        console.print("The worker is running." if url is None else f"The worker is running: {url}")
+
+    http_server.run_loop(
+        server.run_worker(database.load_settings(**overrides), on_started=on_start)
+    )
+
+
+def _console() -> rich_console.Console:
+    return rich_console.Console(highlight=False, soft_wrap=True)

@@ -1,31 +1,61 @@
-"""The demo from beginning to end: start, play, check, and go on serving."""
+"""The demo as a whole: start, play, compare, and keep serving."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import httpx
 import msgspec
 from rich.console import Console
 
-from homeroom.demo import curriculum, found, weeks
-from homeroom.demo.check import Line, all_agree, compare
-from homeroom.demo.school import Options, School, school, unless_a_child_dies
-from homeroom.demo.view import View, summary
-from homeroom.tasks import cancel
+from homeroom.cancellation import cancel_and_wait
+from homeroom.demo import facilitators
+from homeroom.demo.comparison import (
+    ComparisonLine,
+    all_agree,
+    compare_numbers,
+    compare_results,
+    read_actual,
+)
+from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment, run_supervised
+from homeroom.demo.live_view import LiveView, comparison_table
+from homeroom.errors import HomeroomError
+from homeroom.lessonplans.curriculum_file import read_curriculum_file
+from homeroom.packaged_files import packaged_folder
 
-INTERRUPTED = 130
-BeforeCheck = Callable[[School], Awaitable[None]]
+EXIT_INTERRUPTED = 130
+_CURRICULUM_FILE = "data-skills.yaml"
+BeforeCheck = Callable[[DemoEnvironment], Awaitable[None]]
 
 
-async def run(
-    options: Options,
+class PlanGenerationFailed(HomeroomError):
+    """The example curriculum could not be generated."""
+
+    code = "curriculum_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanGeneration:
+    """A plan that was started, and the totals of its curriculum."""
+
+    id: str
+    modules: int
+    minutes: int
+    outcomes: int
+
+
+async def run_demo(
+    options: DemoOptions,
     console: Console,
     *,
     keep_serving: bool,
@@ -33,20 +63,22 @@ async def run(
     as_json: bool = False,
     before_check: BeforeCheck | None = None,
 ) -> int:
-    """Play a class and return the exit code: 0 if every number agrees, 1 if one is off.
+    """Play a class and return the exit code: 0 if every number agrees, else 1.
 
-    130 means that it was interrupted before it knew. ``before_check`` is for tests: it may change
-    what is stored, which the check must then notice. Raises ``HomeroomError`` if a program dies or
-    a request is refused.
+    130 means that it was interrupted before the comparison. ``before_check`` is for tests: it may
+    change stored data, which the comparison must then report. Raises ``HomeroomError`` if a process
+    dies or a request is refused.
     """
-    code = INTERRUPTED
+    code = EXIT_INTERRUPTED
     with _cancelled_by_signals():
         try:
-            async with school(options) as made:
-                code = await _run(made, console, live=live, as_json=as_json, before=before_check)
+            async with open_environment(options) as environment:
+                code = await _play_and_compare(
+                    environment, console, live=live, as_json=as_json, before=before_check
+                )
                 if keep_serving:
-                    _say_what_now(made, console)
-                    await unless_a_child_dies(made, _for_ever)
+                    _print_next_steps(environment, console)
+                    await run_supervised(environment, _wait_forever)
         except asyncio.CancelledError:
             console.print("Stopped.", markup=False)
     return code
@@ -54,98 +86,114 @@ async def run(
 
 @contextmanager
 def _cancelled_by_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM cancel this task meanwhile, so that it leaves no child behind."""
+    """Cancel this task on SIGINT and SIGTERM, so that no child process is left."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if task is None or threading.current_thread() is not threading.main_thread():
         yield
         return
     # Not loop.add_signal_handler: Windows has none.
-    before = {
+    previous = {
         number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-async def _for_ever() -> None:
+async def _wait_forever() -> None:
     await asyncio.Event().wait()
 
 
-async def _run(
-    made: School, console: Console, *, live: bool, as_json: bool, before: BeforeCheck | None
+async def _play_and_compare(
+    environment: DemoEnvironment,
+    console: Console,
+    *,
+    live: bool,
+    as_json: bool,
+    before: BeforeCheck | None,
 ) -> int:
     began = time.monotonic()
-    plan = made.plan
-    if made.server.port != made.options.port:
-        console.print(f"Port {made.options.port} is taken; a free one is used.", markup=False)
+    plan = environment.plan
+    server, options = environment.server, environment.options
+    if options.port not in {0, server.port}:
+        console.print(f"Port {options.port} is in use; a free one is used instead.", markup=False)
     console.print(
-        f"The server is at {made.server.url}, its data and logs are in {made.options.data_dir}.\n"
-        f"{len(plan.learners)} learners take {len(made.courses)} courses: {plan.events:,} events in"
-        f" {plan.deliveries:,} requests, with repeats, late and faulty ones and cut connections.",
+        f"The server is at {server.url}, its data and logs are in {options.data_dir}.\n"
+        f"{len(plan.learners)} learners take {len(environment.courses)} courses:"
+        f" {plan.event_count:,} events in {plan.request_count:,} requests,"
+        " with repeats, late and faulty ones and cut connections.",
         markup=False,
         soft_wrap=True,
     )
-    await unless_a_child_dies(made, made.load)
-    await made.break_partners()
-    plans = await curriculum.start(made.api)
+    await run_supervised(environment, environment.load)
+    await environment.inject_partner_faults()
+    plans = await start_lesson_plans(environment.api)
     console.print(
         f"A curriculum of {plans.modules} modules and {plans.minutes / 60:g} contact hours becomes"
         " lesson plans meanwhile.",
         markup=False,
         soft_wrap=True,
     )
-    drained = False
+    is_idle = False
 
     async def play() -> None:
-        nonlocal drained
-        await made.play()
-        drained = await made.settle()
+        nonlocal is_idle
+        await environment.play()
+        is_idle = await environment.settle()
 
-    async with _watched(made, console, live=live):
-        await unless_a_child_dies(made, play)
-    if not drained:
-        console.print("Some jobs are still not done after two minutes.", markup=False)
+    async with _live_view(environment, console, live=live):
+        await run_supervised(environment, play)
+    if not is_idle:
+        console.print("Some jobs are still unfinished after two minutes.", markup=False)
     if before is not None:
-        await before(made)
-    read = await found.read(made.api, made.sandbox.url, made.expected)
+        await before(environment)
+    actual = await read_actual(environment.api, environment.sandbox.url, environment.expected)
     lines = [
-        *compare(made.expected, made.answers, read),
-        *await curriculum.compare(made.api, plans),
+        *compare_results(environment.expected, environment.answers, actual),
+        *await compare_lesson_plans(environment.api, plans),
     ]
     console.print("Four weeks of 30 facilitators in two programmes pass.", markup=False)
-    folder, seed = made.options.data_dir / "facilitators", made.options.seed
-    lines += await weeks.play(folder, made.sandbox.environment, made.sandbox.url, seed)
+    folder, seed = environment.options.data_dir / "facilitators", environment.options.seed
+    lines += await facilitators.play_weeks(
+        folder, environment.sandbox.environment, environment.sandbox.url, seed
+    )
     seconds = time.monotonic() - began
-    _say_result(made, lines, seconds, console, as_json=as_json)
+    _print_result(environment, lines, seconds, console, as_json=as_json)
     return 0 if all_agree(lines) else 1
 
 
 @asynccontextmanager
-async def _watched(made: School, console: Console, *, live: bool) -> AsyncIterator[None]:
-    view = View(made, console, live=live)
+async def _live_view(
+    environment: DemoEnvironment, console: Console, *, live: bool
+) -> AsyncIterator[None]:
+    view = LiveView(environment, console, live=live)
     watching = asyncio.create_task(view.run())
     try:
         yield
-        await view.look()  # what stays on the terminal is how it ended
+        await view.refresh()  # the last view stays on the terminal
     finally:
-        await cancel(watching)
+        await cancel_and_wait(watching)
 
 
-def _say_result(
-    made: School, lines: Sequence[Line], seconds: float, console: Console, *, as_json: bool
+def _print_result(
+    environment: DemoEnvironment,
+    lines: Sequence[ComparisonLine],
+    seconds: float,
+    console: Console,
+    *,
+    as_json: bool,
 ) -> None:
-    answers, off = made.answers, sum(not line.ok for line in lines)
+    answers, off = environment.answers, sum(not line.ok for line in lines)
     if as_json:
         result = {
             "ok": all_agree(lines),
-            "url": made.server.url,
-            "learners": len(made.plan.learners),
-            "finishedCourses": len(made.expected.finished),
+            "url": environment.server.url,
+            "learners": len(environment.plan.learners),
+            "finishedCourses": len(environment.expected.finished),
             "events": answers.events,
             "requests": answers.requests,
             "cutConnections": answers.cuts,
@@ -156,7 +204,7 @@ def _say_result(
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
         sys.stdout.flush()
         return
-    console.print(summary(lines))
+    console.print(comparison_table(lines))
     console.print(
         f"{len(lines)} numbers compared after {seconds:.0f} s and {answers.events:,} events"
         f" ({answers.count('duplicate'):,} of them repeats, {answers.cuts} connections cut): "
@@ -166,13 +214,14 @@ def _say_result(
     )
 
 
-def _say_what_now(made: School, console: Console) -> None:
-    """Say how to look around: the sign-in link, and requests to try."""
-    learner, course = made.plan.learners[0].user_id, made.courses[0].id
-    link = made.server.sign_in_link()
-    url, key = made.server.url, made.admin_key
+def _print_next_steps(environment: DemoEnvironment, console: Console) -> None:
+    """Print the sign-in link and requests to try."""
+    learner, course = environment.plan.learners[0].user_id, environment.courses[0].id
+    link = environment.server.sign_in_link()
+    url, key = environment.server.url, environment.admin_key
+    sandbox_url = environment.sandbox.url
     console.print(
-        f"\nHomeroom goes on serving at {url} (its API: {url}/docs). Ctrl-C ends it.\n"
+        f"\nHomeroom keeps serving at {url} (its API: {url}/docs). Ctrl-C ends it.\n"
         + (f"Sign in once with {link}\n" if link else "")
         + "\nTry:\n"
         f"  export KEY={key}\n"
@@ -181,11 +230,70 @@ def _say_what_now(made: School, console: Console) -> None:
         f'  curl -H "Authorization: Bearer $KEY" "{url}/api/v1/completions?limit=2"\n'
         f'  curl -H "Authorization: Bearer $KEY" {url}/api/v1/queues\n'
         f'  curl -H "Authorization: Bearer $KEY" {url}/api/v3/workflow\n'
-        f"  curl {made.sandbox.url}/control/summary\n"
-        "\nThe facilitators' four weeks, week by week, and a mail as its reader sees it:\n"
-        f"  HOMEROOM_DATA_DIR={made.options.data_dir / 'facilitators'}"
-        " .venv/bin/homeroom programmes compliance data-lab --to 2026-W46\n"
-        f"  {made.sandbox.url}/control/mail/1 (all of them: {made.sandbox.url}/control/mail)",
+        f"  curl {sandbox_url}/control/summary\n"
+        "\nThe facilitators' four weeks, and a mail as its reader sees it:\n"
+        f"  HOMEROOM_DATA_DIR={environment.options.data_dir / 'facilitators'}"
+        f" {_command()} programmes compliance data-lab --to 2026-W46\n"
+        f"  {sandbox_url}/control/mail/1 (all of them: {sandbox_url}/control/mail)",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _command() -> str:
+    """Return the command that started the demo, as the reader may type it."""
+    started = Path(sys.argv[0])
+    on_path = shutil.which("homeroom")
+    if on_path is not None and Path(on_path).resolve() == started.resolve():
+        return "homeroom"
+    return str(started) if started.name == "homeroom" else f"{sys.executable} -m homeroom"
+
+
+async def start_lesson_plans(api: httpx.AsyncClient) -> PlanGeneration:
+    """Store the example curriculum and start its generation."""
+    body = _example_curriculum()
+    created = await api.post("/api/v3/workflow", json=body)
+    if created.status_code != httpx.codes.CREATED:
+        raise PlanGenerationFailed(f"The curriculum was refused: {created.text}")
+    id = created.json()["workflowId"]
+    started = await api.post(f"/api/v3/workflow/{id}/step10")
+    if started.status_code != httpx.codes.ACCEPTED:
+        raise PlanGenerationFailed(f"The generation was refused: {started.text}")
+    modules = body["modules"]
+    return PlanGeneration(
+        id,
+        len(modules),
+        round(sum(module["contactHours"] for module in modules) * 60),
+        sum(len(module["outcomes"]) for module in modules),
+    )
+
+
+async def compare_lesson_plans(
+    api: httpx.AsyncClient, expected: PlanGeneration
+) -> Sequence[ComparisonLine]:
+    """Compare the generated plan with its curriculum."""
+    plan = await _get_data(api, f"/api/v3/workflow/{expected.id}/step10")
+    status = await _get_data(api, f"/api/v3/workflow/{expected.id}/step10/status")
+    lessons = [lesson for module in plan["modules"] for lesson in module["lessons"]]
+    minutes = sum(
+        activity["minutes"] for lesson in lessons for activity in lesson.get("activities", ())
+    )
+    covered = sum(bool(each["taughtIn"] and each["assessedIn"]) for each in plan["coverage"])
+    return [
+        compare_numbers("lesson plans: modules", expected.modules, status["modulesGenerated"]),
+        compare_numbers("lesson plans: contact minutes", expected.minutes, minutes),
+        compare_numbers("lesson plans: outcomes taught and assessed", expected.outcomes, covered),
+        compare_numbers("lesson plans: gaps", 0, status["lessonsWithGaps"]),
+    ]
+
+
+def _example_curriculum() -> Any:
+    """Return the example curriculum."""
+    file = packaged_folder("examples") / "curricula" / _CURRICULUM_FILE
+    return read_curriculum_file(file.read_bytes(), "yaml", "")
+
+
+async def _get_data(api: httpx.AsyncClient, path: str) -> Any:
+    answer = await api.get(path)
+    answer.raise_for_status()
+    return answer.json()["data"]

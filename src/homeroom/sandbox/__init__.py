@@ -1,6 +1,6 @@
-"""Partner systems to develop and test against: real HTTP servers on loopback, in one process.
+"""Partner systems to develop and test against, as real servers on loopback.
 
-This package is the other side of Homeroom's contracts, so it imports nothing else of Homeroom:
-a mistake in how Homeroom reads its own contract can't be repeated here by accident.
-Importing it is free; `homeroom.sandbox.server` holds what starts it.
+This package is the other side of Homeroom's contracts, so it imports no other package of Homeroom:
+a mistake in how Homeroom reads its own contract cannot be repeated here by accident.
+`homeroom.sandbox.server` starts the servers.
 """

@@ -1,9 +1,9 @@
-"""Run the sandbox in a process of its own: `python -m homeroom.sandbox --port 8430`.
+"""Run the sandbox: `python -m homeroom.sandbox --port 8430`.
 
-Prints one line of JSON once it takes requests:
+Prints one line of JSON once it accepts requests:
 `{"url": "http://127.0.0.1:8430", "environment": {"HOMEROOM_DIRECTORY_URL": "...", ...}}`.
 SIGTERM and SIGINT stop it within a second; so does the end of its standard input with
-`--until-stdin-closes`, which ties its life to the process that started it.
+`--until-stdin-closes`, which ties its lifetime to the process that started it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from homeroom.sandbox.config import SandboxConfig
 from homeroom.sandbox.server import environment, serve
+from homeroom.sandbox.state import SandboxConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop, and return the exit code: 0, or 1 when the port can't be had."""
+    """Run until stopped; return the exit code: 0, or 1 if the port is in use."""
     options = _parser().parse_args(arguments)
     try:
         config = SandboxConfig(
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
         )
         ports = (options.port, options.mail_port)
-        asyncio.run(_run(config, options.host, ports, options.until_stdin_closes))
+        asyncio.run(_run_until_stopped(config, options.host, ports, options.until_stdin_closes))
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"The sandbox can't start: {error}\n")
+        sys.stderr.write(f"The sandbox cannot start: {error}\n")
         return 1
     return 0
 
@@ -47,13 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Run partner systems to develop and test against, on loopback.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0, the default, uses a free one")
     parser.add_argument("--mail-port", type=int, default=0, help="of the mail server, likewise")
     parser.add_argument("--webhook-secret", default=default.webhook_secret, metavar="whsec_...")
     parser.add_argument("--credly-token", default=default.credly_token)
     parser.add_argument("--organization", default=default.organization)
-    parser.add_argument("--directory-token", help="unset: the directory asks for none")
-    parser.add_argument("--assessment-token", help="unset: the assessment service asks for none")
+    parser.add_argument("--directory-token", help="unset: the directory requires none")
+    parser.add_argument("--assessment-token", help="unset: the assessment service requires none")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument(
         "--until-stdin-closes",
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(
+async def _run_until_stopped(
     config: SandboxConfig, host: str, ports: tuple[int, int], until_stdin_closes: bool
 ) -> None:
     stop = asyncio.Event()
@@ -83,8 +83,8 @@ async def _run(
 
     mail_ports: list[int] = []
 
-    def announce(bound: int) -> None:
-        base_url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    def announce(bound_port: int) -> None:
+        base_url = f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
         line = {"url": base_url, "environment": environment(base_url, config, mail_ports[0])}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()

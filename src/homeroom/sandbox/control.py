@@ -1,6 +1,6 @@
-"""The control API: what a test or a demo tells the sandbox, and asks it.
+"""The control API, by which tests and the demo set up and read the sandbox.
 
-It asks for no key; the sandbox belongs on loopback.
+It requires no key; the sandbox belongs on loopback.
 """
 
 from __future__ import annotations
@@ -14,44 +14,43 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from homeroom.sandbox.assessment import Score
-from homeroom.sandbox.credly import Template
-from homeroom.sandbox.directory import Person
-from homeroom.sandbox.exchange import SERVERS, Refused, Server
-from homeroom.sandbox.fault import Fault
+from homeroom.sandbox.credly import BadgeTemplate
+from homeroom.sandbox.directory_and_assessment import SandboxPerson, SandboxScore
+from homeroom.sandbox.fault import InjectedFault
 from homeroom.sandbox.mail import MailFault
-from homeroom.sandbox.world import World
+from homeroom.sandbox.sandbox_request import SERVER_NAMES, RequestRefused, ServerName
+from homeroom.sandbox.state import SandboxState
 
 _OUTCOMES = ("accepted", "refused", "repeated", "failed")
 
-Order = TypeVar("Order")
-Command = Callable[[World, Request], Awaitable[Any]]
+BodyT = TypeVar("BodyT")
+ControlHandler = Callable[[SandboxState, Request], Awaitable[Any]]
 
 
-class PeopleOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """Set people; make ids unknown (404); say whether unheard-of ids are made up."""
+class PeopleChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """People to set, ids to make unknown (404), and whether to generate others."""
 
-    people: list[Person] = []
+    people: list[SandboxPerson] = []
     unknown: list[str] = []
     generate: bool | UnsetType = UNSET
 
 
-class ScoresOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """Set scores; say whether unheard-of ones are made up."""
+class ScoresChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Scores to set, and whether to generate others."""
 
-    scores: list[Score] = []
+    scores: list[SandboxScore] = []
     generate: bool | UnsetType = UNSET
 
 
-class TemplatesOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """Set how badge templates behave."""
+class TemplatesChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Badge templates to set."""
 
-    templates: list[Template]
+    templates: list[BadgeTemplate]
 
 
-def routes(world: World) -> list[BaseRoute]:
+def control_routes(state: SandboxState) -> list[BaseRoute]:
     """Return the routes below `/control`."""
-    table: list[tuple[str, str, Command]] = [
+    table: list[tuple[str, str, ControlHandler]] = [
         ("GET", "/control/received", _received),
         ("GET", "/control/summary", _summary),
         ("GET", "/control/badges", _badges),
@@ -65,121 +64,123 @@ def routes(world: World) -> list[BaseRoute]:
         ("POST", "/control/mail/faults", _add_mail_fault),
         ("POST", "/control/reset", _reset),
     ]
-    shown: list[BaseRoute] = [
-        Route("/control/mail/{number:int}", _mail_page(world), methods=["GET"])
+    pages: list[BaseRoute] = [
+        Route("/control/mail/{number:int}", _mail_page(state), methods=["GET"])
     ]
-    return shown + [
-        Route(path, _endpoint(world, command), methods=[method]) for method, path, command in table
+    return pages + [
+        Route(path, _endpoint(state, command), methods=[method]) for method, path, command in table
     ]
 
 
-def _endpoint(world: World, command: Command) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    state: SandboxState, command: ControlHandler
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            answer, status = await command(world, request), 200
-        except Refused as refused:
+            answer, status = await command(state, request), 200
+        except RequestRefused as refused:
             answer, status = {"error": str(refused)}, refused.status
         return Response(msgspec.json.encode(answer), status, media_type="application/json")
 
     return endpoint
 
 
-async def _read(request: Request, kind: type[Order]) -> Order:
+async def _read_body(request: Request, kind: type[BodyT]) -> BodyT:
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except msgspec.DecodeError as error:  # ValidationError is one, too
-        raise Refused(422, str(error)) from error
+        raise RequestRefused(422, str(error)) from error
 
 
-def _server(request: Request) -> Server | None:
+def _server_parameter(request: Request) -> ServerName | None:
     name = request.query_params.get("server")
     if name is None:
         return None
-    for server in SERVERS:
+    for server in SERVER_NAMES:
         if server == name:
             return server
-    raise Refused(422, f"no server {name}: there are {', '.join(SERVERS)}")
+    raise RequestRefused(422, f"no server {name}: there are {', '.join(SERVER_NAMES)}")
 
 
-async def _received(world: World, request: Request) -> Any:
-    server, outcome = _server(request), request.query_params.get("outcome")
+async def _received(state: SandboxState, request: Request) -> Any:
+    server, outcome = _server_parameter(request), request.query_params.get("outcome")
     if outcome not in (None, *_OUTCOMES):
-        raise Refused(422, f"no outcome {outcome}: there are {', '.join(_OUTCOMES)}")
-    entries = world.ledger.entries(server, outcome)
+        raise RequestRefused(422, f"no outcome {outcome}: there are {', '.join(_OUTCOMES)}")
+    entries = state.ledger.entries(server, outcome)
     return {
-        "items": [entry.shown() for entry in entries],
-        "forgotten": world.ledger.forgotten(server),
+        "items": [entry.to_json() for entry in entries],
+        "forgotten": state.ledger.forgotten(server),
     }
 
 
-async def _summary(world: World, request: Request) -> Any:
-    return world.summary()
+async def _summary(state: SandboxState, request: Request) -> Any:
+    return state.summary()
 
 
-async def _badges(world: World, request: Request) -> Any:
+async def _badges(state: SandboxState, request: Request) -> Any:
     return {
-        "items": list(world.credly.badges.values()),
-        "events": list(world.credly.events.values()),
+        "items": list(state.credly.badges.values()),
+        "events": list(state.credly.events.values()),
     }
 
 
-async def _faults(world: World, request: Request) -> Any:
-    return {"items": world.faults.shown()}
+async def _faults(state: SandboxState, request: Request) -> Any:
+    return {"items": state.faults.to_json()}
 
 
-async def _add_fault(world: World, request: Request) -> Any:
-    return {"id": world.faults.add(await _read(request, Fault))}
+async def _add_fault(state: SandboxState, request: Request) -> Any:
+    return {"id": state.faults.add(await _read_body(request, InjectedFault))}
 
 
-async def _clear_faults(world: World, request: Request) -> Any:
-    world.faults.clear(_server(request))
-    return {"items": world.faults.shown()}
+async def _clear_faults(state: SandboxState, request: Request) -> Any:
+    state.faults.clear(_server_parameter(request))
+    return {"items": state.faults.to_json()}
 
 
-async def _set_people(world: World, request: Request) -> Any:
-    order = await _read(request, PeopleOrder)
-    directory = world.directory
-    for person in order.people:
+async def _set_people(state: SandboxState, request: Request) -> Any:
+    body = await _read_body(request, PeopleChange)
+    directory = state.directory
+    for person in body.people:
         directory.people[person.id] = person
         directory.unknown.discard(person.id)
-    directory.unknown.update(order.unknown)
-    if order.generate is not UNSET:
-        directory.generate = order.generate
+    directory.unknown.update(body.unknown)
+    if body.generate is not UNSET:
+        directory.generate = body.generate
     return {"people": len(directory.people), "unknown": len(directory.unknown)}
 
 
-async def _set_scores(world: World, request: Request) -> Any:
-    order = await _read(request, ScoresOrder)
-    assessment = world.assessment
-    for score in order.scores:
+async def _set_scores(state: SandboxState, request: Request) -> Any:
+    body = await _read_body(request, ScoresChange)
+    assessment = state.assessment
+    for score in body.scores:
         assessment.scores[score.user_id, score.course_id] = score
-    if order.generate is not UNSET:
-        assessment.generate = order.generate
+    if body.generate is not UNSET:
+        assessment.generate = body.generate
     return {"scores": len(assessment.scores)}
 
 
-async def _set_templates(world: World, request: Request) -> Any:
-    order = await _read(request, TemplatesOrder)
-    for template in order.templates:
-        world.credly.templates[template.id] = template
-    return {"templates": len(world.credly.templates)}
+async def _set_templates(state: SandboxState, request: Request) -> Any:
+    body = await _read_body(request, TemplatesChange)
+    for template in body.templates:
+        state.credly.templates[template.id] = template
+    return {"templates": len(state.credly.templates)}
 
 
-async def _mails(world: World, request: Request) -> Any:
+async def _mails(state: SandboxState, request: Request) -> Any:
     to = request.query_params.get("to")
-    mails = [mail for mail in world.mailroom.mails if to is None or to in mail.recipients]
-    return {"items": mails, "forgotten": world.mailroom.forgotten}
+    mails = [mail for mail in state.mailbox.mails if to is None or to in mail.recipients]
+    return {"items": mails, "forgotten": state.mailbox.forgotten}
 
 
-async def _add_mail_fault(world: World, request: Request) -> Any:
-    return {"id": world.mailroom.add(await _read(request, MailFault))}
+async def _add_mail_fault(state: SandboxState, request: Request) -> Any:
+    return {"id": state.mailbox.add(await _read_body(request, MailFault))}
 
 
-def _mail_page(world: World) -> Callable[[Request], Awaitable[Response]]:
+def _mail_page(state: SandboxState) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        """Show a mail as its reader would see it; nothing in it runs or is fetched."""
+        """Show a mail as its reader sees it; no script runs, no image is fetched."""
         number = request.path_params["number"]
-        for mail in world.mailroom.mails:
+        for mail in state.mailbox.mails:
             if mail.number == number:
                 policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
                 return HTMLResponse(mail.html, headers={"content-security-policy": policy})
@@ -188,6 +189,6 @@ def _mail_page(world: World) -> Callable[[Request], Awaitable[Response]]:
     return endpoint
 
 
-async def _reset(world: World, request: Request) -> Any:
-    world.reset()
+async def _reset(state: SandboxState, request: Request) -> Any:
+    state.reset()
     return {"status": "reset"}

@@ -1,72 +1,78 @@
-"""A server like Credly: badges issued, found, revoked, and the events that tell of it.
+"""A server like Credly: badges are issued, searched and revoked, with events.
 
-Follows https://www.credly.com/docs/issued_badges as documentation; what that leaves open is decided
-here: a revoked badge doesn't block a new one, every template id is known unless archived, and the
+It follows https://www.credly.com/docs/issued_badges. Three points that it leaves open are decided
+here: a revoked badge does not block a new one, every template id is known unless archived, and the
 event types are `badge.created` and `badge.state.changed`.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
-from homeroom.sandbox import badge_order, wall
-from homeroom.sandbox.auth import require_basic
-from homeroom.sandbox.config import SandboxConfig
-from homeroom.sandbox.exchange import PREFIXES, Answer, Exchange, Refused
+from homeroom.sandbox import sandbox_request
+from homeroom.sandbox.sandbox_request import (
+    PATH_PREFIXES,
+    RequestRefused,
+    SandboxRequest,
+    SandboxResponse,
+    require_basic,
+)
 
 _MAX_BADGES = 100_000
 _PER_PAGE = 50
 _FILTERS = ("badge_template_id", "recipient_email", "issuer_earner_id", "state")
 
 
-class Template(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Set how a badge template behaves: an archived one issues nothing."""
+class BadgeTemplate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A badge template; no badge is issued for an archived one."""
 
     id: str
     archived: bool = False
     allow_duplicates: bool = False
 
 
-class Credly:
-    """Keep issued badges and answer for one organization."""
+class CredlyServer:
+    """Issued badges and events of one organization."""
 
-    def __init__(self, config: SandboxConfig) -> None:
-        self._config = config
-        self.templates: dict[str, Template] = {}
+    def __init__(self, token: str, organization: str) -> None:
+        self._token, self._organization = token, organization
+        self.templates: dict[str, BadgeTemplate] = {}
         self.badges: dict[str, dict[str, Any]] = {}
         self.events: dict[str, dict[str, Any]] = {}
-        self._holders: dict[tuple[str, str, str], str] = {}
+        self._badge_by_holder: dict[tuple[str, str, str], str] = {}
         self._issued: Counter[tuple[str, str]] = Counter()
 
-    def work(self, exchange: Exchange) -> Answer:
-        """Answer one request. Raises Refused."""
-        require_basic(exchange, self._config.credly_token)
-        match exchange.segments:
+    def handle(self, request: SandboxRequest) -> SandboxResponse:
+        """Handle one request. Raises RequestRefused."""
+        require_basic(request, self._token)
+        match request.segments:
             case ("organizations", organization, *rest):
-                if organization != self._config.organization:
-                    raise Refused(404, f"no organization {organization}")
+                if organization != self._organization:
+                    raise RequestRefused(404, f"no organization {organization}")
             case _:
-                raise Refused(404, "no such path")
-        match exchange.method, tuple(rest):
+                raise RequestRefused(404, "no such path")
+        match request.method, tuple(rest):
             case "POST", ("badges",):
-                return self._issue(exchange)
+                return self._issue(request)
             case "GET", ("badges",):
-                return self._list(exchange)
+                return self._list(request)
             case "PUT", ("badges", badge_id, "revoke"):
-                return self._revoke(exchange, badge_id)
+                return self._revoke(request, badge_id)
             case "GET", ("events", event_id):
                 found = self.events.get(event_id)
                 if found is None:
-                    raise Refused(404, "no such event")
-                return Answer(200, {"data": found})
-        raise Refused(404, "no such path")
+                    raise RequestRefused(404, "no such event")
+                return SandboxResponse(200, {"data": found})
+        raise RequestRefused(404, "no such path")
 
     def summary(self) -> dict[str, Any]:
-        """Count what was ever issued, by template and earner."""
+        """Count the issued badges, by template and earner."""
         return {
             "badges": len(self.badges),
             "revoked": sum(badge["state"] == "revoked" for badge in self.badges.values()),
@@ -77,49 +83,51 @@ class Credly:
             "doubled": sum(count > 1 for count in self._issued.values()),
         }
 
-    def _issue(self, exchange: Exchange) -> Answer:
-        order = exchange.read_object("application/json")
-        found = badge_order.problems(order)
+    def _issue(self, request: SandboxRequest) -> SandboxResponse:
+        body = request.read_object("application/json")
+        found = badge_problems(body)
         if found:
-            raise Refused(422, *found)
-        template = self.templates.get(order["badge_template_id"]) or Template(
-            order["badge_template_id"]
+            raise RequestRefused(422, *found)
+        template = self.templates.get(body["badge_template_id"]) or BadgeTemplate(
+            body["badge_template_id"]
         )
         if template.archived:
-            raise Refused(422, f"badge template {template.id} is archived and can't issue")
-        holders = _holders(order)
-        if not template.allow_duplicates and any(holder in self._holders for holder in holders):
-            raise Refused(422, "this earner already has a badge of this template")
+            raise RequestRefused(422, f"badge template {template.id} is archived and cannot issue")
+        holders = _holder_keys(body)
+        if not template.allow_duplicates and any(
+            holder in self._badge_by_holder for holder in holders
+        ):
+            raise RequestRefused(422, "this earner already has a badge of this template")
         if len(self.badges) >= _MAX_BADGES:
-            raise Refused(507, "the sandbox is full: POST /control/reset")
-        badge = self._badge(order, exchange.base_url + PREFIXES["credly"])
+            raise RequestRefused(507, "the sandbox is full: POST /control/reset")
+        badge = self._badge(body, request.base_url + PATH_PREFIXES["credly"])
         self.badges[badge["id"]] = badge
         for holder in holders:
-            self._holders[holder] = badge["id"]
-        earner = order.get("issuer_earner_id") or order["recipient_email"].casefold()
+            self._badge_by_holder[holder] = badge["id"]
+        earner = body.get("issuer_earner_id") or body["recipient_email"].casefold()
         self._issued[template.id, earner] += 1
-        self._tell("badge.created", badge)
-        return Answer(201, {"data": badge})
+        self._add_event("badge.created", badge)
+        return SandboxResponse(201, {"data": badge})
 
-    def _badge(self, order: dict[str, Any], url: str) -> dict[str, Any]:
+    def _badge(self, body: dict[str, Any], url: str) -> dict[str, Any]:
         badge_id = str(uuid.uuid4())
-        now = wall.rfc3339(wall.now())
-        first, last = order["issued_to_first_name"], order["issued_to_last_name"]
+        now = sandbox_request.format_rfc3339(sandbox_request.utc_now())
+        first, last = body["issued_to_first_name"], body["issued_to_last_name"]
         return {
             "id": badge_id,
             "state": "pending",
-            "recipient_email": order["recipient_email"],
+            "recipient_email": body["recipient_email"],
             "issued_to": f"{first} {last}",
             "issued_to_first_name": first,
-            "issued_to_middle_name": order.get("issued_to_middle_name"),
+            "issued_to_middle_name": body.get("issued_to_middle_name"),
             "issued_to_last_name": last,
-            "issuer_earner_id": order.get("issuer_earner_id"),
-            "badge_template_id": order["badge_template_id"],
-            "badge_template": {"id": order["badge_template_id"]},
-            "locale": order.get("locale") or "en",
-            "issued_at": order["issued_at"],
-            "expires_at": order.get("expires_at") or None,
-            "evidence": order.get("evidence", []),
+            "issuer_earner_id": body.get("issuer_earner_id"),
+            "badge_template_id": body["badge_template_id"],
+            "badge_template": {"id": body["badge_template_id"]},
+            "locale": body.get("locale") or "en",
+            "issued_at": body["issued_at"],
+            "expires_at": body.get("expires_at") or None,
+            "evidence": body.get("evidence", []),
             "accept_badge_url": f"{url}/earner/badges/{badge_id}/accept",
             "badge_url": f"{url}/badges/{badge_id}",
             "image_url": f"{url}/images/{badge_id}/badge.png",
@@ -129,13 +137,13 @@ class Credly:
             "revocation_reason": None,
         }
 
-    def _list(self, exchange: Exchange) -> Answer:
-        wanted = _read_filter(exchange.query.get("filter", ""))
-        found = [badge for badge in self.badges.values() if _matches(badge, wanted)]
+    def _list(self, request: SandboxRequest) -> SandboxResponse:
+        criteria = _parse_filter(request.query.get("filter", ""))
+        found = [badge for badge in self.badges.values() if _matches(badge, criteria)]
         try:
-            page = max(1, int(exchange.query.get("page", "1")))
+            page = max(1, int(request.query.get("page", "1")))
         except ValueError as error:
-            raise Refused(422, "page must be a number") from error
+            raise RequestRefused(422, "page must be a number") from error
         shown = found[(page - 1) * _PER_PAGE : page * _PER_PAGE]
         metadata = {
             "count": len(shown),
@@ -144,62 +152,119 @@ class Credly:
             "total_count": len(found),
             "total_pages": -(-len(found) // _PER_PAGE),
         }
-        return Answer(200, {"data": shown, "metadata": metadata})
+        return SandboxResponse(200, {"data": shown, "metadata": metadata})
 
-    def _revoke(self, exchange: Exchange, badge_id: str) -> Answer:
-        order = exchange.read_object("application/json")
+    def _revoke(self, request: SandboxRequest, badge_id: str) -> SandboxResponse:
+        body = request.read_object("application/json")
         badge = self.badges.get(badge_id)
         if badge is None:
-            raise Refused(404, "no such badge")
-        reason = order.get("reason")
+            raise RequestRefused(404, "no such badge")
+        reason = body.get("reason")
         if not isinstance(reason, str) or not reason:
-            raise Refused(422, "reason is required")
+            raise RequestRefused(422, "reason is required")
         if badge["state"] == "revoked":
-            raise Refused(422, "this badge is revoked already")
-        now = wall.rfc3339(wall.now())
+            raise RequestRefused(422, "this badge is revoked already")
+        now = sandbox_request.format_rfc3339(sandbox_request.utc_now())
         badge |= {
             "state": "revoked",
             "revoked_at": now,
             "updated_at": now,
             "revocation_reason": reason,
         }
-        for holder in [key for key, held in self._holders.items() if held == badge_id]:
-            del self._holders[holder]
-        self._tell("badge.state.changed", badge)
-        return Answer(200, {"data": badge})
+        for holder in [key for key, held in self._badge_by_holder.items() if held == badge_id]:
+            del self._badge_by_holder[holder]
+        self._add_event("badge.state.changed", badge)
+        return SandboxResponse(200, {"data": badge})
 
-    def _tell(self, event_type: str, badge: dict[str, Any]) -> None:
+    def _add_event(self, event_type: str, badge: dict[str, Any]) -> None:
         event_id = str(uuid.uuid4())
         self.events[event_id] = {
             "id": event_id,
-            "organization_id": self._config.organization,
+            "organization_id": self._organization,
             "event_type": event_type,
-            "occurred_at": wall.rfc3339(wall.now()),
+            "occurred_at": sandbox_request.format_rfc3339(sandbox_request.utc_now()),
             "badge": dict(badge),
         }
 
 
-def _holders(order: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Name whom a badge would belong to: the duplicate rule holds for either of them."""
-    template = order["badge_template_id"]
-    holders = [(template, "email", order["recipient_email"].casefold())]
-    if order.get("issuer_earner_id"):
-        holders.append((template, "earner", order["issuer_earner_id"]))
+def _holder_keys(body: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the keys of the earner; the duplicate rule applies to each."""
+    template = body["badge_template_id"]
+    holders = [(template, "email", body["recipient_email"].casefold())]
+    if body.get("issuer_earner_id"):
+        holders.append((template, "earner", body["issuer_earner_id"]))
     return holders
 
 
-def _read_filter(text: str) -> dict[str, str]:
-    """Read `name::value|name::value`. Raises Refused 422."""
-    wanted = {}
+def _parse_filter(text: str) -> dict[str, str]:
+    """Read `name::value|name::value`. Raises RequestRefused 422."""
+    criteria = {}
     for part in filter(None, text.split("|")):
         name, separator, value = part.partition("::")
         if not separator or name not in _FILTERS:
-            raise Refused(422, f"can't filter by {part}")
-        wanted[name] = value
-    return wanted
+            raise RequestRefused(422, f"cannot filter by {part}")
+        criteria[name] = value
+    return criteria
 
 
-def _matches(badge: dict[str, Any], wanted: dict[str, str]) -> bool:
+def _matches(badge: dict[str, Any], criteria: dict[str, str]) -> bool:
     return all(
-        str(badge[name] or "").casefold() == value.casefold() for name, value in wanted.items()
+        str(badge[name] or "").casefold() == value.casefold() for name, value in criteria.items()
     )
+
+
+_REQUIRED_TEXT = (
+    "recipient_email",
+    "issued_to_first_name",
+    "issued_to_last_name",
+    "badge_template_id",
+    "issued_at",
+)
+_OPTIONAL_TEXT = (
+    "issued_to_middle_name",
+    "issuer_earner_id",
+    "locale",
+    "country_name",
+    "state_or_province",
+)
+_CREDLY_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}", re.ASCII)
+_EMAIL_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+
+def badge_problems(body: dict[str, Any]) -> list[str]:
+    """Return all faults of a request for a badge; empty if it can be issued."""
+    found = [
+        f"{name} is required"
+        for name in _REQUIRED_TEXT
+        if body.get(name) is None or body[name] == ""
+    ]
+    found += [
+        f"{name} must be text"
+        for name in (*_REQUIRED_TEXT, *_OPTIONAL_TEXT)
+        if body.get(name) is not None and not isinstance(body[name], str)
+    ]
+    email = body.get("recipient_email")
+    if isinstance(email, str) and email and not _EMAIL_ADDRESS.fullmatch(email):
+        found.append("recipient_email is no e-mail address")
+    issued_at = body.get("issued_at")
+    if isinstance(issued_at, str) and issued_at and not is_credly_time(issued_at):
+        found.append('issued_at must look like "2014-04-01 09:41:00 -0500"')
+    expires_at = body.get("expires_at")
+    if expires_at is not None and expires_at is not False and not is_credly_time(expires_at):
+        found.append('expires_at must be null, false or look like "2014-04-01 09:41:00 -0500"')
+    if not isinstance(body.get("suppress_badge_notification_email", False), bool):
+        found.append("suppress_badge_notification_email must be true or false")
+    if not isinstance(body.get("evidence", []), list):
+        found.append("evidence must be a list")
+    return found
+
+
+def is_credly_time(value: object) -> bool:
+    """Return whether a value is a time as Credly writes it, and one that exists."""
+    if not isinstance(value, str) or not _CREDLY_TIME.fullmatch(value):
+        return False
+    try:
+        datetime.strptime(value, "%Y-%m-%d %H:%M:%S %z")
+    except ValueError:
+        return False
+    return True

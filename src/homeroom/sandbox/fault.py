@@ -1,4 +1,4 @@
-"""What goes wrong on request: which fault meets which request."""
+"""Faults that tests inject into the responses of the servers."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from homeroom.sandbox.exchange import Server
+from homeroom.sandbox.sandbox_request import ServerName
 
-Mode = Literal["status", "slow", "hang_after_work", "drop", "garbage"]
+FaultMode = Literal["status", "slow", "hang_after_work", "drop", "garbage"]
 
 
-class Fault(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """Describe a fault: where, what, how often, and whom it meets.
+class InjectedFault(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """A fault: its server, its mode, its number of times, and its requests.
 
-    - `status`: answer `status` (with `retryAfter` seconds or an HTTP date) instead of working.
-    - `slow`: wait `delayMs`, then work and answer, even if the client has given up by then.
-    - `hang_after_work`: work, then don't answer until the client has gone; with `delayMs`,
-      answer after that long. This is what makes a double issue visible.
-    - `drop`: close the connection without an answer.
-    - `garbage`: answer 200 with something that is no JSON.
+    - `status`: respond with `status` (and `retryAfter`, seconds or an HTTP date) without handling.
+    - `slow`: wait `delayMs`, then handle and respond, even if the client has timed out.
+    - `hang_after_work`: handle, then do not respond until the client disconnects; with `delayMs`,
+      respond after that long. It makes a badge that is issued twice visible.
+    - `drop`: close the connection without a response.
+    - `garbage`: respond with 200 and a body that is no JSON.
 
-    `status`, `drop` and `garbage` come before the work unless `afterWork` is true.
-    A fault holds `times` requests, or for ever; with `probability` it meets each request that
-    matches by chance. `match` compares with the facts of a request (`userId`, `courseId`,
-    `templateId`, `email`, `webhookId`, `method` and what else it carries), as text.
+    `status`, `drop` and `garbage` come before the request is handled unless `afterWork` is true.
+    A fault affects `times` requests, or all of them; with `probability` it affects a random share
+    of the matching ones. `match` compares with the facts of a request (`userId`, `courseId`,
+    `templateId`, `email`, `webhookId`, `method` and its other fields), as text.
     """
 
-    server: Server | Literal["*"]
-    mode: Mode
+    server: ServerName | Literal["*"]
+    mode: FaultMode
     status: Annotated[int, Meta(ge=400, le=599)] = 503
     retry_after: Annotated[int, Meta(ge=0)] | str | None = None
     delay_ms: Annotated[int, Meta(ge=0, le=3_600_000)] | None = None
@@ -39,29 +39,29 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_
     after_work: bool = False
 
     @property
-    def works_first(self) -> bool:
-        """Say whether the work is done although the answer goes wrong."""
+    def answers_after_work(self) -> bool:
+        """Return whether the request is handled before the fault."""
         return self.after_work or self.mode == "hang_after_work"
 
-    def meets(self, server: Server, facts: dict[str, str]) -> bool:
-        """Say whether a request is one that this fault is aimed at."""
+    def matches(self, server: ServerName, facts: dict[str, str]) -> bool:
+        """Return whether the fault applies to a request."""
         return self.server in ("*", server) and all(
             facts.get(name) == str(value) for name, value in self.match.items()
         )
 
 
-class FaultBoard:
-    """Hold the faults that were asked for, and hand them out in the order of their asking."""
+class FaultInjector:
+    """The injected faults, applied in the order in which they were added."""
 
     def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
-        self._faults: dict[int, Fault] = {}
+        self._random = random.Random(seed)
+        self._faults: dict[int, InjectedFault] = {}
         self._left: dict[int, int] = {}
         self._met: dict[int, int] = {}
         self._number = 0
 
-    def add(self, fault: Fault) -> int:
-        """Put up a fault and return its number."""
+    def add(self, fault: InjectedFault) -> int:
+        """Add a fault and return its number."""
         self._number += 1
         self._faults[self._number] = fault
         self._met[self._number] = 0
@@ -69,12 +69,12 @@ class FaultBoard:
             self._left[self._number] = fault.times
         return self._number
 
-    def draw(self, server: Server, facts: dict[str, str]) -> Fault | None:
-        """Return the first fault that meets the request, and use it up once."""
+    def next_fault(self, server: ServerName, facts: dict[str, str]) -> InjectedFault | None:
+        """Return the first fault that matches the request, and count it once."""
         for number, fault in self._faults.items():
-            if self._left.get(number) == 0 or not fault.meets(server, facts):
+            if self._left.get(number) == 0 or not fault.matches(server, facts):
                 continue
-            if fault.probability is not None and self._dice.random() >= fault.probability:
+            if fault.probability is not None and self._random.random() >= fault.probability:
                 continue
             if number in self._left:
                 self._left[number] -= 1
@@ -82,15 +82,15 @@ class FaultBoard:
             return fault
         return None
 
-    def clear(self, server: Server | None = None) -> None:
-        """Take down all faults, or those of one server."""
+    def clear(self, server: ServerName | None = None) -> None:
+        """Remove all faults, or those of one server."""
         for number, fault in list(self._faults.items()):
             if server is None or fault.server == server:
                 del self._faults[number], self._met[number]
                 self._left.pop(number, None)
 
-    def shown(self) -> list[dict[str, object]]:
-        """List the faults with how often each was met and how often it still will be."""
+    def to_json(self) -> list[dict[str, object]]:
+        """Return the faults with the number of times they were applied and are left."""
         return [
             {"id": number, "fault": fault, "met": self._met[number], "left": self._left.get(number)}
             for number, fault in self._faults.items()

@@ -1,4 +1,4 @@
-"""Start the sandbox: one port, a path prefix per partner, and the control API beside them."""
+"""The server of the sandbox: one port, with a path prefix per partner."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from homeroom.sandbox import control, mail
-from homeroom.sandbox.config import SandboxConfig
-from homeroom.sandbox.exchange import PREFIXES, SERVERS
-from homeroom.sandbox.gate import gate
-from homeroom.sandbox.world import World
+from homeroom.sandbox.handler import partner_endpoint
+from homeroom.sandbox.sandbox_request import PATH_PREFIXES, SERVER_NAMES
+from homeroom.sandbox.state import SandboxConfig, SandboxState
 
-__all__ = ["SandboxConfig", "create_app", "environment", "serve"]
-
-# What is being answered when the sandbox is told to stop may end; what isn't done by then is cut.
-_LAST_WORDS_SECONDS = 0.4
+# Requests that are being handled at a stop may finish within this time, then they are cut.
+_SHUTDOWN_GRACE_SECONDS = 0.4
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def create_app(config: SandboxConfig) -> Starlette:
-    """Make the app of all five servers and the control API; its state is its own."""
-    world = World(config)
-    routes: list[BaseRoute] = [Route("/", _index), *control.routes(world)]
-    for server in SERVERS:
-        endpoint = gate(world, server)
-        # Every path and method goes to the server, so that a request sent wrong is seen as well.
+    """Return the app of all five servers and the control API, with a new state."""
+    state = SandboxState(config)
+    routes: list[BaseRoute] = [Route("/", _index), *control.control_routes(state)]
+    for server in SERVER_NAMES:
+        endpoint = partner_endpoint(state, server)
+        # Every path and method goes to the server, so that wrong requests are logged as well.
         routes += [
-            Route(PREFIXES[server], endpoint, methods=_METHODS),
-            Route(PREFIXES[server] + "/{rest:path}", endpoint, methods=_METHODS),
+            Route(PATH_PREFIXES[server], endpoint, methods=_METHODS),
+            Route(PATH_PREFIXES[server] + "/{rest:path}", endpoint, methods=_METHODS),
         ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
-    app.state.world = world
+    app.state.sandbox = state
     return app
 
 
 def environment(
     base_url: str, config: SandboxConfig, mail_port: int | None = None
 ) -> dict[str, str]:
-    """Return the settings that point Homeroom at a sandbox, as environment variables."""
+    """Return the settings that point Homeroom at a sandbox."""
     base_url = base_url.rstrip("/")
-    settings = {f"HOMEROOM_{server.upper()}_URL": base_url + PREFIXES[server] for server in SERVERS}
+    settings = {
+        f"HOMEROOM_{server.upper()}_URL": base_url + PATH_PREFIXES[server]
+        for server in SERVER_NAMES
+    }
     settings |= {
         "HOMEROOM_CREDLY_ORGANIZATION": config.organization,
         "HOMEROOM_CREDLY_TOKEN": config.credly_token,
@@ -80,39 +80,39 @@ async def serve(
     mail_started: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until cancelled or until `stop` is set; then end within a second, come what may.
+    """Serve until cancelled or until `stop` is set; then end within a second.
 
-    A port of 0 takes a free one; `mail_started` is called with the mail server's port, and then
-    `started` with the other one once requests are taken.
-    Installs no signal handlers. Raises OSError when the port can't be had.
+    A port of 0 uses a free one; `mail_started` is called with the port of the mail server, and then
+    `started` with the other one once requests are accepted.
+    Installs no signal handlers. Raises OSError if the port is in use.
     """
     app = create_app(config)
-    mails = await mail.listen(lambda: app.state.world.mailroom, host, mail_port)
+    mails = await mail.start_mail_server(lambda: app.state.sandbox.mailbox, host, mail_port)
     try:
-        listener = _listen(host, port)
+        listener = _open_listener(host, port)
     except OSError:
         mails.close()
         raise
     if mail_started is not None:
         mail_started(mails.sockets[0].getsockname()[1])
-    server = _Server(app, started, listener.getsockname()[1])
+    server = _SandboxUvicorn(app, started, listener.getsockname()[1])
     app.state.cut = server.cut
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    told = asyncio.create_task((stop or asyncio.Event()).wait())
+    stop_requested = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
-        await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        told.cancel()
+        stop_requested.cancel()
         mails.close()
-        app.state.world.stopping.set()
+        app.state.sandbox.stopping.set()
         server.should_exit = True
-        done, _ = await asyncio.wait({serving}, timeout=_LAST_WORDS_SECONDS)
+        done, _ = await asyncio.wait({serving}, timeout=_SHUTDOWN_GRACE_SECONDS)
         if not done:
             server.cut_all()
         await serving
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _open_listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer of two
     # writes waits 40 ms for the client's delayed acknowledgement. socket.create_server names none.
@@ -128,8 +128,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """Run uvicorn inside a loop that somebody else owns, with connections that can be cut."""
+class _SandboxUvicorn(uvicorn.Server):
+    """uvicorn in the loop of its caller, with connections that can be cut."""
 
     def __init__(self, app: Starlette, started: Callable[[int], None] | None, port: int) -> None:
         super().__init__(
@@ -153,17 +153,17 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave signals to whoever runs the loop."""
+        """Leave signals to the caller, which runs the loop."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take requests, then say so."""
+        """Start to accept requests, then call `started`."""
         await super().startup(sockets)
         if self._on_started is not None:
             self._on_started(self._port)
 
     def cut(self, client: object) -> bool:
-        """Close the connection of a client at once; False when there is none."""
+        """Close the connection of a client at once; False if there is none."""
         for connection in self.server_state.connections:
             if isinstance(connection, H11Protocol) and connection.client == client:
                 connection.transport.abort()
@@ -180,7 +180,7 @@ async def _index(request: Request) -> Response:
     base_url = str(request.base_url).rstrip("/")
     return JSONResponse(
         {
-            "servers": {server: base_url + PREFIXES[server] for server in SERVERS},
+            "servers": {server: base_url + PATH_PREFIXES[server] for server in SERVER_NAMES},
             "control": base_url + "/control/summary",
         }
     )

@@ -1,4 +1,8 @@
-"""A receiver of signed webhooks, as analytics and HR run one."""
+"""Receivers of webhooks for analytics and HR, which check every field.
+
+The types are those that Homeroom publishes for its webhooks; the envelope is CloudEvents 1.0 in
+JSON. Other fields are ignored, as CloudEvents requires of a consumer.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,101 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from homeroom.sandbox import event, wall
-from homeroom.sandbox.exchange import Answer, Exchange, Refused
+from homeroom.sandbox import sandbox_request
+from homeroom.sandbox.directory_and_assessment import NonEmptyText, ZonedInstant
+from homeroom.sandbox.sandbox_request import RequestRefused, SandboxRequest, SandboxResponse
 
+ScoreFraction = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[int, Meta(ge=0)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Count = Annotated[int, Meta(ge=1)]
 _MAX_DELIVERIES = 200_000
 
 
+class CloudEventEnvelope(Struct, frozen=True):
+    """The attributes of a CloudEvent that are checked."""
+
+    specversion: Literal["1.0"]
+    id: NonEmptyText
+    source: NonEmptyText
+    type: NonEmptyText
+    data: dict[str, Any]
+    time: ZonedInstant | UnsetType = UNSET
+    subject: NonEmptyText | UnsetType = UNSET
+    datacontenttype: Literal["application/json"] | UnsetType = UNSET
+
+
+class CompletedChapter(Struct, frozen=True, rename="camel"):
+    """One chapter of a finished course; progress in percent, time in seconds."""
+
+    chapter_id: NonEmptyText
+    progress: Percent
+    time_spent: Seconds
+    completed: bool
+
+
+class CourseCompleted(Struct, frozen=True, rename="camel"):
+    """The event for analytics when a learner finishes a course."""
+
+    user_id: NonEmptyText
+    course_id: NonEmptyText
+    course_version: Count
+    attempt: Count
+    completed_at: ZonedInstant
+    score: ScoreFraction | None
+    time_spent: Seconds
+    chapters: list[CompletedChapter]
+
+
+class TrainingRecorded(Struct, frozen=True, rename="camel"):
+    """The record of a training for HR; null for values unknown to Homeroom."""
+
+    employee_id: NonEmptyText
+    given_name: NonEmptyText | None
+    family_name: NonEmptyText | None
+    course_id: NonEmptyText
+    course_title: NonEmptyText
+    completed_at: ZonedInstant
+    score: ScoreFraction | None
+    hours: Annotated[float, Meta(ge=0)]
+    valid_until: ZonedInstant | None
+    credential_url: Annotated[str, Meta(pattern="^https?://")] | None
+
+
+def event_problems(body: dict[str, Any], event_type: str, shape: type[Struct]) -> list[str]:
+    """Return all faults of an event; empty if it is accepted."""
+    found = _field_problems(body, CloudEventEnvelope, "")
+    if isinstance(body.get("type"), str) and body["type"] != event_type:
+        found.append(f"type is {body['type']}, not {event_type}")
+    data = body.get("data")
+    if isinstance(data, dict):
+        found += _field_problems(data, shape, "data.")
+    return found
+
+
+def _field_problems(value: dict[str, Any], shape: type[Struct], prefix: str) -> list[str]:
+    found = []
+    for each in msgspec.structs.fields(shape):
+        name = each.encode_name
+        if name in value:
+            try:
+                msgspec.convert(value[name], each.type)
+            except msgspec.ValidationError as error:
+                found.append(f"{prefix}{name}: {error}")
+        elif each.required:
+            found.append(f"{prefix}{name} is missing")
+    return found
+
+
 @dataclass(slots=True)
-class Delivery:
-    """Hold one accepted webhook: when it came first, how often since, and whether it changed."""
+class ReceivedWebhook:
+    """An accepted webhook: first arrival, repeats, and repeats with another body."""
 
     first_at: str
     digest: bytes
@@ -28,12 +113,12 @@ class Delivery:
     changed: int = 0
 
 
-class Inbox:
-    """Check signed CloudEvents and take each `webhook-id` once.
+class WebhookReceiver:
+    """A receiver of signed CloudEvents that accepts each `webhook-id` once.
 
-    A repeated `webhook-id` is answered like the first time and counted. A second `webhook-id` for
+    A repeated `webhook-id` gets the same response and is counted. A second `webhook-id` for
     the same subject is accepted too, as a real receiver would, and shows in the summary as
-    `doubled`: it means that the sender did a thing twice.
+    `doubled`: it means that the sender sent an event twice.
     """
 
     def __init__(
@@ -47,21 +132,21 @@ class Inbox:
         self._event_type = event_type
         self._shape = shape
         self._subject = subject
-        self.deliveries: dict[str, Delivery] = {}
+        self.deliveries: dict[str, ReceivedWebhook] = {}
         self.subjects: Counter[str] = Counter()
 
-    def work(self, exchange: Exchange) -> Answer:
-        """Answer one delivery. Raises Refused."""
-        if exchange.segments not in ((), ("",)):
-            raise Refused(404, "no such path: webhooks are posted to {url} itself")
-        if exchange.method != "POST":
-            raise Refused(405, "webhooks are posted", headers={"allow": "POST"})
-        self._verify(exchange)
-        body = exchange.read_object("application/cloudevents+json", "application/json")
-        found = event.problems(body, self._event_type, self._shape)
+    def handle(self, request: SandboxRequest) -> SandboxResponse:
+        """Handle one delivery. Raises RequestRefused."""
+        if request.segments not in ((), ("",)):
+            raise RequestRefused(404, "no such path: webhooks are posted to {url} itself")
+        if request.method != "POST":
+            raise RequestRefused(405, "webhooks are posted", headers={"allow": "POST"})
+        self._verify(request)
+        body = request.read_object("application/cloudevents+json", "application/json")
+        found = event_problems(body, self._event_type, self._shape)
         if found:
-            raise Refused(422, *found)
-        return self._take(exchange.headers["webhook-id"], body["data"], exchange.body)
+            raise RequestRefused(422, *found)
+        return self._accept(request.headers["webhook-id"], body["data"], request.body)
 
     def summary(self) -> dict[str, Any]:
         """Count deliveries by `webhook-id` and by subject."""
@@ -73,15 +158,15 @@ class Inbox:
             "doubled": {name: count for name, count in self.subjects.items() if count > 1},
         }
 
-    def _verify(self, exchange: Exchange) -> None:
+    def _verify(self, request: SandboxRequest) -> None:
         try:
-            self._webhook.verify(exchange.body, dict(exchange.headers), json_parse=False)
+            self._webhook.verify(request.body, dict(request.headers), json_parse=False)
         except WebhookVerificationError as error:
-            raise Refused(401, f"webhook signature: {error}") from error
+            raise RequestRefused(401, f"webhook signature: {error}") from error
         except ValueError as error:  # a signature header that isn't `v1,<base64>`
-            raise Refused(401, "webhook signature: can't be read") from error
+            raise RequestRefused(401, "webhook signature: cannot be read") from error
 
-    def _take(self, webhook_id: str, data: dict[str, Any], body: bytes) -> Answer:
+    def _accept(self, webhook_id: str, data: dict[str, Any], body: bytes) -> SandboxResponse:
         digest = hashlib.sha256(body).digest()
         known = self.deliveries.get(webhook_id)
         if known is not None:
@@ -91,30 +176,32 @@ class Inbox:
             reasons: tuple[str, ...] = ("repeats an earlier webhook-id",)
             if changed:
                 reasons += ("its body differs from the first one",)
-            return Answer(200, {"status": "repeated"}, "repeated", reasons)
+            return SandboxResponse(200, {"status": "repeated"}, "repeated", reasons)
         if len(self.deliveries) >= _MAX_DELIVERIES:
-            raise Refused(507, "the sandbox is full: POST /control/reset")
+            raise RequestRefused(507, "the sandbox is full: POST /control/reset")
         subject = self._subject(data)
-        self.deliveries[webhook_id] = Delivery(wall.rfc3339(wall.now()), digest, subject)
+        self.deliveries[webhook_id] = ReceivedWebhook(
+            sandbox_request.format_rfc3339(sandbox_request.utc_now()), digest, subject
+        )
         self.subjects[subject] += 1
-        return Answer(202, {"status": "accepted"})
+        return SandboxResponse(202, {"status": "accepted"})
 
 
-def analytics_inbox(secret: str) -> Inbox:
-    """Make the analytics receiver: one subject is a learner, a course and an attempt."""
-    return Inbox(
+def analytics_receiver(secret: str) -> WebhookReceiver:
+    """Return the receiver for analytics; subjects are attempts at a course."""
+    return WebhookReceiver(
         secret,
         "org.homeroom.course.completed",
-        event.CourseCompleted,
+        CourseCompleted,
         lambda data: f"{data['userId']}|{data['courseId']}|{data['attempt']}",
     )
 
 
-def hr_inbox(secret: str) -> Inbox:
-    """Make the HR receiver: one subject is an employee, a course and when it was finished."""
-    return Inbox(
+def hr_receiver(secret: str) -> WebhookReceiver:
+    """Return the receiver for HR; subjects are an employee, a course and its end."""
+    return WebhookReceiver(
         secret,
         "org.homeroom.training.recorded",
-        event.TrainingRecorded,
+        TrainingRecorded,
         lambda data: f"{data['employeeId']}|{data['courseId']}|{data['completedAt']}",
     )

@@ -1,12 +1,20 @@
-"""Every setting of Homeroom, read from the environment once, by ``wiring`` and the CLI only.
+"""All settings, read from the environment once, by ``bootstrap`` and the CLI.
 
-A setting's name in the environment is ``HOMEROOM_`` and the field's name in capitals, but for the
-few that keep the name that others gave them (``REDIS_HOST``, ``ENABLE_CREDENTIALS``). What can only
-be judged by looking at several settings, or at the machine, is in ``problems``.
+The name of a setting in the environment is ``HOMEROOM_`` and the field's name in capitals. A few
+have the name by which other programs know them (``REDIS_HOST``, ``ENABLE_CREDENTIALS``).
+Checks that compare several settings, or inspect the machine, are in ``find_setting_problems``.
 """
 
-from homeroom.settings.check import Problem, problems
+from homeroom.settings.check import find_setting_problems
+from homeroom.settings.listing import SettingEntry, list_settings
 from homeroom.settings.model import Settings, load
-from homeroom.settings.view import SettingView, view
+from homeroom.settings.problem import SettingProblem
 
-__all__ = ["Problem", "SettingView", "Settings", "load", "problems", "view"]
+__all__ = [
+    "SettingEntry",
+    "SettingProblem",
+    "Settings",
+    "find_setting_problems",
+    "list_settings",
+    "load",
+]

@@ -2,6 +2,6 @@
 
 import sys
 
-from homeroom.settings.page import markdown
+from homeroom.settings.listing import render_settings_page
 
-sys.stdout.write(markdown())
+sys.stdout.write(render_settings_page())

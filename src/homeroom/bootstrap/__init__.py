@@ -1,0 +1,1 @@
+"""Builds the application, the server and the worker from the settings."""

@@ -1,0 +1,156 @@
+"""Health checks, monitoring routes, and the probes application of a worker."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeroom.access.api import redeem_stream_ticket
+from homeroom.bootstrap.application import Application
+from homeroom.db import migrate
+from homeroom.errors import NotFound, Unavailable
+from homeroom.http import logging_config
+from homeroom.http.app import create_app
+from homeroom.identity import Identity
+from homeroom.instant import SECOND
+from homeroom.jobs.api import counts, workers
+from homeroom.jobs.engine import DispatchingEngine, Engine
+from homeroom.monitoring import routes as monitoring_routes
+from homeroom.monitoring.cached_reading import CachedReading
+from homeroom.monitoring.health import Health
+from homeroom.monitoring.hint_stream import HintStreams
+from homeroom.monitoring.peer_metrics import PeerMetrics
+from homeroom.monitoring.process_watch import ProcessWatch
+from homeroom.monitoring.routes import StepTotals
+from homeroom.settings import list_settings
+from homeroom.web.identity import Auth
+from homeroom.web.problem import problem_response
+
+
+def build_watch(application: Application) -> ProcessWatch:
+    """Return the watch of a process, as the source of its metrics too."""
+    watch = ProcessWatch(
+        application.db, application.settings.data_dir, lambda: logging_config.lost_lines
+    )
+    application.metrics.watch_process(watch.collect)
+    return watch
+
+
+def build_health(application: Application, engine: Engine, watch: ProcessWatch) -> Health:
+    """Return the health checks of a process."""
+
+    async def worker() -> str | None:
+        async with application.db.read() as tx:
+            states = [worker.state for worker in await workers(tx)]
+        if "running" not in states:
+            return "no worker is running, so jobs wait"
+        stale = states.count("stale")
+        return f"{stale} of {len(states)} workers do not respond" if stale else None
+
+    async def ingest() -> str | None:
+        return "the ingest writer is stuck" if application.ingest.writer.stuck else None
+
+    async def destinations() -> str | None:
+        async with application.db.read() as tx:
+            off = await application.dispatches.list_disabled(tx)
+        return None if not off else "disabled: " + ", ".join(sorted(off))
+
+    async def partners() -> str | None:
+        async with application.db.read() as tx:
+            found = await application.destinations.list_all(tx)
+        shut = [f"{each.name} {each.state}" for each in found if each.state in {"away", "refused"}]
+        return None if not shut else "jobs wait for: " + ", ".join(shut)
+
+    probes = {
+        "worker": worker,
+        "ingest": ingest,
+        "destinations": destinations,
+        "storage": watch.storage_fault,
+        "resources": watch.resource_fault,
+        "partners": partners,
+    }
+
+    async def redis() -> str | None:
+        try:
+            return await engine.fault()
+        except Unavailable:  # readiness is public: addresses appear in the log only
+            return "Redis cannot be used, so jobs wait; the log has the reason"
+
+    if isinstance(engine, DispatchingEngine):
+        probes["redis"] = redis
+    return Health(
+        application.db, migrate.head_revision(), probes, is_newer=migrate.is_newer_revision
+    )
+
+
+def build_monitoring_router(
+    application: Application,
+    auth: Auth,
+    health: Health,
+    hints: HintStreams,
+    peers: PeerMetrics | None = None,
+) -> APIRouter:
+    """Return the routes of health, metrics, settings and hints."""
+
+    async def job_counts() -> dict[str, dict[str, int]]:
+        async with application.db.read() as tx:
+            queues = await counts(tx)
+        return {
+            queue: {state.value: count for state, count in states.items()}
+            for queue, states in queues.items()
+        }
+
+    async def read_partners() -> None:
+        async with application.db.read() as tx:
+            found = await application.destinations.list_all(tx)
+        application.metrics.set_partners(
+            {each.name: (each.state, each.held_jobs) for each in found}
+        )
+
+    async def worker_counts() -> dict[str, int]:
+        async with application.db.read() as tx:
+            states = [worker.state for worker in await workers(tx)]
+        return {state: states.count(state) for state in ("running", "stale", "gone")}
+
+    async def step_totals() -> StepTotals:
+        async with application.db.read() as tx:
+            found = await application.completions.count_steps(tx)
+            now = tx.now
+        oldest = {
+            step: max(now - since, 0) / SECOND for step, since in found.outstanding_since.items()
+        }
+        return StepTotals(found.by_step, oldest)
+
+    async def redeem_ticket(ticket: str) -> Identity:
+        async with application.db.write() as tx:
+            return await redeem_stream_ticket(tx, ticket)
+
+    return monitoring_routes.router(
+        auth,
+        metrics=application.metrics,
+        health=health,
+        hints=hints,
+        job_counts=job_counts,
+        worker_counts=worker_counts,
+        step_totals=CachedReading(step_totals).get,
+        settings=list_settings(application.settings),
+        read_shared_metrics=read_partners,
+        redeem_ticket=redeem_ticket,
+        peers=peers,
+    )
+
+
+def build_probes_app(application: Application, health: Health, hints: HintStreams) -> ASGIApp:
+    """Return the HTTP application of a worker: probes and metrics, no learner data."""
+    auth = Auth(application.access.identify)
+    return create_app(
+        (build_monitoring_router(application, auth, health, hints),),
+        ingest=_reject_ingest,
+        observe=application.metrics.observe_request,
+        max_body_bytes=application.settings.max_body_bytes,
+    )
+
+
+async def _reject_ingest(scope: Scope, receive: Receive, send: Send) -> None:
+    error = NotFound("A worker accepts no events.", hint="Send them to `homeroom serve`.")
+    await (await problem_response(error))(scope, receive, send)

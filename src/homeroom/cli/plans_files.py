@@ -1,0 +1,57 @@
+"""Files that ``homeroom plans`` writes: templates of curricula."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from homeroom.cli.group import LazyModule
+from homeroom.cli.terminal import print_text
+from homeroom.errors import BadRequest, Conflict, Invalid
+
+if TYPE_CHECKING:
+    from homeroom.lessonplans import curriculum_template
+else:
+    curriculum_template = LazyModule("homeroom.lessonplans.curriculum_template")
+
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write; - is standard output.")
+]
+
+
+def template(
+    form: Annotated[str, typer.Option("--format", "-f", help="xlsx, csv or yaml.")] = "xlsx",
+    language: Annotated[str, typer.Option(help="Language of the headings, en or de.")] = "en",
+    output: OutputOption = None,
+) -> None:
+    """Write an empty curriculum to fill in."""
+    writer = curriculum_template.TEMPLATES.get(form)
+    if writer is None:
+        raise Invalid(f"There is no format {form!r}; there are xlsx, csv, yaml.")
+    if language not in ("en", "de"):
+        raise Invalid(f"There is no language {language!r}; there are en, de.")
+    chosen: Any = language  # narrowed above
+    name = {"en": "curriculum", "de": "lehrplan"}[language]
+    write_file(writer(chosen), f"{name}.{form}", output)
+
+
+def write_file(content: bytes, name: str, output: Path | None) -> None:
+    """Write a file, to standard output for ``-``, and print its path.
+
+    Without ``output`` its ``name`` is used, and a file that is there already stays. Raises
+    ``Conflict``, ``BadRequest``.
+    """
+    if output is not None and str(output) == "-":
+        sys.stdout.buffer.write(content)
+        return
+    path = output or Path(name)
+    if output is None and path.exists():  # it may be edited
+        raise Conflict(f"{path} exists already.", hint=f"Overwrite it with: -o {path}")
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written: {error.strerror}.") from error
+    print_text(str(path))
