@@ -1,0 +1,10 @@
+export { ProgressEventError } from "./event.js";
+export type { ErrorCode, EventType, ProgressEvent, ProgressInput, Quiz } from "./event.js";
+export { ClientProgressQueue } from "./queue.js";
+export type { Drop, QueueOptions, QueueStatus, TokenSource } from "./queue.js";
+export type { Durability } from "./store.js";
+export type { EventResult } from "./retry.js";
+export { trackVideo } from "./video.js";
+export type { VideoOptions } from "./video.js";
+export { eventsOfStatement } from "./xapi.js";
+export type { XapiStatement, XapiTarget } from "./xapi.js";
