@@ -1,1 +1,1 @@
-"""What is done with this tree, by `make` and by its tests and benchmarks."""
+"""What is done with this tree, by `generate_workload` and by its tests and benchmarks."""

@@ -25,8 +25,8 @@ HEADER = """\
 PART_HEADER = """\
 # A part of constraints.txt for deploy/Dockerfile, resolved with: {}. Written by `make lock`.
 """
-# Local wheel folders and second indexes of one machine may hold rebuilt files whose hashes nobody
-# else can satisfy, so they are left out while the lock is made. A replaced main index stays in use.
+# Local wheel folders and second indexes of one machine may hold rebuilt files whose hashes match on
+# no other machine, so they are left out while the lock is made. A replaced main index stays in use.
 MACHINE_ONLY = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_CONSTRAINT")
 # A pinned line: `name==1.2.3 \`; and what must never stand in the lock.
 PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==\S+", re.MULTILINE)

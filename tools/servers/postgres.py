@@ -63,7 +63,7 @@ def need_binaries() -> Path:
     """Return the server's programs, installing them where that is possible; raise ``Missing``."""
     folder = binaries()
     if folder is None and os.geteuid() == 0:
-        # Debian's package would start a server for everybody.
+        # Debian's package would start a server for the whole machine.
         _NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
         _NO_CLUSTER.write_text("create_main_cluster = false\n")
     return folder or found_or_installed("postgresql", binaries)
@@ -181,7 +181,7 @@ class Postgres:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, with the sessions that are connected to it."""
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 

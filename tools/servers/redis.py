@@ -58,7 +58,7 @@ class RedisServer:
             time.sleep(0.02)
 
     def answers(self) -> bool:
-        """Say whether it accepts connections."""
+        """Return whether it accepts connections."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1):
                 return True
