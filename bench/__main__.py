@@ -2,7 +2,7 @@
 
     make bench                       all of it, five interleaved rounds (about 40 minutes)
     make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
-                                     memory, notify, plans, queueing
+                                     credentials, memory, notify, plans, queueing, startup
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    credentials,
     filled,
     finish,
     ingest,
@@ -32,6 +33,7 @@ from bench import (
     plans,
     queueing_workers,
     report,
+    startup,
 )
 
 HERE = Path(__file__).parent
@@ -67,6 +69,9 @@ def main() -> None:
         "jobs": lambda: jobs.measure(jobs=300 if quick else 2_000, rounds=rounds),
         "jobs-shared": lambda: jobs_shared.measure(jobs=300 if quick else 2_000, rounds=rounds),
         "finish": lambda: finish.measure(learners=30 if quick else 300),
+        "credentials": lambda: credentials.measure(
+            alone=5 if quick else 50, at_once=20 if quick else 1_000, files=2 if quick else 15
+        ),
         "plans": lambda: plans.measure(plans=10, busy=5, runs=1) if quick else plans.measure(),
         "memory": lambda: memory.measure(
             seconds=3.0 if quick else 60.0, finished=20 if quick else 300
@@ -74,6 +79,7 @@ def main() -> None:
         "queueing": lambda: queueing_workers.compare(
             queueing_workers.SMALL if quick else queueing_workers.SCENES
         ),
+        "startup": lambda: startup.measure(rounds=3 if quick else 15),
         "notify": lambda: notify.measure(
             count=200 if quick else 10_000, mails=50 if quick else 1_000, rounds=min(rounds, 3)
         ),

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.house import House, running, sandbox
 from bench.load import event_id
+from bench.server_process import ServerProcess, run_sandbox, run_server
 
 PAUSE_SECONDS = 0.1
 COURSE = {
@@ -42,9 +42,9 @@ def _event(user: str, chapter: str, progress: int) -> dict[str, Any]:
     }
 
 
-def _send(house: House, *events: dict[str, Any]) -> float:
+def _send(server: ServerProcess, *events: dict[str, Any]) -> float:
     started = time.perf_counter()
-    answer = house.call("POST", "/api/progress/enhanced-update", {"events": list(events)})
+    answer = server.call("POST", "/api/progress/enhanced-update", {"events": list(events)})
     seconds = time.perf_counter() - started
     assert answer["accepted"] == len(events), answer
     return seconds * 1_000
@@ -54,25 +54,25 @@ def measure(learners: int = 300) -> dict[str, Any]:
     """Return p50 and p95 in milliseconds of both kinds of request, and their ratio at p50."""
     finishing, other = [], []
     with (
-        sandbox() as (_, environment),
+        run_sandbox() as (_, environment),
         tempfile.TemporaryDirectory() as folder,
-        running(Path(folder), environment=environment) as house,
+        run_server(Path(folder), environment=environment) as server,
     ):
-        house.call("PUT", "/api/v1/courses/latency", COURSE)
+        server.call("PUT", "/api/v1/courses/latency", COURSE)
         for number in range(2 * learners):
             user = f"learner-{number:04}"
-            _send(house, *(_event(user, f"c{chapter}", 100) for chapter in range(3)))
+            _send(server, *(_event(user, f"c{chapter}", 100) for chapter in range(3)))
         for number in range(learners):
             # Each request finds the server at rest, so that neither kind stands in the shadow of
             # the jobs that the one before it left.
             time.sleep(PAUSE_SECONDS)
-            finishing.append(_send(house, _event(f"learner-{number:04}", "c3", 100)))
+            finishing.append(_send(server, _event(f"learner-{number:04}", "c3", 100)))
             time.sleep(PAUSE_SECONDS)
-            other.append(_send(house, _event(f"learner-{learners + number:04}", "c3", 50)))
+            other.append(_send(server, _event(f"learner-{learners + number:04}", "c3", 50)))
         limit = time.monotonic() + 120
         done = 0
         while done < learners and time.monotonic() < limit:
-            rows = house.call("GET", "/api/v1/completions?limit=1000")["items"]
+            rows = server.call("GET", "/api/v1/completions?limit=1000")["items"]
             done = sum(all(s["status"] == "completed" for s in row["steps"]) for row in rows)
             time.sleep(0.2)
     assert done == learners, f"{done} of {learners} completions had all their steps done"

@@ -23,9 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.filled import SMALL, Size, publish, tables
-from bench.house import running
 from bench.sending import (
-    HOUSE_RATE,
+    HOMEROOM_RATE,
     KEY,
     NAIVE_RATE,
     Numbers,
@@ -38,9 +37,10 @@ from bench.sending import (
     reference,
     send,
 )
+from bench.server_process import run_server
 from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 SPREAD_MS = 5_000
 
@@ -87,15 +87,15 @@ def _sums(file: Path) -> dict[str, int]:
     )
 
 
-def _house(template: Path, seconds: float, size: Size, *options: str) -> Numbers:
+def _measure_homeroom(template: Path, seconds: float, size: Size, *options: str) -> Numbers:
     """Measure `homeroom serve --no-worker` on a copy of the filled file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = Path(shutil.copy(template, folder / "homeroom.db"))
         before = _sums(file)
         os.sync()  # what the copy left in memory must not be written while the clock runs
-        with running(folder, "--no-worker") as house:
-            found = send(house.port, house.key, seconds, size, *rate(HOUSE_RATE), *options)
+        with run_server(folder, "--no-worker") as server:
+            found = send(server.port, server.key, seconds, size, *rate(HOMEROOM_RATE), *options)
         check("homeroom", found, before, _sums(file))
     return found
 
@@ -131,13 +131,13 @@ def _contenders(folder: Path, seconds: float, size: Size) -> dict[str, Callable[
     ours, naive = folder / "homeroom.db", folder / "naive.db"
     prefill(ours, size)
     _make_naive(naive, size)
-    house = partial(_house, ours, seconds, size)
+    homeroom = partial(_measure_homeroom, ours, seconds, size)
     return {
         "bare": partial(bare, seconds, size),
-        "homeroom, v7 ids": partial(house, "--ids", "v7"),
-        "homeroom, v4 ids": partial(house, "--ids", "v4"),
-        "homeroom, v7 ids of the last 5 s": partial(house, "--id-spread-ms", str(SPREAD_MS)),
-        "homeroom, v7 ids, a learner an event": partial(house, "--relay"),
+        "homeroom, v7 ids": partial(homeroom, "--ids", "v7"),
+        "homeroom, v4 ids": partial(homeroom, "--ids", "v4"),
+        "homeroom, v7 ids of the last 5 s": partial(homeroom, "--id-spread-ms", str(SPREAD_MS)),
+        "homeroom, v7 ids, a learner an event": partial(homeroom, "--relay"),
         "naive, SQLAlchemy's default pool": partial(_naive, naive, seconds, size, "default"),
         "naive, one connection": partial(_naive, naive, seconds, size, "one"),
     }

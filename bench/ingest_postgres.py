@@ -30,10 +30,9 @@ from tools.servers.port import free_port
 from tools.servers.postgres import Postgres
 
 from bench.filled import SMALL, Size, publish, tables
-from bench.house import running
 from bench.sending import (
     EXPRESS_RATE,
-    HOUSE_RATE,
+    HOMEROOM_RATE,
     KEY,
     NAIVE_RATE,
     Numbers,
@@ -47,9 +46,10 @@ from bench.sending import (
     send,
     served,
 )
+from bench.server_process import run_server
 from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.postgres import PostgresDatabase
+from homeroom.db.postgres.database import PostgresDatabase
 
 SETTINGS = ("shared_buffers=512MB", "max_wal_size=4GB", "max_connections=100")
 """What an operator would give a server of this size; everything else is as PostgreSQL has it."""
@@ -115,7 +115,7 @@ class Bench:
         yield name
         self.server.drop_database(name)
 
-    def house(self, *options: str, processes: int = 1) -> Numbers:
+    def homeroom(self, *options: str, processes: int = 1) -> Numbers:
         """Measure one or two `homeroom serve --no-worker`."""
         with self.copy(self.ours) as name, contextlib.ExitStack() as stack:
             before = self._sums(name, _OURS, "chapters", "courses")
@@ -126,11 +126,11 @@ class Bench:
             }
             for _ in range(processes):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                one = running(folder, "--no-worker", environment=environment)
+                one = run_server(folder, "--no-worker", environment=environment)
                 ports.append(stack.enter_context(one).port)
             if processes == 2:
                 options = (*options, "--second-port", str(ports[1]))
-            found = self._send(ports[0], HOUSE_RATE, *options, key=key)
+            found = self._send(ports[0], HOMEROOM_RATE, *options, key=key)
             check("homeroom", found, before, self._sums(name, _OURS, "chapters", "courses"))
         return found
 
@@ -175,9 +175,9 @@ def _contenders(bench: Bench) -> dict[str, Callable[[], Numbers]]:
     express = installed(EXPRESS, BUILT / "express")
     return {
         "bare": partial(bare, bench.seconds, bench.size),
-        "homeroom, v7 ids": partial(bench.house, "--ids", "v7"),
-        "homeroom, v4 ids": partial(bench.house, "--ids", "v4"),
-        "homeroom, v7 ids, two processes": partial(bench.house, "--ids", "v7", processes=2),
+        "homeroom, v7 ids": partial(bench.homeroom, "--ids", "v7"),
+        "homeroom, v4 ids": partial(bench.homeroom, "--ids", "v4"),
+        "homeroom, v7 ids, two processes": partial(bench.homeroom, "--ids", "v7", processes=2),
         "naive, SQLAlchemy and psycopg": bench.naive,
         "express and node-postgres": partial(bench.express, express),
     }

@@ -32,14 +32,13 @@ from bench.drain import IDLE_SECONDS, LIMIT_SECONDS, Meter, Numbers, drain, medi
 from homeroom.clock import Clock
 from homeroom.db import migrate
 from homeroom.db.database import Database
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.engine import Engine
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.jobs.engine import Engine, SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
+from homeroom.jobs.job import JobArgs
+from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.outcome import Done
-from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import DEFAULT_CONCURRENCY, Worker
 
 
@@ -76,7 +75,7 @@ async def homeroom(
     await db.open()
     await engine.open()
     working = _working(
-        Worker(db, registry, engine, concurrency=concurrency), Upkeep(db, registry, engine)
+        Worker(db, registry, engine, concurrency=concurrency), JobMaintenance(db, registry, engine)
     )
     found = await drain(meter, jobs, picks, add=add, working=working, unfinished=unfinished)
     await engine.close()
@@ -85,7 +84,7 @@ async def homeroom(
 
 
 @asynccontextmanager
-async def _working(worker: Worker, upkeep: Upkeep) -> AsyncIterator[None]:
+async def _working(worker: Worker, upkeep: JobMaintenance) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(worker.run()), asyncio.create_task(upkeep.run())]
     yield
     worker.stop()

@@ -38,13 +38,10 @@ from bench.ingest_postgres import BUILT, SETTINGS
 from bench.jobs import Noop, homeroom
 from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.jobs.dispatcher import Dispatcher
-from homeroom.jobs.engine import Engine
-from homeroom.jobs.engines.bullmq import BullmqEngine
-from homeroom.jobs.engines.envelope import PREFIX
-from homeroom.jobs.engines.redis_client import Address
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.jobs.engine import Dispatcher, Engine, SqlEngine
+from homeroom.jobs.engines.bullmq import BullmqEngine, RedisAddress
+from homeroom.jobs.engines.payload import REDIS_KEY_PREFIX
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.worker import DEFAULT_CONCURRENCY
@@ -91,7 +88,7 @@ class Bench:
     def on_redis(self) -> Engine:
         """Return our engine on Redis, which is emptied."""
         self.redis.empty()
-        return BullmqEngine(Address(self.redis.url))
+        return BullmqEngine(RedisAddress(self.redis.url))
 
     def plain(self, concurrency: int, fsync: str) -> Numbers:
         """Measure BullMQ by itself; ``fsync`` is how often Redis writes its log to disk."""
@@ -324,10 +321,10 @@ async def _weight(url: str) -> dict[str, float]:
 
 
 async def _dispatched(url: str, server: RedisServer) -> None:
-    """Add rows, and dispatch them to Redis without anybody who works them."""
+    """Add rows, and dispatch them to Redis without a worker."""
     db, engine, registry = (
         PostgresDatabase(url, Clock()),
-        BullmqEngine(Address(server.url)),
+        BullmqEngine(RedisAddress(server.url)),
         Registry(),
     )
     registry.add(Noop, _never)
@@ -336,7 +333,7 @@ async def _dispatched(url: str, server: RedisServer) -> None:
         for number in range(WAITING):
             await enqueue(tx, Noop(number=number))
     await Dispatcher(db, registry, engine).dispatch(Noop.queue)
-    queue = bullmq.Queue(Noop.queue, {"connection": server.url, "prefix": PREFIX})
+    queue = bullmq.Queue(Noop.queue, {"connection": server.url, "prefix": REDIS_KEY_PREFIX})
     waiting = sum((await queue.getJobCounts("waiting", "prioritized")).values())
     if waiting != WAITING:
         raise RuntimeError(f"{waiting} of {WAITING} jobs were dispatched")
@@ -346,7 +343,7 @@ async def _dispatched(url: str, server: RedisServer) -> None:
 
 
 async def _never(ctx: Any, args: Noop) -> Any:
-    raise RuntimeError("nobody works here")
+    raise RuntimeError("no worker runs here")
 
 
 def main() -> None:

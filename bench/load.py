@@ -343,7 +343,7 @@ def wait_asked_for(head: bytes) -> float:
 
 
 async def send(cargo: Cargo) -> dict[str, Any]:
-    """Run the plan of the cargo and return its report; raise OSError if nobody listens."""
+    """Run the plan of the cargo and return its report; raise OSError if no server listens."""
     plan, loop = cargo.plan, asyncio.get_running_loop()
     run = Run(cargo)
     connections = [

@@ -14,22 +14,22 @@ from typing import Any
 import psutil
 
 from bench.finish import COURSE, _event, _send
-from bench.house import House, running, sandbox
 from bench.load import Plan, load
+from bench.server_process import ServerProcess, run_sandbox, run_server
 
 MIB = 1024 * 1024
 
 
-def _resident(house: House) -> float:
-    return round(float(psutil.Process(house.process.pid).memory_info().rss) / MIB, 1)
+def _resident(server: ServerProcess) -> float:
+    return round(float(psutil.Process(server.process.pid).memory_info().rss) / MIB, 1)
 
 
-def _settled(house: House, seconds: float) -> float:
+def _settled(server: ServerProcess, seconds: float) -> float:
     """Return the memory once it stopped falling: the least of some seconds."""
-    least, limit = _resident(house), time.monotonic() + seconds
+    least, limit = _resident(server), time.monotonic() + seconds
     while time.monotonic() < limit:
         time.sleep(0.5)
-        least = min(least, _resident(house))
+        least = min(least, _resident(server))
     return least
 
 
@@ -46,29 +46,29 @@ def measure(seconds: float = 60.0, finished: int = 300) -> dict[str, Any]:
         ],
     }
     with (
-        sandbox() as (_, environment),
+        run_sandbox() as (_, environment),
         tempfile.TemporaryDirectory() as folder,
-        running(
+        run_server(
             Path(folder), environment={**environment, "HOMEROOM_HEALTH_CHECK_INTERVAL": "5s"}
-        ) as house,
+        ) as server,
     ):
-        house.call("PUT", "/api/v1/courses/course-000", course)
-        house.call("PUT", "/api/v1/courses/latency", COURSE)
-        house.call("GET", "/api/v1/queues")
-        idle = _settled(house, 5)
+        server.call("PUT", "/api/v1/courses/course-000", course)
+        server.call("PUT", "/api/v1/courses/latency", COURSE)
+        server.call("GET", "/api/v1/queues")
+        idle = _settled(server, 5)
         report = load_in_process(
-            Plan(port=house.port, key=house.key, seconds=seconds, learners=5_000)
+            Plan(port=server.port, key=server.key, seconds=seconds, learners=5_000)
         )
         for number in range(finished):
-            _send(house, *(_event(f"learner-{number:04}", f"c{n}", 100) for n in range(4)))
-        peak = _resident(house)
+            _send(server, *(_event(f"learner-{number:04}", f"c{n}", 100) for n in range(4)))
+        peak = _resident(server)
         limit = time.monotonic() + 180
         while time.monotonic() < limit:
-            queues = house.call("GET", "/api/v1/queues")
+            queues = server.call("GET", "/api/v1/queues")
             if all(not q["counts"]["waiting"] and not q["counts"]["active"] for q in queues):
                 break
             time.sleep(0.5)
-        after = _settled(house, 12)
+        after = _settled(server, 12)
     return {
         "idleMiB": idle,
         "endOfLoadMiB": peak,

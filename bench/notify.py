@@ -3,7 +3,8 @@
 ``queue`` is one call, one transaction: a message, an inbox row, a mail delivery and its job for
 each of so many people. ``inbox`` is from before that call until every inbox was read back and holds
 its message. ``mails`` is the worker handing mails to a server that shares its process and keeps
-nothing, each in a conversation of its own. Memory is what the process gained in each part.
+nothing, in turns with the sender of earlier releases, which opens a session for each mail. Memory
+is what the process gained in each part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +26,25 @@ import psutil
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from bench.references.mail_session import SessionForEachMail
 from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.upkeep import Upkeep
+from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.worker import Worker
 from homeroom.notify import store
 from homeroom.notify.api import (
-    EXAMPLES,
+    EXAMPLE_PARAMS,
     Channel,
+    DisabledSender,
+    MailIdentity,
     Message,
-    NoCarrier,
+    MessageTemplates,
     Notifications,
-    Sender,
-    Server,
-    SmtpCarrier,
-    Templates,
+    SmtpSender,
+    SmtpServer,
 )
 from homeroom.people import api as people
 from homeroom.people.api import Person
@@ -66,17 +70,25 @@ async def _people(db: SqliteDatabase, count: int) -> None:
                 await people.put(tx, Person(name, f"{name}@example.org", "Ada", "Example", "en"))
 
 
-def _room(db: SqliteDatabase, port: int) -> Notifications:
-    sender = Sender("Homeroom <homeroom@example.org>")
+Sender = type[SmtpSender] | type[SessionForEachMail]
+SENDERS: Mapping[str, Sender] = {
+    "homeroom": SmtpSender,
+    "a session for each mail": SessionForEachMail,
+}
+
+
+def _room(db: SqliteDatabase, port: int, sender: Sender = SmtpSender) -> Notifications:
+    identity = MailIdentity("Homeroom <homeroom@example.org>")
     return Notifications(
         db,
-        carriers={
-            Channel.EMAIL: SmtpCarrier(Server("127.0.0.1", port, "none"), sender),
-            Channel.SMS: NoCarrier("not set up"),
-            Channel.CHAT: NoCarrier("not set up"),
+        channel_senders={
+            Channel.EMAIL: sender(SmtpServer("127.0.0.1", port, "none"), identity),
+            Channel.SMS: DisabledSender("not set up"),
+            Channel.CHAT: DisabledSender("not set up"),
         },
-        templates=Templates(),
+        templates=MessageTemplates(),
         public_url="https://homeroom.example.org",
+        text_retention=timedelta(days=180),
     )
 
 
@@ -86,7 +98,7 @@ async def _read_back(db: SqliteDatabase, count: int) -> None:
         async with db.read() as tx:
             for number in range(start, min(start + 1_000, count)):
                 name = f"person-{number:06}"
-                found = await store.inbox(tx, name, unread=True, before_id=None, count=1)
+                found = await store.list_inbox(tx, name, unread=True, before_id=None, count=1)
                 if len(found) != 1:
                     raise AssertionError(f"{name} has no message")
 
@@ -95,7 +107,7 @@ async def _mail(db: SqliteDatabase, room: Notifications, at_once: int) -> float:
     registry, engine = Registry(), SqlEngine()
     room.register(registry)
     worker = Worker(db, registry, engine, concurrency=at_once)
-    upkeep = Upkeep(db, registry, engine)
+    upkeep = JobMaintenance(db, registry, engine)
     tasks = [asyncio.create_task(worker.run()), asyncio.create_task(upkeep.run())]
     begun = time.perf_counter()
     async with asyncio.timeout(LIMIT_SECONDS):
@@ -114,9 +126,13 @@ async def _mail(db: SqliteDatabase, room: Notifications, at_once: int) -> float:
     return seconds
 
 
-async def _round(file: Path, count: int, mails: int, at_once: int) -> Numbers:
-    found = await _inboxes(file.with_name("inboxes.db"), count)
-    return found | await _mailboxes(file.with_name("mailboxes.db"), mails, at_once)
+async def _round(file: Path, count: int, mails: int, at_once: int) -> dict[str, Numbers]:
+    inboxes = await _inboxes(file.with_name("inboxes.db"), count)
+    found = {
+        name: await _mailboxes(file.with_name(f"mailboxes-{number}.db"), mails, at_once, sender)
+        for number, (name, sender) in enumerate(SENDERS.items())
+    }
+    return {**found, "homeroom": inboxes | found["homeroom"]}
 
 
 async def _inboxes(file: Path, count: int) -> Numbers:
@@ -142,7 +158,7 @@ async def _inboxes(file: Path, count: int) -> Numbers:
     return {"queue_seconds": queued, "inbox_seconds": read, "inbox_growth_mib": grown}
 
 
-async def _mailboxes(file: Path, count: int, at_once: int) -> Numbers:
+async def _mailboxes(file: Path, count: int, at_once: int, sender: Sender = SmtpSender) -> Numbers:
     """Let the worker hand mails to a server."""
     migrate.upgrade(file)
     db = SqliteDatabase(file, Clock())
@@ -152,7 +168,7 @@ async def _mailboxes(file: Path, count: int, at_once: int) -> Numbers:
     sink = await loop.create_server(
         lambda: SMTP(Sink(), hostname="sink.test", loop=loop), "127.0.0.1", 0
     )
-    room = _room(db, sink.sockets[0].getsockname()[1])
+    room = _room(db, sink.sockets[0].getsockname()[1], sender)
     async with db.write() as tx:
         await room.send(tx, _messages(count))
     gc.collect()
@@ -160,6 +176,7 @@ async def _mailboxes(file: Path, count: int, at_once: int) -> Numbers:
     seconds = await _mail(db, room, at_once)
     gc.collect()
     grown = (_resident() - before) / MIB
+    await room.close()
     sink.close()
     await sink.wait_closed()
     await db.close()
@@ -167,7 +184,7 @@ async def _mailboxes(file: Path, count: int, at_once: int) -> Numbers:
 
 
 def _messages(count: int) -> list[Message]:
-    params = EXAMPLES["log_reminder"]
+    params = EXAMPLE_PARAMS["log_reminder"]
     return [
         Message(f"log_reminder:lab:2026-W48:{name}", "log_reminder", name, params)
         for name in (f"person-{number:06}" for number in range(count))
@@ -182,18 +199,28 @@ def measure(
     count: int = 10_000, mails: int = 1_000, rounds: int = 3, at_once: int = 8
 ) -> dict[str, Any]:
     """Return medians over rounds, each on databases of its own."""
-    results: list[Numbers] = []
+    results: list[dict[str, Numbers]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             results.append(asyncio.run(_round(Path(folder) / "x", count, mails, at_once)))
         gc.collect()
+    medians = {
+        name: {key: statistics.median(one[name][key] for one in results) for key in numbers}
+        for name, numbers in results[0].items()
+    }
+
+    def over(key: str) -> float:
+        ours, theirs = (medians[name][key] for name in SENDERS)
+        return ours / theirs
+
     return {
         "messages": count,
         "mails": mails,
         "rounds": rounds,
         "mails_at_once": at_once,
-        "medians": {
-            "homeroom": {key: statistics.median(one[key] for one in results) for key in results[0]}
+        "medians": medians,
+        "ratios": {
+            "homeroom over a session for each mail": over("mails_per_second"),
         },
     }
 

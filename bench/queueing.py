@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def load(self) -> float:
-        """Return the share of all slots that is busy; from 1 on, the queue grows for ever."""
+        """Return the share of all slots that is busy; from 1 on, the queue keeps growing."""
         return self.rate * (self.seconds + self.overhead) / (self.workers * self.concurrency)
 
 
@@ -82,7 +82,7 @@ class _Worker:
     running: set[int] = field(default_factory=set)
 
 
-class _House:
+class _QueueSimulation:
     """The state of one simulation."""
 
     def __init__(self, plan: Plan, jobs: Sequence[Arrival]) -> None:
@@ -118,7 +118,7 @@ class _House:
             self.start()
 
     def start(self) -> None:
-        """Give waiting jobs to whoever has the most free slots."""
+        """Give waiting jobs to the worker with the most free slots."""
         while self.waiting:
             free = [each for each in self.workers if each.alive and each.slots > len(each.running)]
             if not free:
@@ -153,10 +153,10 @@ class _House:
 def simulate(plan: Plan, jobs: Sequence[Arrival] | None = None) -> dict[str, Any]:
     """Return how long jobs wait for their last start, in milliseconds, by priority and in all."""
     jobs = arrivals(plan) if jobs is None else jobs
-    house = _House(plan, jobs)
-    house.run()
-    waits = [(job.priority, house.started[number] - job.at) for number, job in enumerate(jobs)]
-    return summary(waits) | {"lost": house.lost}
+    simulation = _QueueSimulation(plan, jobs)
+    simulation.run()
+    waits = [(job.priority, simulation.started[number] - job.at) for number, job in enumerate(jobs)]
+    return summary(waits) | {"lost": simulation.lost}
 
 
 def summary(waits: Sequence[tuple[int, float]]) -> dict[str, Any]:

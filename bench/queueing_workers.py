@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.queueing import Arrival, Plan, arrivals, simulate, summary
-from homeroom.clock import SECOND, Clock
+from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.http import log
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.http import logging_config
+from homeroom.instant import SECOND
 from homeroom.jobs import queue_store
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
+from homeroom.jobs.job import JobArgs
+from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.outcome import Done
-from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 
 POLL = timedelta(milliseconds=10)
@@ -60,7 +61,9 @@ async def _nap(_: Any, args: Nap) -> Done:
 
 async def work(file: Path, concurrency: int, lease: float) -> None:
     """Be one worker until SIGTERM."""
-    log.configure("error")  # to standard error; standard output says when it is ready
+    logging_config.configure_logging(
+        "error"
+    )  # to standard error; standard output says when it is ready
     db = SqliteDatabase(file, Clock())
     await db.open()
     registry, engine = Registry(), SqlEngine()
@@ -73,7 +76,7 @@ async def work(file: Path, concurrency: int, lease: float) -> None:
         lease=timedelta(seconds=lease),
         poll=POLL,
     )
-    upkeep = Upkeep(db, registry, engine)
+    upkeep = JobMaintenance(db, registry, engine)
 
     def stop() -> None:
         worker.stop()
@@ -143,7 +146,9 @@ async def _measure(plan: Plan, jobs: Sequence[Arrival], file: Path) -> dict[str,
     crew = _Crew(plan, file)
     try:
         async with db.write() as tx:
-            await queue_store.keep(tx, Nap.queue, completed=len(jobs), failed=len(jobs), age=None)
+            await queue_store.set_queue_retention(
+                tx, Nap.queue, completed=len(jobs), failed=len(jobs), age=None
+            )
         await asyncio.gather(*(crew.start(number) for number in range(plan.workers)))
         begin = time.monotonic() + 0.1
         await asyncio.gather(_add(db, jobs, begin), _deaths(crew, plan, begin))

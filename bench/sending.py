@@ -11,11 +11,11 @@ from typing import Any
 from tools.servers.port import free_port
 
 from bench.filled import Size
-from bench.house import end, wait_for
+from bench.server_process import stop_process, wait_for
 
 Numbers = dict[str, Any]
 KEY = "hr_bench"
-HOUSE_RATE, EXPRESS_RATE, NAIVE_RATE, BARE_RATE = 14_000, 4_000, 400, 4_000
+HOMEROOM_RATE, EXPRESS_RATE, NAIVE_RATE, BARE_RATE = 14_000, 4_000, 400, 4_000
 """Requests a second that are built for a run; a run that used all of them is refused."""
 _WARMUP_SECONDS = 1.0
 
@@ -94,7 +94,7 @@ def served(
         wait_for(port, process, wait)
         yield
     finally:
-        end(process)
+        stop_process(process)
 
 
 def median(found: Sequence[Numbers]) -> Numbers:
@@ -115,5 +115,5 @@ def median(found: Sequence[Numbers]) -> Numbers:
 def over(medians: dict[str, Numbers], ours: str, theirs: str) -> float:
     """Return our rate over theirs."""
     rate = medians[theirs]["events_per_second"]
-    # In a smoke run of half a second a slow contender may answer nobody.
+    # In a smoke run of half a second a slow contender may give no answer.
     return float(medians[ours]["events_per_second"] / rate) if rate else float("inf")

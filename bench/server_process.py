@@ -1,4 +1,4 @@
-"""Start real Homeroom processes for a benchmark, and end them by their process ids."""
+"""Homeroom server processes and the sandbox for benchmarks, stopped by process id."""
 
 import contextlib
 import json
@@ -19,8 +19,8 @@ from tools.servers.port import free_port
 
 
 @dataclass(frozen=True)
-class House:
-    """A server that answers: where it is, its admin key, its process, its database file."""
+class ServerProcess:
+    """A running Homeroom server: its port, admin key, process and database file."""
 
     port: int
     key: str
@@ -40,7 +40,7 @@ class House:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
-    """Return once a port takes connections; raise if the process ends before that."""
+    """Wait until a port accepts connections; raise if the process ends before that."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         if process.poll() is not None:
@@ -51,8 +51,8 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60.0)
     raise TimeoutError(f"nothing listens on {port}")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to stop, and make sure that it does."""
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process with SIGTERM, and with SIGKILL after 30 seconds."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -63,17 +63,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(
+def run_server(
     folder: Path, *options: str, environment: dict[str, str] | None = None
-) -> Iterator[House]:
+) -> Iterator[ServerProcess]:
     """Run ``homeroom serve`` on a data folder until the block ends."""
     port, key = free_port(), f"hr_{secrets.token_urlsafe(24)}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")
+    }
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "homeroom", "serve", "--port", str(port), *options],
             env={
-                **kept,
+                **inherited,
                 "HOMEROOM_DATA_DIR": str(folder),
                 "HOMEROOM_ADMIN_KEY": key,
                 "HOMEROOM_LOG_FORMAT": "json",
@@ -84,13 +86,13 @@ def running(
         )
     try:
         wait_for(port, process)
-        yield House(port, key, process, folder / "homeroom.db")
+        yield ServerProcess(port, key, process, folder / "homeroom.db")
     finally:
-        end(process)
+        stop_process(process)
 
 
 @contextlib.contextmanager
-def sandbox() -> Iterator[tuple[str, dict[str, str]]]:
+def run_sandbox() -> Iterator[tuple[str, dict[str, str]]]:
     """Run the partners' sandbox; yield its URL and the settings that point to it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "homeroom.sandbox", "--until-stdin-closes"],
@@ -103,6 +105,6 @@ def sandbox() -> Iterator[tuple[str, dict[str, str]]]:
         ready = json.loads(process.stdout.readline())
         yield ready["url"], ready["environment"]
     finally:
-        end(process)
+        stop_process(process)
         process.stdin.close()
         process.stdout.close()
