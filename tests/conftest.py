@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -11,18 +12,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.servers.database import DATABASES, database_at
-from tests.servers.missing import skip_or_fail
+import structlog
+from tests.support.database import DATABASES, database_at
+from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.postgres import Postgres, running
 
 from homeroom.clock import Clock
 from homeroom.db import migrate
 from homeroom.db.database import Database
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
-pytest_plugins = ["tests.servers.redis", "tests.servers.node"]
+pytest_plugins = ["tests.support.redis_server", "tests.support.node_service"]
 
 for _name in [name for name in os.environ if name.startswith("HOMEROOM_")]:
     del os.environ[_name]  # the developer's own settings must not decide a test
@@ -34,6 +36,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Run async tests on the loop that the program uses: uvloop's transports are not asyncio's."""
     return "asyncio", {"use_uvloop": sys.platform != "win32"}
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own() -> Iterator[None]:
+    """Undo what a test, or a command that it ran, set up for the log of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture

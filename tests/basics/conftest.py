@@ -1,9 +1,9 @@
-"""The school that all of these tests play in."""
+"""Fixture of the school that all tests in this folder use."""
 
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.basics.school import School
+from tests.support.basic_school import School
 
 from homeroom.db.database import Database
 

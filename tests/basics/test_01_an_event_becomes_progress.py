@@ -1,10 +1,10 @@
-"""1. A player reports what a learner did; the learner's course shows it.
+"""1. A player reports what a learner did, and the learner's course shows it.
 
 Progress is basis points inside (5,000 is 50 %), time spent is seconds.
 """
 
 import pytest
-from tests.basics.school import School, event
+from tests.support.basic_school import School, event
 
 pytestmark = pytest.mark.anyio
 
@@ -14,15 +14,15 @@ async def test_an_event_becomes_progress(school: School) -> None:
 
     counts = await school.send(event("e1", progress=100, timeSpent=300))
 
-    assert counts["accepted"] == 1  # stored, with all that follows from it
-    line = await school.progress()
-    assert (line.progress, line.time_spent, line.status) == (5_000, 300, "in_progress")
+    assert counts["accepted"] == 1  # stored, with all that follows
+    progress = await school.progress()
+    assert (progress.progress, progress.time_spent, progress.status) == (5_000, 300, "in_progress")
 
 
 async def test_progress_is_the_most_that_was_reported(school: School) -> None:
     await school.publish("fire", "exits")
     await school.send(event("later", progress=80, timestamp="2026-11-20T10:00:00Z"))
-    await school.send(event("earlier", progress=30))  # it arrives late: nothing is lost by it
+    await school.send(event("earlier", progress=30))  # arrives late, and changes nothing
     assert (await school.progress()).progress == 8_000
 
 

@@ -1,7 +1,7 @@
-"""3. The commit that crosses the line finishes the course: once, with a date that stays."""
+"""3. The commit that fulfils all criteria completes the course, exactly once."""
 
 import pytest
-from tests.basics.school import School, event
+from tests.support.basic_school import School, event
 
 pytestmark = pytest.mark.anyio
 
@@ -15,14 +15,14 @@ async def test_a_course_is_finished_once(school: School) -> None:
     await school.send(alarm)
     [completion] = await school.finished()
     assert (await school.progress()).status == "completed"
-    # The date is when the learner did it, not when it arrived here.
+    # The date is that of the event, not of its arrival.
     assert completion.completed_at == (await school.progress()).completed_at
 
     await school.send({**alarm, "id": "e3", "timestamp": "2026-11-22T09:00:00Z"})
     assert await school.finished() == [completion]
 
 
-async def test_complete_is_what_the_criteria_say(school: School) -> None:
+async def test_the_criteria_decide_completion(school: School) -> None:
     criteria = {"all": [{"type": "all_items"}, {"type": "min_time", "seconds": 600}]}
     await school.publish("fire", "exits", criteria=criteria)
     await school.send(event("e1", "chapter_complete", timeSpent=60))

@@ -1,33 +1,37 @@
-"""4. What must follow a completion are steps. Each is a job of its own, made in the same commit.
+"""4. Steps follow a completion: jobs that are enqueued in the same commit.
 
-This school has one step; Homeroom itself has three: credential, analytics and HR.
+This school has one step; Homeroom has three: credential, analytics and HR.
 """
 
 import pytest
-from tests.basics.school import School, event
+from tests.support.basic_school import School, event
 
-from homeroom.completion.api import Completions, Step
+from homeroom.completion.api import Completions, CompletionStep, SkipReason
 from homeroom.progress.api import Ingest
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_step_follows_and_its_row_says_how_far_it_is(school: School) -> None:
+async def test_a_step_follows_and_its_row_has_its_status(school: School) -> None:
     await school.publish("fire", "exits")
     await school.send(event("e1", "chapter_complete"))
     [completion] = await school.finished()
     [step] = await school.steps(completion)
-    assert (step.name, step.status, school.heard) == ("applause", "waiting", [])
+    assert (step.name, step.status, school.applauded) == ("applause", "waiting", [])
 
     await school.work()
 
     [step] = await school.steps(completion)
-    assert (step.status, school.heard) == ("completed", [completion.id])
+    assert (step.status, school.applauded) == ("completed", [completion.id])
 
 
-async def test_a_step_that_cannot_be_done_says_why(school: School) -> None:
+async def test_a_skipped_step_has_its_reason(school: School) -> None:
     declared = school.completions.steps["applause"]
-    without = Step("applause", declared.args, lambda completion, course: "nobody is there")
+    without = CompletionStep(
+        "applause",
+        declared.args,
+        lambda completion, course: SkipReason("no_audience", "there is no audience"),
+    )
     school.completions = Completions([without])
     school.ingest = Ingest(school.db, school.completions)
     async with school.open():
@@ -35,4 +39,5 @@ async def test_a_step_that_cannot_be_done_says_why(school: School) -> None:
         await school.send(event("e1", "chapter_complete"))
         [completion] = await school.finished()
     [step] = await school.steps(completion)
-    assert (step.status, step.skip_reason, step.job_id) == ("skipped", "nobody is there", None)
+    assert (step.status, step.skip_code, step.job_id) == ("skipped", "no_audience", None)
+    assert step.skip_reason == "there is no audience"

@@ -1,7 +1,7 @@
-"""5. A job is a row, added in the transaction of what causes it: both are there, or neither."""
+"""5. A job is a row in the transaction of its cause: both commit, or neither."""
 
 import pytest
-from tests.basics.school import Applaud
+from tests.support.basic_school import Applaud
 
 from homeroom.db.database import Database
 from homeroom.jobs.api import counts, enqueue, get, states

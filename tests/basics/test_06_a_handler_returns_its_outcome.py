@@ -1,10 +1,10 @@
-"""6. A handler says how it went by what it returns; nothing is guessed from what looks like one."""
+"""6. A handler returns its outcome as a value; nothing is guessed."""
 
 from datetime import timedelta
 from typing import ClassVar
 
 import pytest
-from tests.basics.school import work
+from tests.support.kernel import Kernel
 
 from homeroom.db.database import Database
 from homeroom.jobs import api as jobs
@@ -30,21 +30,23 @@ OUTCOMES: dict[str, jobs.Outcome] = {
 
 
 async def test_a_handler_returns_its_outcome(db: Database) -> None:
-    registry = jobs.Registry()
-    registry.add(Ring, ring)
+    kernel = Kernel(db)
+    kernel.registry.add(Ring, ring)
     async with db.write() as tx:
         for name in OUTCOMES:
             await jobs.enqueue(tx, Ring(), id=name)
 
-    await work(db, registry)
+    await kernel.run_jobs()
 
     async with db.read() as tx:
         found = {name: await jobs.get(tx, name) for name in OUTCOMES}
     assert found["done"].result == {"rung": 3}
-    told = {name: (job.state.value, job.attempts, job.last_error) for name, job in found.items()}
-    assert told == {
+    recorded = {
+        name: (job.state.value, job.attempts, job.last_error) for name, job in found.items()
+    }
+    assert recorded == {
         "done": ("completed", 1, None),
         "retry": ("delayed", 1, "the bell is stuck"),
         "snooze": ("delayed", 0, None),  # no attempt is spent
-        "fail": ("failed", 1, "there is no bell"),  # and no other follows
+        "fail": ("failed", 1, "there is no bell"),  # and no retry follows
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from bench.filled import SMALL
-from tests.servers.missing import skip_or_fail
+from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 
 from bench import (
+    credentials,
     finish,
     ingest,
     ingest_postgres,
@@ -17,6 +18,7 @@ from bench import (
     notify,
     plans,
     report,
+    startup,
 )
 
 pytestmark = [pytest.mark.xdist_group("bench")]
@@ -80,6 +82,12 @@ def test_memory_is_measured_before_and_after_a_load() -> None:
     assert found["afterMiB"] > 0
 
 
+def test_the_start_of_commands_is_measured_beside_a_typer_program() -> None:
+    found = startup.measure(rounds=1)
+    assert all(one["cpu_ms"] > 0 for one in found["medians"].values())
+    assert "homeroom jobs list over typer --help" in found["ratios"]
+
+
 def test_messages_are_measured_from_the_call_to_the_inbox_and_the_mailbox() -> None:
     found = notify.measure(count=20, mails=5, rounds=1)["medians"]["homeroom"]
     assert found["queue_seconds"] < found["inbox_seconds"]
@@ -92,3 +100,9 @@ def test_the_page_shows_every_figure() -> None:
     assert "| idleMiB | 98.7 |" in page
     assert "| ours | 12,345 |" in page
     assert "cores 2" in page
+
+
+def test_credentials_are_measured_alone_and_at_once() -> None:
+    found = credentials.measure(alone=2, at_once=5, files=1)
+    assert found["certificates"].keys() == {"pdf", "png", "svg"}
+    assert found["signing job at rest, median ms"] > 0

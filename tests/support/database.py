@@ -1,4 +1,4 @@
-"""The databases that tests run on: each is named by what opens it, a file or a URL."""
+"""The databases that tests run on, each named by its file or its URL."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 DATABASES = {"sqlite": "database_file", "postgresql": "postgres_url"}
-"""By the name of a database: the fixture that gives a fresh, migrated one."""
+"""The fixture that returns a fresh, migrated database, by the kind of the database."""
 
 
 def database_at(place: Path | str, clock: Clock | None = None) -> Database:
@@ -19,6 +19,11 @@ def database_at(place: Path | str, clock: Clock | None = None) -> Database:
     if isinstance(place, Path):
         return SqliteDatabase(place, clock)
     return PostgresDatabase(place, clock)
+
+
+def place_of(argument: str) -> Path | str:
+    """Return the file or the URL that a command-line argument names."""
+    return argument if "://" in argument else Path(argument)
 
 
 def url_of(place: Path | str) -> str:

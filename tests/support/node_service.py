@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.servers.missing import skip_or_fail
+from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.node import installed
 

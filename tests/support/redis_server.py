@@ -1,4 +1,4 @@
-"""The Redis of the tests, one for each test process: nobody's FLUSHALL is another's fault."""
+"""The Redis server of the tests, one for each test process: a test may empty all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.servers.missing import skip_or_fail
+from tests.support.missing_server import skip_or_fail
 from tools.servers import redis
 from tools.servers.debian import Missing
 from tools.servers.redis import RedisServer
@@ -15,7 +15,7 @@ from tools.servers.redis import RedisServer
 
 @contextmanager
 def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """Run a Redis of one's own; skip where there is none to be had."""
+    """Run a Redis server for one test; skip where none is installed."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(redis.running(folder, *options))

@@ -1,4 +1,4 @@
-"""What a test does where a server cannot be had."""
+"""Skipped tests: a server that they need is not installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.servers.debian import Missing
 
 
 def skip_or_fail(missing: Missing) -> NoReturn:
-    """Skip where a person works without the server; a build has to have it."""
+    """Skip the test on a developer's machine; fail it in CI, which has to have the server."""
     if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
         pytest.fail(str(missing))
     pytest.skip(str(missing))

@@ -1,0 +1,112 @@
+"""A school that signs its credentials itself, without partners."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from tests.support.api_client import AUTH, client
+from tests.support.kernel import Kernel
+
+from homeroom.catalogue.api import Catalogue, Course
+from homeroom.completion.api import ChapterRecord, Completions, NewCompletion, StepState
+from homeroom.credentials import routes as credential_routes
+from homeroom.credentials.api import (
+    BuiltInLearnerDirectory,
+    CertificateStyle,
+    CourseScoreLookup,
+    Credential,
+    Credentials,
+    IssuerProfile,
+    OpenBadgeIssuer,
+)
+from homeroom.credentials.open_badges import badge_routes
+from homeroom.credentials.open_badges.page_routes import CredentialPages, page_router
+from homeroom.db.database import Database
+from homeroom.people import api as people
+from homeroom.people.api import Person
+
+BASE_URL = "https://school.example"
+PROFILE = IssuerProfile(BASE_URL, "Example School", "https://www.school.example", "a@b.example")
+COURSE = {
+    "title": "Data für alle",
+    "validity": "P1Y",
+    "units": [{"id": "u", "title": "U", "chapters": [{"id": "c1", "title": "One"}]}],
+}
+COMPLETED_AT = 1_795_338_000_123_456
+
+
+@dataclass
+class BadgeSchool:
+    """The packages of the credential step on one database, with a client of its routes."""
+
+    db: Database
+    issuer: OpenBadgeIssuer
+    credentials: Credentials
+    completions: Completions
+    kernel: Kernel
+    http: httpx.AsyncClient
+    pages: CredentialPages
+
+    async def publish(self, **changes: Any) -> Course:
+        """Publish the course, with changes."""
+        async with self.db.write() as tx:
+            draft = await Catalogue().publish(tx, "data", {**COURSE, **changes})
+        return draft.course
+
+    async def complete(self, course: Course, user_id: str = "ada", attempt: int = 1) -> str:
+        """Record a completion and return its id."""
+        new = NewCompletion(
+            user_id,
+            course,
+            attempt,
+            COMPLETED_AT,
+            8_750,
+            5_400,
+            (ChapterRecord("c1", 10_000, 5_400, True),),
+        )
+        async with self.db.write() as tx:
+            [recorded] = await self.completions.record(tx, [new])
+        return recorded.id
+
+    async def step(self, completion_id: str) -> StepState:
+        """Return the credential step of a completion."""
+        async with self.db.read() as tx:
+            steps = await self.completions.list_steps(tx, [completion_id])
+        return steps[completion_id][0]
+
+    async def issue(self, user_id: str = "ada", attempt: int = 1, **course: Any) -> Credential:
+        """Complete the course, run the job and return the credential."""
+        id = await self.complete(await self.publish(**course), user_id, attempt)
+        await self.kernel.run_jobs()
+        async with self.db.read() as tx:
+            return (await self.credentials.list_by_completions(tx, [id]))[id]
+
+
+@asynccontextmanager
+async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchool]:
+    """Build the packages with this installation as the issuer."""
+    profile = options.pop("profile", PROFILE)
+    issuer = OpenBadgeIssuer(db, profile, **options)
+    credentials = Credentials(
+        db,
+        issuer=None,
+        badges=issuer,
+        directory=BuiltInLearnerDirectory(db),
+        assessment=CourseScoreLookup(),
+    )
+    completions = Completions([credentials.step()])
+    kernel = Kernel(db)
+    credentials.register(kernel.registry, completions)
+    async with db.write() as tx:
+        await people.put(tx, Person("ada", "Ada@Example.org", "Ada", "Ọkáfọ̀r"))
+    pages = CredentialPages(db, issuer, CertificateStyle(signatory="Head of School"))
+    async with client(
+        badge_routes.router(db, AUTH, issuer),
+        page_router(db, pages),
+        credential_routes.router(db, AUTH, credentials, completions),
+    ) as http:
+        yield BadgeSchool(db, issuer, credentials, completions, kernel, http, pages)
