@@ -1,4 +1,4 @@
-"""Adding jobs: in the cause's transaction, once per id, in the order that was promised."""
+"""Enqueueing: in the cause's transaction, once per id, in the documented order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from homeroom.clock import SECOND
 from homeroom.errors import Conflict, Invalid
-from homeroom.jobs import operate, queue_store
-from homeroom.jobs.args import JobArgs
+from homeroom.instant import SECOND
+from homeroom.jobs import job_actions, queue_store
 from homeroom.jobs.enqueue import (
     UnknownDependency,
     add,
@@ -18,7 +17,7 @@ from homeroom.jobs.enqueue import (
     add_low_priority,
     enqueue,
 )
-from homeroom.jobs.job import JobState
+from homeroom.jobs.job import JobArgs, JobReason, JobState
 from homeroom.jobs.outcome import Done, Fail
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +30,7 @@ async def test_a_job_runs_and_keeps_its_result(kernel: Any, task: Any) -> None:
     kernel.handle(run)
     job_id = await kernel.add(task(word="chalk"))
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.result == {"length": 5}
     assert job.attempts == 1
     assert job.started_at is not None
@@ -40,7 +39,7 @@ async def test_a_job_runs_and_keeps_its_result(kernel: Any, task: Any) -> None:
     assert [one.outcome for one in await kernel.attempts(job_id)] == ["done"]
 
 
-async def test_a_job_of_a_transaction_that_failed_does_not_exist(kernel: Any, task: Any) -> None:
+async def test_a_job_of_a_failed_transaction_does_not_exist(kernel: Any, task: Any) -> None:
     kernel.handle()
 
     async def fails(tx: Any) -> None:
@@ -48,9 +47,9 @@ async def test_a_job_of_a_transaction_that_failed_does_not_exist(kernel: Any, ta
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await kernel.does(fails)
+        await kernel.call(fails)
     async with kernel.worker():
-        await kernel.reaches(await kernel.add(task(word="after")), JobState.COMPLETED)
+        await kernel.wait_for_state(await kernel.add(task(word="after")), JobState.COMPLETED)
     assert kernel.ran == ["after"]
 
 
@@ -69,15 +68,13 @@ async def test_an_id_that_is_added_twice_is_one_job(kernel: Any, task: Any) -> N
     second = await kernel.add(task(word="two"), id="badge.7")
     assert first == second == "badge.7"
     async with kernel.worker():
-        await kernel.reaches("badge.7", JobState.COMPLETED)
+        await kernel.wait_for_state("badge.7", JobState.COMPLETED)
         await kernel.add(task(word="three"), id="badge.7")
-        await kernel.reaches(await kernel.add(task(word="last")), JobState.COMPLETED)
+        await kernel.wait_for_state(await kernel.add(task(word="last")), JobState.COMPLETED)
     assert kernel.ran == ["one", "last"]
 
 
-async def test_urgent_jobs_go_first_and_equals_in_the_order_they_came(
-    kernel: Any, task: Any
-) -> None:
+async def test_jobs_run_by_priority_and_then_by_age(kernel: Any, task: Any) -> None:
     kernel.handle()
     async with kernel.db.write() as tx:
         await add_low_priority(tx, task(word="low"))
@@ -87,18 +84,18 @@ async def test_urgent_jobs_go_first_and_equals_in_the_order_they_came(
         await enqueue(tx, task(word="seven"), priority=7)
     last = await kernel.add(task(word="lowest"), priority=1)
     async with kernel.worker(concurrency=1):
-        await kernel.reaches(last, JobState.COMPLETED)
+        await kernel.wait_for_state(last, JobState.COMPLETED)
     assert kernel.ran == ["high", "seven", "a", "b", "c", "low", "lowest"]
 
 
 async def test_a_delayed_job_waits_for_its_time(kernel: Any, task: Any) -> None:
     kernel.handle()
     job_id = await kernel.add(task(word="later"), delay=timedelta(hours=2))
-    async with kernel.worker(), kernel.upkept():
-        await kernel.reaches(await kernel.add(task(word="now")), JobState.COMPLETED)
+    async with kernel.worker(), kernel.running_maintenance():
+        await kernel.wait_for_state(await kernel.add(task(word="now")), JobState.COMPLETED)
         assert (await kernel.job(job_id)).state is JobState.DELAYED
         kernel.clock.advance(timedelta(hours=2))
-        await kernel.reaches(job_id, JobState.COMPLETED)
+        await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert kernel.ran == ["now", "later"]
 
 
@@ -106,28 +103,28 @@ async def test_a_delayed_job_can_be_promoted(kernel: Any, task: Any) -> None:
     kernel.handle()
     job_id = await kernel.add(task(), delay=timedelta(hours=2))
     async with kernel.worker():
-        await kernel.does(operate.promote, kernel.registry, job_id)
-        await kernel.reaches(job_id, JobState.COMPLETED)
+        await kernel.call(job_actions.promote, kernel.registry, job_id)
+        await kernel.wait_for_state(job_id, JobState.COMPLETED)
     with pytest.raises(Conflict):
-        await kernel.does(operate.promote, kernel.registry, job_id)
+        await kernel.call(job_actions.promote, kernel.registry, job_id)
 
 
-async def test_a_job_runs_once_all_that_it_waits_for_is_completed(kernel: Any, task: Any) -> None:
+async def test_a_job_runs_once_all_its_dependencies_are_completed(kernel: Any, task: Any) -> None:
     kernel.handle()
     first, second = await kernel.add_words(["first", "second"])
     last = await kernel.add(task(word="last"), after=[first, second], priority=10)
     assert (await kernel.job(last)).state is JobState.WAITING_CHILDREN
     async with kernel.worker(concurrency=1):
-        await kernel.reaches(last, JobState.COMPLETED)
+        await kernel.wait_for_state(last, JobState.COMPLETED)
     assert kernel.ran == ["first", "second", "last"]
 
 
-async def test_a_job_does_not_wait_for_what_is_completed(kernel: Any, task: Any) -> None:
+async def test_a_job_does_not_wait_for_a_completed_one(kernel: Any, task: Any) -> None:
     kernel.handle()
     first = await kernel.add()
     async with kernel.worker():
-        await kernel.reaches(first, JobState.COMPLETED)
-        await kernel.reaches(await kernel.add(task(), after=[first]), JobState.COMPLETED)
+        await kernel.wait_for_state(first, JobState.COMPLETED)
+        await kernel.wait_for_state(await kernel.add(task(), after=[first]), JobState.COMPLETED)
 
 
 async def test_a_delay_holds_after_the_dependency_too(kernel: Any, task: Any) -> None:
@@ -135,12 +132,12 @@ async def test_a_delay_holds_after_the_dependency_too(kernel: Any, task: Any) ->
     first = await kernel.add()
     second = await kernel.add(task(), after=[first], delay=timedelta(hours=1))
     async with kernel.worker():
-        await kernel.reaches(first, JobState.COMPLETED)
-        job = await kernel.reaches(second, JobState.DELAYED)
+        await kernel.wait_for_state(first, JobState.COMPLETED)
+        job = await kernel.wait_for_state(second, JobState.DELAYED)
     assert job.run_at - job.created_at == 3_600 * SECOND
 
 
-async def test_a_failure_fails_all_that_waits_for_it_unless_told_otherwise(
+async def test_a_failure_fails_its_dependents_unless_they_run_all_the_same(
     kernel: Any, task: Any
 ) -> None:
     async def run(ctx: Any, args: Any) -> Any:
@@ -150,34 +147,36 @@ async def test_a_failure_fails_all_that_waits_for_it_unless_told_otherwise(
     (first,) = await kernel.add_words(["first"])
     child = await kernel.add(task(word="child"), after=[first])
     grandchild = await kernel.add(task(word="grandchild"), after=[child])
-    stubborn = await kernel.add(task(word="stubborn"), after=[first], if_fails="run")
+    independent = await kernel.add(task(word="independent"), after=[first], if_fails="run")
     async with kernel.worker():
-        await kernel.reaches(stubborn, JobState.COMPLETED)
-        failed = await kernel.reaches(child, JobState.FAILED)
-        assert (await kernel.reaches(grandchild, JobState.FAILED)).attempts == 0
+        await kernel.wait_for_state(independent, JobState.COMPLETED)
+        failed = await kernel.wait_for_state(child, JobState.FAILED)
+        assert (await kernel.wait_for_state(grandchild, JobState.FAILED)).attempts == 0
     assert first in (failed.last_error or "")
-    assert kernel.ran == ["first", "stubborn"]
+    assert failed.reason_code == JobReason.DEPENDENCY_FAILED
+    assert kernel.ran == ["first", "independent"]
     assert (child, JobState.FAILED) in kernel.changes
     assert (grandchild, JobState.FAILED) in kernel.changes
 
 
-async def test_a_job_that_waits_for_a_failed_one_fails_at_once_and_its_feature_is_told(
+async def test_a_job_that_waits_for_a_failed_one_fails_at_once_and_its_feature_is_notified(
     kernel: Any, task: Any
 ) -> None:
     kernel.handle()
     first = await kernel.add()
-    await kernel.does(operate.cancel, kernel.registry, first)
+    await kernel.call(job_actions.cancel, kernel.registry, first)
     child = await kernel.add(task(), after=[first])
-    assert (await kernel.job(child)).state is JobState.FAILED
-    await kernel.upkeep.tick()
+    job = await kernel.job(child)
+    assert (job.state, job.reason_code) == (JobState.FAILED, JobReason.DEPENDENCY_FAILED)
+    await kernel.maintenance.tick()
     assert (child, JobState.FAILED) in kernel.changes
-    stubborn = await kernel.add(task(), after=[first], if_fails="run")
-    assert (await kernel.job(stubborn)).state is JobState.WAITING
+    independent = await kernel.add(task(), after=[first], if_fails="run")
+    assert (await kernel.job(independent)).state is JobState.WAITING
 
 
 async def test_a_job_cannot_wait_for_one_that_does_not_exist(kernel: Any, task: Any) -> None:
-    with pytest.raises(UnknownDependency, match="nobody"):
-        await kernel.add(task(), after=["nobody"])
+    with pytest.raises(UnknownDependency, match="unknown"):
+        await kernel.add(task(), after=["unknown"])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ async def test_a_job_cannot_wait_for_one_that_does_not_exist(kernel: Any, task: 
     [{"priority": 0}, {"priority": 11}, {"id": "a:b"}, {"id": ""}, {"id": "x" * 129}],
     ids=str,
 )
-async def test_what_is_not_allowed_adds_nothing(kernel: Any, options: dict[str, Any]) -> None:
+async def test_an_invalid_job_is_not_added(kernel: Any, options: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         await kernel.add(None, **options)
     async with kernel.db.read() as tx:
@@ -199,14 +198,14 @@ class Other(JobArgs, frozen=True, kw_only=True):
     queue = "other"
 
 
-async def test_a_paused_queue_starts_nothing_until_it_is_resumed(kernel: Any, task: Any) -> None:
+async def test_a_paused_queue_starts_no_job_until_it_is_resumed(kernel: Any, task: Any) -> None:
     kernel.handle()
     kernel.handle(None, Other)
-    await kernel.does(queue_store.pause, task.queue)
+    await kernel.call(queue_store.pause, task.queue)
     (waiting,) = await kernel.add_words(["paused"])
     async with kernel.worker(poll=timedelta(milliseconds=10)):
         for _ in range(3):
-            await kernel.reaches(await kernel.add(Other()), JobState.COMPLETED)
+            await kernel.wait_for_state(await kernel.add(Other()), JobState.COMPLETED)
         assert (await kernel.job(waiting)).state is JobState.WAITING
-        await kernel.does(queue_store.resume, task.queue)
-        await kernel.reaches(waiting, JobState.COMPLETED)
+        await kernel.call(queue_store.resume, task.queue)
+        await kernel.wait_for_state(waiting, JobState.COMPLETED)

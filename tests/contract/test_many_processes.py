@@ -1,4 +1,4 @@
-"""Several programs work on the same rows; each has connections and workers of its own."""
+"""Several programs on the same rows, each with its own connections and workers."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ async def all_ended(kernel: Any) -> bool:
 
 
 async def work_all(kernels: list[Any]) -> None:
-    """Let every program work until nothing is left."""
+    """Run a worker in every program until all jobs have ended."""
     async with AsyncExitStack() as stack:
         for each in kernels:
             await stack.enter_async_context(each.worker(concurrency=5))
-        await kernels[0].until(lambda: all_ended(kernels[0]))
+        await kernels[0].wait_until(lambda: all_ended(kernels[0]))
 
 
 async def test_each_job_runs_once(kernels: list[Any], task: Any) -> None:
@@ -66,10 +66,10 @@ async def test_one_id_added_by_all_at_once_is_one_job(kernels: list[Any], task: 
     )
 
 
-async def test_a_rate_limit_is_of_all_programs_together(kernels: list[Any], task: Any) -> None:
+async def test_a_rate_limit_counts_all_programs_together(kernels: list[Any], task: Any) -> None:
     for each in kernels:
         each.handle()
-    await kernels[0].does(queue_store.limit, "contract", rate=(7, timedelta(hours=1)))
+    await kernels[0].call(queue_store.set_queue_limits, "contract", rate=(7, timedelta(hours=1)))
     await kernels[0].add_words([f"w{number}" for number in range(40)])
     async with AsyncExitStack() as stack:
         for each in kernels:
@@ -78,15 +78,15 @@ async def test_a_rate_limit_is_of_all_programs_together(kernels: list[Any], task
         async def seven() -> bool:
             return sum(len(each.ran) for each in kernels) >= 7
 
-        await kernels[0].until(seven)
-        for each in kernels:  # all of them are asked to look once more
+        await kernels[0].wait_until(seven)
+        for each in kernels:  # each commit makes all of them claim again
             await each.add(task(word="one more"))
     async with kernels[0].db.read() as tx:
         assert (await store.counts(tx))["contract"][JobState.WAITING] == 44 - 7
     assert sum(len(each.ran) for each in kernels) == 7
 
 
-async def test_who_waits_for_a_job_that_ends_at_that_moment_is_not_forgotten(
+async def test_a_dependent_added_while_its_dependency_ends_is_released(
     kernels: list[Any], task: Any
 ) -> None:
     for each in kernels:
@@ -104,16 +104,16 @@ async def test_who_waits_for_a_job_that_ends_at_that_moment_is_not_forgotten(
 
         last = await asyncio.gather(*(family(number) for number in range(30)))
         for job_id in last:
-            await kernels[0].reaches(job_id, JobState.COMPLETED)
+            await kernels[0].wait_for_state(job_id, JobState.COMPLETED)
     ran = Counter(word for each in kernels for word in each.ran)
     assert set(ran.values()) == {1}
     assert len(ran) == 90
 
 
-async def test_a_job_is_due_though_it_is_younger_than_the_commit_that_frees_it(
+async def test_a_job_added_after_the_releasing_transaction_began_is_due(
     kernel: Any, task: Any
 ) -> None:
-    """A commit may have waited for its turn while the job was added that waits for what it ends."""
+    """A transaction may wait for its turn while a dependent of its job is added."""
 
     async def begun_earlier(ctx: Any, args: Any) -> Any:
         async with kernel.db.write() as tx:
@@ -125,7 +125,7 @@ async def test_a_job_is_due_though_it_is_younger_than_the_commit_that_frees_it(
     first = await kernel.add(task(word="first"))
     last = await kernel.add(task(word="last"), after=[first])
     async with kernel.worker(concurrency=5):
-        await kernel.reaches(last, JobState.COMPLETED)
+        await kernel.wait_for_state(last, JobState.COMPLETED)
     assert kernel.ran == ["first", "last"]
 
 
@@ -149,14 +149,14 @@ async def test_jobs_that_add_jobs_lose_none_of_them(kernels: list[Any], task: An
     assert set(ran.values()) == {1}
 
 
-async def test_any_number_of_upkeeps_do_each_thing_once(kernels: list[Any], task: Any) -> None:
+async def test_concurrent_maintenance_does_each_step_once(kernels: list[Any], task: Any) -> None:
     for each in kernels:
         each.handle()
     ids = await kernels[0].add_words(
         [f"w{number}" for number in range(50)], delay=timedelta(minutes=1)
     )
     kernels[0].clock.advance(timedelta(minutes=2))
-    promoted = await asyncio.gather(*(each.upkeep.promote() for each in kernels * 3))
+    promoted = await asyncio.gather(*(each.maintenance.promote() for each in kernels * 3))
     assert sum(promoted) == len(ids)
     await work_all(kernels)
     assert sum(len(each.ran) for each in kernels) == len(ids)
@@ -165,13 +165,15 @@ async def test_any_number_of_upkeeps_do_each_thing_once(kernels: list[Any], task
 async def test_a_job_added_in_one_program_starts_in_another_at_once(
     kernels: list[Any], task: Any
 ) -> None:
-    """The hint of the commit wakes the worker, not its look once in a minute."""
-    # On a SQLite file another program's commits are found by looking.
-    hears = kernels[0].db.dialect != "sqlite"
+    """The hint of the commit wakes the worker, not its poll once a minute."""
+    # On a SQLite file other programs' commits are found by polling.
+    has_hints = kernels[0].db.dialect != "sqlite"
     kernels[1].handle()
-    async with kernels[1].worker(poll=timedelta(minutes=1) if hears else timedelta(seconds=0.1)):
+    async with kernels[1].worker(
+        poll=timedelta(minutes=1) if has_hints else timedelta(seconds=0.1)
+    ):
         await kernels[1].add(task(word="warm"))
-        await kernels[1].happens(lambda: kernels[1].ran == ["warm"])
+        await kernels[1].wait_until_true(lambda: kernels[1].ran == ["warm"])
         for number in range(10):
             await kernels[0].add(task(word=f"cold{number}"))
-            await kernels[1].happens(lambda n=number: f"cold{n}" in kernels[1].ran)
+            await kernels[1].wait_until_true(lambda n=number: f"cold{n}" in kernels[1].ran)

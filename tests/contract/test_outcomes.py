@@ -1,4 +1,4 @@
-"""What becomes of a job when its handler returns, raises, overruns, or cannot be called."""
+"""Jobs after their handler returned, raised, timed out, or could not be called."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from homeroom.jobs import operate, store
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.backoff import Backoff
-from homeroom.jobs.job import JobState
+from homeroom.jobs import job_actions, store
+from homeroom.jobs.job import Backoff, JobArgs, JobReason, JobState
 from homeroom.jobs.outcome import Cancel, Done, Fail, Retry, Snooze
 
 pytestmark = pytest.mark.anyio
@@ -33,9 +31,10 @@ async def test_an_exception_is_a_failed_attempt_with_its_traceback(kernel: Any) 
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.FAILED)
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
     attempts = await kernel.attempts(job_id)
     assert job.last_error == "LookupError: no such pupil"
+    assert job.reason_code == JobReason.ATTEMPTS_EXHAUSTED
     assert [one.number for one in attempts] == [1, 2, 3, 4]
     assert all("raise LookupError" in (one.traceback or "") for one in attempts)
 
@@ -47,9 +46,9 @@ async def test_a_job_that_fails_first_and_works_later_is_completed(kernel: Any) 
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.attempts == 3
-    assert job.last_error is None
+    assert (job.last_error, job.reason_code) == (None, None)
     assert [one.outcome for one in await kernel.attempts(job_id)] == ["retry", "retry", "done"]
 
 
@@ -59,11 +58,12 @@ async def test_a_retry_waits_as_long_as_it_says(kernel: Any) -> None:
 
     kernel.handle(run)
     job_id = await kernel.add()
-    async with kernel.worker(), kernel.upkept():
-        job = await kernel.reaches(job_id, JobState.DELAYED)
+    async with kernel.worker(), kernel.running_maintenance():
+        job = await kernel.wait_for_state(job_id, JobState.DELAYED)
+        assert job.reason_code == JobReason.HANDLER_ERROR
         assert 299e6 < job.run_at - kernel.clock.now() <= 300e6
         kernel.clock.advance(timedelta(minutes=5))
-        await kernel.reaches(job_id, JobState.COMPLETED)
+        await kernel.wait_for_state(job_id, JobState.COMPLETED)
 
 
 async def test_a_snooze_spends_no_attempt(kernel: Any) -> None:
@@ -74,28 +74,30 @@ async def test_a_snooze_spends_no_attempt(kernel: Any) -> None:
 
     kernel.handle(run)
     job_id = await kernel.add()
-    async with kernel.worker(), kernel.upkept():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+    async with kernel.worker(), kernel.running_maintenance():
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.attempts == 1
     assert len(kernel.ran) == 7
     async with kernel.db.read() as tx:
         assert len(await store.logs(tx, job_id)) == 6
 
 
-async def test_a_fail_is_final_until_somebody_retries_it(kernel: Any) -> None:
-    mended = False
+async def test_a_fail_is_final_until_an_operator_retries_it(kernel: Any) -> None:
+    fixed = False
 
     async def run(ctx: Any, args: Any) -> Any:
-        return Done() if mended else Fail("no e-mail address")
+        return Done() if fixed else Fail("no e-mail address")
 
     kernel.handle(run)
     job_id = await kernel.add()
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.FAILED)
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
         assert (job.attempts, job.last_error) == (1, "no e-mail address")
-        mended = True
-        await kernel.does(operate.retry, kernel.registry, job_id)
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        assert job.reason_code == JobReason.HANDLER_FAILED
+        fixed = True
+        retried = await kernel.call(job_actions.retry, kernel.registry, job_id)
+        assert retried.reason_code is None
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.attempts == 2
     assert kernel.changes == [
         (job_id, JobState.FAILED),
@@ -104,17 +106,17 @@ async def test_a_fail_is_final_until_somebody_retries_it(kernel: Any) -> None:
     ]
 
 
-async def test_a_retry_by_hand_grants_all_attempts_again(kernel: Any) -> None:
+async def test_a_retry_by_an_operator_grants_all_attempts_again(kernel: Any) -> None:
     async def run(ctx: Any, args: Any) -> Any:
         return Retry("never")
 
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        await kernel.reaches(job_id, JobState.FAILED)
-        await kernel.does(operate.retry, kernel.registry, job_id)
-        await kernel.happens(lambda: len(kernel.ran) == 8)
-        assert (await kernel.reaches(job_id, JobState.FAILED)).attempts == 8
+        await kernel.wait_for_state(job_id, JobState.FAILED)
+        await kernel.call(job_actions.retry, kernel.registry, job_id)
+        await kernel.wait_until_true(lambda: len(kernel.ran) == 8)
+        assert (await kernel.wait_for_state(job_id, JobState.FAILED)).attempts == 8
 
 
 async def test_a_handler_can_cancel_its_job(kernel: Any) -> None:
@@ -124,10 +126,11 @@ async def test_a_handler_can_cancel_its_job(kernel: Any) -> None:
     kernel.handle(run)
     job_id = await kernel.add()
     async with kernel.worker():
-        assert (await kernel.reaches(job_id, JobState.FAILED)).last_error == "cancelled"
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
+    assert job.reason_code == JobReason.CANCELLED
 
 
-async def test_a_handler_that_overruns_is_stopped_and_its_attempt_counted(kernel: Any) -> None:
+async def test_a_handler_that_times_out_is_stopped_and_its_attempt_counted(kernel: Any) -> None:
     stopped = []
 
     async def run(ctx: Any, args: Any) -> Any:
@@ -140,22 +143,40 @@ async def test_a_handler_that_overruns_is_stopped_and_its_attempt_counted(kernel
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.FAILED)
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
     assert job.last_error == "timed out after 0.05 s"
+    assert job.reason_code == JobReason.ATTEMPTS_EXHAUSTED
     assert stopped == [1, 2, 3, 4]
 
 
+async def test_a_job_that_timed_out_waits_with_that_code(kernel: Any) -> None:
+    class Slow(JobArgs, frozen=True, kw_only=True):
+        kind = "contract.slow"
+        queue = "contract"
+        backoff = Backoff(base=timedelta(days=1_000), cap=timedelta(days=1_000))
+        timeout = timedelta(milliseconds=50)
+
+    async def run(ctx: Any, args: Any) -> Any:
+        await asyncio.Event().wait()
+
+    kernel.handle(run, Slow)
+    job_id = await kernel.add(Slow())
+    async with kernel.worker():
+        job = await kernel.wait_for_state(job_id, JobState.DELAYED)
+    assert job.reason_code == JobReason.TIMED_OUT
+
+
 @pytest.mark.parametrize("returned", [None, {"error": "the partner refused"}, True])
-async def test_what_is_no_outcome_is_a_failed_attempt(kernel: Any, returned: Any) -> None:
+async def test_a_value_that_is_no_outcome_is_a_failed_attempt(kernel: Any, returned: Any) -> None:
     async def run(ctx: Any, args: Any) -> Any:
         return returned
 
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.FAILED)
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
     assert job.attempts == 4
-    assert "not one of Done, Retry, Snooze, Fail, Cancel" in (job.last_error or "")
+    assert "not one of Done, Retry, Snooze, Hold, Fail, Cancel" in (job.last_error or "")
 
 
 async def test_a_result_that_is_not_json_is_a_failed_attempt(kernel: Any) -> None:
@@ -165,7 +186,9 @@ async def test_a_result_that_is_not_json_is_a_failed_attempt(kernel: Any) -> Non
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        assert "not JSON" in ((await kernel.reaches(job_id, JobState.FAILED)).last_error or "")
+        assert "not JSON" in (
+            (await kernel.wait_for_state(job_id, JobState.FAILED)).last_error or ""
+        )
 
 
 async def _rewrite(tx: Any, job_id: str, payload: str, version: int) -> None:
@@ -185,15 +208,14 @@ async def test_a_payload_that_cannot_be_read_fails_without_a_retry(
 
     kernel.handle(None, Strict)
     job_id = await kernel.add(Strict(word="fine"))
-    await kernel.does(_rewrite, job_id, payload, 1)
+    await kernel.call(_rewrite, job_id, payload, 1)
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.FAILED)
-    assert job.attempts == 1
-    assert "does not fit contract.strict" in (job.last_error or "")
+        job = await kernel.wait_for_state(job_id, JobState.FAILED)
+    assert (job.attempts, job.reason_code) == (1, JobReason.UNDECODABLE)
     assert kernel.ran == []
 
 
-async def test_a_payload_of_an_older_release_is_brought_up_to_date(kernel: Any) -> None:
+async def test_a_payload_of_an_older_release_is_upgraded(kernel: Any) -> None:
     class Grown(JobArgs, frozen=True, kw_only=True):
         kind = "contract.grown"
         queue = "contract"
@@ -206,46 +228,47 @@ async def test_a_payload_of_an_older_release_is_brought_up_to_date(kernel: Any) 
 
     kernel.handle(None, Grown)
     job_id = await kernel.add(Grown(word="x"))
-    await kernel.does(_rewrite, job_id, '{"oldWord": "slate"}', 1)
+    await kernel.call(_rewrite, job_id, '{"oldWord": "slate"}', 1)
     async with kernel.worker():
-        await kernel.reaches(job_id, JobState.COMPLETED)
+        await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert kernel.ran == ["slate"]
 
 
 async def test_a_payload_of_a_newer_release_waits_for_one(kernel: Any, task: Any) -> None:
     kernel.handle()
     job_id = await kernel.add()
-    await kernel.does(_rewrite, job_id, "{}", 99)
+    await kernel.call(_rewrite, job_id, "{}", 99)
     async with kernel.worker():
-        assert (await kernel.reaches(job_id, JobState.DELAYED)).attempts == 0
+        job = await kernel.wait_for_state(job_id, JobState.DELAYED)
+    assert (job.attempts, job.reason_code) == (0, JobReason.NEWER_RELEASE)
 
 
-async def test_a_kind_that_nobody_knows_waits_for_a_worker_that_does(
+async def test_a_job_of_an_unknown_kind_waits_for_a_worker_that_has_it(
     kernel: Any, task: Any
 ) -> None:
     kernel.handle()
     unknown = await kernel.add(Quick())
     known = await kernel.add()
     async with kernel.worker():
-        await kernel.reaches(known, JobState.COMPLETED)
+        await kernel.wait_for_state(known, JobState.COMPLETED)
         assert (await kernel.job(unknown)).state is JobState.WAITING
     kernel.handle(None, Quick)
     async with kernel.worker():
-        await kernel.reaches(unknown, JobState.COMPLETED)
+        await kernel.wait_for_state(unknown, JobState.COMPLETED)
 
 
 async def test_a_handler_can_settle_in_the_transaction_of_its_effect(kernel: Any) -> None:
     async def run(ctx: Any, args: Any) -> Any:
         outcome = Done("stored")
         async with kernel.db.write() as tx:
-            await store.add_log(tx, ctx.job.id, "the effect")
+            await store.add_log_line(tx, ctx.job.id, "the effect")
             await ctx.settle(tx, outcome)
         return outcome
 
     kernel.handle(run)
     job_id = await kernel.add()
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.result == "stored"
     assert kernel.changes == [(job_id, JobState.COMPLETED)]
     assert len(await kernel.attempts(job_id)) == 1
@@ -262,7 +285,7 @@ async def test_a_settlement_that_was_rolled_back_does_not_count(kernel: Any) -> 
     kernel.handle(run, Quick)
     job_id = await kernel.add(Quick())
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert (job.result, job.attempts) == ("second", 2)
 
 
@@ -275,15 +298,13 @@ async def test_progress_and_log_are_kept_with_the_job(kernel: Any) -> None:
     kernel.handle(run)
     job_id = await kernel.add()
     async with kernel.worker():
-        job = await kernel.reaches(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(job_id, JobState.COMPLETED)
     assert job.progress == {"percent": 40}
     async with kernel.db.read() as tx:
         assert [line for _, line in await store.logs(tx, job_id)] == ["read the register"]
 
 
-async def test_a_feature_that_cannot_save_what_changed_fails_the_job_and_not_its_neighbours(
-    kernel: Any, task: Any
-) -> None:
+async def test_an_error_of_a_callback_fails_its_job_and_no_other(kernel: Any, task: Any) -> None:
     async def run(ctx: Any, args: Any) -> Any:
         return Done()
 
@@ -292,22 +313,22 @@ async def test_a_feature_that_cannot_save_what_changed_fails_the_job_and_not_its
     async def changed(tx: Any, job: Any, args: Any) -> None:
         if len(refused) < 2:
             refused.append(job.state)
-            raise ValueError("the feature's row is gone")
+            raise ValueError("the feature's row is missing")
 
     kernel.registry.add(Quick, run, changed)
     kernel.handle()
     broken, *fine = [await kernel.add(Quick()), *await kernel.add_words(["a", "b"])]
     async with kernel.worker():
         for job_id in fine:
-            await kernel.reaches(job_id, JobState.COMPLETED)
-        job = await kernel.reaches(broken, JobState.COMPLETED)
+            await kernel.wait_for_state(job_id, JobState.COMPLETED)
+        job = await kernel.wait_for_state(broken, JobState.COMPLETED)
     assert job.attempts >= 2
     first = (await kernel.attempts(broken))[0]
-    assert "the feature's row is gone" in (first.error or "")
+    assert "the feature's row is missing" in (first.error or "")
 
 
-async def test_who_watches_a_worker_is_told_how_every_run_ended(kernel: Any) -> None:
-    seen: list[tuple[str, str]] = []
+async def test_every_run_is_observed_with_its_label(kernel: Any) -> None:
+    observed: list[tuple[str, str]] = []
     outcomes: list[Any] = [Retry("again", timedelta()), Done(), Fail("no")]
 
     async def run(ctx: Any, args: Any) -> Any:
@@ -317,13 +338,13 @@ async def test_who_watches_a_worker_is_told_how_every_run_ended(kernel: Any) -> 
                 await ctx.settle(tx, outcome)
         return outcome
 
-    def observe(kind: str, how: str, seconds: float) -> None:
+    def observe(kind: str, label: str, seconds: float) -> None:
         assert seconds > 0
-        seen.append((kind, how))
+        observed.append((kind, label))
 
     kernel.handle(run)
     async with kernel.worker(observe=observe):
         for state in (JobState.COMPLETED, JobState.FAILED):
-            await kernel.reaches(await kernel.add(), state)
-    assert [how for _, how in seen] == ["retry", "done", "fail"]
-    assert len({kind for kind, _ in seen}) == 1
+            await kernel.wait_for_state(await kernel.add(), state)
+    assert [label for _, label in observed] == ["retry", "done", "fail"]
+    assert len({kind for kind, _ in observed}) == 1

@@ -1,4 +1,4 @@
-"""Wherever the ledger is cut, and however often: progress is what it is without any cut."""
+"""Compaction anywhere in the ledger, any number of times, changes no progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.effort import EFFORT
 from tests.property.test_progress_order import (
     FEW,
     KINDS,
@@ -22,122 +21,123 @@ from tests.property.test_progress_order import (
     _split,
     published,
 )
-from tests.servers.database import database_at
+from tests.support.database import database_at
+from tests.support.effort import EFFORT
 
 from homeroom.completion.api import Completions
 from homeroom.db.database import Database
-from homeroom.progress.batch import Batch
-from homeroom.progress.event import OPENS_ATTEMPT, Event
-from homeroom.progress.retention import Folded, fold_events
-from homeroom.progress.verdict import Status
+from homeroom.progress.batch import IngestBatch
+from homeroom.progress.event import ATTEMPT_OPENING_TYPES, EventStatus, ProgressEvent
+from homeroom.progress.ledger import CompactionResult, compact_events
 
 __all__ = ["published"]
 SECOND = 1_000_000
 
 
-def _received(events: Sequence[Event]) -> list[Event]:
-    """Let events be received a second after each other."""
+def _received(events: Sequence[ProgressEvent]) -> list[ProgressEvent]:
+    """Return the events as received one second apart."""
     return [
         replace(event, received_at=NOW + number * SECOND) for number, event in enumerate(events)
     ]
 
 
-async def _not_told(so_far: Folded) -> None:
-    """Hear how far a fold is."""
+async def _ignore_progress(so_far: CompactionResult) -> None:
+    """Ignore the counts so far."""
 
 
-async def _fold(db: Database, cut: int) -> int:
-    """Fold all but what was received from the second ``cut`` on; return how many events went."""
-    done = await fold_events(db, NOW + cut * SECOND, _not_told)
-    assert done.left == 0
-    return done.events
+async def _compact(db: Database, cut: int) -> int:
+    """Compact the events received before second ``cut``; return their number."""
+    result = await compact_events(db, NOW + cut * SECOND, _ignore_progress)
+    assert result.left == 0
+    return result.events
 
 
-async def _ingest_and_fold(
-    place: Path | str, batches: Sequence[Sequence[Event]], cuts: Sequence[int]
+async def _ingest_and_compact(
+    place: Path | str, batches: Sequence[Sequence[ProgressEvent]], cuts: Sequence[int]
 ) -> tuple[Rows, int, int]:
-    """Put batches through with a fold after each; return the rows, and how many counted and went.
+    """Ingest batches, each followed by a compaction.
 
-    At last everything is folded but what opens attempts, and once more, which changes nothing.
+    Return the rows, the accepted events and the compacted ones. At the end all events but attempt
+    openings are compacted, and once more, which changes nothing.
     """
     db = database_at(place)
     await db.open()
-    accepted = gone = 0
+    accepted = compacted = 0
     try:
         for number, batch in enumerate(batches):
             async with db.write() as tx:
-                verdicts = await Batch(tx, list(batch), Completions([])).run()
-            accepted += [verdict.status for verdict in verdicts].count(Status.ACCEPTED)
+                results = await IngestBatch(tx, list(batch), Completions([])).run()
+            accepted += [result.status for result in results].count(EventStatus.ACCEPTED)
             if cuts:
-                gone += await _fold(db, cuts[number % len(cuts)])
+                compacted += await _compact(db, cuts[number % len(cuts)])
             await _check_replay(db)
         if cuts:
-            gone += await _fold(db, 1_000)
-            assert await _fold(db, 1_000) == 0
+            compacted += await _compact(db, 1_000)
+            assert await _compact(db, 1_000) == 0
         async with db.read() as tx:
             kept = await tx.fetch("SELECT type FROM progress_event")
-        assert not cuts or {kind for (kind,) in kept} <= OPENS_ATTEMPT
-        assert len(kept) == accepted - gone
+        assert not cuts or {kind for (kind,) in kept} <= ATTEMPT_OPENING_TYPES
+        assert len(kept) == accepted - compacted
     finally:
         await db.close()
     rows, _ = await _ingest(place, [])
-    return rows, accepted, gone
+    return rows, accepted, compacted
 
 
 def _in_copy(
-    published: Copies, batches: Sequence[Sequence[Event]], cuts: Sequence[int] = ()
+    published: Copies, batches: Sequence[Sequence[ProgressEvent]], cuts: Sequence[int] = ()
 ) -> tuple[Rows, int, int]:
     with published() as place:
-        return asyncio.run(_ingest_and_fold(place, batches, cuts))
+        return asyncio.run(_ingest_and_compact(place, batches, cuts))
 
 
-FEWER = settings(FEW, max_examples=20 * EFFORT)  # each with a database for either way
+FEWER = settings(FEW, max_examples=20 * EFFORT)  # two databases each, with and without compaction
 CUTS = st.lists(st.integers(0, 30), min_size=1, max_size=6)
 SPLITS = st.lists(st.integers(0, 40), max_size=5)
 
 
 @FEWER
 @given(events=_lists(KINDS, 30), cuts=CUTS, splits=SPLITS)
-def test_any_cut_of_the_ledger_leaves_progress_as_it_is(
-    published: Copies, events: list[Event], cuts: list[int], splits: list[int]
+def test_any_compaction_leaves_progress_as_it_is(
+    published: Copies, events: list[ProgressEvent], cuts: list[int], splits: list[int]
 ) -> None:
     batches = _split(_received(events), splits)
     plain, counted, _ = _in_copy(published, batches)
-    folded, counted_too, gone = _in_copy(published, batches, cuts)
-    assert folded == plain
+    compacted_rows, counted_too, gone = _in_copy(published, batches, cuts)
+    assert compacted_rows == plain
     assert counted == counted_too == gone == len(events)
 
 
 @FEWER
-@given(events=_lists([*KINDS, *sorted(OPENS_ATTEMPT)], 20), cuts=CUTS, splits=SPLITS)
-def test_resets_that_come_in_time_open_the_attempts_that_they_open_without_a_cut(
-    published: Copies, events: list[Event], cuts: list[int], splits: list[int]
+@given(events=_lists([*KINDS, *sorted(ATTEMPT_OPENING_TYPES)], 20), cuts=CUTS, splits=SPLITS)
+def test_resets_in_time_open_the_same_attempts_with_and_without_compaction(
+    published: Copies, events: list[ProgressEvent], cuts: list[int], splits: list[int]
 ) -> None:
-    # At one instant a reset is the first: what is at the time of its opening belongs to an attempt.
-    in_time = sorted(events, key=lambda event: (event.at, event.type not in OPENS_ATTEMPT))
+    # A reset comes first of its instant: events at the opening time belong to the new attempt.
+    in_time = sorted(events, key=lambda event: (event.at, event.type not in ATTEMPT_OPENING_TYPES))
     batches = _split(_received(in_time), splits)
     plain, counted, _ = _in_copy(published, batches)
-    folded, counted_too, gone = _in_copy(published, batches, cuts)
-    assert folded == plain
-    openings = sum(event.type in OPENS_ATTEMPT for event in events)
+    compacted_rows, counted_too, gone = _in_copy(published, batches, cuts)
+    assert compacted_rows == plain
+    openings = sum(event.type in ATTEMPT_OPENING_TYPES for event in events)
     assert counted == counted_too == gone + openings == len(events)
 
 
 @FEWER
-@given(events=_lists([*KINDS, *sorted(OPENS_ATTEMPT)], 20), cuts=CUTS, splits=SPLITS)
-def test_resets_that_come_late_move_folded_parts_and_lose_nothing(
-    published: Copies, events: list[Event], cuts: list[int], splits: list[int]
+@given(events=_lists([*KINDS, *sorted(ATTEMPT_OPENING_TYPES)], 20), cuts=CUTS, splits=SPLITS)
+def test_late_resets_move_snapshots_and_lose_nothing(
+    published: Copies, events: list[ProgressEvent], cuts: list[int], splits: list[int]
 ) -> None:
     batches = _split(_received(events), splits)
     plain, _, _ = _in_copy(published, batches)
-    folded, _, _ = _in_copy(published, batches, cuts)
-    assert folded.courses.keys() == plain.courses.keys()
-    assert _opened(folded) == _opened(plain)
-    for rows in (folded, plain):
+    compacted_rows, _, _ = _in_copy(published, batches, cuts)
+    assert compacted_rows.courses.keys() == plain.courses.keys()
+    assert _opened(compacted_rows) == _opened(plain)
+    for rows in (compacted_rows, plain):
         total = sum(state.time_spent for state in rows.courses.values())
         assert total == sum(event.time_spent for event in events)
 
 
 def _opened(rows: Rows) -> list[object]:
-    """Return when attempts opened; how far they are is another matter."""
+    """Return the attempts and their opening times, without their status."""
     return [(*row[:3], row[5]) for row in rows.enrolments]

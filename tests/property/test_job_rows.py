@@ -15,22 +15,32 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.effort import EFFORT
-from tests.servers.database import database_at
+from tests.support.database import database_at
+from tests.support.effort import EFFORT
 from tools.servers.postgres import Postgres
 
-from homeroom.clock import SECOND, Clock
+from homeroom.clock import Clock
 from homeroom.errors import Conflict
-from homeroom.jobs import operate, store
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.claim import Holder, claim_next
-from homeroom.jobs.ending import MAX_DEATHS, HandBack
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.instant import SECOND
+from homeroom.jobs import job_actions, store
+from homeroom.jobs.claim import LeaseOwner, claim_next, claim_one
+from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.outcome import Cancel, Done, Fail, Retry, Snooze
-from homeroom.jobs.settle import Ending, settle
-from homeroom.jobs.upkeep import Upkeep
+from homeroom.jobs.job import JobArgs
+from homeroom.jobs.maintenance import JobMaintenance
+from homeroom.jobs.outcome import (
+    DEATHS_UNTIL_ALONE,
+    MAX_DEATHS_ALONE,
+    WAITS_BEFORE_ALONE,
+    Cancel,
+    Done,
+    Fail,
+    Released,
+    Retry,
+    Snooze,
+)
+from homeroom.jobs.settle import RunResult, settle
 
 LEASE = 30 * SECOND
 TRIES = 3
@@ -43,7 +53,7 @@ OUTCOMES = [
     Snooze(LATER),
     Fail("no"),
     Cancel(),
-    HandBack(),
+    Released(),
 ]
 
 
@@ -67,6 +77,8 @@ class Modelled:
     run_at: int = 0
     cancel: bool = False
     deaths: int = 0
+    """Deaths of its workers since it was added, or since it runs alone or was retried so."""
+    alone: bool = False
     effects: int = 0
     """Settlements as done that were accepted."""
 
@@ -85,7 +97,7 @@ class JobRows(RuleBasedStateMachine):
         self.registry = Registry()
         self.told: list[tuple[str, str]] = []
         self.registry.add(Work, self._never, self._changed)
-        self.upkeep = Upkeep(self.db, self.registry, SqlEngine(), self.clock)
+        self.upkeep = JobMaintenance(self.db, self.registry, SqlEngine(), self.clock)
         self.model: dict[str, Modelled] = {}
         self.held: list[tuple[str, str]] = []
         """Every (id, token) that any worker believes to hold, dead claims too."""
@@ -121,13 +133,34 @@ class JobRows(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(["east", "west"]), limit=st.integers(1, 4))
     def claim(self, worker: str, limit: int) -> None:
         self.claims += 1
-        holder = Holder(worker, (Work.kind,), LEASE)
+        holder = LeaseOwner(worker, (Work.kind,), LEASE)
         claims, _ = self._do(claim_next, holder, "model", limit, f"{worker}.{self.claims}")
-        waiting = [name for name, job in self.model.items() if job.state == "waiting"]
+        waiting = [
+            name for name, job in self.model.items() if job.state == "waiting" and not job.alone
+        ]
         assert len(claims) == min(limit, len(waiting))
+        self._note_claims(claims, alone=False)
+
+    @precondition(lambda self: self._waiting_alone())
+    @rule(data=st.data())
+    def claim_alone(self, data: Any) -> None:
+        self._claim_alone(data.draw(st.sampled_from(self._waiting_alone())))
+
+    def _waiting_alone(self) -> list[str]:
+        return sorted(id for id, job in self.model.items() if job.alone and job.state == "waiting")
+
+    def _claim_alone(self, job_id: str) -> None:
+        self.claims += 1
+        holder, token = LeaseOwner("east", (Work.kind,), LEASE), f"east.{self.claims}"
+        assert self._do(claim_one, holder, "model", job_id, token)[0] == []
+        claims, _ = self._do(claim_one, holder, "model", job_id, token, alone=True)
+        assert [claim.job.id for claim in claims] == [job_id]
+        self._note_claims(claims, alone=True)
+
+    def _note_claims(self, claims: Any, *, alone: bool) -> None:
         for claim in claims:
             job = self.model[claim.job.id]
-            assert job.state == "waiting"
+            assert (job.state, job.alone) == ("waiting", alone)
             job.state, job.token = "active", claim.token
             job.attempts += 1
             job.lease_until = self.clock.now() + LEASE
@@ -139,7 +172,7 @@ class JobRows(RuleBasedStateMachine):
         pair = data.draw(st.sampled_from(self.held))
         if forget:
             self.held.remove(pair)
-        (job,) = self._do(settle, self.registry, [Ending(*pair, outcome)])
+        (job,) = self._do(settle, self.registry, [RunResult(*pair, outcome)])
         row = self.model[pair[0]]
         assert (job is not None) == (row.state == "active" and row.token == pair[1])
         if job is not None:
@@ -152,7 +185,7 @@ class JobRows(RuleBasedStateMachine):
             row.state, row.effects = "completed", row.effects + 1
         elif isinstance(outcome, Fail | Cancel) or row.cancel:
             row.state = "failed"
-        elif isinstance(outcome, HandBack):
+        elif isinstance(outcome, Released):
             row.state, row.attempts = "waiting", row.attempts - 1
         elif isinstance(outcome, Snooze):
             row.state, row.attempts = "delayed", row.attempts - 1
@@ -173,12 +206,21 @@ class JobRows(RuleBasedStateMachine):
         for row in self.model.values():
             if row.state == "active" and row.lease_until < now:
                 row.token = None
-                row.deaths += 1
-                gives_up = row.cancel or row.deaths % MAX_DEATHS == 0
-                row.state = "failed" if gives_up else "waiting"
-                row.allowed += not gives_up
+                self._die(row, now)
             if row.state == "delayed" and row.run_at <= now:
                 row.state = "waiting"
+
+    def _die(self, row: Modelled, now: int) -> None:
+        row.deaths += 1
+        fails = row.cancel or (row.alone and row.deaths == MAX_DEATHS_ALONE)
+        row.state, wait = "failed" if fails else "waiting", timedelta()
+        row.allowed += not fails
+        if row.alone and not fails:
+            wait = WAITS_BEFORE_ALONE[row.deaths]
+        elif not row.alone and row.deaths >= DEATHS_UNTIL_ALONE:
+            row.alone, row.deaths, wait = True, 0, timedelta() if fails else WAITS_BEFORE_ALONE[0]
+        if wait:
+            row.state, row.run_at = "delayed", now + wait // timedelta(microseconds=1)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -186,7 +228,7 @@ class JobRows(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.model)))
         row = self.model[job_id]
         try:
-            self._do(operate.cancel, self.registry, job_id)
+            self._do(job_actions.cancel, self.registry, job_id)
         except Conflict:
             assert row.state in FINISHED
             return
@@ -202,13 +244,14 @@ class JobRows(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.model)))
         row = self.model[job_id]
         try:
-            self._do(operate.retry, self.registry, job_id)
+            self._do(job_actions.retry, self.registry, job_id)
         except Conflict:
             assert row.state != "failed"
             return
         assert row.state == "failed"
         row.state, row.cancel, row.run_at = "waiting", False, self.clock.now()
         row.allowed = row.attempts + TRIES
+        row.deaths = 0 if row.alone else row.deaths
 
     @invariant()
     def rows_are_as_modelled(self) -> None:
@@ -224,14 +267,16 @@ class JobRows(RuleBasedStateMachine):
             assert row.effects <= 1
 
     def teardown(self) -> None:
-        """Nothing may stay unfinished once somebody works, however the story went."""
+        """No job stays unfinished once a worker runs, whatever happened before."""
         try:
             for _ in range(len(self.model) + 2):
-                self.time_passes_and_upkeep_runs(100)
+                self.time_passes_and_upkeep_runs(2_000)
                 held = len(self.held)
                 self.claim("last", 100)
+                for job_id in self._waiting_alone():
+                    self._claim_alone(job_id)
                 for pair in self.held[held:]:
-                    self._do(settle, self.registry, [Ending(*pair, Done())])
+                    self._do(settle, self.registry, [RunResult(*pair, Done())])
                     self._end(self.model[pair[0]], Done())
             self.rows_are_as_modelled()
             assert all(row.state in FINISHED for row in self.model.values())

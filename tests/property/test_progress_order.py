@@ -1,6 +1,6 @@
-"""Whatever the order, the repeats and the batches: the same events give the same progress.
+"""The same events give the same progress in any order, repetition and batch.
 
-Through the real ingest on a real SQLite file; and the ledger replayed gives the stored rows again.
+The tests use the real ingest on real databases; replaying the ledger gives the stored rows again.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.effort import EFFORT
-from tests.servers.database import database_at
+from tests.support.database import database_at
+from tests.support.effort import EFFORT
 from tools.servers.postgres import Postgres
 
 from homeroom.catalogue import api as catalogue
-from homeroom.catalogue.api import Catalogue
+from homeroom.catalogue.api import AttemptKey, Catalogue
 from homeroom.completion.api import Completions
 from homeroom.db.database import Database
-from homeroom.progress import store
-from homeroom.progress.batch import Batch
+from homeroom.progress import ingest_store, store
+from homeroom.progress.batch import IngestBatch
 from homeroom.progress.event import (
-    OPENS_ATTEMPT,
-    Event,
+    ATTEMPT_OPENING_TYPES,
+    EventSender,
+    EventStatus,
     EventType,
-    Sender,
+    ProgressEvent,
     SentEvent,
     SentQuiz,
-    judge,
 )
-from homeroom.progress.merge import ChapterState
-from homeroom.progress.rebuild import project
-from homeroom.progress.rollup import CourseState, percent
-from homeroom.progress.verdict import Status
+from homeroom.progress.event_validation import validate_event
+from homeroom.progress.ledger import project_attempts
+from homeroom.progress.rollup import ChapterState, CourseState, percent
 
 NOW = 1_795_000_000_000_000
-SENDER = Sender(person=None, trusted=True, may_manage=True)
-MANAGED = OPENS_ATTEMPT | {EventType.CHAPTER_WAIVED}
+SENDER = EventSender(person=None, trusted=True, may_manage=True)
+MANAGED = ATTEMPT_OPENING_TYPES | {EventType.CHAPTER_WAIVED}
 REASON = msgspec.Raw(b'{"reason": "Done at the last employer."}')
-UNTRUSTED = Sender(person=None, trusted=False, may_manage=False)
+UNTRUSTED = EventSender(person=None, trusted=False, may_manage=False)
 COURSES: dict[str, dict[str, Any]] = {
     "plain": {"quizPolicy": "average"},
     "timed": {"criteria": {"any": [{"type": "min_time", "seconds": 5_000}, {"type": "all_items"}]}},
@@ -70,9 +69,9 @@ PAIRS = [(user, course) for user in ("ada", "bob") for course in COURSES]
 
 def _event(
     number: int, person: str, course: str, kind: EventType, at: int, part: Any, trusted: bool
-) -> Event:
+) -> ProgressEvent:
     chapter, progress, time_spent, (attempt, score) = part
-    no_chapter = kind in OPENS_ATTEMPT
+    no_chapter = kind in ATTEMPT_OPENING_TYPES
     sent = SentEvent(
         id=f"event-{number}",
         user_id=person,
@@ -85,12 +84,12 @@ def _event(
         quiz=SentQuiz(attempt, score, 10) if kind is EventType.QUIZ_ATTEMPT else None,
         metadata=REASON if kind is EventType.CHAPTER_WAIVED else msgspec.UNSET,
     )
-    event = judge(sent, SENDER if trusted else UNTRUSTED, NOW)
-    assert isinstance(event, Event)
+    event = validate_event(sent, SENDER if trusted else UNTRUSTED, NOW)
+    assert isinstance(event, ProgressEvent)
     return event
 
 
-def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[Event]]:
+def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[ProgressEvent]]:
     part = st.tuples(
         st.sampled_from(["a", "b", "c", "d"]),
         st.sampled_from([0, 10, 33.33, 99.999, 100]),
@@ -104,7 +103,7 @@ def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[Even
         part,
         st.integers(0, 4).map(bool),
     )
-    # Left to itself hypothesis draws short lists, in which no two events ever meet.
+    # By default hypothesis draws short lists, whose events hardly ever concern one chapter.
     return st.lists(one, min_size=most // 2, max_size=most).map(
         lambda drawn: [
             _event(number, *pair, kind, at, part, trusted or kind in MANAGED)
@@ -115,10 +114,10 @@ def _lists(kinds: Sequence[EventType], most: int) -> st.SearchStrategy[list[Even
 
 @dataclass
 class Rows:
-    """All that events decide, but for dates of completion (rule B9) and odd-time flags."""
+    """All that events decide; dates of completion (B9) and time flags apart."""
 
-    courses: dict[store.CourseKey, CourseState]
-    """Without their places in the ledger, which tell the order of arrival."""
+    courses: dict[AttemptKey, CourseState]
+    """Without ``last_seq``, which depends on the order of arrival."""
     quizzes: list[tuple[Any, ...]]
     enrolments: list[tuple[Any, ...]]
     completions: list[tuple[Any, ...]]
@@ -135,7 +134,7 @@ async def _prepare(place: Path | str) -> None:
 
 
 Copies = Callable[[], AbstractContextManager[Path | str]]
-"""Gives a database of its own in which the courses are published, for as long as it is needed."""
+"""Opens a database of its own in which the courses are published."""
 
 
 @pytest.fixture(scope="module", params=["migrated_file", "postgres"])
@@ -171,21 +170,23 @@ def _database_copy(server: Postgres, template: str) -> Iterator[str]:
     server.drop_database(name)
 
 
-async def _ingest(place: Path | str, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
-    """Put batches through on a database of its own; return the rows and how many events counted."""
+async def _ingest(
+    place: Path | str, batches: Sequence[Sequence[ProgressEvent]]
+) -> tuple[Rows, int]:
+    """Ingest batches into a database; return the rows and the accepted events."""
     db = database_at(place)
     await db.open()
     completions, accepted = Completions([]), 0
     try:
         for batch in batches:
             async with db.write() as tx:
-                verdicts = await Batch(tx, list(batch), completions).run()
-            found = [verdict.status for verdict in verdicts]
-            assert set(found) <= {Status.ACCEPTED, Status.DUPLICATE}
-            accepted += found.count(Status.ACCEPTED)
+                results = await IngestBatch(tx, list(batch), completions).run()
+            found = [result.status for result in results]
+            assert set(found) <= {EventStatus.ACCEPTED, EventStatus.DUPLICATE}
+            accepted += found.count(EventStatus.ACCEPTED)
         await _check_replay(db)
         async with db.read() as tx:
-            states, _ = await store.courses(tx, PAIRS)
+            states, _ = await ingest_store.course_states(tx, PAIRS)
             rows = Rows(
                 {key: replace(state, last_seq=0) for key, state in states.items()},
                 await tx.fetch("SELECT * FROM quiz_attempt ORDER BY 1, 2, 3, 4, 5"),
@@ -201,26 +202,25 @@ async def _ingest(place: Path | str, batches: Sequence[Sequence[Event]]) -> tupl
 
 
 async def _check_replay(db: Database) -> None:
-    """Hold every stored row against what the ledger says (rule B14)."""
+    """Compare every stored row with the replayed ledger (rule B14)."""
     async with db.read() as tx:
         for pair in PAIRS:
-            windows = (await catalogue.enrolments(tx, [pair])).get(pair)
-            if windows is None:
+            enrolments = (await catalogue.enrolments(tx, [pair])).get(pair)
+            if enrolments is None:
                 continue
-            projections, courses = await project(tx, windows, await store.last_seq(tx, pair))
-            states, _ = await store.courses(tx, [pair])
-            for enrolment in windows:
+            projections, courses = await project_attempts(
+                tx, enrolments, await store.find_last_seq(tx, pair)
+            )
+            states, _ = await ingest_store.course_states(tx, [pair])
+            for enrolment in enrolments:
                 key = (*pair, enrolment.attempt)
                 projection = projections[enrolment.attempt]
                 course = courses[enrolment.version]
                 state = projection.course_state(course)
                 assert states.get(key, state) == state
                 assert key in states or not projection.events
-                quizzes = {(row[0], row[1]): row[2:] for row in await store.quizzes_of(tx, key)}
-                assert quizzes == {
-                    each: (quiz.scaled, quiz.threshold, quiz.at)
-                    for each, (quiz, _) in projection.quizzes.items()
-                }
+                quizzes = {quiz.key: quiz for quiz in await store.quiz_attempts_of(tx, key)}
+                assert quizzes == projection.quizzes
                 points = percent(course, state)
                 assert points is not None
                 assert 0 <= points <= 10_000
@@ -228,16 +228,16 @@ async def _check_replay(db: Database) -> None:
                 assert (points == 10_000) == satisfied
 
 
-def _in_copy(published: Copies, batches: Sequence[Sequence[Event]]) -> tuple[Rows, int]:
+def _in_copy(published: Copies, batches: Sequence[Sequence[ProgressEvent]]) -> tuple[Rows, int]:
     with published() as place:
         return asyncio.run(_ingest(place, batches))
 
 
-def _chapters(rows: Rows) -> dict[store.CourseKey, dict[str, ChapterState]]:
+def _chapters(rows: Rows) -> dict[AttemptKey, dict[str, ChapterState]]:
     return {key: state.chapters for key, state in rows.courses.items()}
 
 
-def _split(events: Sequence[Event], cuts: Sequence[int]) -> list[Sequence[Event]]:
+def _split(events: Sequence[ProgressEvent], cuts: Sequence[int]) -> list[Sequence[ProgressEvent]]:
     places = sorted({0, len(events), *(cut % (len(events) + 1) for cut in cuts)})
     return [events[start:end] for start, end in pairwise(places)]
 
@@ -259,7 +259,7 @@ FEW = settings(
 @FEW
 @given(events=_lists(KINDS, 30), data=st.data())
 def test_any_order_repetition_and_splitting_gives_the_same_progress(
-    published: Copies, events: list[Event], data: st.DataObject
+    published: Copies, events: list[ProgressEvent], data: st.DataObject
 ) -> None:
     repeated = data.draw(st.lists(st.sampled_from(events), max_size=8))
     shuffled = data.draw(st.permutations([*events, *repeated]))
@@ -271,9 +271,9 @@ def test_any_order_repetition_and_splitting_gives_the_same_progress(
 
 
 @FEW
-@given(events=_lists([*KINDS, *sorted(OPENS_ATTEMPT)], 16), data=st.data())
-def test_resets_and_renewals_in_any_order_give_the_attempts_that_the_ledger_says(
-    published: Copies, events: list[Event], data: st.DataObject
+@given(events=_lists([*KINDS, *sorted(ATTEMPT_OPENING_TYPES)], 16), data=st.data())
+def test_resets_and_renewals_in_any_order_give_the_attempts_of_the_ledger(
+    published: Copies, events: list[ProgressEvent], data: st.DataObject
 ) -> None:
     cuts = data.draw(st.lists(st.integers(0, 40), max_size=4))
     shuffled = data.draw(st.permutations(events))
@@ -281,11 +281,11 @@ def test_resets_and_renewals_in_any_order_give_the_attempts_that_the_ledger_says
     mixed, _ = _in_copy(published, _split(shuffled, cuts))
     assert _chapters(mixed) == _chapters(plain)
     assert mixed.quizzes == plain.quizzes
-    openings = sum(event.type in OPENS_ATTEMPT for event in events)
+    openings = sum(event.type in ATTEMPT_OPENING_TYPES for event in events)
     learners = {(event.user_id, event.course_id) for event in events}
     assert len(plain.enrolments) == len(mixed.enrolments) == len(learners) + openings
     total = sum(event.time_spent for event in events)
-    for rows in (plain, mixed):  # what is carried over is no time: a second counts once
+    for rows in (plain, mixed):  # time is not carried over: a second counts once
         assert sum(state.time_spent for state in rows.courses.values()) == total
 
 
@@ -298,7 +298,7 @@ def test_resets_and_renewals_in_any_order_give_the_attempts_that_the_ledger_says
 def test_the_date_of_completion_is_the_same_in_any_order(
     published: Copies, times: list[int], noise: list[tuple[int, str]], data: st.DataObject
 ) -> None:
-    """Hold rule B9 where each item has one event that satisfies it."""
+    """Check rule B9 for items that have one deciding event each."""
     kinds = [
         ("a", EventType.CHAPTER_COMPLETE, 0),
         ("b", EventType.QUIZ_ATTEMPT, 9),
@@ -325,7 +325,9 @@ def test_the_date_of_completion_is_the_same_in_any_order(
     assert _completed_at(published, _split(shuffled, cuts)) == [(latest,)]
 
 
-def _completed_at(published: Copies, batches: Sequence[Sequence[Event]]) -> list[tuple[Any, ...]]:
+def _completed_at(
+    published: Copies, batches: Sequence[Sequence[ProgressEvent]]
+) -> list[tuple[Any, ...]]:
     async def run(place: Path | str) -> list[tuple[Any, ...]]:
         await _ingest(place, batches)
         db = database_at(place)

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeroom.activity.week import (
+from homeroom.activity.obligation_rules import (
     Week,
     closed_weeks,
     deadline_at,
-    instant,
+    local_to_instant,
     opens_at,
     parse_week,
-    reminder_ends_at,
-    report_ends_at,
+    reminder_expires_at,
+    report_expires_at,
     week_at,
     week_of,
 )
@@ -60,14 +60,14 @@ def test_a_week_in_which_clocks_change_ends_at_midnight_all_the_same() -> None:
 
 def test_an_hour_that_is_skipped_is_the_first_instant_after_it() -> None:
     beirut = ZoneInfo("Asia/Beirut")  # 2021-03-28, a Sunday: midnight does not exist
-    assert instant(date(2021, 3, 28), time(), beirut) == utc("2021-03-27T22:00")
+    assert local_to_instant(date(2021, 3, 28), time(), beirut) == utc("2021-03-27T22:00")
 
 
 def test_messages_end_at_days_of_the_calendar_and_not_after_so_many_hours() -> None:
     week = Week(2026, 43)  # Berlin's clocks change on its Sunday
-    assert reminder_ends_at(week, BERLIN) == utc("2026-10-22T06:00")
-    assert report_ends_at(week, BERLIN) == utc("2026-11-03T09:00")
-    three_days = deadline_at(week, BERLIN) - reminder_ends_at(week, BERLIN)
+    assert reminder_expires_at(week, BERLIN) == utc("2026-10-22T06:00")
+    assert report_expires_at(week, BERLIN) == utc("2026-11-03T09:00")
+    three_days = deadline_at(week, BERLIN) - reminder_expires_at(week, BERLIN)
     assert three_days == (3 * 24 + 16 + 1) * HOUR
 
 

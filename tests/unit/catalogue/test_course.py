@@ -1,4 +1,4 @@
-"""What a chapter asks for, what a course measures, and how a course is read and written."""
+"""Chapters, measured chapters, and parsing and dumping of course documents."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeroom.catalogue import body
+from homeroom.catalogue import course_document
 from homeroom.catalogue.course import Chapter, Course, MoveOn, Unit
 from homeroom.errors import Invalid
 
@@ -32,7 +33,7 @@ def document(*chapters: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def faults(wrong: Any) -> dict[str, str]:
     with pytest.raises(Invalid) as caught:
-        body.parse("course", 1, wrong)
+        course_document.parse_course("course", 1, wrong)
     return {each["pointer"]: each["detail"] for each in caught.value.details["errors"]}
 
 
@@ -46,7 +47,7 @@ def faults(wrong: Any) -> dict[str, str]:
         (MoveOn.NOT_APPLICABLE, {(a, b) for a in (True, False) for b in (True, False)}),
     ],
 )
-def test_a_chapter_is_satisfied_as_its_move_on_says(
+def test_a_chapter_is_satisfied_by_its_move_on(
     move_on: MoveOn, satisfied_by: set[tuple[bool, bool]]
 ) -> None:
     asked = Chapter("c", "C", "u", move_on=move_on)
@@ -57,7 +58,7 @@ def test_a_chapter_is_satisfied_as_its_move_on_says(
 
 
 def test_optional_and_not_applicable_chapters_are_not_measured() -> None:
-    course = body.parse(
+    course = course_document.parse_course(
         "course",
         1,
         document(
@@ -72,8 +73,8 @@ def test_optional_and_not_applicable_chapters_are_not_measured() -> None:
     assert list(course.chapters) == ["a", "b", "c", "d"]
 
 
-def test_a_body_that_says_only_what_it_must_gets_the_documented_defaults() -> None:
-    course = body.parse("course", 3, document(chapter("a")))
+def test_a_minimal_document_gets_the_documented_defaults() -> None:
+    course = course_document.parse_course("course", 3, document(chapter("a")))
     only = course.chapters["a"]
     assert (only.weight, only.required, only.move_on, only.pass_threshold) == (
         10_000,
@@ -86,7 +87,7 @@ def test_a_body_that_says_only_what_it_must_gets_the_documented_defaults() -> No
     assert not course.complete_on_edit
     assert (course.learner_policy, course.quiz_policy) == ("at_next_visit", "best")
     assert course.version == 3
-    assert course.needs == {"items"}
+    assert course.facts_needed == {"items"}
 
 
 def test_all_faults_are_reported_at_once_with_their_places() -> None:
@@ -146,25 +147,25 @@ def test_all_faults_are_reported_at_once_with_their_places() -> None:
 @pytest.mark.parametrize(
     "weight", [math.nan, math.inf, -math.inf, 10**400, 1e300, "1", True, None, 0.00001, [1]]
 )
-def test_a_weight_that_is_no_sensible_number_is_a_fault(weight: object) -> None:
+def test_a_weight_out_of_range_or_of_another_type_is_a_fault(weight: object) -> None:
     assert set(faults(document(chapter("a", weight=weight)))) == {"#/units/0/chapters/0/weight"}
 
 
 @pytest.mark.parametrize("wrong", [None, [], "course", 5, {}, {"title": "x"}, {"units": {}}])
-def test_a_body_of_another_shape_is_a_fault_and_nothing_worse(wrong: object) -> None:
+def test_a_document_of_another_shape_is_a_fault(wrong: object) -> None:
     assert faults(wrong)
 
 
 def test_a_course_has_at_most_two_thousand_chapters() -> None:
     most = document(*(chapter(str(number)) for number in range(2_000)))
-    assert len(body.parse("course", 1, most).chapters) == 2_000
+    assert len(course_document.parse_course("course", 1, most).chapters) == 2_000
     assert set(faults(document(*(chapter(str(number)) for number in range(2_001))))) == {"#/units"}
 
 
-def test_a_body_with_thousands_of_faults_names_the_first_and_counts_all() -> None:
+def test_a_document_with_many_faults_shows_the_first_and_counts_all() -> None:
     wrong = document(*({"id": ""} for _ in range(500)))
     with pytest.raises(Invalid) as caught:
-        body.parse("course", 1, wrong)
+        course_document.parse_course("course", 1, wrong)
     assert len(caught.value.details["errors"]) == 50
     assert caught.value.details["errorCount"] == 1_000
 
@@ -196,12 +197,72 @@ def courses(draw: st.DrawFn) -> Course:
 
 
 @given(courses())
-def test_a_course_survives_being_written_as_json_and_read_again(course: Course) -> None:
-    text = json.dumps(body.dump(course))
-    again = body.parse("course", 7, json.loads(text))
+def test_a_course_survives_dumping_and_parsing(course: Course) -> None:
+    text = json.dumps(course_document.dump_course(course))
+    again = course_document.parse_course("course", 7, json.loads(text))
     assert again == course
     assert again.chapters == course.chapters
-    assert json.dumps(body.dump(again)) == text
+    assert json.dumps(course_document.dump_course(again)) == text
+
+
+STORED = (
+    '{"autoEnrol":true,"badgeTemplateId":null,"completeOnEdit":false,"criteria":{"all":[{"typ'
+    'e":"all_items"},{"any":[{"n":1,"of":["a"],"type":"n_of_m"},{"grade":0.7,"type":"min_cour'
+    'se_grade"},{"seconds":60,"type":"min_time"}]},{"courseId":"x","type":"prerequisite"},{"t'
+    'ype":"manual"}]},"estimatedHours":2,"learnerPolicy":"now","quizPolicy":"best","title":"F'
+    'ire safety ü","trustClient":false,"units":[{"chapters":[{"id":"a","moveOn":"Completed","'
+    'quiz":null,"required":true,"title":"A","weight":2.5},{"id":"q","moveOn":"Passed","quiz":'
+    '{"passThreshold":0.8},"required":false,"title":"Q","weight":3}],"id":"u","title":"U"}],"'
+    'validity":"P1Y"}'
+)
+
+
+def test_the_canonical_text_of_a_course_never_changes() -> None:
+    """Its hash decides whether a PUT creates a new version, also after an upgrade."""
+    written = {
+        "title": "Fire safety ü",
+        "units": [
+            {
+                "id": "u",
+                "title": "U",
+                "chapters": [
+                    {"id": "a", "title": "A", "weight": 2.5},
+                    {
+                        "id": "q",
+                        "title": "Q",
+                        "moveOn": "Passed",
+                        "quiz": {"passThreshold": 0.8},
+                        "required": False,
+                        "weight": 3.0,
+                    },
+                ],
+            }
+        ],
+        "criteria": {
+            "all": [
+                {"type": "all_items"},
+                {
+                    "any": [
+                        {"type": "n_of_m", "n": 1.0, "of": ["a"]},
+                        {"type": "min_course_grade", "grade": 0.7},
+                        {"type": "min_time", "seconds": 60},
+                    ]
+                },
+                {"type": "prerequisite", "courseId": "x"},
+                {"type": "manual"},
+            ]
+        },
+        "validity": "P1Y",
+        "estimatedHours": 2.0,
+        "learnerPolicy": "now",
+        "courseId": "fire",
+        "version": 9,
+        "publishedAt": "ignored",
+    }
+    for document in (written, json.loads(STORED)):
+        course = course_document.parse_course("fire", 1, document)
+        text = msgspec.json.encode(course_document.dump_course(course), order="sorted").decode()
+        assert text == STORED
 
 
 JSON = st.recursive(
@@ -221,7 +282,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON, JSON)
-def test_no_json_at_all_makes_the_reader_fail_otherwise_than_with_faults(
+def test_any_json_is_parsed_or_rejected_with_faults(
     units: object, criteria: object, quiz: object
 ) -> None:
     for wrong in (
@@ -229,6 +290,6 @@ def test_no_json_at_all_makes_the_reader_fail_otherwise_than_with_faults(
         document(chapter("a", quiz=quiz), criteria=criteria, validity=units),
     ):
         try:
-            body.parse("course", 1, wrong)
+            course_document.parse_course("course", 1, wrong)
         except Invalid as error:
             json.dumps(error.details, allow_nan=False)

@@ -1,4 +1,4 @@
-"""When a course is complete, criterion by criterion and in combination."""
+"""Evaluation of criteria, one by one and in combination, and their documents."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeroom.catalogue.course_document import parse_course
 from homeroom.catalogue.criteria import (
     AllItems,
     AllOf,
     AnyOf,
+    CompletionFacts,
     Criteria,
-    Facts,
     Manual,
     MinCourseGrade,
     MinTime,
     NOfM,
     Prerequisite,
-    Reader,
-    dump,
-    evaluate,
-    needs,
+    dump_criteria,
+    evaluate_criteria,
+    facts_needed,
     prerequisites,
 )
-from homeroom.catalogue.fault import Faults
+from homeroom.errors import Invalid
 
 CHAPTERS = ("a", "b", "c", "d")
-NOTHING = Facts(satisfied=frozenset(), required=frozenset({"a", "b", "c"}))
+NOTHING = CompletionFacts(satisfied=frozenset(), required=frozenset({"a", "b", "c"}))
 
 LEAVES = st.one_of(
     st.just(AllItems()),
@@ -54,7 +54,7 @@ TREES: st.SearchStrategy[Criteria] = st.recursive(
     max_leaves=8,
 )
 FACTS = st.builds(
-    Facts,
+    CompletionFacts,
     satisfied=st.frozensets(st.sampled_from(CHAPTERS)),
     required=st.just(frozenset({"a", "b", "c"})),
     grade=st.none() | st.integers(0, 10_000),
@@ -64,21 +64,27 @@ FACTS = st.builds(
 )
 
 
-def read(value: object) -> tuple[Criteria, Faults]:
-    faults = Faults()
-    found = Reader(faults, "course", set(CHAPTERS), {"a", "b", "c"}).read(value, ())
-    return found, faults
+def parse(criteria: object) -> Criteria:
+    chapters = [{"id": id, "title": id, "required": id != "d"} for id in CHAPTERS]
+    document = {"title": "C", "units": [{"id": "u", "title": "U", "chapters": chapters}]}
+    return parse_course("course", 1, {**document, "criteria": criteria}).criteria
 
 
-def test_all_items_wants_every_required_chapter_and_no_optional_one() -> None:
-    assert not evaluate(AllItems(), replace(NOTHING, satisfied={"a", "b", "d"}))
-    assert evaluate(AllItems(), replace(NOTHING, satisfied={"a", "b", "c"}))
+def faults(criteria: object) -> list[tuple[str, str]]:
+    with pytest.raises(Invalid) as caught:
+        parse(criteria)
+    return [(each["pointer"], each["detail"]) for each in caught.value.details["errors"]]
 
 
-def test_nobody_completes_an_empty_course_by_itself() -> None:
-    empty = Facts(satisfied=frozenset(), required=frozenset())
-    assert not evaluate(AllItems(), empty)
-    assert not evaluate(AllItems(), replace(empty, satisfied={"optional"}))
+def test_all_items_needs_every_required_chapter_and_no_optional_one() -> None:
+    assert not evaluate_criteria(AllItems(), replace(NOTHING, satisfied={"a", "b", "d"}))
+    assert evaluate_criteria(AllItems(), replace(NOTHING, satisfied={"a", "b", "c"}))
+
+
+def test_an_empty_course_is_never_complete_by_itself() -> None:
+    empty = CompletionFacts(satisfied=frozenset(), required=frozenset())
+    assert not evaluate_criteria(AllItems(), empty)
+    assert not evaluate_criteria(AllItems(), replace(empty, satisfied={"optional"}))
 
 
 @pytest.mark.parametrize(
@@ -92,30 +98,34 @@ def test_nobody_completes_an_empty_course_by_itself() -> None:
         (Manual(), {"approved": False}, {"approved": True}),
     ],
 )
-def test_each_criterion_has_its_line(
+def test_each_criterion_has_its_threshold(
     criterion: Criteria, short: dict[str, object], enough: dict[str, object]
 ) -> None:
-    assert not evaluate(criterion, NOTHING)
-    assert not evaluate(criterion, replace(NOTHING, **short))  # type: ignore[arg-type]  # names vary
-    assert evaluate(criterion, replace(NOTHING, **enough))  # type: ignore[arg-type]  # names vary
+    assert not evaluate_criteria(criterion, NOTHING)
+    assert not evaluate_criteria(criterion, replace(NOTHING, **short))  # type: ignore[arg-type]  # names vary
+    assert evaluate_criteria(criterion, replace(NOTHING, **enough))  # type: ignore[arg-type]  # names vary
 
 
 def test_a_grade_of_zero_is_a_grade_and_none_is_not() -> None:
-    assert evaluate(MinCourseGrade(0), replace(NOTHING, grade=0))
-    assert not evaluate(MinCourseGrade(0), replace(NOTHING, grade=None))
+    assert evaluate_criteria(MinCourseGrade(0), replace(NOTHING, grade=0))
+    assert not evaluate_criteria(MinCourseGrade(0), replace(NOTHING, grade=None))
 
 
 @given(st.lists(TREES, min_size=1, max_size=4), FACTS)
-def test_all_and_any_combine_as_their_names_say(branches: list[Criteria], facts: Facts) -> None:
-    each = [evaluate(branch, facts) for branch in branches]
-    assert evaluate(AllOf(tuple(branches)), facts) == all(each)
-    assert evaluate(AnyOf(tuple(branches)), facts) == any(each)
+def test_all_and_any_combine_their_branches(
+    branches: list[Criteria], facts: CompletionFacts
+) -> None:
+    each = [evaluate_criteria(branch, facts) for branch in branches]
+    assert evaluate_criteria(AllOf(tuple(branches)), facts) == all(each)
+    assert evaluate_criteria(AnyOf(tuple(branches)), facts) == any(each)
 
 
 @given(TREES, FACTS, FACTS)
-def test_only_the_facts_that_are_needed_decide(tree: Criteria, facts: Facts, other: Facts) -> None:
-    wanted = needs(tree)
-    same = Facts(
+def test_only_the_facts_needed_decide(
+    tree: Criteria, facts: CompletionFacts, other: CompletionFacts
+) -> None:
+    wanted = facts_needed(tree)
+    same = CompletionFacts(
         satisfied=facts.satisfied if "items" in wanted else other.satisfied,
         required=facts.required,
         grade=facts.grade if "grade" in wanted else other.grade,
@@ -127,12 +137,12 @@ def test_only_the_facts_that_are_needed_decide(tree: Criteria, facts: Facts, oth
         ),
         approved=facts.approved if "manual" in wanted else other.approved,
     )
-    assert evaluate(tree, same) == evaluate(tree, facts)
+    assert evaluate_criteria(tree, same) == evaluate_criteria(tree, facts)
 
 
 @given(TREES, FACTS, st.frozensets(st.sampled_from(CHAPTERS)), st.integers(0, 100))
-def test_more_achieved_never_takes_a_completion_back(
-    tree: Criteria, facts: Facts, more: frozenset[str], seconds: int
+def test_further_achievements_never_undo_a_completion(
+    tree: Criteria, facts: CompletionFacts, more: frozenset[str], seconds: int
 ) -> None:
     further = replace(
         facts,
@@ -141,25 +151,23 @@ def test_more_achieved_never_takes_a_completion_back(
         grade=10_000,
         approved=True,
     )
-    assert evaluate(tree, further) or not evaluate(tree, facts)
+    assert evaluate_criteria(tree, further) or not evaluate_criteria(tree, facts)
 
 
 @given(TREES)
-def test_criteria_survive_being_written_and_read(tree: Criteria) -> None:
-    found, faults = read(dump(tree))
-    assert not faults.found
-    assert found == tree
+def test_criteria_survive_dumping_and_parsing(tree: Criteria) -> None:
+    assert parse(dump_criteria(tree)) == tree
 
 
 def test_criteria_nested_too_deep_or_too_many_are_refused() -> None:
     deep: object = {"type": "manual"}
     for _ in range(5_000):
         deep = {"all": [deep]}
-    assert [message for _, message in read(deep)[1].found] == ["criteria are nested at most 8 deep"]
+    assert faults(deep) == [("#/criteria", "criteria are nested at most 8 deep")]
     many = {"any": [{"type": "manual"}] * 5_000}
-    assert [message for _, message in read(many)[1].found] == ["a course has at most 100 criteria"]
+    assert faults(many) == [("#/criteria", "a course has at most 100 criteria")]
 
 
 def test_a_chapter_named_twice_cannot_count_twice() -> None:
-    _, faults = read({"type": "n_of_m", "n": 2, "of": ["a", "a"]})
-    assert [at for at, _ in faults.found] == [("of", 1)]
+    twice = {"type": "n_of_m", "n": 2, "of": ["a", "a"]}
+    assert faults(twice) == [("#/criteria/of", "names the chapter 'a' twice")]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import structlog
-from tests.servers.database import database_at, url_of
+from tests.support.database import database_at, url_of
 from typer.testing import CliRunner
 
 from homeroom.cli import app
@@ -82,32 +80,23 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(
-    database: Path | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
+def terminal(database: Path | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Return the commands, on a database of each kind in turn."""
-    yield from _terminal(database, tmp_path, monkeypatch)
+    return _terminal(database, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def terminal_on_file(
     database_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
+) -> Terminal:
     """Return the commands on a SQLite file."""
-    yield from _terminal(database_file, tmp_path, monkeypatch)
+    return _terminal(database_file, tmp_path, monkeypatch)
 
 
-def _terminal(
-    place: Path | str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
-    """Yield the commands; what they do to the process's logging is undone."""
+def _terminal(place: Path | str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("HOMEROOM_DATABASE_URL", url_of(place))
     monkeypatch.setenv("HOMEROOM_DATA_DIR", str(folder))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Terminal(place)
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+    return Terminal(place)
 
 
 class Sweep(JobArgs, frozen=True, kw_only=True):

@@ -81,7 +81,7 @@ def test_every_fault_of_every_file_is_said_and_nothing_is_imported(
     ended = terminal("courses", "import", *files)
     assert ended.code == 2
     for expected in (
-        f"{bad}: #/colour: is not known here",
+        f"{bad}: #/colour: is not a known field",
         f"{bad}: #/units/0/chapters/0/title: must be text that is not blank",
         f"{bad}: #/units/0/chapters/0/weight: must be a number",
         f"{bad}: #/units/0/chapters/1/id: is the id of an earlier chapter too",

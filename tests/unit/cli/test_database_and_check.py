@@ -43,7 +43,7 @@ def test_a_database_is_made_once(terminal_on_file: Any, elsewhere: Path) -> None
         ("check",),
     ],
 )
-def test_a_missing_database_is_said_with_what_mends_it(
+def test_a_missing_database_is_reported_with_its_fix(
     terminal_on_file: Any, elsewhere: Path, words: tuple[str, ...]
 ) -> None:
     ended = terminal_on_file(*words)
@@ -54,7 +54,7 @@ def test_a_missing_database_is_said_with_what_mends_it(
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("db", "check"), ("check",)])
-def test_an_old_database_is_said_with_what_mends_it(terminal: Any, words: tuple[str, ...]) -> None:
+def test_an_old_database_is_reported_with_its_fix(terminal: Any, words: tuple[str, ...]) -> None:
     terminal.rows("UPDATE alembic_version SET version_num = '0001_jobs' RETURNING 1")
     ended = terminal(*words)
     assert ended.code == 78
@@ -88,8 +88,9 @@ def test_a_configuration_without_faults_is_ok(terminal: Any) -> None:
     assert {item["subject"]: item["status"] for item in found["items"]} == {
         "settings": "ok",
         "database": "ok",
+        "disk": "ok",
     }
-    assert "partners: None is configured" in terminal.ok("check", "--connect").out
+    assert "partners: No partner is configured" in terminal.ok("check", "--connect").out
 
 
 def test_faults_come_first_each_with_how_to_mend_it(
@@ -103,12 +104,13 @@ def test_faults_come_first_each_with_how_to_mend_it(
     assert [(item["status"], item["subject"]) for item in items] == [
         ("error", "HOMEROOM_WEBHOOK_SECRET"),
         ("warning", "HOMEROOM_INGEST_MAXQUEUE"),
+        ("ok", "disk"),
         ("ok", "database"),
     ]
-    assert all(item["mend"] for item in items[:2])
+    assert all(item["fix"] for item in items[:2])
     out = terminal("check").out
     assert out.startswith("error    HOMEROOM_WEBHOOK_SECRET: HOMEROOM_HR_URL is set")
-    assert "To mend it: Make one with" in out
+    assert "Fix: Make one with" in out
 
 
 def test_a_warning_alone_leaves_the_exit_code_at_0(

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from homeroom.jobs.args import JobArgs
+from homeroom.jobs.job import JobArgs
 
 
 def test_a_list_is_empty_in_words_and_in_json(terminal: Any) -> None:
     assert terminal.ok("jobs", "list").out == "There are no such jobs.\n"
     misspelt = terminal.ok("jobs", "list", "--queue", "dispatsh")
-    assert "No queue is called 'dispatsh'; there are " in misspelt.err
+    assert "There is no queue 'dispatsh'; there are " in misspelt.err
     assert "dispatch" in misspelt.err
     assert terminal.ok("jobs", "list", "--json").json == {"items": [], "more": False}
 
@@ -132,7 +132,7 @@ def test_more_jobs_than_one_transaction_takes_are_all_cancelled(terminal: Any, r
 
 def test_an_active_job_is_left_to_its_worker_to_cancel(terminal: Any, rows: Any) -> None:
     rows.ended("busy", state="active")
-    assert "to be cancelled by its worker" in terminal.ok("jobs", "cancel", "busy").out
+    assert "its worker was asked to cancel it" in terminal.ok("jobs", "cancel", "busy").out
     assert rows.states() == {"busy": "active"}
 
 
@@ -170,6 +170,24 @@ def test_only_old_finished_jobs_are_cleaned(terminal: Any, rows: Any, attic: Job
     assert terminal.ok("jobs", "clean", "--state", "failed", "-y").out == "Removed 2 jobs.\n"
     assert set(rows.states()) == {"done", "w1"}
     assert terminal("jobs", "clean", "--queue", "cellar").code == 4
+
+
+def test_failed_jobs_that_something_waits_for_are_cleaned_only_if_said(
+    terminal: Any, rows: Any
+) -> None:
+    rows.ended("owed", "other", days_ago=8)
+
+    async def mark(tx: Any) -> None:
+        await tx.execute("UPDATE job SET outstanding = 1 WHERE id = 'owed'")
+
+    rows.terminal.write(mark)
+    words = ("jobs", "clean", "--state", "failed", "--yes")
+    cleaned = terminal.ok(*words)
+    assert cleaned.out == "Removed 1 job.\n"
+    assert "--outstanding" in cleaned.err
+    assert set(rows.states()) == {"owed"}
+    assert terminal.ok(*words, "--outstanding", "--json").json == {"count": 1}
+    assert rows.states() == {}
 
 
 def test_statistics_have_the_names_of_the_api(terminal: Any, rows: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homeroom.access.token import digest
+from homeroom.access.store import hash_token
 
 
 def test_a_key_is_made_and_only_its_token_goes_to_standard_output(terminal: Any) -> None:
@@ -17,7 +17,7 @@ def test_a_key_is_made_and_only_its_token_goes_to_standard_output(terminal: Any)
     assert made.out == f"{token}\n"
     assert token not in made.err
     ((hash_, roles),) = terminal.rows("SELECT hash, roles FROM api_key")
-    assert (hash_, roles) == (digest(token), "operator viewer")
+    assert (hash_, roles) == (hash_token(token), "operator viewer")
 
 
 def test_a_key_in_json_has_its_token_once(terminal: Any) -> None:
@@ -27,6 +27,15 @@ def test_a_key_in_json_has_its_token_once(terminal: Any) -> None:
     assert listed == {key: value for key, value in made.items() if key != "token"}
     assert listed["roles"] == ["service"]
     assert listed["createdAt"].endswith("Z")
+
+
+def test_a_sign_in_link_is_printed_each_time_it_is_asked_for(terminal: Any) -> None:
+    links = {terminal.ok("keys", "sign-in").out.strip() for _ in range(2)}
+    links.add(terminal.ok("keys", "sign-in", "--json").json["link"])
+    rows = terminal.rows("SELECT hash, roles FROM sign_in WHERE used_at IS NULL")
+    tokens = {hash_token(link.partition("/sign-in#")[2]) for link in links}
+    assert len(tokens) == 3
+    assert set(rows) == {(token, "admin") for token in tokens}
 
 
 def test_a_revoked_key_is_listed_only_when_asked_for(terminal: Any) -> None:
@@ -73,3 +82,10 @@ def test_a_key_that_is_not_there_ends_with_4(terminal: Any) -> None:
     assert ended.code == 4
     assert "'nothing'" in ended.err
     assert terminal.rows("SELECT id FROM audit") == []
+
+
+def test_a_key_for_a_learner_is_refused(terminal: Any) -> None:
+    refused = terminal("keys", "create", "page", "--role", "learner")
+    assert refused.code == 2
+    assert "tokens mint" in refused.err
+    assert terminal.rows("SELECT id FROM api_key") == []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.database import url_of
+from tests.support.database import url_of
 
 from homeroom.db import migrate
 
@@ -25,7 +25,7 @@ def test_a_backup_is_made_judged_and_restored(terminal: Any, rows: Any, tmp_path
     assert back["tables"] == made["tables"]
     assert set(rows.states()) == {"j-1", "j-2"}
     assert (back["kept"] is not None) == isinstance(terminal.place, Path)
-    assert "is sound: 2 rows in" in terminal.ok("db", "verify").out
+    assert "passed the verification: 2 rows in" in terminal.ok("db", "verify").out
     assert terminal("db", "backup", file).code == 5
     assert terminal("db", "verify", str(tmp_path / "none.zip")).code == 2
 
@@ -37,7 +37,7 @@ def test_an_unsound_database_ends_with_1_and_every_fault_is_a_line(terminal: Any
     )
     ended = terminal("db", "verify")
     assert ended.code == 1
-    assert "Of learner ada in course fire the ledger has 0 s and the course 60 s." in ended.out
+    assert "Learner ada in course fire: the ledger has 0 s and the course has 60 s." in ended.out
     found = terminal("db", "verify", "--json")
     assert (found.code, found.json["ok"], len(found.json["faults"])) == (1, False, 1)
 
@@ -52,7 +52,7 @@ def test_a_copy_says_what_to_do_next(
     said = terminal.ok("db", "copy", "--to", postgres_url).out
     assert "1 row in" in said
     assert "Set HOMEROOM_DATABASE_URL" in said
-    assert f"Do not start {terminal.file} any more" in said
+    assert f"{terminal.file} is sealed" in said
     monkeypatch.setenv("HOMEROOM_DATABASE_URL", postgres_url)
     back = terminal.file.with_name("back.db")
     terminal.ok("db", "copy", "--to", url_of(back))

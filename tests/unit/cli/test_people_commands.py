@@ -41,7 +41,7 @@ def test_who_is_erased_is_gone_and_only_once(terminal: Any) -> None:
     assert terminal.rows("SELECT count(*) FROM person") == [(0,)]
     again = terminal("people", "erase", "ada", "--yes")
     assert again.code == 4
-    assert "Nothing is kept of this person." in again.err
+    assert "Homeroom holds no data about this person." in again.err
     [(actor, action, subject)] = terminal.rows("SELECT actor, action, subject FROM audit")
     assert actor.startswith("cli")
     assert (action, subject == "ada") == ("person.erased", False)

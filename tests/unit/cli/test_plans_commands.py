@@ -39,7 +39,7 @@ def test_a_plan_is_imported_started_and_shown(terminal: Terminal) -> None:
     assert "Perform chest compressions on a manikin" in shown
     lesson = terminal.ok("plans", "show", id, "--lesson", "2.1").out
     assert lesson.startswith("2.1 ")
-    assert "Facilitator: add the content and one worked example." in lesson
+    assert "[add: materials and copies that this lesson needs]" in lesson
     assert terminal("plans", "show", id, "--lesson", "9.9").code == 4
     listed = terminal.ok("plans", "status").out
     assert "complete" in listed
@@ -50,7 +50,7 @@ def test_a_plan_is_imported_started_and_shown(terminal: Terminal) -> None:
 
 def test_a_plan_is_cancelled_and_goes_on(terminal: Terminal) -> None:
     terminal.ok("plans", "create", TABLE, "--title", "First aid", "--no-wait")
-    assert "1 job told to stop" in terminal.ok("plans", "cancel", "last").out
+    assert "Cancelled 1 job" in terminal.ok("plans", "cancel", "last").out
     stopped = terminal.ok("plans", "status", "last", "--watch").out
     assert "First aid" in stopped
     assert "Status: cancelled" in stopped
@@ -97,10 +97,10 @@ def test_faulty_files_are_all_named_and_nothing_is_stored(
     (tmp_path / "odd.docx").write_text("")
     ended = terminal("plans", "import", EXAMPLE, *files)
     assert ended.code == 2
-    assert "bad.json: #/title: must be text that is not blank" in ended.err
-    assert "bad.csv: line 2: hours: 'x' is not a number" in ended.err
+    assert "bad.json: line 1, column 2: title must not be empty" in ended.err
+    assert "bad.csv: line 2, column 2: module 1: hours must be a number of hours" in ended.err
     assert "gone.yaml: #: No such file or directory" in ended.err
-    assert "odd.docx: #: is none of .json" in ended.err
+    assert "odd.docx: the file: is not DOCX" in ended.err
     assert terminal.rows("SELECT COUNT(*) FROM lesson_plan") == [(0,)]
     listed = terminal("plans", "import", *files, "--json").json
     assert len(listed["errors"]) >= 5
@@ -114,7 +114,66 @@ def test_a_plan_that_is_not_there_is_said_so(terminal: Terminal, words: list[str
 def test_a_worker_that_died_does_not_keep_the_command_waiting(terminal: Terminal) -> None:
     async def leave(tx: Tx) -> None:
         tx.now -= 60_000_000
-        await queue_store.heartbeat(tx, "gone", "host", 1, {})
+        await queue_store.record_heartbeat(tx, "gone", "host", 1, {}, 30_000_000)
 
     terminal.write(leave)
     assert "Status: complete" in terminal.ok("plans", "create", TABLE).out
+
+
+def test_a_template_is_written_and_a_table_gets_the_options_it_cannot_hold(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert terminal.ok("plans", "template").out == "curriculum.xlsx\n"
+    assert terminal("plans", "template").code == 5, "it may be filled in"
+    assert terminal("plans", "template", "-f", "exe").code == 2
+    assert terminal("plans", "template", "--language", "fr").code == 2
+    heading = terminal.ok("plans", "template", "-f", "csv", "-o", "-").out
+    assert heading.lstrip("\ufeff").startswith("module,hours,outcome,")
+    words = "--lesson-minutes 30 --weekdays mo,WE --material Manikin --material Mat"
+    terminal.ok("plans", "import", TABLE, *words.split())
+    [(curriculum,)] = terminal.rows("SELECT curriculum FROM lesson_plan")
+    preferences = json.loads(curriculum)["preferences"]
+    assert preferences["lessonMinutes"] == 30
+    assert preferences["weekdays"] == ["MO", "WE"]
+    assert preferences["materials"] == ["Manikin", "Mat"]
+    refused = terminal("plans", "import", TABLE, "--start-time", "25:00")
+    assert refused.code == 2
+    assert "the command line: preferences: startTime" in refused.err
+
+
+def test_a_lesson_is_edited_and_a_plan_deleted(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.ok("plans", "create", TABLE)
+    assert "No model was called" in terminal.ok("plans", "calls", "last").out
+    assert terminal.ok("plans", "calls", "last", "--json").json == {"items": []}
+
+    monkeypatch.setenv("EDITOR", "sed -i 's/^title: .*/title: Help is near/'")
+    assert "revision" in terminal.ok("plans", "edit", "last", "1.1").out
+    assert "Help is near" in terminal.ok("plans", "show", "last", "--lesson", "1.1").out
+    assert "Nothing was changed" in terminal.ok("plans", "edit", "last", "1.1").out
+    monkeypatch.setenv("EDITOR", "sed -i '/^notes:/,$d'")
+    terminal.ok("plans", "edit", "last", "1.1")
+    (body,) = terminal.rows("SELECT body FROM lesson_plan_lesson WHERE idx = 0")[0]
+    assert json.loads(body).get("notes") is None
+
+    monkeypatch.setenv("EDITOR", "sed -i 's/minutes: [0-9]*/minutes: 1/'")
+    refused = terminal("plans", "edit", "last", "1.1")
+    assert refused.code == 2
+    kept = tmp_path / "lesson-1.1.yaml"
+    assert "minutes: 1\n" in kept.read_text()
+    assert terminal("plans", "edit", "last", "1.1", "--from", str(kept)).code == 2
+    (tmp_path / "bad.yaml").write_text("title: [")
+    ended = terminal("plans", "edit", "last", "1.1", "--from", "bad.yaml")
+    assert ended.code == 2
+    assert "line 2, column 1" in ended.err or "line 1" in ended.err
+    assert terminal("plans", "edit", "last", "9.9").code == 4
+
+    assert terminal("plans", "delete", "last", answer="n\n").code == 1
+    terminal.ok("plans", "delete", "last", "--yes")
+    for table in ("lesson_plan", "lesson_plan_module", "lesson_plan_lesson"):
+        assert terminal.rows(f"SELECT COUNT(*) FROM {table}") == [(0,)]
+    terminal.ok("plans", "create", TABLE, "--no-wait")
+    assert terminal("plans", "delete", "last", "--yes").code == 5, "it is being generated"

@@ -1,10 +1,10 @@
-"""What is tested here is SQLite's own, or the same whatever lies below: one kind of database."""
+"""The fixture ``db`` of these tests, which are about SQLite or about either database."""
 
 from __future__ import annotations
 
 import pytest
 
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Group commit: who is answered is stored, who is refused is not, and a hang is noticed."""
+"""Group commit: accepted items are stored, refused ones are not, and a hang is detected."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from homeroom.db.database import Lane
-from homeroom.db.group_commit import WORTH_SHARING, GroupCommit, Limits
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.bulk import bulk_tx
+from homeroom.db.database import WriteClass
+from homeroom.db.group_commit import SPLIT_MIN_WEIGHT, GroupCommit, GroupCommitLimits
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.db.tx import Tx
-from homeroom.errors import Forbidden, TooBusy, Unavailable
+from homeroom.errors import Forbidden, TooBusy, TooLarge, Unavailable
 
 pytestmark = pytest.mark.anyio
 ENDLESS = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -42,12 +43,18 @@ def _stored(db: SqliteDatabase) -> set[int]:
 async def _running(
     db: SqliteDatabase,
     apply: Apply = store,
-    limits: Limits | None = None,
+    limits: GroupCommitLimits | None = None,
     on_stuck: Callable[[str], None] | None = None,
-    at_once: int = 1,
+    max_concurrent: int = 1,
 ) -> AsyncIterator[Commits]:
     commits = Commits(
-        db, Lane.INGEST, apply, name="items", limits=limits, on_stuck=on_stuck, at_once=at_once
+        db,
+        WriteClass.INGEST,
+        apply,
+        name="items",
+        limits=limits,
+        on_stuck=on_stuck,
+        max_concurrent=max_concurrent,
     )
     task = asyncio.create_task(commits.run())
     yield commits
@@ -56,7 +63,7 @@ async def _running(
         await task
 
 
-async def test_whoever_is_answered_is_stored_already(counter: SqliteDatabase) -> None:
+async def test_an_item_is_stored_before_its_result_is_returned(counter: SqliteDatabase) -> None:
     async def put(commits: Commits, item: int) -> None:
         assert await commits.put(item) == item * 2
         assert item in _stored(counter)
@@ -65,7 +72,7 @@ async def test_whoever_is_answered_is_stored_already(counter: SqliteDatabase) ->
         await asyncio.gather(*(put(commits, item) for item in range(40)))
 
 
-async def test_what_waits_together_is_committed_together(counter: SqliteDatabase) -> None:
+async def test_items_that_wait_together_are_committed_together(counter: SqliteDatabase) -> None:
     sizes = []
 
     async def counted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
@@ -85,7 +92,7 @@ async def test_one_commit_takes_no_more_than_its_limit(counter: SqliteDatabase) 
         sizes.append(len(items))
         return await store(tx, items)
 
-    async with _running(counter, counted, Limits(max_batch=30)) as commits:
+    async with _running(counter, counted, GroupCommitLimits(max_batch=30)) as commits:
         await asyncio.gather(*(commits.put(item, weight=10) for item in range(20)))
         await commits.put(99, weight=1_000)  # heavier than a batch may be: it goes alone
     assert max(sizes) == 3
@@ -93,34 +100,38 @@ async def test_one_commit_takes_no_more_than_its_limit(counter: SqliteDatabase) 
 
 
 @pytest.mark.parametrize(
-    ("waiting", "first"), [(WORTH_SHARING + 100, (WORTH_SHARING + 100) // 2), (100, 100)]
+    ("waiting", "first"), [(SPLIT_MIN_WEIGHT + 100, (SPLIT_MIN_WEIGHT + 100) // 2), (100, 100)]
 )
-async def test_what_waits_is_shared_by_two_commits_if_two_may_be_under_way(
+async def test_waiting_items_are_split_if_two_commits_may_run(
     counter: SqliteDatabase, waiting: int, first: int
 ) -> None:
     sizes = []
 
     async def counted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
         sizes.append(len(items))
-        tx.only_writes_follow()
+        bulk_tx(tx).reads_done()
         return await store(tx, items)
 
-    async with _running(counter, counted, at_once=2) as commits:
+    async with _running(counter, counted, max_concurrent=2) as commits:
         answers = await asyncio.gather(*(commits.put(item) for item in range(waiting)))
     assert answers == [item * 2 for item in range(waiting)]
     assert sizes[0] == first
     assert sum(sizes) == waiting
 
 
-async def test_more_than_may_wait_is_refused_and_what_waits_is_kept(
+async def test_items_beyond_the_limit_are_refused_and_waiting_ones_are_committed(
     counter: SqliteDatabase,
 ) -> None:
-    commits = Commits(counter, Lane.INGEST, store, name="items", limits=Limits(max_waiting=3))
+    commits = Commits(
+        counter, WriteClass.INGEST, store, name="items", limits=GroupCommitLimits(max_waiting=3)
+    )
     waiting = [asyncio.create_task(commits.put(item)) for item in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(TooBusy) as refused:
         await commits.put(3)
     assert refused.value.retry_after_seconds == 1
+    with pytest.raises(TooLarge):  # no pause would make room for it
+        await commits.put(4, weight=4)
     task = asyncio.create_task(commits.run())
     assert await asyncio.gather(*waiting) == [0, 2, 4]
     assert commits.waiting_weight == 0
@@ -129,7 +140,7 @@ async def test_more_than_may_wait_is_refused_and_what_waits_is_kept(
     assert _stored(counter) == {0, 1, 2}
 
 
-async def test_one_poisonous_item_fails_alone(counter: SqliteDatabase) -> None:
+async def test_one_bad_item_fails_alone(counter: SqliteDatabase) -> None:
     async def picky(tx: Tx, items: Sequence[int]) -> Sequence[int]:
         results = await store(tx, items)
         if 7 in items:
@@ -145,7 +156,7 @@ async def test_one_poisonous_item_fails_alone(counter: SqliteDatabase) -> None:
     assert _stored(counter) == set(range(10)) - {7}
 
 
-async def test_a_refusal_with_a_reason_reaches_whom_it_concerns(counter: SqliteDatabase) -> None:
+async def test_an_error_of_homeroom_reaches_the_caller(counter: SqliteDatabase) -> None:
     async def refuse(_tx: Tx, _items: Sequence[int]) -> Sequence[int]:
         raise Forbidden("Not here.")
 
@@ -154,7 +165,7 @@ async def test_a_refusal_with_a_reason_reaches_whom_it_concerns(counter: SqliteD
             await commits.put(1)
 
 
-async def test_a_database_that_is_away_for_a_moment_is_tried_again(
+async def test_a_commit_is_retried_while_the_database_is_away(
     counter: SqliteDatabase,
 ) -> None:
     attempts = 0
@@ -167,26 +178,28 @@ async def test_a_database_that_is_away_for_a_moment_is_tried_again(
             raise Unavailable
         return results
 
-    async with _running(counter, away_twice, Limits(retry_delay_seconds=0.001)) as commits:
+    async with _running(
+        counter, away_twice, GroupCommitLimits(retry_delay_seconds=0.001)
+    ) as commits:
         assert await commits.put(5) == 10
     assert attempts == 3
     assert _stored(counter) == {5}
 
 
-async def test_a_database_that_stays_away_is_told_to_whoever_waits(
+async def test_callers_get_unavailable_if_the_database_stays_away(
     counter: SqliteDatabase,
 ) -> None:
     async def away(_tx: Tx, _items: Sequence[int]) -> Sequence[int]:
         raise Unavailable
 
-    limits = Limits(retry_delay_seconds=0.001, max_retries=2)
+    limits = GroupCommitLimits(retry_delay_seconds=0.001, max_retries=2)
     async with _running(counter, away, limits) as commits:
         with pytest.raises(Unavailable):
             await commits.put(5)
     assert _stored(counter) == set()
 
 
-async def test_a_commit_that_hangs_is_interrupted_and_tried_again(
+async def test_a_commit_that_hangs_is_interrupted_and_retried(
     counter: SqliteDatabase,
 ) -> None:
     hung = False
@@ -199,28 +212,28 @@ async def test_a_commit_that_hangs_is_interrupted_and_tried_again(
             await tx.fetch(ENDLESS)
         return results
 
-    limits = Limits(timeout_seconds=0.2, retry_delay_seconds=0.001)
+    limits = GroupCommitLimits(timeout_seconds=0.2, retry_delay_seconds=0.001)
     async with _running(counter, hang_once, limits) as commits:
         assert await commits.put(4) == 8
     assert hung
     assert _stored(counter) == {4}
 
 
-async def test_a_commit_that_cannot_be_interrupted_gives_the_process_up(
+async def test_a_commit_that_cannot_be_interrupted_is_reported_as_stuck(
     counter: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck: list[str] = []
     interrupt = counter.interrupt
 
-    async def deaf() -> None:
-        """Stand for a disk that does not answer: nothing gets through to the statement."""
+    async def ignore() -> None:
+        """Simulate a disk that does not answer: the statement ignores the interrupt."""
 
     async def hang(tx: Tx, items: Sequence[int]) -> Sequence[int]:
         await tx.fetch(ENDLESS)
         return items
 
-    monkeypatch.setattr(counter, "interrupt", deaf)
-    limits = Limits(timeout_seconds=0.05, interrupt_seconds=0.05)
+    monkeypatch.setattr(counter, "interrupt", ignore)
+    limits = GroupCommitLimits(timeout_seconds=0.05, interrupt_seconds=0.05)
     async with _running(counter, hang, limits, stuck.append) as commits:
         first = asyncio.create_task(commits.put(1))
         await asyncio.sleep(0)
@@ -234,8 +247,8 @@ async def test_a_commit_that_cannot_be_interrupted_gives_the_process_up(
     assert _stored(counter) == set()
 
 
-async def test_closing_commits_what_waits_and_takes_nothing_more(counter: SqliteDatabase) -> None:
-    commits = Commits(counter, Lane.INGEST, store, name="items")
+async def test_closing_commits_waiting_items_and_refuses_new_ones(counter: SqliteDatabase) -> None:
+    commits = Commits(counter, WriteClass.INGEST, store, name="items")
     waiting = [asyncio.create_task(commits.put(item)) for item in range(3)]
     await asyncio.sleep(0)
     commits.close()
@@ -245,13 +258,13 @@ async def test_closing_commits_what_waits_and_takes_nothing_more(counter: Sqlite
     assert await asyncio.gather(*waiting) == [0, 2, 4]
 
 
-async def test_the_work_of_a_caller_who_is_gone_is_left_out(counter: SqliteDatabase) -> None:
-    commits = Commits(counter, Lane.INGEST, store, name="items")
-    gone, stays = (asyncio.create_task(commits.put(item)) for item in (1, 2))
+async def test_an_item_of_a_cancelled_caller_is_not_stored(counter: SqliteDatabase) -> None:
+    commits = Commits(counter, WriteClass.INGEST, store, name="items")
+    cancelled, waiting = (asyncio.create_task(commits.put(item)) for item in (1, 2))
     await asyncio.sleep(0)
-    gone.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0)
     commits.close()
     await commits.run()
-    assert await stays == 4
+    assert await waiting == 4
     assert _stored(counter) == {2}

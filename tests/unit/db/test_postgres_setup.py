@@ -1,4 +1,4 @@
-"""Getting a PostgreSQL database ready: its URL, its schema, and what is said where that fails."""
+"""Preparing a PostgreSQL database: its URL, its schema, and the errors of both."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.servers.missing import skip_or_fail
+from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.postgres import Postgres, need_binaries
 
+from homeroom.bootstrap.application import Application, open_application
 from homeroom.clock import Clock
-from homeroom.db import migrate, postgres_driver
-from homeroom.db.postgres import PostgresDatabase, connect
+from homeroom.db import migrate
+from homeroom.db.postgres import driver
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.postgres.driver import connect_postgres
 from homeroom.errors import ConfigurationError, HomeroomError, Unavailable
 from homeroom.settings import load
-from homeroom.wiring import House, open_house
 
 pytestmark = pytest.mark.anyio
 
 
 async def opening(url: str) -> HomeroomError:
-    """Return why a database cannot be opened."""
+    """Return the error of opening a database."""
     with pytest.raises(HomeroomError) as refused:
         await PostgresDatabase(url, Clock()).open()
     return refused.value
@@ -46,10 +48,10 @@ def test_a_missing_server_skips_on_a_laptop_and_fails_in_a_build(
 def test_upgrades_that_start_at_once_make_one_schema(postgres: Postgres) -> None:
     name = postgres.make_database()
     url = postgres.url(name)
-    assert migrate.state(url).current is None
+    assert migrate.schema_state(url).current is None
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate.upgrade, [url] * 4))
-    found = migrate.state(url)
+    found = migrate.schema_state(url)
     assert found.is_current, found.differences
     postgres.drop_database(name)
 
@@ -65,7 +67,7 @@ def test_text_is_compared_by_its_bytes(postgres: Postgres, postgres_url: str) ->
     assert columns == []
 
 
-def test_what_the_database_numbers_never_runs_out(postgres: Postgres, postgres_url: str) -> None:
+def test_generated_numbers_never_run_out(postgres: Postgres, postgres_url: str) -> None:
     name = postgres_url.rpartition("/")[2]
     kinds = postgres.rows(
         "SELECT DISTINCT data_type FROM information_schema.columns WHERE table_schema = 'public'"
@@ -75,29 +77,29 @@ def test_what_the_database_numbers_never_runs_out(postgres: Postgres, postgres_u
     assert kinds == [("bigint",)]
 
 
-def test_a_user_who_may_make_no_tables_is_told_how_to_get_there(postgres: Postgres) -> None:
+def test_a_user_without_permission_gets_the_statement_to_grant_it(postgres: Postgres) -> None:
     name = postgres.make_database()
     postgres.run("CREATE ROLE guest LOGIN")
     url = postgres.url(name).replace("homeroom@", "guest@")
     with pytest.raises(ConfigurationError, match="permission denied") as refused:
         migrate.upgrade(url)
     assert "OWNER TO" in str(refused.value.hint)
-    assert migrate.state(url).current is None
+    assert migrate.schema_state(url).current is None
     postgres.run(f"ALTER DATABASE {name} OWNER TO guest")
     migrate.upgrade(url)
-    assert migrate.state(url).is_current
+    assert migrate.schema_state(url).is_current
     postgres.drop_database(name)
     postgres.run("DROP ROLE guest")
 
 
-async def test_a_server_that_is_not_there_is_unavailable(postgres_url: str) -> None:
+async def test_a_missing_server_is_unavailable(postgres_url: str) -> None:
     error = await opening("postgresql://homeroom:swordfish@127.0.0.1:1/homeroom")
     assert isinstance(error, Unavailable)
     assert error.retry_after_seconds == 1
     assert "swordfish" not in str(error)
 
 
-async def test_a_database_that_is_not_there_is_said_so(postgres_url: str) -> None:
+async def test_a_missing_database_is_named(postgres_url: str) -> None:
     error = await opening(postgres_url.rpartition("/")[0] + "/elsewhere")
     assert isinstance(error, Unavailable)
     assert "elsewhere" in str(error)
@@ -111,29 +113,29 @@ async def test_a_database_that_is_not_there_is_said_so(postgres_url: str) -> Non
         "postgresql://host/homeroom?sslmode=perhaps",
     ],
 )
-async def test_a_url_that_cannot_be_read_is_said_without_its_password(url: str) -> None:
+async def test_an_invalid_url_is_reported_without_its_password(url: str) -> None:
     error = await opening(url)
     assert isinstance(error, ConfigurationError)
     assert "HOMEROOM_DATABASE_URL" in error.message
     assert "fish" not in str(error) + str(error.hint)
 
 
-async def test_a_missing_driver_is_said_with_how_to_install_it(
+async def test_a_missing_driver_is_reported_with_its_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres_driver, "find_spec", lambda name: None)
+    monkeypatch.setattr(driver, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as refused:
         PostgresDatabase("postgresql://host/homeroom", Clock())
     assert "pip install 'homeroom[postgres]'" in str(refused.value.hint)
     with pytest.raises(ConfigurationError):
-        await connect("postgresql://host/homeroom")
+        await connect_postgres("postgresql://host/homeroom")
 
 
 async def test_an_old_server_and_one_with_another_encoding_are_refused(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("homeroom.db.postgres.OLDEST", 99)
-    assert "99 is the oldest" in (await opening(postgres.url())).message
+    monkeypatch.setattr("homeroom.db.postgres.database.MIN_SERVER_MAJOR", 99)
+    assert "needs 99 or later" in (await opening(postgres.url())).message
     monkeypatch.undo()
     postgres.run(
         "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
@@ -142,15 +144,13 @@ async def test_an_old_server_and_one_with_another_encoding_are_refused(
     postgres.drop_database("latin")
 
 
-async def test_nobody_serves_on_a_schema_that_its_operator_has_not_upgraded(
-    postgres: Postgres, tmp_path: Path
-) -> None:
+async def test_a_server_does_not_start_on_an_old_schema(postgres: Postgres, tmp_path: Path) -> None:
     name = postgres.make_database()
     settings = load(database_url=postgres.url(name), data_dir=tmp_path)
 
-    async def enter() -> House:
-        async with open_house(settings, migrated=True) as house:
-            return house
+    async def enter() -> Application:
+        async with open_application(settings, migrated=True) as application:
+            return application
 
     with pytest.raises(ConfigurationError) as refused:
         await enter()
@@ -161,12 +161,12 @@ async def test_nobody_serves_on_a_schema_that_its_operator_has_not_upgraded(
 
 
 def migrate_in_thread(url: str) -> None:
-    """Upgrade though a loop runs here."""
+    """Upgrade outside the thread of the running loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(migrate.upgrade, url).result()
 
 
-def test_tables_in_another_schema_than_a_backup_looks_in_are_refused(postgres: Postgres) -> None:
+def test_tables_outside_of_the_schema_public_are_refused(postgres: Postgres) -> None:
     name = postgres.make_database()
     postgres.run("CREATE SCHEMA homeroom", database=name)  # named like the user: it comes first
     with pytest.raises(ConfigurationError, match="are in homeroom") as refused:
@@ -189,22 +189,20 @@ def test_tables_in_another_schema_than_a_backup_looks_in_are_refused(postgres: P
         "sslmode=disable&application_name=school&client_encoding=utf8",
     ],
 )
-async def test_options_that_only_libpq_has_are_left_to_its_tools(
-    postgres_url: str, options: str
-) -> None:
+async def test_options_of_libpq_alone_are_removed(postgres_url: str, options: str) -> None:
     db = PostgresDatabase(f"{postgres_url}?{options}", Clock())
     await db.open()
     try:
         await db.ping()
     finally:
         await db.close()
-    connection = await connect(f"{postgres_url}?{options}")
+    connection = await connect_postgres(f"{postgres_url}?{options}")
     assert await connection.fetchval("SHOW application_name") == "homeroom"
     await connection.close()
 
 
 @pytest.mark.parametrize("option", ["channel_binding=require", "invented=1"])
-async def test_an_option_that_nobody_can_keep_is_refused_by_name(
+async def test_an_option_that_the_driver_cannot_satisfy_is_refused_by_name(
     postgres_url: str, option: str
 ) -> None:
     error = await opening(f"{postgres_url}?{option}")
@@ -217,7 +215,7 @@ async def test_a_clock_far_from_the_servers_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     shifted = Clock(timedelta(seconds=seconds))
-    monkeypatch.setattr("homeroom.db.postgres.Clock", lambda: shifted)
+    monkeypatch.setattr("homeroom.db.postgres.database.Clock", lambda: shifted)
     error = await opening(postgres_url)
     assert isinstance(error, ConfigurationError)
     assert "60 s apart" in error.message

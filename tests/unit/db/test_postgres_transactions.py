@@ -1,4 +1,4 @@
-"""Transactions of PostgreSQL: what a statement becomes, and what happens when many write."""
+"""Transactions of PostgreSQL: the statements they send, and conflicts of many writers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, select
 
 from homeroom.clock import Clock
-from homeroom.db.database import Lane
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.postgres_tx import MANY_LOCKS, MANY_ROWS, PostgresTx, numbered
-from homeroom.db.tx import Question, Row, Tx
+from homeroom.db.bulk import BatchedRead, bulk_tx
+from homeroom.db.database import WriteClass
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.postgres.transaction import (
+    COPY_MIN_ROWS,
+    MAX_LOCKED_IDS,
+    PostgresTx,
+    number_placeholders,
+)
+from homeroom.db.tx import Row, Tx
 from homeroom.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +60,7 @@ async def add(tx: Tx, id: str, more: int) -> None:
     ],
 )
 def test_marks_are_numbered_but_not_those_in_literals(sql: str, expected: str) -> None:
-    assert numbered(sql) == expected
+    assert number_placeholders(sql) == expected
 
 
 async def test_rows_changed_are_counted_however_the_statement_is_sent(
@@ -67,17 +73,17 @@ async def test_rows_changed_are_counted_however_the_statement_is_sent(
         assert await tx.executemany(insert, rows[:2]) == 0
         assert await tx.executemany(insert, []) == 0
         update = "UPDATE pupil SET points = ? WHERE id = ?"
-        assert await tx.executemany(update, [(5, "ada"), (6, "nobody"), (7, "bo")]) == 2
+        assert await tx.executemany(update, [(5, "ada"), (6, "missing"), (7, "bo")]) == 2
         assert await tx.execute("DELETE FROM pupil WHERE points >= ?", (10,)) == MANY - 10
         in_order = await tx.fetch("SELECT id FROM pupil WHERE id LIKE 'p%' ORDER BY seq")
     assert in_order == [(id,) for id, _ in rows[:10]]
 
 
-async def test_many_plain_rows_are_copied_and_are_what_single_ones_would_be(
+async def test_many_plain_rows_are_copied_and_equal_single_inserts(
     school: PostgresDatabase,
 ) -> None:
     insert = "INSERT INTO pupil (id, points, photo) VALUES (?, ?, ?)"
-    rows = [(f"p{number}", number or None, b"\x00\xff") for number in range(MANY_ROWS)]
+    rows = [(f"p{number}", number or None, b"\x00\xff") for number in range(COPY_MIN_ROWS)]
     async with school.write() as tx:
         assert await tx.executemany(insert, [("cut\x00here", 2**31 - 1, None), *rows]) == 1 + len(
             rows
@@ -89,11 +95,11 @@ async def test_many_plain_rows_are_copied_and_are_what_single_ones_would_be(
     assert stored == rows
 
 
-async def test_copied_rows_whose_key_is_taken_fail_as_single_ones_do_and_none_is_left(
+async def test_copied_rows_with_an_existing_key_fail_and_none_is_stored(
     school: PostgresDatabase,
 ) -> None:
     insert = "INSERT INTO pupil (id, points) VALUES (?, ?)"
-    rows = [*((f"p{number}", number) for number in range(MANY_ROWS)), ("ada", 9)]
+    rows = [*((f"p{number}", number) for number in range(COPY_MIN_ROWS)), ("ada", 9)]
     with pytest.raises(asyncpg.UniqueViolationError):
         async with school.write() as tx:
             await tx.executemany(insert, rows)
@@ -107,12 +113,12 @@ async def test_any_number_of_keys_is_one_statement(school: PostgresDatabase) -> 
         " ON p.id = k.column1 AND p.points = k.column2"
     )
     async with school.read() as tx:
-        assert await tx.fetch_keyed(sql, keys) == [("ada", None)]
-        assert await tx.fetch_keyed(sql, []) == []
+        assert await tx.fetch_by_keys(sql, keys) == [("ada", None)]
+        assert await tx.fetch_by_keys(sql, []) == []
 
 
 @pytest.mark.parametrize("names", [["ada", "bo\x1fb"], ["", "ada"], [""], ["\x1f"]])
-async def test_keys_are_found_whatever_is_in_them(
+async def test_keys_are_found_with_any_text_in_them(
     school: PostgresDatabase, names: list[str]
 ) -> None:
     async with school.write() as tx:
@@ -121,11 +127,11 @@ async def test_keys_are_found_whatever_is_in_them(
     sql = "SELECT p.id FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1 ORDER BY 1"
     keys = [(name,) for name in names]
     async with school.read() as tx:
-        assert await tx.fetch_keyed(sql, keys) == sorted(keys)
-        assert await tx.ask(Question(Row, sql, keys, list)) == sorted(keys)
+        assert await tx.fetch_by_keys(sql, keys) == sorted(keys)
+        assert await bulk_tx(tx).fetch_batch(BatchedRead(Row, sql, keys, list)) == sorted(keys)
 
 
-async def test_several_questions_are_one_statement(school: PostgresDatabase) -> None:
+async def test_several_batched_reads_are_one_statement(school: PostgresDatabase) -> None:
     name = 'Zoë, "]\\\n'
     async with school.write() as tx:
         await tx.execute("INSERT INTO pupil (id, points) VALUES (?, ?)", (name, None))
@@ -134,23 +140,23 @@ async def test_several_questions_are_one_statement(school: PostgresDatabase) -> 
         "SELECT k.column2 AS wanted, p.points, '{\"a\": [1]}' AS more_json FROM {keys} AS k"
         " JOIN pupil AS p ON p.points = k.column1"
     )
-    questions = (
-        Question(Row, plain, [("ada",), (name,), ("nobody",)], sorted),
-        Question(Row, plain, [], len),
-        Question(Row, by_points, [(2, "two"), (7, "seven")], list),
+    reads = (
+        BatchedRead(Row, plain, [("ada",), (name,), ("missing",)], sorted),
+        BatchedRead(Row, plain, [], len),
+        BatchedRead(Row, by_points, [(2, "two"), (7, "seven")], list),
     )
     async with school.read() as tx:
         assert isinstance(tx, PostgresTx)
-        await tx.ask_all(*questions)
+        await tx.fetch_many(*reads)
         trips: list[object] = []
         with tx._connection.query_logger(trips.append):
-            answers = await tx.ask_all(*questions)
-        assert await tx.ask_all(questions[1]) == [0]
+            results = await tx.fetch_many(*reads)
+        assert await tx.fetch_many(reads[1]) == [0]
     assert len(trips) == 1
-    assert answers == [[(name, None), ("ada", 1)], 0, [("two", 2, {"a": [1]})]]
+    assert results == [[(name, None), ("ada", 1)], 0, [("two", 2, {"a": [1]})]]
 
 
-async def test_values_come_back_as_they_were_but_for_nul_which_postgresql_cannot_store(
+async def test_values_are_stored_unchanged_except_for_nul(
     school: PostgresDatabase,
 ) -> None:
     insert = "INSERT INTO pupil (id, points, photo) VALUES (?, ?, ?)"
@@ -163,7 +169,7 @@ async def test_values_come_back_as_they_were_but_for_nul_which_postgresql_cannot
     assert row == (None, b"\x00\xff")
 
 
-async def test_an_error_undoes_all_and_leaves_the_connection_usable(
+async def test_an_error_rolls_back_and_the_connection_remains_usable(
     school: PostgresDatabase,
 ) -> None:
     async def work(tx: Tx) -> None:
@@ -176,7 +182,7 @@ async def test_an_error_undoes_all_and_leaves_the_connection_usable(
     assert await points(school) == {"ada": 1, "bo": 2}
 
 
-async def test_an_error_that_somebody_caught_is_not_taken_for_a_commit(
+async def test_an_error_that_the_caller_caught_is_not_a_commit(
     school: PostgresDatabase,
 ) -> None:
     async def careless() -> None:
@@ -190,7 +196,7 @@ async def test_an_error_that_somebody_caught_is_not_taken_for_a_commit(
     assert await points(school) == {"ada": 1, "bo": 2}
 
 
-async def test_two_that_stand_in_each_others_way_are_both_done(school: PostgresDatabase) -> None:
+async def test_two_transactions_in_a_deadlock_are_both_committed(school: PostgresDatabase) -> None:
     both = asyncio.Barrier(2)
     tries: list[str] = []
 
@@ -199,7 +205,7 @@ async def test_two_that_stand_in_each_others_way_are_both_done(school: PostgresD
             tries.append(first)
             await add(tx, first, 10)
             if len(tries) <= 2:
-                await both.wait()  # each holds what the other wants
+                await both.wait()  # each holds the row that the other needs
             await add(tx, second, 10)
 
         await school.transact(work)
@@ -210,7 +216,7 @@ async def test_two_that_stand_in_each_others_way_are_both_done(school: PostgresD
     assert await points(school) == {"ada": 21, "bo": 22}
 
 
-async def test_who_cannot_repeat_is_told_to_come_back(school: PostgresDatabase) -> None:
+async def test_a_deadlock_without_a_retry_is_unavailable(school: PostgresDatabase) -> None:
     both = asyncio.Barrier(2)
 
     async def give(first: str, second: str) -> None:
@@ -227,8 +233,10 @@ async def test_who_cannot_repeat_is_told_to_come_back(school: PostgresDatabase) 
     assert await points(school) == {"ada": 11, "bo": 12}
 
 
-@pytest.mark.parametrize("ids", [["ada"], [f"u{number}" for number in range(MANY_LOCKS + 1)], None])
-async def test_a_lock_lets_the_second_read_what_the_first_has_written(
+@pytest.mark.parametrize(
+    "ids", [["ada"], [f"u{number}" for number in range(MAX_LOCKED_IDS + 1)], None]
+)
+async def test_a_lock_makes_the_second_read_the_writes_of_the_first(
     school: PostgresDatabase, ids: Sequence[str] | None
 ) -> None:
     async def count_up(wanted: Sequence[str] | None) -> None:
@@ -243,7 +251,7 @@ async def test_a_lock_lets_the_second_read_what_the_first_has_written(
     assert (await points(school))["ada"] == 21
 
 
-async def test_who_locks_something_else_does_not_wait(school: PostgresDatabase) -> None:
+async def test_another_lock_does_not_wait(school: PostgresDatabase) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         async with school.write() as tx, school.write() as other:
             await tx.lock("pupil", ["ada"])
@@ -266,7 +274,7 @@ async def test_a_read_is_a_snapshot_that_cannot_write(school: PostgresDatabase) 
 async def test_a_read_that_takes_too_long_is_ended(
     school: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("homeroom.db.postgres.READ_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr("homeroom.db.postgres.database.READ_TIMEOUT_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="longer than 5 seconds"):
         async with school.read() as tx:
             await tx.fetch("SELECT pg_sleep(30)")
@@ -274,7 +282,7 @@ async def test_a_read_that_takes_too_long_is_ended(
     assert len(await points(school)) == 2
 
 
-async def test_a_caller_who_is_cancelled_leaves_nothing_behind(school: PostgresDatabase) -> None:
+async def test_a_cancelled_caller_leaves_no_lock(school: PostgresDatabase) -> None:
     began = asyncio.Event()
 
     async def work(tx: Tx) -> None:
@@ -290,12 +298,12 @@ async def test_a_caller_who_is_cancelled_leaves_nothing_behind(school: PostgresD
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-        async with school.write() as tx:  # nobody holds the row any more
+        async with school.write() as tx:  # the row is not locked any more
             await add(tx, "ada", 1)
     assert await points(school) == {"ada": 2, "bo": 2}
 
 
-async def test_an_interrupt_ends_what_ingest_is_doing(school: PostgresDatabase) -> None:
+async def test_an_interrupt_ends_a_statement_of_ingest(school: PostgresDatabase) -> None:
     began = asyncio.Event()
 
     async def work(tx: Tx) -> None:
@@ -304,7 +312,7 @@ async def test_an_interrupt_ends_what_ingest_is_doing(school: PostgresDatabase) 
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await school.interrupt()  # nothing runs: nothing happens
-        running = asyncio.create_task(school.transact(work, Lane.INGEST))
+        running = asyncio.create_task(school.transact(work, WriteClass.INGEST))
         await began.wait()
         while not running.done():
             await school.interrupt()
@@ -326,14 +334,14 @@ async def test_a_connection_that_the_server_ends_is_replaced(school: PostgresDat
     assert await points(school) == {"ada": 1, "bo": 2}
 
 
-async def test_one_that_is_cancelled_twice_leaves_no_error_behind(school: PostgresDatabase) -> None:
+async def test_two_cancellations_leave_no_unretrieved_error(school: PostgresDatabase) -> None:
     async def hold(began: asyncio.Event) -> None:
         async with school.read():
             began.set()
             await asyncio.Event().wait()
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        for steps in range(8):  # the second one comes while it is being rolled back
+        for steps in range(8):  # the second one arrives during the rollback
             began = asyncio.Event()
             holding = asyncio.create_task(hold(began))
             await began.wait()
@@ -345,7 +353,7 @@ async def test_one_that_is_cancelled_twice_leaves_no_error_behind(school: Postgr
                 await holding
             del holding
             await asyncio.sleep(0.01)
-    gc.collect()  # an error that nobody took is told when it is collected, and fails this test
+    gc.collect()  # an error that was not retrieved warns when it is collected, and fails this test
     assert len(await points(school)) == 2
 
 
@@ -360,7 +368,7 @@ async def test_requests_leave_connections_for_ingest_and_jobs(school: PostgresDa
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         requests = [asyncio.create_task(hold()) for _ in range(30)]
-        async with school.write(Lane.INGEST), school.write(Lane.JOBS) as tx:
+        async with school.write(WriteClass.INGEST), school.write(WriteClass.JOBS) as tx:
             await add(tx, "ada", 1)
         assert len(holding) < 30
         enough.set()
@@ -368,7 +376,7 @@ async def test_requests_leave_connections_for_ingest_and_jobs(school: PostgresDa
     assert (await points(school))["ada"] == 2
 
 
-async def test_what_is_after_the_commit_is_called_only_then(school: PostgresDatabase) -> None:
+async def test_callbacks_run_only_after_a_commit(school: PostgresDatabase) -> None:
     called: list[str] = []
 
     async def work(tx: Tx) -> None:
@@ -387,7 +395,7 @@ async def test_what_is_after_the_commit_is_called_only_then(school: PostgresData
     assert called == ["committed"]
 
 
-async def test_a_closed_database_says_so(postgres_url: str, clock: Clock) -> None:
+async def test_a_closed_database_is_unavailable(postgres_url: str, clock: Clock) -> None:
     db = PostgresDatabase(postgres_url, clock)
     for _ in range(2):
         with pytest.raises(Unavailable, match="closed"):

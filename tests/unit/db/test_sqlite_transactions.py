@@ -1,21 +1,26 @@
-"""SQLite's transactions: all or nothing, whoever is cancelled, interrupted or locked out."""
+"""SQLite's transactions are atomic under errors, cancellations, interrupts and locks."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+import aiosqlite
 import pytest
 
 from homeroom.clock import Clock
-from homeroom.db import sqlite
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.db.tx import Question, Row, Tx
+from homeroom.db.bulk import BatchedRead, bulk_tx
+from homeroom.db.sqlite import database as database_module
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.db.sqlite.transaction import driver_connection, run_in_connection_thread
+from homeroom.db.tx import Row, Tx
 from homeroom.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -31,34 +36,60 @@ async def school(db: SqliteDatabase) -> SqliteDatabase:
 
 
 def _stored(db: SqliteDatabase) -> list[Any]:
-    """Return what another process would see."""
+    """Return the ids that another process sees."""
     with closing(sqlite3.connect(db.path)) as other:
         return [row[0] for row in other.execute("SELECT id FROM pupil ORDER BY id")]
 
 
-async def _set(event: threading.Event) -> None:
-    """Wait for what another thread says, without holding the loop up."""
+async def _wait_for(event: threading.Event) -> None:
+    """Wait for another thread without blocking the loop."""
     assert await asyncio.to_thread(event.wait, 10)
 
 
-async def test_what_a_transaction_did_is_there_when_it_returns(school: SqliteDatabase) -> None:
+async def test_the_private_parts_of_aiosqlite_are_as_the_transactions_expect() -> None:
+    """``db/sqlite/transaction.py`` uses ``Connection._tx`` and ``Connection._conn``.
+
+    If this fails after an upgrade of aiosqlite, adapt ``driver_connection`` and
+    ``run_in_connection_thread``.
+    """
+    connection = await aiosqlite.connect(":memory:")
+    try:
+        assert isinstance(connection._tx, SimpleQueue)
+        assert isinstance(driver_connection(connection), sqlite3.Connection)
+        thread = run_in_connection_thread(connection, threading.get_ident)
+        again = run_in_connection_thread(connection, threading.get_ident)
+        assert await thread == await again != threading.get_ident()
+    finally:
+        await connection.close()
+
+
+def test_only_one_file_uses_the_private_parts_of_aiosqlite() -> None:
+    source = Path(database_module.__file__).parents[2]
+    private = re.compile(r"connection\w*\._\w|_writer\._\w|reader\._\w")
+    users = {path.name for path in source.rglob("sqlite/*.py") if private.search(path.read_text())}
+    assert users == {"transaction.py"}
+
+
+async def test_rows_of_a_transaction_are_stored_when_it_returns(school: SqliteDatabase) -> None:
     async def add(tx: Tx) -> int:
         count = await tx.executemany(INSERT, [(number, "x") for number in range(200)])
         [[seen]] = await tx.fetch("SELECT count(*) FROM pupil")
-        found = await tx.fetch_keyed(
+        found = await tx.fetch_by_keys(
             "SELECT p.id FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1", [(3,), (900,)]
         )
         assert (count, seen, found) == (200, 200, [(3,)])
         by_id = "SELECT p.name FROM {keys} AS k JOIN pupil AS p ON p.id = k.column1"
-        questions = [Question(Row, by_id, keys, list) for keys in ([(3,)], [], [(900,)])]
-        assert await tx.ask_all(*questions) == [[("x",)], [], []]
+        reads = [BatchedRead(Row, by_id, keys, list) for keys in ([(3,)], [], [(900,)])]
+        assert await bulk_tx(tx).fetch_many(*reads) == [[("x",)], [], []]
         return await tx.execute("UPDATE pupil SET name = ? WHERE id < ?", ("y", 5))
 
     assert await school.transact(add) == 5
     assert _stored(school) == list(range(200))
 
 
-async def test_an_error_undoes_everything_and_the_next_one_works(school: SqliteDatabase) -> None:
+async def test_an_error_rolls_everything_back_and_the_next_one_works(
+    school: SqliteDatabase,
+) -> None:
     async def fail(tx: Tx) -> None:
         await tx.execute(INSERT, (1, "x"))
         raise LookupError("no such pupil")
@@ -74,7 +105,7 @@ async def test_an_error_undoes_everything_and_the_next_one_works(school: SqliteD
     assert _stored(school) == [2]
 
 
-async def test_work_that_waits_for_something_else_is_refused(school: SqliteDatabase) -> None:
+async def test_work_that_awaits_something_else_is_refused(school: SqliteDatabase) -> None:
     async def wait(tx: Tx) -> None:
         await tx.execute(INSERT, (1, "x"))
         await asyncio.sleep(0)
@@ -84,37 +115,37 @@ async def test_work_that_waits_for_something_else_is_refused(school: SqliteDatab
     assert _stored(school) == []
 
 
-async def test_calls_and_hints_come_after_the_commit_on_the_loops_thread(
+async def test_callbacks_and_hints_follow_the_commit_on_the_loops_thread(
     school: SqliteDatabase,
 ) -> None:
-    heard: list[object] = []
-    told = asyncio.Event()
-    school.subscribe(heard.extend)
-    school.subscribe(lambda _: told.set())
+    received: list[object] = []
+    hinted = asyncio.Event()
+    school.subscribe(received.extend)
+    school.subscribe(lambda _: hinted.set())
 
     async def add(tx: Tx) -> None:
         await tx.execute(INSERT, (1, "x"))
         tx.notify("pupils", "1")
-        tx.after_commit(lambda: heard.append((threading.current_thread(), _stored(school))))
+        tx.after_commit(lambda: received.append((threading.current_thread(), _stored(school))))
 
     await school.transact(add)
-    assert heard == [(threading.current_thread(), [1])]  # the request is answered before hints go
-    await asyncio.wait_for(told.wait(), 5)
-    assert heard == [(threading.current_thread(), [1]), ("pupils", "1")]
+    assert received == [(threading.current_thread(), [1])]  # the request is answered before hints
+    await asyncio.wait_for(hinted.wait(), 5)
+    assert received == [(threading.current_thread(), [1]), ("pupils", "1")]
 
 
 async def test_nothing_is_called_after_a_transaction_that_failed(school: SqliteDatabase) -> None:
-    heard: list[object] = []
-    school.subscribe(heard.extend)
+    received: list[object] = []
+    school.subscribe(received.extend)
 
     async def fail(tx: Tx) -> None:
         tx.notify("pupils", "1")
-        tx.after_commit(lambda: heard.append("called"))
+        tx.after_commit(lambda: received.append("called"))
         raise LookupError
 
     with pytest.raises(LookupError):
         await school.transact(fail)
-    assert heard == []
+    assert received == []
 
 
 async def test_an_interrupt_ends_a_statement_that_would_not_end(school: SqliteDatabase) -> None:
@@ -126,7 +157,7 @@ async def test_an_interrupt_ends_a_statement_that_would_not_end(school: SqliteDa
         await tx.fetch(ENDLESS)
 
     running = asyncio.create_task(school.transact(hang))
-    await _set(began)
+    await _wait_for(began)
     await school.interrupt()
     with pytest.raises(Unavailable):
         await running
@@ -142,7 +173,7 @@ async def test_an_interrupt_between_two_statements_is_not_lost(school: SqliteDat
         assert go_on.wait(10)
 
     running = asyncio.create_task(school.transact(pause))
-    await _set(began)
+    await _wait_for(began)
     await school.interrupt()
     go_on.set()
     with pytest.raises(Unavailable):
@@ -161,7 +192,7 @@ async def test_a_cancelled_caller_leaves_the_writer_free_and_nothing_behind(
         await tx.fetch(ENDLESS)
 
     running = asyncio.create_task(school.transact(hang))
-    await _set(began)
+    await _wait_for(began)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -169,7 +200,7 @@ async def test_a_cancelled_caller_leaves_the_writer_free_and_nothing_behind(
     assert _stored(school) == [2]
 
 
-async def test_a_block_that_is_cancelled_is_undone(school: SqliteDatabase) -> None:
+async def test_a_cancelled_block_is_rolled_back(school: SqliteDatabase) -> None:
     began = asyncio.Event()
 
     async def write() -> None:
@@ -188,10 +219,10 @@ async def test_a_block_that_is_cancelled_is_undone(school: SqliteDatabase) -> No
     assert _stored(school) == [2]
 
 
-async def test_a_file_that_another_process_holds_is_unavailable_and_then_is_not(
+async def test_a_file_that_another_process_locks_is_unavailable_until_it_is_released(
     database_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 20)
     db = SqliteDatabase(database_file, clock)
     await db.open()
     with closing(sqlite3.connect(database_file, isolation_level=None)) as other:
@@ -206,7 +237,7 @@ async def test_a_file_that_another_process_holds_is_unavailable_and_then_is_not(
     await db.close()
 
 
-async def test_what_another_process_writes_between_transactions_is_seen(
+async def test_rows_that_another_process_writes_between_transactions_are_seen(
     school: SqliteDatabase,
 ) -> None:
     async def count(tx: Tx) -> int:
@@ -219,7 +250,7 @@ async def test_what_another_process_writes_between_transactions_is_seen(
     assert await school.transact(count) == 1
 
 
-async def test_a_reader_sees_one_moment_and_cannot_write(school: SqliteDatabase) -> None:
+async def test_a_reader_sees_one_snapshot_and_cannot_write(school: SqliteDatabase) -> None:
     async with school.read() as reader:
         assert await reader.fetch("SELECT * FROM pupil") == []
         await school.transact(lambda tx: tx.execute(INSERT, (1, "x")))
@@ -233,7 +264,7 @@ async def test_a_reader_sees_one_moment_and_cannot_write(school: SqliteDatabase)
 async def test_a_reader_that_takes_too_long_is_ended(
     school: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "READ_LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "READ_TIMEOUT_SECONDS", 0.05)
     with pytest.raises(Unavailable):
         async with school.read() as reader:
             await reader.fetch(ENDLESS)
@@ -241,7 +272,7 @@ async def test_a_reader_that_takes_too_long_is_ended(
         assert await reader.fetch("SELECT 1") == [(1,)]
 
 
-async def test_a_closed_database_says_so(database_file: Path, clock: Clock) -> None:
+async def test_a_closed_database_is_unavailable(database_file: Path, clock: Clock) -> None:
     db = SqliteDatabase(database_file, clock)
     await db.open()
     await db.close()
@@ -252,7 +283,7 @@ async def test_a_closed_database_says_so(database_file: Path, clock: Clock) -> N
             pass
 
 
-async def test_closing_waits_for_what_is_being_written(database_file: Path, clock: Clock) -> None:
+async def test_closing_waits_for_the_running_transaction(database_file: Path, clock: Clock) -> None:
     db = SqliteDatabase(database_file, clock)
     await db.open()
     began, go_on = threading.Event(), threading.Event()
@@ -264,14 +295,14 @@ async def test_closing_waits_for_what_is_being_written(database_file: Path, cloc
         await tx.execute("INSERT INTO pupil VALUES (1)")
 
     running = asyncio.create_task(db.transact(slow))
-    await _set(began)
+    await _wait_for(began)
     closed = asyncio.create_task(db.close())
     go_on.set()
     await asyncio.gather(running, closed)
     assert _stored(db) == [1]
 
 
-async def test_closing_waits_for_who_still_reads(database_file: Path, clock: Clock) -> None:
+async def test_closing_waits_for_open_readers(database_file: Path, clock: Clock) -> None:
     database = SqliteDatabase(database_file, clock)
     await database.open()
     async with database.read() as tx:

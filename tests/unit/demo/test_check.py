@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from homeroom.demo.check import all_agree, compare
-from homeroom.demo.course import outline
-from homeroom.demo.expect import Expected, expect
-from homeroom.demo.found import Found
-from homeroom.demo.plan import Delivery, Learner, Plan
-from homeroom.demo.player import Answers
+from homeroom.demo.comparison import ActualResults, all_agree, compare_results
+from homeroom.demo.expected import ExpectedResults, compute_expected
+from homeroom.demo.player import AnswerTally
+from homeroom.demo.workload import PlannedLearner, PlannedRequest, Workload, parse_outline
 
-COURSE = outline(
+COURSE = parse_outline(
     {
         "courseId": "c",
         "units": [{"id": "u", "chapters": [{"id": "one"}]}],
@@ -33,12 +31,12 @@ DONE = {
 WRONG = {**DONE, "id": "e2", "timeSpent": -1}
 
 
-def played() -> tuple[Expected, Answers, dict[str, Any]]:
+def played() -> tuple[ExpectedResults, AnswerTally, dict[str, Any]]:
     """Return one learner who finished one course, with everything as it should be."""
-    delivery = Delivery("u1", "player", 0.0, (DONE, WRONG))
-    plan = Plan((Learner("u1", {"c": "finishes"}, [delivery]),), "c")
-    answers = Answers()
-    answers.note(delivery, {"results": [{"id": "e2", "status": "rejected"}]})
+    delivery = PlannedRequest("u1", "player", 0.0, (DONE, WRONG))
+    plan = Workload((PlannedLearner("u1", {"c": "finishes"}, [delivery]),), "c")
+    answers = AnswerTally()
+    answers.record_answer(delivery, {"results": [{"id": "e2", "status": "rejected"}]})
     line = {"status": "completed", "progress": 100.0, "timeSpent": 30, "completedChapters": 1}
     chapter = {"chapterId": "one", "progress": 100.0, "timeSpent": 30, "quiz": None}
     steps = [
@@ -67,24 +65,28 @@ def played() -> tuple[Expected, Answers, dict[str, Any]]:
             "credentials": {"counts": {**counts, "completed": 1}},
             "dispatch": {"counts": {**counts, "completed": 2}},
         },
-        "held": [],
+        "quarantined": [],
         "partners": {
             "credly": {"badges": 1, "doubled": 0, "refused": 0},
             "analytics": dict(inbox),
             "hr": dict(inbox),
         },
     }
-    return expect(plan, [COURSE]), answers, found
+    return compute_expected(plan, [COURSE]), answers, found
 
 
-def off(answers: Answers, found: dict[str, Any]) -> set[str]:
+def off(answers: AnswerTally, found: dict[str, Any]) -> set[str]:
     expected, _, _ = played()
-    return {line.what for line in compare(expected, answers, Found(**found)) if not line.ok}
+    return {
+        line.what
+        for line in compare_results(expected, answers, ActualResults(**found))
+        if not line.ok
+    }
 
 
 def test_everything_agrees_where_nothing_was_changed() -> None:
     expected, answers, found = played()
-    assert all_agree(compare(expected, answers, Found(**found)))
+    assert all_agree(compare_results(expected, answers, ActualResults(**found)))
 
 
 def test_no_comparison_is_no_agreement() -> None:
@@ -106,11 +108,11 @@ def test_no_comparison_is_no_agreement() -> None:
         (("queues", "credentials", "counts", "completed"), 2, "jobs completed: credentials"),
         (("partners", "credly", "doubled"), 1, "badges issued twice"),
         (("partners", "credly", "badges"), 2, "badges at Credly"),
-        (("partners", "hr", "doubled"), {"u1|c|1": 2}, "hr: told twice"),
+        (("partners", "hr", "doubled"), {"u1|c|1": 2}, "hr: courses received twice"),
         (("partners", "analytics", "changedOnRepeat"), 1, "analytics: repeats that changed"),
         (("partners", "hr", "refused"), 1, "requests a partner refused"),
-        (("held",), [{"reason": "unknown_chapter"}], "of these not counted yet"),
-        (("held",), [{"reason": "conflict"}], "conflicting events kept aside"),
+        (("quarantined",), [{"reason": "unknown_chapter"}], "of these not counted yet"),
+        (("quarantined",), [{"reason": "conflict"}], "conflicting events kept aside"),
     ],
 )
 def test_a_number_that_is_off_is_noticed(

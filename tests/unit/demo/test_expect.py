@@ -5,11 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from homeroom.demo.course import Outline, outline
-from homeroom.demo.expect import CourseSum, Expected, expect
-from homeroom.demo.plan import Delivery, Learner, Plan, Sender
+from homeroom.demo.expected import ExpectedCourse, ExpectedResults, compute_expected
+from homeroom.demo.workload import (
+    EventSender,
+    Outline,
+    PlannedLearner,
+    PlannedRequest,
+    Workload,
+    parse_outline,
+)
 
-COURSE = outline(
+COURSE = parse_outline(
     {
         "courseId": "c",
         "title": "Course",
@@ -56,12 +62,16 @@ def quiz(id: str, score: int, minute: int = 0) -> dict[str, Any]:
     )
 
 
-def work_out(*sent: tuple[Sender, dict[str, Any]], course: Outline = COURSE) -> Expected:
-    track = [Delivery("u1", sender, 0.0, (each,)) for sender, each in sent]
-    return expect(Plan((Learner("u1", {"c": "finishes"}, track),), "c"), [course])
+def work_out(
+    *sent: tuple[EventSender, dict[str, Any]], course: Outline = COURSE
+) -> ExpectedResults:
+    track = [PlannedRequest("u1", sender, 0.0, (each,)) for sender, each in sent]
+    return compute_expected(
+        Workload((PlannedLearner("u1", {"c": "finishes"}, track),), "c"), [course]
+    )
 
 
-def outcome(*sent: tuple[Sender, dict[str, Any]]) -> CourseSum:
+def outcome(*sent: tuple[EventSender, dict[str, Any]]) -> ExpectedCourse:
     return work_out(*sent).courses["u1", "c"]
 
 

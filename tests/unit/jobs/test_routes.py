@@ -1,4 +1,4 @@
-"""The kernel over HTTP: what lists show, what actions do, and who may do what."""
+"""The kernel over HTTP: lists, actions and roles."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
-from tests.unit.web.serving import serving
+from tests.support.asgi_server import MAX_BODY_BYTES, serving
 
 from homeroom.access import store as audit
 from homeroom.db.database import Database
 from homeroom.errors import Unauthenticated
 from homeroom.http.app import create_app
+from homeroom.identity import Identity, Role
 from homeroom.jobs import schedule_store, store
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.job import FINISHED
+from homeroom.jobs.job import FINISHED, JobArgs
 from homeroom.jobs.outcome import Done
 from homeroom.jobs.routes import router
 from homeroom.jobs.worker import Worker
-from homeroom.web.identity import Auth, Identity, Role
+from homeroom.web.identity import Auth
 
 pytestmark = pytest.mark.anyio
 
 
-class Letter(JobArgs, frozen=True, kw_only=True):
-    """A job with something to hide."""
+class SendEmail(JobArgs, frozen=True, kw_only=True):
+    """A job with secrets in its arguments."""
 
     kind = "routes.send"
     queue = "routes"
@@ -43,7 +43,7 @@ class Letter(JobArgs, frozen=True, kw_only=True):
 
 
 async def _identify(header: str | None, cookie: str | None) -> Identity:
-    """Take the token for the role: who may hold which token is another room's."""
+    """Read the token as a role; tokens belong to another package."""
     if header is None:
         raise Unauthenticated
     role = Role(header.removeprefix("Bearer "))
@@ -51,7 +51,7 @@ async def _identify(header: str | None, cookie: str | None) -> Identity:
 
 
 async def _no_ingest(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError("nothing is ingested here")
+    raise AssertionError("no event is ingested here")
 
 
 def _as(role: str) -> dict[str, str]:
@@ -65,64 +65,68 @@ OPERATOR, VIEWER = _as("operator"), _as("viewer")
 def registry() -> Registry:
     found = Registry()
 
-    async def run(ctx: Any, args: Letter) -> Any:
+    async def run(ctx: Any, args: SendEmail) -> Any:
         await ctx.log("wrote to anna@school.example")
         if args.fails:
             raise ConnectionError("refused: token=hunter2")
         return Done({"sent": 1})
 
-    found.add(Letter, run)
+    found.add(SendEmail, run)
     return found
 
 
 @pytest.fixture
 async def client(db: Database, registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app([router(db, Auth(_identify), registry, audit.record)], ingest=_no_ingest)
+    app = create_app(
+        [router(db, Auth(_identify), registry, audit.record_audit)],
+        ingest=_no_ingest,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
     async with serving(app) as client:
         yield client
 
 
-async def _add(db: Database, *jobs: Letter, **options: Any) -> list[str]:
+async def _add(db: Database, *jobs: SendEmail, **options: Any) -> list[str]:
     async with db.write() as tx:
         return [await enqueue(tx, job, **options) for job in jobs]
 
 
 async def _audited(db: Database) -> list[tuple[str, str, str, Any]]:
-    """Return who did what to what, the oldest first."""
+    """Return the actor, action, subject and details of audit lines, the oldest first."""
     async with db.read() as tx:
         lines = await audit.list_audit(tx, 100)
     return [(line.actor, line.action, line.subject, line.details) for line in reversed(lines)]
 
 
 @asynccontextmanager
-async def _worked(db: Database, registry: Registry, ids: list[str]) -> AsyncIterator[None]:
-    """Run jobs to their ends; the worker stays for the length of the block."""
+async def _run_jobs(db: Database, registry: Registry, ids: list[str]) -> AsyncIterator[None]:
+    """Run jobs to their ends; the worker runs until the end of the block."""
     worker = Worker(db, registry, SqlEngine(), worker_id="east")
     running = asyncio.create_task(worker.run())
-    stirred = asyncio.Event()
-    forget = db.subscribe(lambda topics: stirred.set())
+    changed = asyncio.Event()
+    unsubscribe = db.subscribe(lambda topics: changed.set())
     try:
         async with asyncio.timeout(20):
             while True:
-                stirred.clear()
+                changed.clear()
                 async with db.read() as tx:
                     states = await store.states(tx, ids)
                 if all(state in FINISHED for state in states.values()):
                     break
-                await stirred.wait()
+                await changed.wait()
         yield
     finally:
-        forget()
+        unsubscribe()
         worker.stop()
         await running
 
 
-async def test_queues_show_counts_and_the_statistics_of_old(
+async def test_queues_show_counts_and_statistics(
     client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
-    ids = await _add(db, Letter(), Letter(fails=True))
-    async with _worked(db, registry, ids):
-        await _add(db, Letter(), delay=timedelta(hours=1))
+    ids = await _add(db, SendEmail(), SendEmail(fails=True))
+    async with _run_jobs(db, registry, ids):
+        await _add(db, SendEmail(), delay=timedelta(hours=1))
         (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
         (worker,) = (await client.get("/api/v1/workers", headers=VIEWER)).json()
     assert queue["counts"] == {
@@ -147,8 +151,8 @@ async def test_queues_show_counts_and_the_statistics_of_old(
 async def test_a_job_is_shown_with_everything_but_its_secrets(
     client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
-    (job_id,) = await _add(db, Letter(fails=True))
-    async with _worked(db, registry, [job_id]):
+    (job_id,) = await _add(db, SendEmail(fails=True))
+    async with _run_jobs(db, registry, [job_id]):
         answer = await client.get(f"/api/v1/jobs/{job_id}", headers=VIEWER)
     job = answer.json()
     assert "hunter2" not in answer.text
@@ -160,6 +164,7 @@ async def test_a_job_is_shown_with_everything_but_its_secrets(
     }
     assert (job["name"], job["state"], job["attemptsMade"]) == ("routes.send", "failed", 1)
     assert job["failedReason"].startswith("ConnectionError: refused")
+    assert job["reasonCode"] == "attempts_exhausted"
     assert "Traceback" in job["attempts"][0]["traceback"]
     assert [line["line"] for line in job["logs"]] == ["wrote to a***@school.example"]
     assert job["createdAt"].endswith("Z")
@@ -168,8 +173,8 @@ async def test_a_job_is_shown_with_everything_but_its_secrets(
 async def test_jobs_are_listed_page_by_page_and_found_by_filter(
     client: httpx.AsyncClient, db: Database
 ) -> None:
-    ids = await _add(db, *(Letter() for _ in range(5)))
-    (special,) = await _add(db, Letter(), id="special.one", delay=timedelta(hours=1))
+    ids = await _add(db, *(SendEmail() for _ in range(5)))
+    (special,) = await _add(db, SendEmail(), id="special.one", delay=timedelta(hours=1))
     seen: list[str] = []
     cursor: str | None = None
     while True:
@@ -188,7 +193,7 @@ async def test_jobs_are_listed_page_by_page_and_found_by_filter(
 
 
 async def test_actions_on_one_job(client: httpx.AsyncClient, db: Database) -> None:
-    (job_id,) = await _add(db, Letter(), delay=timedelta(hours=1))
+    (job_id,) = await _add(db, SendEmail(), delay=timedelta(hours=1))
     for action, status, state in (
         ("promote", 200, "waiting"),
         ("promote", 409, None),
@@ -203,7 +208,8 @@ async def test_actions_on_one_job(client: httpx.AsyncClient, db: Database) -> No
             assert answer.headers["content-type"] == "application/problem+json"
         else:
             assert answer.json()["state"] == state
-    answer = await client.post("/api/v1/jobs/nobody/retry", headers=OPERATOR)
+            assert answer.json()["reasonCode"] == ("cancelled" if state == "failed" else None)
+    answer = await client.post("/api/v1/jobs/unknown/retry", headers=OPERATOR)
     assert answer.status_code == 404
     assert await _audited(db) == [
         ("operator", "job.promoted", job_id, {}),
@@ -213,7 +219,7 @@ async def test_actions_on_one_job(client: httpx.AsyncClient, db: Database) -> No
 
 
 async def test_an_action_on_many_needs_a_filter(client: httpx.AsyncClient, db: Database) -> None:
-    await _add(db, *(Letter() for _ in range(3)))
+    await _add(db, *(SendEmail() for _ in range(3)))
     body: dict[str, Any] = {"action": "cancel"}
     for empty in ({}, {"queue": None}, {"state": None, "name": None, "q": None}):
         body["filter"] = empty
@@ -231,8 +237,8 @@ async def test_an_action_on_many_needs_a_filter(client: httpx.AsyncClient, db: D
 async def test_a_queue_is_paused_resumed_and_cleaned(
     client: httpx.AsyncClient, db: Database, registry: Registry
 ) -> None:
-    ids = await _add(db, Letter(), Letter(fails=True))
-    async with _worked(db, registry, ids):
+    ids = await _add(db, SendEmail(), SendEmail(fails=True))
+    async with _run_jobs(db, registry, ids):
         pass
 
     async def paused() -> bool:
@@ -248,11 +254,20 @@ async def test_a_queue_is_paused_resumed_and_cleaned(
     body = {"state": "failed", "olderThanSeconds": 3_600}
     answer = await client.post("/api/v1/queues/routes/clean", json=body, headers=OPERATOR)
     assert answer.json() == {"count": 0}
+    async with db.write() as tx:  # something waits for it
+        await tx.execute("UPDATE job SET outstanding = 1 WHERE state = 'failed'")
+    counts = []
+    for body in ({"state": "failed"}, {"state": "failed", "outstanding": True}):
+        answer = await client.post("/api/v1/queues/routes/clean", json=body, headers=OPERATOR)
+        counts.append(answer.json()["count"])
+    assert counts == [0, 1]
     details = {"state": "completed", "olderThanSeconds": 0, "count": 1}
+    said = {"state": "failed", "olderThanSeconds": 0, "outstanding": True, "count": 1}
     assert await _audited(db) == [
         ("operator", "queue.paused", "routes", {}),
         ("operator", "queue.resumed", "routes", {}),
         ("operator", "queue.cleaned", "routes", details),
+        ("operator", "queue.cleaned", "routes", said),
     ]
     for action in ("pause", "resume", "clean"):
         answer = await client.post(f"/api/v1/queues/nowhere/{action}", headers=OPERATOR)
@@ -263,7 +278,9 @@ async def test_schedules_are_shown_with_their_next_slot(
     client: httpx.AsyncClient, db: Database
 ) -> None:
     async with db.write() as tx:
-        await schedule_store.declare_schedule(tx, "weekly", "0 9 * * 1", "Europe/Berlin", Letter())
+        await schedule_store.declare_schedule(
+            tx, "weekly", "0 9 * * 1", "Europe/Berlin", SendEmail()
+        )
     (schedule,) = (await client.get("/api/v1/schedules", headers=VIEWER)).json()
     assert (schedule["name"], schedule["jobName"]) == ("weekly", "routes.send")
     assert schedule["catchUpSeconds"] == 3_600
@@ -280,6 +297,19 @@ WRITES = [
     "queues/x/resume",
     "queues/x/clean",
 ]
+
+
+async def test_a_job_completed_by_an_earlier_release_has_no_reason_code(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    (job_id,) = await _add(db, SendEmail())
+    async with db.write() as tx:
+        await tx.execute(
+            "UPDATE job SET state = 'completed', reason_code = 'timed_out', finished_at = ?",
+            (tx.now,),
+        )
+    body = (await client.get(f"/api/v1/jobs/{job_id}", headers=VIEWER)).json()
+    assert (body["state"], body["reasonCode"]) == ("completed", None)
 
 
 @pytest.mark.parametrize("path", READS)

@@ -1,4 +1,4 @@
-"""Slots of a cron in a time zone, where clocks are put forward and back too."""
+"""Slots of a cron in a time zone, also where clocks change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from homeroom.clock import from_datetime, to_rfc3339
-from homeroom.jobs.schedule import due, following, latest, slots
+from homeroom.instant import from_datetime, to_rfc3339
+from homeroom.jobs.schedule import due_slots, iter_slots, latest_slot, next_slot_time
 
 BERLIN = "Europe/Berlin"
 
@@ -17,14 +17,14 @@ def at(text: str) -> int:
 
 
 def names(cron: str, after: str, until: str, zone: str = BERLIN) -> list[str]:
-    return [slot.name for slot in due(cron, zone, at(after), at(until), 1_000)]
+    return [slot.name for slot in due_slots(cron, zone, at(after), at(until), 1_000)]
 
 
 def instants(cron: str, after: str, until: str, zone: str = BERLIN) -> list[str]:
-    return [to_rfc3339(slot.at)[:16] for slot in due(cron, zone, at(after), at(until), 1_000)]
+    return [to_rfc3339(slot.at)[:16] for slot in due_slots(cron, zone, at(after), at(until), 1_000)]
 
 
-def test_a_slot_is_named_by_the_clock_on_the_wall() -> None:
+def test_a_slot_is_named_by_its_local_time() -> None:
     assert names("0 9 * * 1", "2026-11-22T00:00", "2026-12-01T00:00") == [
         "2026-11-23T09:00[Europe/Berlin]",
         "2026-11-30T09:00[Europe/Berlin]",
@@ -39,8 +39,8 @@ def test_an_interval_is_named_by_the_utc_instant() -> None:
 
 
 def test_monday_is_the_first_day_and_not_tuesday() -> None:
-    (slot,) = due("0 9 * * 1", "UTC", at("2026-11-22T00:00"), at("2026-11-24T23:00"), 10)
-    assert to_rfc3339(slot.at) == "2026-11-23T09:00:00.000Z"
+    (slot,) = due_slots("0 9 * * 1", "UTC", at("2026-11-22T00:00"), at("2026-11-24T23:00"), 10)
+    assert to_rfc3339(slot.at) == "2026-11-23T09:00:00.000000Z"
 
 
 def test_a_fixed_time_in_the_repeated_hour_fires_once() -> None:
@@ -51,7 +51,7 @@ def test_a_fixed_time_in_the_repeated_hour_fires_once() -> None:
 
 
 @pytest.mark.parametrize("minute", range(0, 60, 7))
-def test_a_scheduler_that_starts_in_the_repeated_hour_does_not_fire_it_again(minute: int) -> None:
+def test_a_start_in_the_repeated_hour_does_not_fire_the_slot_again(minute: int) -> None:
     after = f"2026-10-25T01:{minute:02}"
     assert instants("30 2 * * *", after, "2026-10-26T12:00") == ["2026-10-26T01:30"]
 
@@ -79,27 +79,27 @@ def test_two_fixed_times_that_fall_together_after_the_skipped_hour_are_one_slot(
     assert found == ["2026-03-29T03:00[Europe/Berlin]", "2026-03-29T03:30[Europe/Berlin]"]
 
 
-def test_slots_do_not_depend_on_when_one_looks() -> None:
+def test_slots_do_not_depend_on_the_intervals_of_the_checks() -> None:
     start, end = at("2026-10-20T00:00"), at("2026-11-01T00:00")
     for cron in ("30 2 * * *", "*/20 * * * *", "15 1,2,3 * * 0", "0 */2 * * *"):
-        whole = due(cron, BERLIN, start, end, 10_000)
+        whole = due_slots(cron, BERLIN, start, end, 10_000)
         step = 7 * 60 * 1_000_000
         pieces = [
             slot
             for moment in range(start, end, step)
-            for slot in due(cron, BERLIN, moment, min(moment + step, end), 10_000)
+            for slot in due_slots(cron, BERLIN, moment, min(moment + step, end), 10_000)
         ]
         assert pieces == whole
 
 
-def test_a_cron_that_never_comes_true_has_no_next_slot() -> None:
-    assert following("0 0 29 2 1", "UTC", at("2026-01-01T00:00")) is not None
+def test_a_cron_that_never_matches_is_refused() -> None:
+    assert next_slot_time("0 0 29 2 1", "UTC", at("2026-01-01T00:00")) is not None
     with pytest.raises(ValueError, match="cannot be read"):
-        following("0 0 31 2 *", "UTC", at("2026-01-01T00:00"))
+        next_slot_time("0 0 31 2 *", "UTC", at("2026-01-01T00:00"))
 
 
 @pytest.mark.parametrize(
-    ("cron", "zone", "says"),
+    ("cron", "zone", "error"),
     [
         ("0 9 * *", "UTC", "five fields"),
         ("0 0 9 * * *", "UTC", "five fields"),
@@ -108,14 +108,16 @@ def test_a_cron_that_never_comes_true_has_no_next_slot() -> None:
         ("0 9 * * *", "../etc/passwd", "no IANA time zone"),
     ],
 )
-def test_what_cannot_be_read_is_said(cron: str, zone: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        next(slots(cron, zone, at("2026-01-01T00:00")))
+def test_an_invalid_schedule_is_refused_with_its_fault(cron: str, zone: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        next(iter_slots(cron, zone, at("2026-01-01T00:00")))
 
 
-def test_slots_are_whole_minutes_later_than_asked() -> None:
+def test_slots_are_whole_minutes_after_the_given_instant() -> None:
     after = at("2026-11-22T08:29") + round(timedelta(seconds=59.5).total_seconds() * 1e6)
-    assert due("30 8 * * *", "UTC", after, after + 60_000_000, 5)[0].at == at("2026-11-22T08:30")
+    assert due_slots("30 8 * * *", "UTC", after, after + 60_000_000, 5)[0].at == at(
+        "2026-11-22T08:30"
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,6 @@ def test_slots_are_whole_minutes_later_than_asked() -> None:
     ],
 )
 def test_the_latest_slot_is_found_however_rare(cron: str, until: str, expected: str) -> None:
-    found = latest(cron, BERLIN, at(until))
+    found = latest_slot(cron, BERLIN, at(until))
     assert found is not None
     assert found.name == expected

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 
 import pytest
 from lxml import etree
-from tests.unit.lessonplans.plans import PLAIN, hostile, plan_of
+from tests.support.lesson_plan import PLAIN, hostile, plan_of
 
-from homeroom.lessonplans.export.cartridge import export
+from homeroom.lessonplans.export.common_cartridge import render_common_cartridge
 
 CP = "{http://www.imsglobal.org/xsd/imsccv1p3/imscp_v1p1}"
 LOM = "{http://ltsc.ieee.org/xsd/imsccv1p3/LOM/manifest}"
@@ -58,7 +58,7 @@ class Cartridge:
     """A cartridge that was opened."""
 
     def __init__(self, body: dict[str, Any]) -> None:
-        self.zip = zipfile.ZipFile(io.BytesIO(export(plan_of(body))))
+        self.zip = zipfile.ZipFile(io.BytesIO(render_common_cartridge(plan_of(body))))
         self.root = etree.fromstring(self.zip.read("imsmanifest.xml"))
 
     def all(self, name: str) -> list[Any]:
@@ -209,12 +209,16 @@ def test_a_module_is_a_folder_with_its_lessons_and_the_authors_links() -> None:
         "1. Flour": [
             "Overview",
             "1.1 Name three kinds of flour",
-            "1.2 Compare how much water each takes (1 of 2)",
-            "1.3 Compare how much water each takes (2 of 2)",
+            "1.2 Compare how much water each takes (1 of 2: modelling)",
+            "1.3 Compare how much water each takes (2 of 2: independent practice)",
             "https://example.org/flour",
             "https://example.org/mill",
         ],
-        "2. Dough": ["Overview", "2.1 Make a dough (1 of 2)", "2.2 Make a dough (2 of 2)"],
+        "2. Dough": [
+            "Overview",
+            "2.1 Make a dough (1 of 2: modelling)",
+            "2.2 Make a dough (2 of 2: independent practice)",
+        ],
     }
     uses = [each.get("intendeduse") for each in cartridge.all("resource")]
     assert uses.count("lessonplan") == 5
@@ -254,4 +258,4 @@ def test_pages_hold_no_markup_of_the_authors_texts(cartridge: Cartridge) -> None
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:
-    assert export(plan_of(PLAIN)) == export(plan_of(PLAIN))
+    assert render_common_cartridge(plan_of(PLAIN)) == render_common_cartridge(plan_of(PLAIN))

@@ -1,4 +1,4 @@
-"""Exports are opened by other programs and say what the plan says, whatever its text holds."""
+"""Exports open in other programs and contain the plan, whatever characters its text has."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import pytest
 from docx import Document
 from icalendar import Calendar
 from pypdf import PdfReader
-from tests.unit.lessonplans.plans import HOSTILE_TEXTS, PLAIN, hostile, plan_of
+from tests.support.lesson_plan import HOSTILE_TEXTS, PLAIN, hostile, plan_of
 
 from homeroom.errors import HomeroomError
-from homeroom.lessonplans.export.format import FORMATS, Format, export
-from homeroom.lessonplans.export.press import MAKERS
-from homeroom.lessonplans.export.timetable import timetable
-from homeroom.lessonplans.plan import Plan
+from homeroom.lessonplans.export.formats import EXPORT_FORMATS, ExportFormat, export_file
+from homeroom.lessonplans.export.render_process import RENDERERS
+from homeroom.lessonplans.plan import LessonPlan, schedule_meetings
 
 
 def words(text: str) -> str:
-    """Return text without any space: formats break lines where they like."""
+    """Return text without white space: formats break lines differently."""
     return "".join(text.split())
 
 
@@ -33,9 +32,9 @@ def docx_text(content: bytes) -> str:
     return "\n".join([paragraph.text for paragraph in word.paragraphs] + cells)
 
 
-def content_of(plan: Plan, form: Format) -> bytes:
-    """Make a file in this process, which is a second faster than in one of its own."""
-    make = FORMATS[form].make or MAKERS[form]
+def content_of(plan: LessonPlan, form: ExportFormat) -> bytes:
+    """Render a file in this process, a second faster than in a child process."""
+    make = EXPORT_FORMATS[form].render or RENDERERS[form]
     return make(plan)
 
 
@@ -44,34 +43,34 @@ def pdf_text(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("form", ["docx", "pdf"])
-def test_a_document_is_read_back_with_all_that_the_plan_says(form: Format) -> None:
+def test_a_document_contains_the_whole_plan(form: ExportFormat) -> None:
     plan = plan_of(PLAIN, gap=True)
     content = content_of(plan, form)
-    found = words(docx_text(content) if form == "docx" else pdf_text(content))
-    assert words("Bread for beginners") in found
-    assert words("2 modules, 5 lessons, 4.5 contact hours.") in found
-    assert words("Generator: rule-based.") in found
-    assert words("Missing: the model refused to write this lesson.") in found
+    text = words(docx_text(content) if form == "docx" else pdf_text(content))
+    assert words("Bread for beginners") in text
+    assert words("2 modules, 5 lessons, 4.5 contact hours.") in text
+    assert words("Generator: rule-based.") in text
+    assert words("Missing: the model refused to write this lesson.") in text
     for lesson in plan.lessons:
-        assert words(f"{lesson.slot.number} {lesson.title}") in found
+        assert words(f"{lesson.slot.number} {lesson.title}") in text
         assert lesson.body is not None
         for activity in lesson.body.activities:
-            assert words(activity.learners_do) in found
+            assert words(activity.learners_do) in text
 
 
 @pytest.mark.parametrize("form", ["docx", "pdf"])
-def test_text_that_looks_like_markup_is_shown_as_it_is(form: Format) -> None:
+def test_text_that_looks_like_markup_is_shown_as_it_is(form: ExportFormat) -> None:
     content = content_of(plan_of(hostile()), form)
-    found = words(docx_text(content) if form == "docx" else pdf_text(content))
-    for text in HOSTILE_TEXTS:
-        # a PDF sets typographic ligatures nowhere in these, and keeps every sign
-        assert words(text) in found, text
+    text = words(docx_text(content) if form == "docx" else pdf_text(content))
+    for sample in HOSTILE_TEXTS:
+        # the PDF's fonts set no ligature in these texts
+        assert words(sample) in text, sample
 
 
-@pytest.mark.parametrize("form", list(FORMATS))
+@pytest.mark.parametrize("form", list(EXPORT_FORMATS))
 @pytest.mark.parametrize("body", [PLAIN, hostile()], ids=["plain", "hostile"])
-def test_every_format_is_made_of_a_plan_that_is_not_written_yet(
-    form: Format, body: dict[str, Any]
+def test_every_format_renders_a_plan_that_is_not_generated_yet(
+    form: ExportFormat, body: dict[str, Any]
 ) -> None:
     plan = plan_of(body)
     empty = replace(
@@ -83,18 +82,18 @@ def test_every_format_is_made_of_a_plan_that_is_not_written_yet(
 
 
 def test_markdown_escapes_what_would_be_markup() -> None:
-    found = content_of(plan_of(hostile()), "md").decode()
-    assert "<script>" not in found
-    assert r"\<script\>alert(1)\</script\>" in found
-    assert r"\[link\](http://evil.example)" in found
-    headings = [line for line in found.splitlines() if line.startswith("#")]
+    markdown = content_of(plan_of(hostile()), "md").decode()
+    assert "<script>" not in markdown
+    assert r"\<script\>alert(1)\</script\>" in markdown
+    assert r"\[link\](http://evil.example)" in markdown
+    headings = [line for line in markdown.splitlines() if line.startswith("#")]
     assert all(line.split(" ")[0] in {"#", "##", "###", "####"} for line in headings)
-    assert not [line for line in found.splitlines() if line.startswith("#import")]
-    tables = [line for line in found.splitlines() if line.startswith("| ")]
-    assert {line.count(" | ") for line in tables if line.startswith("| Outcome")} == {1}
+    assert not [line for line in markdown.splitlines() if line.startswith("#import")]
+    tables = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert {line.count(" | ") for line in tables if line.startswith("| Outcome")} == {2}
 
 
-def rows_of(plan: Plan) -> list[dict[str, str]]:
+def rows_of(plan: LessonPlan) -> list[dict[str, str]]:
     content = content_of(plan, "csv").decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(content)))
 
@@ -131,14 +130,14 @@ def test_a_calendar_is_read_back_with_an_event_a_lesson_in_its_time_zone() -> No
         "Wed 07 Apr 09:30 +0200",
     ]
     minutes = [(event["dtend"].dt - event["dtstart"].dt).seconds // 60 for event in events]
-    assert minutes == [60, 60, 60, 45, 45]
+    assert minutes == [60, 60, 60, 60, 30]
     assert len(list(calendar.walk("VTIMEZONE"))) == 1
     assert Calendar.from_ical(content_of(plan_of(hostile()), "ics"))
 
 
 def test_a_plan_without_a_first_day_starts_on_the_monday_after_it_was_made() -> None:
     body = {**PLAIN, "preferences": {"lessonsPerDay": 2, "lessonMinutes": 60}}
-    days = [meeting.begins.date() for meeting in timetable(plan_of(body))]
+    days = [meeting.begins.date() for meeting in schedule_meetings(plan_of(body))]
     assert days == [date(2026, 11, 23)] * 2 + [date(2026, 11, 24)] * 2 + [date(2026, 11, 25)]
 
 
@@ -146,7 +145,7 @@ def test_a_day_takes_no_lesson_that_would_end_after_midnight() -> None:
     wishes = {"lessonsPerDay": 12, "lessonMinutes": 480, "startTime": "08:00", "weekdays": ["MO"]}
     body = {**PLAIN, "preferences": wishes}
     body["modules"] = [{**PLAIN["modules"][0], "contactHours": 24}]
-    meetings = timetable(plan_of(body))
+    meetings = schedule_meetings(plan_of(body))
     assert [meeting.begins.strftime("%d %H:%M") for meeting in meetings] == [
         "23 08:00",
         "30 08:00",
@@ -155,7 +154,7 @@ def test_a_day_takes_no_lesson_that_would_end_after_midnight() -> None:
 
 
 def test_json_holds_the_same_as_the_plan_and_is_stable() -> None:
-    first, second = export(plan_of(PLAIN), "json"), export(plan_of(PLAIN), "json")
+    first, second = export_file(plan_of(PLAIN), "json"), export_file(plan_of(PLAIN), "json")
     assert first == second
     plan = json.loads(first.content)
     assert plan["totals"] == {
@@ -163,28 +162,29 @@ def test_json_holds_the_same_as_the_plan_and_is_stable() -> None:
         "lessons": 5,
         "contactMinutes": 270,
         "contactHours": 4.5,
+        "openPlaces": len(plan["openPlaces"]),
     }
 
 
 def test_a_file_is_named_after_the_plan_and_nothing_else() -> None:
-    assert export(plan_of(PLAIN), "docx").name == "bread-for-beginners.docx"
-    assert export(plan_of(hostile()), "csv").name == "hyperlink-http-evil-example-a1.csv"
-    assert export(plan_of({**PLAIN, "title": "学び: 1/2"}), "ics").name == "学び-1-2.ics"
-    assert export(plan_of({**PLAIN, "title": "…"}), "ics").name == "lesson-plans.ics"
+    assert export_file(plan_of(PLAIN), "docx").name == "bread-for-beginners.docx"
+    assert export_file(plan_of(hostile()), "csv").name == "hyperlink-http-evil-example-a1.csv"
+    assert export_file(plan_of({**PLAIN, "title": "学び: 1/2"}), "ics").name == "学び-1-2.ics"
+    assert export_file(plan_of({**PLAIN, "title": "…"}), "ics").name == "lesson-plans.ics"
 
 
-@pytest.mark.parametrize("form", list(FORMATS))
-def test_a_file_that_is_made_in_a_process_of_its_own_is_the_same(form: Format) -> None:
+@pytest.mark.parametrize("form", list(EXPORT_FORMATS))
+def test_a_child_process_renders_the_same_file(form: ExportFormat) -> None:
     plan = plan_of(PLAIN)
-    made = export(plan, form)
-    if form in {"docx", "pdf"}:  # which say when they were made
-        text = docx_text if form == "docx" else pdf_text
-        assert text(made.content) == text(content_of(plan, form))
+    file = export_file(plan, form)
+    if form in {"docx", "pdf"}:  # these contain their time of creation
+        read_text = docx_text if form == "docx" else pdf_text
+        assert read_text(file.content) == read_text(content_of(plan, form))
     else:
-        assert made.content == content_of(plan, form)
+        assert file.content == content_of(plan, form)
 
 
-def test_a_file_that_cannot_be_made_is_an_error_that_names_it() -> None:
-    plan = replace(plan_of(PLAIN), lessons=None)  # type: ignore[arg-type]  # as no plan is
-    with pytest.raises(HomeroomError, match="The docx file could not be made"):
-        export(plan, "docx")
+def test_a_failed_rendering_is_an_error_that_names_the_format() -> None:
+    plan = replace(plan_of(PLAIN), lessons=None)  # type: ignore[arg-type]  # an invalid plan
+    with pytest.raises(HomeroomError, match="The docx file could not be rendered"):
+        export_file(plan, "docx")

@@ -1,4 +1,4 @@
-"""Metrics, health and hints."""
+"""Metrics, health checks and change hints."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from homeroom.db.database import Database
-from homeroom.db.migrate import head
+from homeroom.db.migrate import head_revision
 from homeroom.errors import TooBusy
-from homeroom.monitoring import hints as hints_module
+from homeroom.monitoring import hint_stream as hints_module
 from homeroom.monitoring.health import Health
-from homeroom.monitoring.hints import MISSED, Hint, Hints, is_about
-from homeroom.monitoring.memory import resident_bytes
-from homeroom.monitoring.metrics import Metrics
+from homeroom.monitoring.hint_stream import HINTS_LOST, Hint, HintStreams, is_hint_about
+from homeroom.monitoring.metrics import Metrics, resident_bytes
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +31,13 @@ def test_rates_are_those_of_the_last_minute() -> None:
     metrics = Metrics(now)
     metrics.watch_queue(lambda: 7)
     now.at += 120
-    metrics.events("accepted", 540)
+    metrics.count_events("accepted", 540)
     now.at += 30
-    metrics.events("accepted", 60)
-    metrics.events("rejected", 100)
-    metrics.events("duplicate", 100)
-    metrics.commit(300, 0.010)
-    metrics.commit(300, 0.030)
+    metrics.count_events("accepted", 60)
+    metrics.count_events("rejected", 100)
+    metrics.count_events("duplicate", 100)
+    metrics.observe_commit(300, 0.010)
+    metrics.observe_commit(300, 0.030)
     found = metrics.summary()
     assert found["queueSize"] == 7
     assert found["eventsPerSecond"] == 10
@@ -52,17 +51,17 @@ def test_rates_are_those_of_the_last_minute() -> None:
     assert (found["eventsPerSecond"], found["errorRate"], found["averageProcessingMs"]) == (0, 0, 0)
 
 
-def test_prometheus_gets_what_was_counted() -> None:
+def test_prometheus_text_has_all_counts() -> None:
     metrics = Metrics()
-    metrics.events("accepted", 3)
-    metrics.events("accepted", 2)
-    metrics.commit(5, 0.004)
-    metrics.request("GET", "/api/v1/courses/{courseId}", 200, 0.01)
-    metrics.request("BREW", "unmatched", 404, 0.01)
-    metrics.request("MELT", "unmatched", 404, 0.01)
-    metrics.attempt("credential.issue", "done", 0.2)
-    metrics.jobs({"partners": {"waiting": 4, "failed": 1}})
-    text = metrics.text().decode()
+    metrics.count_events("accepted", 3)
+    metrics.count_events("accepted", 2)
+    metrics.observe_commit(5, 0.004)
+    metrics.observe_request("GET", "/api/v1/courses/{courseId}", 200, 0.01)
+    metrics.observe_request("BREW", "unmatched", 404, 0.01)
+    metrics.observe_request("MELT", "unmatched", 404, 0.01)
+    metrics.observe_attempt("credential.issue", "done", 0.2)
+    metrics.set_job_counts({"partners": {"waiting": 4, "failed": 1}})
+    text = metrics.render().decode()
     for line in (
         'homeroom_ingest_events_total{status="accepted"} 5.0',
         'homeroom_ingest_commit_seconds_bucket{le="0.005"} 1.0',
@@ -73,8 +72,8 @@ def test_prometheus_gets_what_was_counted() -> None:
         'homeroom_jobs{queue="partners",state="waiting"} 4.0',
     ):
         assert line in text
-    metrics.jobs({"partners": {"waiting": 1}})
-    assert 'state="failed"' not in metrics.text().decode()
+    metrics.set_job_counts({"partners": {"waiting": 1}})
+    assert 'state="failed"' not in metrics.render().decode()
 
 
 def test_memory_is_that_of_this_process() -> None:
@@ -84,23 +83,23 @@ def test_memory_is_that_of_this_process() -> None:
     del ballast
 
 
-async def test_all_parts_well_is_ok(db: Database) -> None:
-    async def well() -> None:
+async def test_health_without_faults_is_ok(db: Database) -> None:
+    async def no_fault() -> None:
         return None
 
-    found = await Health(db, head(), {"workers": well}).ready()
+    found = await Health(db, head_revision(), {"workers": no_fault}).ready()
     assert found.is_ready
     assert found.status == "ok"
     assert list(found.checks) == ["database", "migrations", "workers"]
 
 
-async def test_an_ill_part_degrades_and_says_why(
+async def test_a_faulty_part_degrades_and_shows_its_fault(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("homeroom.monitoring.health.PROBE_SECONDS", 1.5)
 
-    async def ill() -> str:
-        return "No worker has been heard of."
+    async def fault() -> str:
+        return "No worker is alive."
 
     async def broken() -> str:
         raise RuntimeError("swordfish")
@@ -109,19 +108,19 @@ async def test_an_ill_part_degrades_and_says_why(
         await asyncio.Event().wait()
         return ""
 
-    health = Health(db, head(), {"workers": ill})
+    health = Health(db, head_revision(), {"workers": fault})
     health.add("broken", broken)
     health.add("silent", silent)
     found = await health.ready()
     assert found.is_ready
     assert found.status == "degraded"
-    assert found.checks["workers"].detail == "No worker has been heard of."
+    assert found.checks["workers"].detail == "No worker is alive."
     assert "swordfish" not in str(found)
     assert "1.5 seconds" in str(found.checks["silent"].detail)
 
 
 async def test_an_old_schema_or_no_database_is_a_failure(db: Database) -> None:
-    health = Health(db, head())
+    health = Health(db, head_revision())
     async with db.write() as tx:
         await tx.execute("UPDATE alembic_version SET version_num = '0001_jobs'")
     found = await health.ready()
@@ -144,11 +143,11 @@ async def test_an_old_schema_or_no_database_is_a_failure(db: Database) -> None:
         (("jobs", "ada"), False),
         (("progress", "ada/x/course"), False),
         (("completion", "0199"), False),
-        (MISSED, True),
+        (HINTS_LOST, True),
     ],
 )
-def test_a_learner_hears_of_own_records_only(hint: Hint, own: bool) -> None:
-    assert is_about("ada", hint) is own
+def test_a_learner_receives_hints_about_own_records_only(hint: Hint, own: bool) -> None:
+    assert is_hint_about("ada", hint) is own
 
 
 async def commit(db: Database, *pairs: Hint) -> None:
@@ -162,71 +161,92 @@ async def next_hint(stream: AsyncIterator[Hint | None]) -> Hint | None:
         return await anext(stream)
 
 
-async def test_hints_come_after_the_commit_each_once(db: Database) -> None:
-    hints = Hints(db)
-    stream = aiter(hints.listen("ada", lambda hint: hint[0] != "jobs"))
+async def test_each_hint_is_published_once_after_the_commit(db: Database) -> None:
+    hints = HintStreams(db)
+    stream = aiter(hints.stream("ada", lambda hint: hint[0] != "jobs"))
     assert await next_hint(stream) is None
 
-    async def undone() -> None:
+    async def roll_back() -> None:
         async with db.write() as tx:
             tx.notify("courses", "never")
-            raise ValueError("undone")
+            raise ValueError("rolled back")
 
-    with pytest.raises(ValueError, match="undone"):
-        await undone()
+    with pytest.raises(ValueError, match="rolled back"):
+        await roll_back()
     await commit(db, ("courses", "a"), ("jobs", "j"), ("courses", "a"), ("courses", "b"))
     assert await next_hint(stream) == ("courses", "a")
     assert await next_hint(stream) == ("courses", "b")
     hints.close()
     with pytest.raises(StopAsyncIteration):
         await next_hint(stream)
-    assert hints.listening == 0
+    assert hints.stream_count == 0
     assert db._listeners == []
 
 
-async def test_a_slow_listener_is_told_that_it_missed_something(
+async def test_a_slow_subscriber_learns_that_hints_were_lost(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints_module, "MAX_WAITING", 10)
-    hints = Hints(db)
-    stream = aiter(hints.listen("ada", lambda _: True))
+    monkeypatch.setattr(hints_module, "MAX_PENDING_HINTS", 10)
+    hints = HintStreams(db)
+    stream = aiter(hints.stream("ada", lambda _: True))
     await next_hint(stream)
     await commit(db, *(("courses", str(index)) for index in range(25)))
-    assert await next_hint(stream) == MISSED
+    assert await next_hint(stream) == HINTS_LOST
     await commit(db, ("courses", "later"))
     assert await next_hint(stream) == ("courses", "later")
 
 
-async def test_a_quiet_stream_beats_and_ends_in_time(db: Database) -> None:
-    hints = Hints(db, heartbeat_seconds=0.01, stream_seconds=0.2)
-    beats = [hint async for hint in hints.listen("ada", lambda _: True)]
+async def test_a_quiet_stream_has_heartbeats_and_ends_in_time(db: Database) -> None:
+    hints = HintStreams(db, heartbeat_seconds=0.01, stream_seconds=0.2)
+    beats = [hint async for hint in hints.stream("ada", lambda _: True)]
     assert len(beats) > 3
     assert set(beats) == {None}
 
 
-async def test_there_is_room_for_so_many_streams(
+async def test_the_number_of_streams_is_limited(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints_module, "MAX_LISTENERS", 1)
-    hints = Hints(db)
-    hints.check_room("ada")
-    stream = aiter(hints.listen("ada", lambda _: True))
+    monkeypatch.setattr(hints_module, "MAX_STREAMS", 1)
+    hints = HintStreams(db)
+    hints.check_capacity("ada")
+    stream = aiter(hints.stream("ada", lambda _: True))
     await next_hint(stream)
     with pytest.raises(TooBusy):
-        hints.check_room("ben")
+        hints.check_capacity("ben")
 
 
-async def test_nobody_takes_the_room_of_all_others(
+async def test_the_number_of_streams_of_one_identity_is_limited(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints_module, "MAX_OF_ONE", 1)
-    hints = Hints(db)
-    stream = aiter(hints.listen("ada", lambda _: True))
+    monkeypatch.setattr(hints_module, "MAX_STREAMS_PER_IDENTITY", 1)
+    hints = HintStreams(db)
+    stream = aiter(hints.stream("ada", lambda _: True))
     await next_hint(stream)
-    hints.check_room("ben")
+    hints.check_capacity("ben")
     with pytest.raises(TooBusy, match="close one first"):
-        hints.check_room("ada")
+        hints.check_capacity("ada")
     hints.close()
     with pytest.raises(StopAsyncIteration):
         await next_hint(stream)
-    hints.check_room("ada")
+    hints.check_capacity("ada")
+
+
+async def test_a_thousand_streams_get_the_hints_of_many_commits_at_once(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hints = HintStreams(db)
+    streams = [aiter(hints.stream(str(index), lambda _: True)) for index in range(120)]
+    for stream in streams:
+        await next_hint(stream)
+    wakes: list[int] = []
+    add = hints_module._HintSubscriber.add
+    monkeypatch.setattr(
+        hints_module._HintSubscriber,
+        "add",
+        lambda each, batch: (wakes.append(len(batch)), add(each, batch)),
+    )
+    monkeypatch.setattr(hints_module, "PUBLISH_SECONDS", 0.5)
+    await asyncio.gather(*(commit(db, ("courses", str(index))) for index in range(20)))
+    assert {await next_hint(stream) for stream in streams} == {("courses", "0")}
+    assert len(wakes) == len(streams)
+    hints.close()

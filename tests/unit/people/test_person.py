@@ -1,10 +1,11 @@
-"""What the data of a person may look like."""
+"""The checks of a person's data."""
 
 from __future__ import annotations
 
 import pytest
 
 from homeroom.people import person
+from homeroom.time_zone import check_time_zone
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,10 @@ def test_what_is_no_address_or_more_than_one_is_refused(email: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["Mars/Base", "", "../etc/passwd", "Europe", "europe/berlin\x00"])
 def test_an_unknown_time_zone_is_refused(wrong: str) -> None:
-    assert person.check_time_zone("Europe/Berlin") == "Europe/Berlin"
+    assert check_time_zone("Europe/Berlin") == "Europe/Berlin"
     with pytest.raises(ValueError, match="IANA"):
-        person.check_time_zone(wrong)
+        check_time_zone(wrong)
 
 
 def test_a_masked_address_shows_one_letter_and_the_domain() -> None:
-    assert person.masked("ada@example.org") == "a***@example.org"
+    assert person.mask_email("ada@example.org") == "a***@example.org"

@@ -1,4 +1,4 @@
-"""The rules of merging, rolling up and scoring, one by one."""
+"""Rules of merging, rolling up and scoring, one by one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Any
 import pytest
 
 from homeroom.catalogue.api import Chapter, Course, Enrolment, MoveOn, QuizPolicy, Unit
-from homeroom.progress.event import Event, EventType, SentQuiz
-from homeroom.progress.merge import ChapterState, merge, passes_quiz, scaled_score
-from homeroom.progress.quiz import QuizAttempt, grade, score
+from homeroom.progress.event import EventType, ProgressEvent, SentQuiz
 from homeroom.progress.replay import attempt_at
-from homeroom.progress.rollup import fresh, is_satisfied, percent, recompute, satisfied_at
+from homeroom.progress.rollup import (
+    ChapterState,
+    QuizAttempt,
+    course_grade,
+    initial_state,
+    is_satisfied,
+    merge_event,
+    passes_quiz,
+    percent,
+    quiz_score,
+    recompute,
+    satisfied_at,
+    scaled_score,
+)
 
 
 def course(*chapters: Chapter, quiz_policy: QuizPolicy = "best") -> Course:
@@ -23,23 +34,23 @@ def chapter(id: str = "a", **more: Any) -> Chapter:
     return Chapter(id, id, "u", **more)
 
 
-def event(kind: EventType = EventType.CHAPTER_PROGRESS, at: int = 10, **more: Any) -> Event:
+def event(kind: EventType = EventType.CHAPTER_PROGRESS, at: int = 10, **more: Any) -> ProgressEvent:
     members: dict[str, Any] = {
         "id": "1", "user_id": "ada", "course_id": "c", "chapter_id": "a", "type": kind,
         "progress": None, "time_spent": 0, "quiz": None, "occurred_at": at, "received_at": at,
         "at": at, "body_hash": b"", "metadata": None, "flags": 0, "trusted": True, **more,
     }  # fmt: skip
-    return Event(**members)
+    return ProgressEvent(**members)
 
 
-def quiz_event(points: float, of: float = 10, at: int = 10, **more: Any) -> Event:
+def quiz_event(points: float, of: float = 10, at: int = 10, **more: Any) -> ProgressEvent:
     return event(EventType.QUIZ_ATTEMPT, at, quiz=SentQuiz("t", points, of), **more)
 
 
-def merged(*events: Event, into: Chapter | None = None) -> ChapterState:
+def merged(*events: ProgressEvent, into: Chapter | None = None) -> ChapterState:
     state = ChapterState()
     for each in events:
-        merge(state, each, into or chapter(pass_threshold=8_000))
+        merge_event(state, each, into or chapter(pass_threshold=8_000))
     return state
 
 
@@ -74,7 +85,7 @@ def test_a_heartbeat_moves_time_only() -> None:
     assert (state.progress, state.completed, state.time_spent) == (0, False, 5)
 
 
-def test_a_fail_after_a_pass_takes_nothing_away() -> None:
+def test_a_fail_after_a_pass_changes_nothing() -> None:
     for order in permutations([quiz_event(9, at=4), quiz_event(0, at=7), quiz_event(8, at=6)]):
         assert merged(*order).passed_at == 4
 
@@ -126,7 +137,7 @@ def test_a_threshold_of_0_is_passed_by_0_and_no_threshold_by_nothing() -> None:
         (MoveOn.COMPLETED_OR_PASSED, None, None, None),
     ],
 )
-def test_a_chapter_is_satisfied_by_its_move_on_and_from_the_time_that_did_it(
+def test_a_chapter_is_satisfied_by_its_move_on_from_the_time_of_the_deciding_event(
     move_on: MoveOn, completed: int | None, passed: int | None, expected: int | None
 ) -> None:
     state = ChapterState(completed_at=completed, passed_at=passed)
@@ -134,7 +145,7 @@ def test_a_chapter_is_satisfied_by_its_move_on_and_from_the_time_that_did_it(
     assert is_satisfied(chapter(move_on=move_on), state) is (expected is not None)
 
 
-def test_what_asks_for_nothing_is_satisfied_at_no_time() -> None:
+def test_a_not_applicable_chapter_is_satisfied_at_no_time() -> None:
     free = chapter(move_on=MoveOn.NOT_APPLICABLE)
     assert is_satisfied(free, ChapterState()) is True
     assert satisfied_at(free, ChapterState()) is None
@@ -172,37 +183,39 @@ def test_a_chapter_that_the_version_lacks_counts_its_time_and_nothing_else() -> 
     assert (state.satisfied, state.time_spent, state.last_at) == (0, 42, 40)
 
 
-def test_nothing_to_measure_is_no_percentage() -> None:
+def test_a_course_without_measured_chapters_has_no_percentage() -> None:
     for whole in (course(), course(chapter(required=False)), course(chapter(weight=0))):
-        assert percent(whole, fresh(whole)) is None
+        assert percent(whole, initial_state(whole)) is None
 
 
 def attempts(*scores: int) -> list[QuizAttempt]:
-    return [QuizAttempt("q", f"t{at}", scaled, None, at) for at, scaled in enumerate(scores)]
+    return [
+        QuizAttempt("q", f"t{at}", scaled, None, at, f"e{at}") for at, scaled in enumerate(scores)
+    ]
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"), [("best", 9_000), ("latest", 0), ("first", 5_000), ("average", 4_666)]
 )
-def test_the_policy_says_which_attempts_score(policy: str, expected: int) -> None:
+def test_the_policy_decides_which_attempts_score(policy: str, expected: int) -> None:
     for order in permutations(attempts(5_000, 9_000, 0)):
-        assert score(order, policy) == expected
-    assert score([], policy) is None
-    assert score(attempts(0), policy) == 0
+        assert quiz_score(order, policy) == expected
+    assert quiz_score([], policy) is None
+    assert quiz_score(attempts(0), policy) == 0
 
 
-def test_a_grade_is_the_mean_of_what_was_attempted_and_none_is_not_0() -> None:
+def test_a_grade_is_the_mean_of_attempted_quizzes_and_none_is_not_0() -> None:
     whole = course(chapter("q"), chapter("r"), chapter("s"))
-    other = QuizAttempt("r", "t", 10_000, None, 1)
-    gone = QuizAttempt("removed", "t", 1, None, 1)
-    assert grade(whole, []) is None
-    assert grade(whole, [gone]) is None
-    assert grade(whole, attempts(0)) == 0
-    assert grade(whole, [*attempts(0), other, gone]) == 5_000
+    other = QuizAttempt("r", "t", 10_000, None, 1, "e")
+    gone = QuizAttempt("removed", "t", 1, None, 1, "e")
+    assert course_grade(whole, []) is None
+    assert course_grade(whole, [gone]) is None
+    assert course_grade(whole, attempts(0)) == 0
+    assert course_grade(whole, [*attempts(0), other, gone]) == 5_000
 
 
 def test_an_event_belongs_to_the_attempt_that_was_open_at_its_time() -> None:
-    windows = [Enrolment("u", "c", n, 1, "in_progress", 0, opened) for n, opened in
+    enrolments = [Enrolment("u", "c", n, 1, "in_progress", 0, opened) for n, opened in
                ((1, 0), (2, 100), (3, 200))]  # fmt: skip
     for at, attempt in ((-5, 1), (0, 1), (99, 1), (100, 2), (199, 2), (200, 3), (999, 3)):
-        assert attempt_at(windows, at).attempt == attempt
+        assert attempt_at(enrolments, at).attempt == attempt

@@ -1,4 +1,4 @@
-"""Settings: their forms, what is said of wrong ones, and that no secret is shown."""
+"""Settings: formats, defaults, problems with their fixes, hidden secrets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from homeroom.errors import ConfigurationError
-from homeroom.settings import Settings, check, load, problems, view
-from homeroom.settings.model import parse_duration
-from homeroom.settings.page import markdown
+from homeroom.settings import Settings, check, find_setting_problems, list_settings, load
+from homeroom.settings.field_types import parse_duration
+from homeroom.settings.listing import render_settings_page
 
 ROOT = Path(__file__).parents[3]
 BARE = ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ENABLE_CREDENTIALS")
@@ -20,7 +20,7 @@ GOOD_WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in BARE:
         monkeypatch.delenv(name, raising=False)
@@ -33,17 +33,17 @@ def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     return load()
 
 
-def faulty(settings: Settings) -> dict[str, str]:
-    return {problem.setting: problem.severity for problem in problems(settings, {})}
+def severities(settings: Settings) -> dict[str, str]:
+    return {problem.setting: problem.severity for problem in find_setting_problems(settings, {})}
 
 
 def test_the_defaults_work_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch)
     assert (settings.host, settings.port, settings.concurrency) == ("127.0.0.1", 8420, 3)
-    assert settings.database_place == Path.cwd() / "var" / "homeroom.db"
+    assert settings.database_location == Path.cwd() / "var" / "homeroom.db"
     assert settings.queue is None
     assert settings.enable_credentials
-    assert problems(settings, {}) == []
+    assert find_setting_problems(settings, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_duration_has_many_forms(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-5", "5 minutes", "1h30m", "soon", "\u0661"])
-def test_what_is_no_duration_names_its_setting(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_duration_names_its_setting(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if text == "":
         assert read(monkeypatch, INGEST_TASK_TIMEOUT=text).ingest_task_timeout.seconds == 30
         return
@@ -73,18 +73,38 @@ def test_what_is_no_duration_names_its_setting(text: str, monkeypatch: pytest.Mo
     assert "90d" in raised.value.message
 
 
-def test_all_wrong_settings_are_named_at_once_without_their_values(
+def test_waits_are_a_list_of_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMEROOM_HR_RETRY_DELAYS", "5s, 2m")
+    assert load().hr_retry_delays == (timedelta(seconds=5), timedelta(minutes=2))
+    for wrong in (" , ", "5s,soon"):
+        monkeypatch.setenv("HOMEROOM_HR_RETRY_DELAYS", wrong)
+        with pytest.raises(ConfigurationError, match="HOMEROOM_HR_RETRY_DELAYS"):
+            load()
+
+
+def test_all_invalid_settings_are_named_at_once_with_values_that_are_not_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        read(monkeypatch, PORT="80800", HR_URL="swordfish", ENABLE_CREDENTIALS="perhaps")
+        read(
+            monkeypatch,
+            PORT="80800",
+            CONCURRENCY="many",
+            HR_URL="swordfish",
+            JWT_SECRET="swordfish",
+            ENABLE_CREDENTIALS="perhaps",
+            PROCESES="2",
+        )
     message = raised.value.message
-    for name in ("HOMEROOM_PORT", "HOMEROOM_HR_URL", "ENABLE_CREDENTIALS"):
-        assert name in message
+    assert "HOMEROOM_PORT: write 65535 or less, not '80800'" in message
+    assert "HOMEROOM_CONCURRENCY: write a whole number, not 'many'" in message
+    assert "ENABLE_CREDENTIALS: write true or false, not 'perhaps'" in message
+    assert "HOMEROOM_PROCESES: there is no such setting" in message
+    assert "HOMEROOM_HR_URL" in message
     assert "swordfish" not in message
 
 
-def test_events_are_kept_for_good_or_for_90_days_at_least(
+def test_events_are_compacted_after_90_days_at_the_earliest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert read(monkeypatch).event_retention is None
@@ -97,19 +117,19 @@ def test_events_are_kept_for_good_or_for_90_days_at_least(
         assert "send again for up to 30 days" in raised.value.message
 
 
-def test_redis_may_be_named_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_may_be_set_by_a_url_or_by_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, REDIS_HOST="cache", REDIS_PORT="6380", REDIS_PASSWORD="p@ss/")
     assert settings.queue == "redis://:p%40ss%2F@cache:6380"
-    assert faulty(settings) == {}
+    assert severities(settings) == {}
     settings = read(monkeypatch, REDIS_TLS="true")
     assert settings.queue == "rediss://:p%40ss%2F@cache:6380"
     settings = read(monkeypatch, QUEUE_URL="redis://other:1")
     assert settings.queue == "redis://other:1"
-    assert faulty(settings) == {"HOMEROOM_QUEUE_URL": "warning", "HOMEROOM_REDIS_TLS": "error"}
+    assert severities(settings) == {"HOMEROOM_QUEUE_URL": "warning", "HOMEROOM_REDIS_TLS": "error"}
 
 
 @pytest.mark.parametrize("url", ["http://cache", "redis://", "redis://cache:port", "cache:6379"])
-def test_what_is_no_address_of_redis_is_refused_and_not_shown(
+def test_an_invalid_redis_url_is_rejected_and_not_shown(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigurationError, match="HOMEROOM_QUEUE_URL: write redis://") as raised:
@@ -117,13 +137,13 @@ def test_what_is_no_address_of_redis_is_refused_and_not_shown(
     assert "swordfish" not in raised.value.message
 
 
-def test_sentinels_stand_in_place_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentinels_replace_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, REDIS_SENTINELS="one:5000, two,[::1]:7")
     assert settings.redis_sentinels == ("one:5000", "two:26379", "::1:7")
     assert settings.uses_redis
-    assert faulty(settings) == {}
+    assert severities(settings) == {}
     settings = read(monkeypatch, QUEUE_URL="rediss://cache", REDIS_CA_FILE="nowhere.pem")
-    assert faulty(settings) == {
+    assert severities(settings) == {
         "HOMEROOM_QUEUE_URL": "error",
         "HOMEROOM_REDIS_CA_FILE": "error",
     }
@@ -131,74 +151,82 @@ def test_sentinels_stand_in_place_of_a_url(monkeypatch: pytest.MonkeyPatch) -> N
         read(monkeypatch, REDIS_SENTINELS="one:5000/0")
 
 
-def test_a_missing_extra_is_said_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings = read(monkeypatch, QUEUE_URL="redis://cache")
-    assert problems(settings, {}) == []
+    assert find_setting_problems(settings, {}) == []
     monkeypatch.setattr(check, "find_spec", lambda name: None)
-    [missing] = problems(settings, {})
+    [missing] = find_setting_problems(settings, {})
     assert (missing.setting, missing.severity) == ("HOMEROOM_QUEUE_URL", "error")
-    assert "homeroom[redis]" in missing.mend
+    assert "homeroom[redis]" in missing.fix
 
 
-def test_the_data_is_in_a_file_or_on_a_postgresql_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_is_a_file_or_a_postgresql_server(monkeypatch: pytest.MonkeyPatch) -> None:
     absolute = read(monkeypatch, DATABASE_URL="sqlite:////srv/h.db")
-    assert absolute.database_place == Path("/srv/h.db")
+    assert absolute.database_location == Path("/srv/h.db")
     assert (absolute.database_name, absolute.is_embedded) == ("/srv/h.db", True)
     url = "postgresql://bo:swordfish@db.school.example:6432/homeroom?sslmode=verify-full"
     server = read(monkeypatch, DATABASE_URL=url)
-    assert (server.database_place, server.is_embedded) == (url, False)
+    assert (server.database_location, server.is_embedded) == (url, False)
     assert server.database_name == "postgresql://db.school.example:6432/homeroom"
-    assert faulty(server) == {}
+    assert severities(server) == {}
 
 
 @pytest.mark.parametrize("url", ["mysql://db/homeroom", "homeroom.db", "sqlite://", "sqlite:///"])
 def test_a_database_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    assert faulty(read(monkeypatch, DATABASE_URL=url)) == {"HOMEROOM_DATABASE_URL": "error"}
+    assert severities(read(monkeypatch, DATABASE_URL=url)) == {"HOMEROOM_DATABASE_URL": "error"}
 
 
-def test_several_processes_need_more_than_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_need_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOMEROOM_PROCESSES", "4")
-    [found] = [each for each in problems(load(), {}) if each.setting == "HOMEROOM_PROCESSES"]
+    [found] = [
+        each for each in find_setting_problems(load(), {}) if each.setting == "HOMEROOM_PROCESSES"
+    ]
     assert found.severity == "error"
-    assert "UPGRADE.md" in found.mend
+    assert "UPGRADE.md" in found.fix
     assert not [
-        each for each in problems(load(processes=1), {}) if each.setting == "HOMEROOM_PROCESSES"
+        each
+        for each in find_setting_problems(load(processes=1), {})
+        if each.setting == "HOMEROOM_PROCESSES"
     ]
 
 
-def test_a_server_that_others_reach_needs_to_tell_people_apart(
+def test_a_server_on_a_public_address_needs_a_way_to_sign_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert faulty(read(monkeypatch, HOST="0.0.0.0")) == {"HOMEROOM_HOST": "error"}
-    assert faulty(read(monkeypatch, HOST="0.0.0.0", ADMIN_KEY="x" * 16)) == {}
+    assert severities(read(monkeypatch, HOST="0.0.0.0")) == {"HOMEROOM_HOST": "error"}
+    assert severities(read(monkeypatch, HOST="0.0.0.0", ADMIN_KEY="x" * 16)) == {}
     for loopback in ("localhost", "127.0.0.5", "::1"):
         monkeypatch.delenv("HOMEROOM_ADMIN_KEY", raising=False)
-        assert faulty(read(monkeypatch, HOST=loopback)) == {}
+        assert severities(read(monkeypatch, HOST=loopback)) == {}
 
 
-def test_secrets_have_to_be_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weak_secrets_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     weak = read(monkeypatch, ADMIN_KEY="tiny-key", JWT_SECRET="x" * 31, WEBHOOK_SECRET="whsec_abc")
-    assert faulty(weak) == {
+    assert severities(weak) == {
         "HOMEROOM_ADMIN_KEY": "error",
         "HOMEROOM_JWT_SECRET": "error",
         "HOMEROOM_WEBHOOK_SECRET": "error",
     }
-    assert "tiny-key" not in repr(problems(weak, {}))
+    assert "tiny-key" not in repr(find_setting_problems(weak, {}))
     strong = read(
         monkeypatch,
         ADMIN_KEY="x" * 16,
         JWT_SECRET="x" * 32,
         WEBHOOK_SECRET=GOOD_WEBHOOK_SECRET,
     )
-    assert faulty(strong) == {}
+    assert severities(strong) == {}
 
 
 @pytest.mark.parametrize(
     "secret", ["C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_", "whsec_!!!!" + "A" * 40, "whsec_AA=="]
 )
-def test_a_webhook_secret_has_its_form(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_webhook_secret_is_an_error(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = read(monkeypatch, WEBHOOK_SECRET=secret)
-    assert faulty(settings) == {"HOMEROOM_WEBHOOK_SECRET": "error"}
+    assert severities(settings) == {"HOMEROOM_WEBHOOK_SECRET": "error"}
 
 
 def test_a_partner_needs_all_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +237,7 @@ def test_a_partner_needs_all_of_its_settings(monkeypatch: pytest.MonkeyPatch) ->
         DIRECTORY_TOKEN="t",
     )
     assert settings.credly_url == "https://api.credly.example/v1"
-    assert faulty(settings) == {
+    assert severities(settings) == {
         "HOMEROOM_CREDLY_ORGANIZATION": "error",
         "HOMEROOM_CREDLY_TOKEN": "error",
         "HOMEROOM_WEBHOOK_SECRET": "error",
@@ -217,27 +245,31 @@ def test_a_partner_needs_all_of_its_settings(monkeypatch: pytest.MonkeyPatch) ->
     }
 
 
-def test_a_folder_that_cannot_be_made_is_a_problem(
+def test_a_folder_that_cannot_be_created_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     settings = read(monkeypatch, DATA_DIR=str(tmp_path / "file" / "var"))
-    assert faulty(settings) == {"HOMEROOM_DATA_DIR": "error"}
+    assert severities(settings) == {"HOMEROOM_DATA_DIR": "error"}
     if os.geteuid() != 0:
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
         settings = read(monkeypatch, DATA_DIR=str(tmp_path / "var"))
-        assert faulty(settings) == {"HOMEROOM_DATA_DIR": "error"}
+        assert severities(settings) == {"HOMEROOM_DATA_DIR": "error"}
 
 
-def test_a_misspelt_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = problems(read(monkeypatch), {"HOMEROOM_INGEST_MAXQUEUE": "5", "PATH": "/bin"})
+def test_a_misspelt_setting_is_a_warning_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_setting_problems(
+        read(monkeypatch), {"HOMEROOM_INGEST_MAXQUEUE": "5", "PATH": "/bin"}
+    )
     assert [(problem.setting, problem.severity) for problem in found] == [
         ("HOMEROOM_INGEST_MAXQUEUE", "warning")
     ]
-    assert "HOMEROOM_INGEST_MAX_QUEUE?" in found[0].mend
+    assert "HOMEROOM_INGEST_MAX_QUEUE?" in found[0].fix
+    [far] = find_setting_problems(read(monkeypatch), {"HOMEROOM_COLOUR": "red"})
+    assert "mean" not in far.fix
 
 
-def test_the_clock_may_be_moved_to_an_instant_or_by_a_span(
+def test_the_test_clock_moves_to_an_instant_or_by_a_duration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -264,7 +296,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         HR_URL="https://user:swordfish@hr.example/hook",
         CORS_ORIGINS="https://a.example/, https://b.example",
     )
-    rows = {row.name: row for row in view(settings)}
+    rows = {row.name: row for row in list_settings(settings)}
     assert "swordfish" not in repr(rows)
     assert "swordfish" not in repr(settings.admin_key)
     assert rows["HOMEROOM_ADMIN_KEY"].is_set
@@ -277,7 +309,9 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_is_described_on_the_page() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     page = (ROOT / "docs" / "settings.md").read_text()
-    assert page == markdown(), "write it anew: python -m homeroom.settings > docs/settings.md"
+    assert page == render_settings_page(), (
+        "regenerate it: python -m homeroom.settings > docs/settings.md"
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,14 +328,22 @@ def test_every_setting_is_described_on_the_page() -> None:
             {"SMTP_URL": "smtp://mail.example.org", "PUBLIC_URL": ""},
             {"HOMEROOM_PUBLIC_URL": "warning"},
         ),
+        (
+            {"SMTP_URL": "smtp://mail.example.org", "PUBLIC_URL": "http://127.0.0.1:8420"},
+            {"HOMEROOM_SMTP_EHLO_NAME": "warning"},
+        ),
+        (
+            {"SMTP_URL": "smtp://mail.example.org", "SMTP_EHLO_NAME": "localhost.localdomain"},
+            {"HOMEROOM_SMTP_EHLO_NAME": "warning"},
+        ),
     ],
 )
-def test_what_keeps_messages_from_going_out_is_said(
+def test_settings_that_prevent_messages_are_problems(
     given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = {} if "HOMEROOM_MAIL_FROM" in expected else {"MAIL_FROM": "Homeroom <h@example.org>"}
     settings = read(monkeypatch, **{"PUBLIC_URL": "https://h.example.org", **given, **sender})
-    assert faulty(settings) == expected
+    assert severities(settings) == expected
 
 
 @pytest.mark.parametrize("text", ["Homeroom", "h@localhost", "a@b.example\r\nBcc: x@y.example"])
@@ -317,3 +359,56 @@ def test_an_origin_is_a_scheme_and_a_host(text: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigurationError, match="HOMEROOM_CORS_ORIGINS"):
         read(monkeypatch, CORS_ORIGINS=f"https://a.example, {text}")
     assert read(monkeypatch, CORS_ORIGINS="*").cors_origins == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"PUBLIC_URL": "https://h.example.org:8443/x"}, "h.example.org"),
+        ({"PUBLIC_URL": "https://lernhaus.müller.example"}, "lernhaus.xn--mller-kva.example"),
+        ({"PUBLIC_URL": "https://[2001:db8::1]:8443"}, "[IPv6:2001:db8::1]"),
+        (
+            {"PUBLIC_URL": "https://h.example.org", "SMTP_EHLO_NAME": "out.example.org"},
+            "out.example.org",
+        ),
+        ({"HOST": "192.0.2.7"}, "[192.0.2.7]"),
+    ],
+)
+def test_mail_servers_are_greeted_with_the_public_name(
+    given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read(monkeypatch, **given).ehlo_name == expected
+
+
+def test_files_of_credentials_have_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    large = tmp_path / "logo.png"
+    large.write_bytes(b"x" * (1024 * 1024 + 1))
+    found = severities(
+        read(
+            monkeypatch,
+            CREDENTIAL_KEY_FILE=str(tmp_path / "key.pem"),
+            CREDENTIAL_ALLOW_HTTP="true",
+            ISSUER_LOGO=str(large),
+            ISSUER_SIGNATURE=str(tmp_path / "signature.svg"),
+            ISSUER_FONTS=str(large),
+            HOST="0.0.0.0",
+            ADMIN_KEY="x" * 16,
+        )
+    )
+    assert found == {
+        f"HOMEROOM_{name}": "error"
+        for name in (
+            "CREDENTIAL_KEY_FILE",
+            "CREDENTIAL_ALLOW_HTTP",
+            "ISSUER_LOGO",
+            "ISSUER_SIGNATURE",
+            "ISSUER_FONTS",
+        )
+    }
+
+
+def test_any_setting_of_credly_leaves_issuing_to_credly(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load().uses_credly
+    assert read(monkeypatch, CREDLY_TOKEN="token").uses_credly

@@ -1,28 +1,25 @@
-"""The log: its forms, and what must never be in it."""
+"""The log: its formats, and the secrets that are redacted."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-from collections.abc import Iterator
+import os
 from typing import Any
 
 import pytest
 import structlog
 
-from homeroom.http.log import REDACTED, configure, redact_text
-from homeroom.web.request_id import request_id
+from homeroom.http import logging_config
+from homeroom.http.logging_config import configure_logging
+from homeroom.redaction import REDACTED, redact_text
+from homeroom.web.request_id import current_request_id
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
-    yield io.StringIO()
-    structlog.reset_defaults()
-    root.handlers, level = before
-    root.setLevel(level)
+def stream() -> io.StringIO:
+    return io.StringIO()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -30,18 +27,18 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_json_with_level_time_and_request(stream: io.StringIO) -> None:
-    configure("info", "json", stream)
-    token = request_id.set("r-1")
+    configure_logging("info", "json", stream)
+    token = current_request_id.set("r-1")
     structlog.get_logger().info("stored", events=3)
     structlog.get_logger().debug("not shown")
-    request_id.reset(token)
+    current_request_id.reset(token)
     [line] = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "stored", "level": "info", "events": 3, "request_id": "r-1"}
 
 
-def test_names_that_mean_secrets_are_redacted_however_deep(stream: io.StringIO) -> None:
-    configure("info", "json", stream)
+def test_values_with_secret_names_are_redacted_at_any_depth(stream: io.StringIO) -> None:
+    configure_logging("info", "json", stream)
     structlog.get_logger().info(
         "asked",
         authorization="abc",
@@ -73,7 +70,7 @@ def test_names_that_mean_secrets_are_redacted_however_deep(stream: io.StringIO) 
         "https://:swordfish@hr.example/hook",
     ],
 )
-def test_what_looks_like_a_secret_or_an_address_is_redacted(text: str) -> None:
+def test_texts_that_look_like_secrets_or_addresses_are_redacted(text: str) -> None:
     found = redact_text(text)
     for secret in ("ada", "swordfish", "abcdefghijkl", "C2FVs", "eyJzdWI", "sig_nature"):
         assert secret not in found
@@ -82,38 +79,57 @@ def test_what_looks_like_a_secret_or_an_address_is_redacted(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["week 2026-W48 at 09:00", "progress 12.5 %", "http://127.0.0.1:8420/docs", "a @ b"]
 )
-def test_what_is_harmless_stays(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert redact_text(text) == text
 
 
 def test_tracebacks_are_redacted_too(stream: io.StringIO) -> None:
-    configure("info", "json", stream)
+    configure_logging("info", "json", stream)
     try:
         raise ValueError("no mailbox ada@school.example")
     except ValueError:
         structlog.get_logger().exception("failed")
     [line] = lines(stream)
     assert "Traceback" in line["exception"]
-    assert "[email]" in line["exception"]
+    assert "a***@school.example" in line["exception"]
     assert "ada@" not in stream.getvalue()
 
 
-def test_libraries_log_in_the_same_form_and_only_what_matters(stream: io.StringIO) -> None:
-    configure("info", "json", stream)
+def test_libraries_log_in_the_same_format_from_warning_up(stream: io.StringIO) -> None:
+    configure_logging("info", "json", stream)
     logging.getLogger("httpx").info("GET https://directory/users/ada")
     logging.getLogger("uvicorn.error").warning("slow %s", "ada@school.example")
     [line] = lines(stream)
     assert (line["event"], line["logger"], line["level"]) == (
-        "slow [email]",
+        "slow a***@school.example",
         "uvicorn.error",
         "warning",
     )
 
 
-def test_a_console_line_is_for_eyes(stream: io.StringIO) -> None:
-    configure("debug", "console", stream)
+def test_a_console_line_is_plain_text(stream: io.StringIO) -> None:
+    configure_logging("debug", "console", stream)
     structlog.get_logger().debug("stored", events=3, token="swordfish")
     assert "stored" in stream.getvalue()
     assert "events=3" in stream.getvalue()
     assert "swordfish" not in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_line_that_cannot_be_written_is_counted_and_ends_nothing() -> None:
+    before = logging_config.lost_lines
+    disk = os.open("/dev/full", os.O_WRONLY)
+    stream = open(disk, "w")  # noqa: SIM115
+    configure_logging("info", "json", stream)
+    structlog.get_logger().error("disk full")
+    logging.getLogger("uvicorn.error").error("disk full")
+    assert logging_config.lost_lines == before + 2
+    room = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(room, disk)  # so that the stream can be closed
+    os.close(room)
+    stream.close()
+    closed = io.StringIO()
+    configure_logging("info", "json", closed)
+    closed.close()
+    structlog.get_logger().error("nowhere to write")
+    assert logging_config.lost_lines == before + 3
