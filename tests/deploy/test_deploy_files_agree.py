@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
-from tests.deploy.files import (
+from tests.support.deploy_files import (
     DEPLOY,
     ROOT,
     UNITS,
@@ -28,12 +28,12 @@ from typer.core import TyperGroup
 from homeroom import __version__
 from homeroom.cli import app
 from homeroom.errors import ConfigurationError
-from homeroom.http.processes import KILL_AFTER_SECONDS
+from homeroom.http.supervisor import KILL_AFTER_GRACE_SECONDS
 from homeroom.jobs.api import JobState
-from homeroom.monitoring.api import Metrics
-from homeroom.settings import load, problems, view
+from homeroom.monitoring.metrics import Metrics
+from homeroom.settings import find_setting_problems, list_settings, load
 
-SETTINGS = {row.name for row in view(load())}
+SETTINGS = {row.name for row in list_settings(load())}
 API_PORT, WORKER_PORT = 8420, 8421
 GRACE_SECONDS = load().shutdown_grace.total_seconds()
 EXAMPLE = environment(DEPLOY / "homeroom.env.example")
@@ -53,7 +53,9 @@ def test_no_file_names_a_registry(path: Path) -> None:
 
 def test_examples_are_settings_that_a_server_runs_with_and_their_passwords_agree() -> None:
     read = load(**{name.removeprefix("HOMEROOM_").lower(): text for name, text in EXAMPLE.items()})
-    assert [each for each in problems(read, {}) if "DATABASE_URL" not in each.setting] == []
+    assert [
+        each for each in find_setting_problems(read, {}) if "DATABASE_URL" not in each.setting
+    ] == []
     postgres = environment(DEPLOY / "postgres.env.example")
     user, password = postgres["POSTGRES_USER"], postgres["POSTGRES_PASSWORD"]
     place = f"postgresql://{user}:{password}@postgres:5432/{postgres['POSTGRES_DB']}"
@@ -110,7 +112,7 @@ def test_paths_are_the_same_everywhere() -> None:
 
 
 def test_whoever_stops_a_process_waits_longer_than_it_takes() -> None:
-    needed = GRACE_SECONDS + KILL_AFTER_SECONDS
+    needed = GRACE_SECONDS + KILL_AFTER_GRACE_SECONDS
     for path in UNITS:
         assert int(service(path)["TimeoutStopSec"]) > needed
         assert service(path)["KillMode"] == "mixed"
@@ -184,9 +186,9 @@ def test_workers_are_scaled_by_a_metric_that_is_there() -> None:
     asked = re.search(r'(homeroom_\w+)\{(\w+)=~"([^"]+)"\}', trigger["metadata"]["query"])
     assert asked is not None
     metrics = Metrics()
-    metrics.jobs({"dispatch": {state.value: 1 for state in JobState}})
+    metrics.set_job_counts({"dispatch": {state.value: 1 for state in JobState}})
     sample = re.compile(rf'^{asked[1]}{{.*{asked[2]}="(?:{asked[3]})".*}} 1.0$', re.MULTILINE)
-    assert len(sample.findall(metrics.text().decode())) == len(asked[3].split("|"))
+    assert len(sample.findall(metrics.render().decode())) == len(asked[3].split("|"))
     assert int(trigger["metadata"]["threshold"]) == 2 * load().concurrency
     [monitor] = [each for _, each in manifests() if each["kind"] == "PodMonitor"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
@@ -206,4 +208,10 @@ def test_env_files_with_secrets_are_not_committed() -> None:
     copied = [
         source for name, rest in instructions(0) if name == "COPY" for source in rest.split()[:-1]
     ]
-    assert all(f"!{source}" in ignored for source in copied)
+    sent = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    unsent = [
+        source
+        for source in copied
+        if not any(each == source or each.startswith(f"{source}/") for each in sent)
+    ]
+    assert unsent == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
-from tests.deploy.files import DEPLOY, UNITS, compose, documents, manifests, service
+from tests.support.deploy_files import DEPLOY, UNITS, compose, documents, manifests, service
 
 MODELS = {
     "v1": "cloudcoil.models.kubernetes.core.v1",

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.deploy.files import DEPLOY, ROOT, instructions
-from tests.docs.serving import clean_environment
+from tests.support.deploy_files import DEPLOY, ROOT, instructions
+from tests.support.homeroom_process import clean_environment
 
 pytestmark = pytest.mark.service
 PATIENCE_SECONDS = 300

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from homeroom.demo.run import run
-from homeroom.demo.school import Options
+from homeroom.demo.environment import DemoOptions
+from homeroom.demo.run import run_demo
 
 WIDTH = 118
 
@@ -24,11 +24,11 @@ def draw(learners: int = 200) -> str:
     )
     console.print("[bold]$ make run ARGS=--exit[/bold]")
     with tempfile.TemporaryDirectory(prefix="homeroom-", ignore_cleanup_errors=True) as folder:
-        options = Options(Path(folder), learners=learners)
-        if asyncio.run(run(options, console, keep_serving=False, live=False)):
+        options = DemoOptions(Path(folder), learners=learners)
+        if asyncio.run(run_demo(options, console, keep_serving=False, live=False)):
             raise RuntimeError(console.export_text())
     picture = console.export_svg(title="Homeroom", unique_id="demo")
-    # A picture asks nobody for fonts: readers without them see their own.
+    # The picture loads no fonts: readers without them see their own.
     return re.sub(r"@font-face \{.*?\}\n", "", picture, flags=re.DOTALL)
 
 

@@ -13,15 +13,15 @@ import tempfile
 from pathlib import Path
 
 from homeroom.notify.api import (
-    EXAMPLES,
+    EXAMPLE_PARAMS,
     Channel,
-    Letter,
-    Sender,
-    SmtpCarrier,
-    Status,
-    Talk,
-    Templates,
-    parse_url,
+    DeliveryStatus,
+    MailIdentity,
+    MessageTemplates,
+    OutgoingMessage,
+    SmtpProgress,
+    SmtpSender,
+    parse_smtp_url,
 )
 
 TYPES = ("log_reminder", "manager_report")
@@ -31,15 +31,19 @@ STOP = "https://homeroom.example.org/u/token"
 
 async def send(environment: dict[str, str]) -> None:
     """Send an example of each type."""
-    sender = Sender(environment["HOMEROOM_MAIL_FROM"])
-    carrier = SmtpCarrier(parse_url(environment["HOMEROOM_SMTP_URL"]), sender)
+    sender = MailIdentity(environment["HOMEROOM_MAIL_FROM"])
+    channel_sender = SmtpSender(parse_smtp_url(environment["HOMEROOM_SMTP_URL"]), sender)
     for type in TYPES:
-        words = Templates().words(
-            type, EXAMPLES[type], locale="en-GB", given_name="Ada", stop_url=STOP
+        words = MessageTemplates().render(
+            type,
+            EXAMPLE_PARAMS[type],
+            locale="en-GB",
+            given_name="Ada",
+            unsubscribe_url=STOP,
         )
-        letter = Letter(type, Channel.EMAIL, "ada@example.org", words, STOP)
-        verdict = await carrier.carry(letter, Talk())
-        if verdict.status is not Status.ACCEPTED:
+        letter = OutgoingMessage(type, Channel.EMAIL, "ada@example.org", words, STOP)
+        verdict = await channel_sender.send(letter, SmtpProgress())
+        if verdict.status is not DeliveryStatus.ACCEPTED:
             raise RuntimeError(verdict.error)
 
 

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 import httpx
-from tests.docs.serving import server
+from tests.support.homeroom_process import server
 
 
 def document() -> str:
-    """Return the document as it is kept in ``docs/openapi.json``."""
+    """Return the document in the format of ``docs/openapi.json``."""
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
-        answer = httpx.get(f"{url}/openapi.json", trust_env=False).raise_for_status()
+        answer = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=60).raise_for_status()
     return json.dumps(answer.json(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

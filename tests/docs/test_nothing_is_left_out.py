@@ -9,17 +9,18 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
-from homeroom import errors, wiring
+from homeroom import errors
+from homeroom.bootstrap import application
+from homeroom.bootstrap.application import EXIT_STUCK
 from homeroom.cli import app
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.identity import Role
 from homeroom.jobs.api import JobState, Registry
-from homeroom.jobs.backoff import Backoff
-from homeroom.monitoring.api import Metrics
+from homeroom.jobs.job import PARTNER_DELAYS, Backoff, RetryDelays
+from homeroom.monitoring.metrics import Metrics
 from homeroom.progress.api import EventType
-from homeroom.progress.verdict import Status
-from homeroom.settings import load, view
-from homeroom.web.identity import Role
-from homeroom.wiring.house import EXIT_STUCK
+from homeroom.progress.event import EventStatus
+from homeroom.settings import list_settings, load
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -40,18 +41,18 @@ def rows(text: str) -> list[list[str]]:
 @pytest.fixture
 async def registry(tmp_path: Path) -> Registry:
     settings = load(data_dir=tmp_path)
-    async with wiring.open_house(settings, migrated=True) as house:
-        return house.registry
+    async with application.open_application(settings, migrated=True) as opened:
+        return opened.registry
 
 
 def test_every_setting_is_on_its_page() -> None:
     text = page("settings.md")
-    missing = [row.name for row in view(load()) if f"| `{row.name}` |" not in text]
+    missing = [row.name for row in list_settings(load()) if f"| `{row.name}` |" not in text]
     assert missing == []
 
 
 def test_settings_that_other_pages_speak_of_exist() -> None:
-    known = {row.name for row in view(load())}
+    known = {row.name for row in list_settings(load())}
     for path in [ROOT / "README.md", ROOT / "UPGRADE.md", *DOCS.rglob("*.md")]:
         spoken_of = set(re.findall(r"\bHOMEROOM_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
         assert spoken_of <= known, path.name
@@ -83,10 +84,29 @@ async def test_every_job_kind_is_described_as_it_is(registry: Registry) -> None:
             if f'"{field}"' not in described[f"`{kind}`"][2]
         ]
         assert fields == [], kind
-        usual = Backoff()
+        usual: RetryDelays = Backoff()
         if kind == "lessonplans.generate_module":  # the page says so
             usual = Backoff(timedelta(minutes=1), timedelta(minutes=30))
+        if kind == "dispatch.replay" or kind.startswith("completion."):  # the page lists the waits
+            usual = PARTNER_DELAYS
         assert args.backoff == usual, "the page says that all other kinds wait alike"
+
+
+@pytest.mark.anyio
+async def test_every_kind_that_is_no_housekeeping_says_what_waits_for_it(
+    registry: Registry,
+) -> None:
+    housekeeping = {
+        "access.prune",
+        "activity.prune",
+        "changes.prune",
+        "notify.prune",
+        "progress.expire",
+        "progress.fold_events",
+        "progress.prune",
+    }
+    silent = {kind for kind in registry.kinds() if registry.get(kind).is_outstanding is None}
+    assert silent == housekeeping  # their next slot does what a failed one did not
 
 
 @pytest.mark.anyio
@@ -197,7 +217,7 @@ def test_routes_that_pages_speak_of_exist() -> None:
 
 
 def test_metrics_that_pages_speak_of_exist() -> None:
-    found = set(re.findall(r"^# TYPE (\w+)", Metrics().text().decode(), re.MULTILINE))
+    found = set(re.findall(r"^# TYPE (\w+)", Metrics().render().decode(), re.MULTILINE))
     pages = page("operating.md") + page("deploying.md")
     spoken_of = set(re.findall(r"\b(homeroom_[a-z_]+)\b", pages))
     assert spoken_of
@@ -206,6 +226,18 @@ def test_metrics_that_pages_speak_of_exist() -> None:
 
 def test_every_role_and_every_status_of_an_event_is_described() -> None:
     assert {row[0] for row in rows(page("security.md"))} >= {f"`{role}`" for role in Role}
-    assert {row[0] for row in rows(page("http.md"))} >= {f"`{status}`" for status in Status}
+    assert {row[0] for row in rows(page("http.md"))} >= {f"`{status}`" for status in EventStatus}
     assert all(f"`{kind}`" in page("http.md") for kind in EventType)
     assert {row[0] for row in rows(page("jobs.md"))} >= {f"`{state}`" for state in JobState}
+
+
+def test_every_log_event_is_on_its_page() -> None:
+    call = re.compile(
+        r'\blog\.(?:debug|info|warning|error|exception|critical)(?:\(|,)\s*"([a-z_]+)"'
+    )
+    sources = (ROOT / "src" / "homeroom").rglob("*.py")
+    written = {name for path in sources for name in call.findall(path.read_text())}
+    described = {
+        name for row in rows(page("log-events.md")) for name in re.findall(r"`([a-z_]+)`", row[0])
+    }
+    assert written == described

@@ -1,4 +1,4 @@
-"""No loss, no double: the serving process is killed twenty times under load (issue 2).
+"""No loss, no double: the serving process is killed twenty times under load.
 
 `kill -9` is what a power cut or the out-of-memory killer does: nothing of the process runs any
 more. The players know only that the connection broke, and send again; the partners may have done
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.effort import EFFORT
-from tests.fault.aftermath import check_ledger, check_log, check_replay
+from tests.support.demo_checks import check_ledger, check_log, check_replay
+from tests.support.effort import EFFORT
 
-from homeroom.demo import found
-from homeroom.demo.check import compare
-from homeroom.demo.school import Options, School, school
+from homeroom.demo import comparison
+from homeroom.demo.comparison import compare_results
+from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
@@ -35,7 +35,7 @@ SLOW_PARTNERS: Sequence[Mapping[str, Any]] = (
 )
 
 
-async def kill_at_random_moments(made: School, dice: random.Random) -> list[int]:
+async def kill_at_random_moments(made: DemoEnvironment, dice: random.Random) -> list[int]:
     """Kill and restart the server once in every part of the play, anywhere in that part.
 
     Returns how many events were acknowledged by each kill. The play goes on to its next part once
@@ -43,7 +43,7 @@ async def kill_at_random_moments(made: School, dice: random.Random) -> list[int]
     """
     acknowledged = []
     for number in range(KILLS):
-        made.players.hold_at((number + 1) / (KILLS + 1))
+        made.players.pause_at((number + 1) / (KILLS + 1))
         # Every other time while the server still rescues what the last kill left behind: a crash
         # loop must not use up the attempts of jobs that have nothing to do with it.
         await asyncio.sleep(dice.uniform(0.0, 0.3 if number % 2 else 1.6))
@@ -51,12 +51,12 @@ async def kill_at_random_moments(made: School, dice: random.Random) -> list[int]
         acknowledged.append(made.answers.events)
         await made.server.kill()
         await made.server.open()
-    made.players.hold_at(1.0)
+    made.players.pause_at(1.0)
     return acknowledged
 
 
 async def test_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    options = Options(
+    options = DemoOptions(
         tmp_path,
         learners=LEARNERS,
         seed=SEED,
@@ -64,10 +64,10 @@ async def test_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) 
         seconds=36.0 * EFFORT,
         settings={"HOMEROOM_JOB_LEASE": "2s"},
     )
-    async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
+    async with asyncio.timeout(PATIENCE_SECONDS), open_environment(options) as made:
         await made.load()
-        await made.break_partners(SLOW_PARTNERS)
-        made.players.hold_at(0.0)
+        await made.inject_partner_faults(SLOW_PARTNERS)
+        made.players.pause_at(0.0)
         async with asyncio.TaskGroup() as group:
             group.create_task(made.players.play(made.plan))
             killing = group.create_task(kill_at_random_moments(made, random.Random(SEED)))
@@ -77,8 +77,8 @@ async def test_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) 
         assert len(set(acknowledged)) > KILLS // 2, "most kills met players that were sending"
         await made.add_later_chapter()
         assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
-        read = await found.read(made.api, made.sandbox.url, made.expected)
-        lines = compare(made.expected, made.answers, read)
+        read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
+        lines = compare_results(made.expected, made.answers, read)
         await made.server.stop()
 
     assert [line for line in lines if not line.ok] == []

@@ -1,7 +1,7 @@
-"""No loss, no double: PostgreSQL is stopped at once, and started again, under load (issue 3).
+"""Restarts of PostgreSQL under load lose nothing and duplicate nothing.
 
-Its immediate stop is what a power cut is to it: it recovers from its log. Two programs use it here,
-a server and a worker, and neither is started again. Players are told to come back, and do.
+An immediate stop is like a power cut: the server recovers from its log. Two programs use it here, a
+server and a worker, and neither is restarted. Clients get 503 with ``Retry-After`` and retry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,29 +20,28 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.docs.serving import clean_environment
-from tests.effort import EFFORT
-from tests.fault.aftermath import check_ledger, check_log, check_replay
-from tests.servers.missing import skip_or_fail
+from tests.support.demo_checks import check_ledger, check_log, check_replay
+from tests.support.effort import EFFORT
+from tests.support.homeroom_process import clean_environment, homeroom_command
+from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.postgres import Postgres, running
 
 from homeroom.clock import Clock
 from homeroom.db import migrate
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.demo import found
-from homeroom.demo.check import compare
-from homeroom.demo.child import Child
-from homeroom.demo.school import Options, School, school
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.demo import comparison
+from homeroom.demo.comparison import compare_results
+from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment
+from homeroom.demo.subprocesses import ChildProcess
 from homeroom.http.app import INGEST_PATH
 from homeroom.jobs import store
-from homeroom.jobs.args import JobArgs
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import JobContext, Registry
-from homeroom.jobs.job import JobState
+from homeroom.jobs.job import JobArgs, JobState
+from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.outcome import Done, Outcome
-from homeroom.jobs.upkeep import Upkeep
 from homeroom.jobs.worker import Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
@@ -70,8 +68,8 @@ def durable() -> Iterator[Postgres]:
 
 
 @asynccontextmanager
-async def working(made: School, url: str, folder: Path) -> AsyncIterator[Child]:
-    """Run a worker of its own beside the server."""
+async def working(made: DemoEnvironment, url: str, folder: Path) -> AsyncIterator[ChildProcess]:
+    """Run a worker process beside the server."""
     settings = {
         "HOMEROOM_DATABASE_URL": url,
         "HOMEROOM_LOG_FORMAT": "json",
@@ -81,7 +79,7 @@ async def working(made: School, url: str, folder: Path) -> AsyncIterator[Child]:
             name: value for name, value in made.server.settings.items() if name.startswith(PARTNERS)
         },
     }
-    child = Child("worker", ["homeroom", "worker"], settings, folder / "worker.log")
+    child = ChildProcess("worker", ["homeroom", "worker"], settings, folder / "worker.log")
     await child.start()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -93,45 +91,45 @@ async def working(made: School, url: str, folder: Path) -> AsyncIterator[Child]:
         await child.stop()
 
 
-async def refused(made: School) -> list[httpx.Response]:
-    """Ask for what needs the database, while it is away."""
+async def refused(made: DemoEnvironment) -> list[httpx.Response]:
+    """Send requests that need the database, while it is away."""
     event = {
         "id": f"while-away-{made.answers.events}",
-        "userId": "nobody",
+        "userId": "extra-learner",
         "courseId": made.courses[0].id,
         "eventType": "heartbeat",
         "timestamp": "2026-11-20T09:00:00Z",
         "timeSpent": 0,
     }
-    person = {"givenName": "Nobody", "familyName": "Atall"}
+    person = {"givenName": "Extra", "familyName": "Learner"}
     return list(
         await asyncio.gather(
             made.api.get("/api/v1/completions"),
-            made.api.put("/api/v1/people/nobody", json=person),
+            made.api.put("/api/v1/people/extra-learner", json=person),
             made.api.post(INGEST_PATH, json={"events": [event]}),
         )
     )
 
 
 async def restart_at_random_moments(
-    made: School, durable: Postgres, dice: random.Random
+    made: DemoEnvironment, durable: Postgres, dice: random.Random
 ) -> list[httpx.Response]:
-    """Stop and start PostgreSQL once in every part of the play; return what was answered."""
+    """Stop and start PostgreSQL once in every part of the play; return the answers."""
     answers: list[httpx.Response] = []
     for number in range(RESTARTS):
-        made.players.hold_at((number + 1) / (RESTARTS + 1))
+        made.players.pause_at((number + 1) / (RESTARTS + 1))
         await asyncio.sleep(dice.uniform(0.2, 1.5))
         await asyncio.to_thread(durable.stop, signal.SIGQUIT)
-        if number in {1, 4}:  # longer than ingest tries again by itself
+        if number in {1, 4}:  # longer than the retries of ingest
             answers += await refused(made)
         await asyncio.to_thread(durable.start)
         made.server.check()
-    made.players.hold_at(1.0)
+    made.players.pause_at(1.0)
     return answers
 
 
 class Lesson(JobArgs, frozen=True, kw_only=True):
-    """A job of this test's own."""
+    """A job of this test."""
 
     kind = "fault.lesson"
     queue = "fault"
@@ -139,7 +137,7 @@ class Lesson(JobArgs, frozen=True, kw_only=True):
 
 @pytest.mark.parametrize("how", ["ended", "runs"])
 async def test_a_worker_stops_while_the_database_is_away(durable: Postgres, how: str) -> None:
-    """What it could not save is left to its lease, as if it had died."""
+    """Jobs whose result it could not save remain leased, as after a kill."""
     url = durable.url(durable.make_database())
     await asyncio.to_thread(migrate.upgrade, url)
     registry, engine = Registry(), SqlEngine()
@@ -183,7 +181,7 @@ async def test_a_worker_stops_while_the_database_is_away(durable: Postgres, how:
                     go.set()
             await asyncio.to_thread(durable.start)
             go.set()
-            upkeep = Upkeep(db, registry, engine)
+            upkeep = JobMaintenance(db, registry, engine)
             async with worker():
                 while not await is_completed(job_id):
                     await upkeep.rescue()
@@ -197,11 +195,11 @@ async def test_a_worker_stops_while_the_database_is_away(durable: Postgres, how:
 
 
 @contextmanager
-def standing_still(server: Postgres) -> Iterator[None]:
-    """Stop all processes of a server for a while: it takes connections and answers nothing."""
+def suspended(server: Postgres) -> Iterator[None]:
+    """Suspend all processes of a server: it accepts connections and does not answer."""
     assert server.process is not None
-    keeper = psutil.Process(server.process.pid)
-    stopped = [keeper, *keeper.children(recursive=True)]
+    postmaster = psutil.Process(server.process.pid)
+    stopped = [postmaster, *postmaster.children(recursive=True)]
     for process in stopped:
         process.suspend()
     try:
@@ -211,11 +209,11 @@ def standing_still(server: Postgres) -> Iterator[None]:
             process.resume()
 
 
-def test_a_server_stops_while_the_database_stands_still(durable: Postgres, tmp_path: Path) -> None:
+def test_a_server_stops_while_the_database_is_suspended(durable: Postgres, tmp_path: Path) -> None:
     url = durable.url(durable.make_database())
     migrate.upgrade(url)
     server = subprocess.Popen(
-        [sys.executable, "-m", "homeroom", "serve"],
+        homeroom_command("serve"),
         env=clean_environment(
             HOMEROOM_DATABASE_URL=url,
             HOMEROOM_DATA_DIR=str(tmp_path),
@@ -231,12 +229,12 @@ def test_a_server_stops_while_the_database_stands_still(durable: Postgres, tmp_p
         assert server.stdout is not None
         address = server.stdout.readline().split()[3]
         headers = {"Authorization": "Bearer the-admin-key-of-the-test"}
-        while True:  # until its worker is at work, too
+        while True:  # until its worker runs, too
             queues = httpx.get(f"{address}/api/v1/queues", headers=headers, trust_env=False)
             if {each["workers"] for each in queues.json()} == {1}:
                 break
             time.sleep(0.05)
-        with standing_still(durable), ThreadPoolExecutor(1) as pool:
+        with suspended(durable), ThreadPoolExecutor(1) as pool:
             answer = pool.submit(
                 httpx.put,
                 f"{address}/api/v1/people/ada",
@@ -247,7 +245,7 @@ def test_a_server_stops_while_the_database_stands_still(durable: Postgres, tmp_p
             )
             time.sleep(0.5)
             server.terminate()
-            # Waiting for what the database has been asked would be a minute.
+            # Waiting for the statements of the database would take a minute.
             _, logged = server.communicate(timeout=40)
             assert server.returncode == 0, logged
             with suppress(httpx.TransportError):
@@ -257,12 +255,12 @@ def test_a_server_stops_while_the_database_stands_still(durable: Postgres, tmp_p
         server.communicate()
 
 
-async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothing(
+async def test_restarts_under_load_lose_nothing_and_duplicate_nothing(
     durable: Postgres, tmp_path: Path
 ) -> None:
     url = durable.url(durable.make_database())
     await asyncio.to_thread(migrate.upgrade, url)
-    options = Options(
+    options = DemoOptions(
         tmp_path,
         learners=LEARNERS,
         seed=SEED,
@@ -270,11 +268,11 @@ async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothi
         seconds=20.0 * EFFORT,
         settings={"HOMEROOM_JOB_LEASE": "2s", "HOMEROOM_DATABASE_URL": url},
     )
-    async with asyncio.timeout(PATIENCE_SECONDS), school(options) as made:
+    async with asyncio.timeout(PATIENCE_SECONDS), open_environment(options) as made:
         await made.load()
-        await made.break_partners()
+        await made.inject_partner_faults()
         async with working(made, url, tmp_path) as worker:
-            made.players.hold_at(0.0)
+            made.players.pause_at(0.0)
             async with asyncio.TaskGroup() as group:
                 group.create_task(made.players.play(made.plan))
                 restarting = group.create_task(
@@ -284,8 +282,8 @@ async def test_restarts_of_the_database_under_load_lose_nothing_and_double_nothi
             assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
             ready = (await made.api.get("/readyz")).json()
             assert {part["status"] for part in ready["checks"].values()} == {"ok"}, ready
-            read = await found.read(made.api, made.sandbox.url, made.expected)
-            lines = compare(made.expected, made.answers, read)
+            read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
+            lines = compare_results(made.expected, made.answers, read)
             worker.check()
             made.server.check()
         await made.server.stop()

@@ -1,4 +1,4 @@
-"""No loss, no double on Redis either: workers die, stand still, and Redis is emptied and lost."""
+"""No loss and no duplicate on Redis: workers die or freeze, Redis is emptied or killed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.effort import EFFORT
-from tests.fault.shared_worker import DEATHS, Deadly
-from tests.servers.proxy import Proxy, proxy_to
-from tests.servers.redis import running_redis
+from tests.support.effort import EFFORT
+from tests.support.proxy import Proxy, proxy_to
+from tests.support.redis_server import running_redis
+from tests.support.self_killing_worker import DEATHS, Deadly
 from tools.servers.redis import RedisServer
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.demo import found
-from homeroom.demo.check import compare
-from homeroom.demo.child import Child
-from homeroom.demo.school import Options, School, school
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.demo import comparison
+from homeroom.demo.comparison import compare_results
+from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment
+from homeroom.demo.subprocesses import ChildProcess
 from homeroom.jobs import store
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.job import JobState
@@ -34,12 +34,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fau
 
 SEED = 20261125
 LEASE_SECONDS = 2
-PATIENCE_SECONDS = 300 * EFFORT
+TIMEOUT_SECONDS = 300 * EFFORT
 SLOW_PARTNERS = (
     {"server": "*", "mode": "slow", "delayMs": 700, "probability": 0.5},
     {"server": "*", "mode": "hang_after_work", "delayMs": 500, "probability": 0.2},
 )
-BLOWS = (
+FAULTS = (
     "flush",
     "kill worker",
     "restart redis",
@@ -56,58 +56,58 @@ BLOWS = (
 
 
 class Chaos:
-    """What can happen to a school on Redis with workers of their own."""
+    """Faults of a demo environment on Redis with separate workers."""
 
     def __init__(
-        self, made: School, redis: RedisServer, proxy: Proxy, workers: list[Child]
+        self, made: DemoEnvironment, redis: RedisServer, proxy: Proxy, workers: list[ChildProcess]
     ) -> None:
         self.made, self.redis, self.proxy, self.workers = made, redis, proxy, workers
-        self.dice = random.Random(SEED)
+        self.random = random.Random(SEED)
 
-    async def victim(self) -> Child:
-        """Return a worker that holds a job, if there is one within a moment."""
+    async def busy_worker(self) -> ChildProcess:
+        """Return a worker that holds a job, or any after 3 s."""
         for _ in range(60):
-            holders = _holders(self.made.database)
+            holders = _lease_holders(self.made.database)
             busy = [worker for worker in self.workers if str(worker.pid) in holders]
             if busy:
                 return busy[0]
             await asyncio.sleep(0.05)
-        return self.dice.choice(self.workers)
+        return self.random.choice(self.workers)
 
-    async def strike(self, blow: str) -> None:
-        """Do one bad thing, wholly: whatever was stopped goes on afterwards."""
-        worker = await self.victim() if blow.endswith("worker") else self.workers[0]
-        if blow == "flush":
+    async def inject(self, fault: str) -> None:
+        """Inject one fault to its end: stopped processes run again afterwards."""
+        worker = await self.busy_worker() if fault.endswith("worker") else self.workers[0]
+        if fault == "flush":
             self.redis.empty()
-        elif blow == "kill worker":
+        elif fault == "kill worker":
             await worker.kill()
             await worker.start()
-        elif blow == "freeze worker":
+        elif fault == "freeze worker":
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGSTOP)
-            await asyncio.sleep(LEASE_SECONDS + 1)  # past its lease: others take its jobs
+            await asyncio.sleep(LEASE_SECONDS + 1)  # past its lease: other workers claim its jobs
             os.kill(worker.pid, signal.SIGCONT)
-        elif blow == "kill server":
+        elif fault == "kill server":
             await self.made.server.kill()
             await self.made.server.open()
-        elif blow.endswith("network"):
-            (self.proxy.cut if blow.startswith("cut") else self.proxy.freeze)()
+        elif fault.endswith("network"):
+            (self.proxy.cut if fault.startswith("cut") else self.proxy.freeze)()
             await asyncio.sleep(1.5)
-            self.proxy.mend()
+            self.proxy.restore()
         else:
-            self.redis.stop(signal.SIGKILL if blow.startswith("kill") else signal.SIGTERM)
+            self.redis.stop(signal.SIGKILL if fault.startswith("kill") else signal.SIGTERM)
             await asyncio.sleep(1.0)
             self.redis.start()
 
 
 @asynccontextmanager
-async def shaken_school(folder: Path) -> AsyncIterator[Chaos]:
-    """Open a school whose jobs go through Redis, a proxy before it, and two more workers."""
+async def redis_environment(folder: Path) -> AsyncIterator[Chaos]:
+    """Open a demo environment on Redis behind a proxy, with two more workers."""
     async with AsyncExitStack() as stack:
         (folder / "redis").mkdir()
         redis = stack.enter_context(running_redis(folder / "redis"))
-        proxy = await stack.enter_async_context(proxy_to(redis.port))
-        options = Options(
+        proxy = await stack.enter_async_context(proxy_to(redis.port, Proxy))
+        options = DemoOptions(
             folder,
             learners=30 * EFFORT,
             seed=SEED,
@@ -118,41 +118,41 @@ async def shaken_school(folder: Path) -> AsyncIterator[Chaos]:
                 "HOMEROOM_QUEUE_URL": f"redis://127.0.0.1:{proxy.port}",
             },
         )
-        made = await stack.enter_async_context(school(options))
+        made = await stack.enter_async_context(open_environment(options))
         workers = []
         for number in range(2):
             log = folder / f"worker-{number}.log"
-            worker = Child("worker", ["homeroom", "worker"], made.server.settings, log)
+            worker = ChildProcess("worker", ["homeroom", "worker"], made.server.settings, log)
             stack.push_async_callback(worker.stop)
             await worker.start()
             workers.append(worker)
         yield Chaos(made, redis, proxy, workers)
 
 
-async def test_blows_to_workers_and_redis_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS), shaken_school(tmp_path) as chaos:
+async def test_faults_of_workers_and_redis_lose_and_duplicate_no_job(tmp_path: Path) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), redis_environment(tmp_path) as chaos:
         made = chaos.made
         await made.load()
-        await made.break_partners(SLOW_PARTNERS)
-        made.players.hold_at(0.0)
+        await made.inject_partner_faults(SLOW_PARTNERS)
+        made.players.pause_at(0.0)
         async with asyncio.TaskGroup() as group:
             group.create_task(made.players.play(made.plan))
-            for number, blow in enumerate(BLOWS):
-                made.players.hold_at((number + 1) / (len(BLOWS) + 1))
-                await asyncio.sleep(chaos.dice.uniform(0.2, 1.2))
-                await chaos.strike(blow)
-            made.players.hold_at(1.0)
+            for number, fault in enumerate(FAULTS):
+                made.players.pause_at((number + 1) / (len(FAULTS) + 1))
+                await asyncio.sleep(chaos.random.uniform(0.2, 1.2))
+                await chaos.inject(fault)
+            made.players.pause_at(1.0)
         await made.add_later_chapter()
-        assert await made.settle(90 * EFFORT), "nothing is left active, waiting or delayed"
-        read = await found.read(made.api, made.sandbox.url, made.expected)
-        lines = compare(made.expected, made.answers, read)
+        assert await made.settle(90 * EFFORT), "no job is active, waiting or delayed"
+        read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
+        lines = compare_results(made.expected, made.answers, read)
         attempts = _attempts(made.database)
     assert [line for line in lines if not line.ok] == []
-    assert attempts.get("lost", 0) > 0, "some jobs were held by what died or stood still"
+    assert attempts.get("lost", 0) > 0, "some jobs were held by workers that died or froze"
     assert _tracebacks(tmp_path) == []
 
 
-def _holders(database: Path) -> set[str]:
+def _lease_holders(database: Path) -> set[str]:
     """Return the process ids of the workers that hold jobs."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         rows = connection.execute("SELECT worker FROM job WHERE state = 'active'")
@@ -160,7 +160,7 @@ def _holders(database: Path) -> set[str]:
 
 
 def _tracebacks(folder: Path) -> list[str]:
-    """Return which of our programs met something that they did not expect."""
+    """Return the logs of programs that hold a traceback."""
     logs = [log for log in folder.glob("*.log") if log.name != "sandbox.log"]
     return [log.name for log in logs if "Traceback" in log.read_text(encoding="utf-8")]
 
@@ -172,7 +172,7 @@ def _attempts(database: Path) -> dict[str, int]:
         )
 
 
-async def test_a_job_that_kills_four_workers_is_done_by_the_fifth(
+async def test_a_job_that_kills_two_workers_is_done_by_the_third(
     database_file: Path, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     redis_server.empty()
@@ -181,10 +181,10 @@ async def test_a_job_that_kills_four_workers_is_done_by_the_fifth(
     await db.open()
     async with db.write() as tx:
         job_id = await enqueue(tx, Deadly())
-    arguments = [str(Path(__file__).with_name("shared_worker.py")), str(database_file)]
-    arguments += [redis_server.url, str(marks)]
+    script = Path(__file__).parents[1] / "support" / "self_killing_worker.py"
+    arguments = [str(script), str(database_file), redis_server.url, str(marks)]
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for _ in range(DEATHS):
                 doomed = await asyncio.create_subprocess_exec(sys.executable, *arguments)
                 assert await doomed.wait() == -signal.SIGKILL

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
-from tests.service.operations_house import ADMIN, JWT_SECRET, House, house
+from tests.support.operations_app import ADMIN, JWT_SECRET, OperationsApp, operations_app
 
-from homeroom.access.api import first_sign_in, make_sign_in
+from homeroom.access.api import create_first_sign_in, create_sign_in
 from homeroom.access.routes import sign_in_link
 from homeroom.db.database import Database
 
@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 
 @pytest.fixture
-async def home(db: Database) -> AsyncIterator[House]:
-    async with house(db) as found:
+async def home(db: Database) -> AsyncIterator[OperationsApp]:
+    async with operations_app(db) as found:
         yield found
 
 
@@ -27,7 +27,7 @@ def bearer(subject: str, *roles: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET, 'HS256')}"}
 
 
-async def test_a_key_is_made_used_listed_and_revoked(home: House) -> None:
+async def test_a_key_is_made_used_listed_and_revoked(home: OperationsApp) -> None:
     made = await home.client.post(
         "/api/v1/keys", json={"name": "prometheus", "roles": ["viewer"]}, headers=ADMIN
     )
@@ -46,7 +46,7 @@ async def test_a_key_is_made_used_listed_and_revoked(home: House) -> None:
     gone = await home.client.delete(f"/api/v1/keys/{key['id']}", headers=ADMIN)
     assert (gone.status_code, gone.content) == (204, b"")
     assert (await home.client.get("/metrics", headers=header)).status_code == 401
-    assert (await home.client.delete("/api/v1/keys/nobody", headers=ADMIN)).status_code == 404
+    assert (await home.client.delete("/api/v1/keys/unknown", headers=ADMIN)).status_code == 404
     [item] = (await home.client.get("/api/v1/keys", headers=ADMIN)).json()["items"]
     assert item["revokedAt"] is not None
 
@@ -58,7 +58,7 @@ async def test_a_key_is_made_used_listed_and_revoked(home: House) -> None:
     assert key["token"] not in str(trail)
 
 
-async def test_lists_of_keys_and_of_the_trail_are_paged(home: House) -> None:
+async def test_lists_of_keys_and_of_the_trail_are_paged(home: OperationsApp) -> None:
     for index in range(5):
         await home.client.post(
             "/api/v1/keys", json={"name": f"k{index}", "roles": ["viewer"]}, headers=ADMIN
@@ -89,13 +89,15 @@ async def test_lists_of_keys_and_of_the_trail_are_paged(home: House) -> None:
         {"name": "x", "roles": ["viewer"], "token": "mine"},
     ],
 )
-async def test_a_key_with_odd_values_is_not_made(home: House, body: dict[str, object]) -> None:
+async def test_a_key_with_odd_values_is_not_made(
+    home: OperationsApp, body: dict[str, object]
+) -> None:
     answer = await home.client.post("/api/v1/keys", json=body, headers=ADMIN)
     assert answer.status_code == 422
     assert (await home.client.get("/api/v1/keys", headers=ADMIN)).json()["items"] == []
 
 
-async def test_only_admins_handle_keys(home: House) -> None:
+async def test_only_admins_handle_keys(home: OperationsApp) -> None:
     assert (await home.client.get("/api/v1/keys")).status_code == 401
     for role in ("learner", "operator", "service", "viewer"):
         answer = await home.client.get("/api/v1/keys", headers=bearer("ada", role))
@@ -103,9 +105,9 @@ async def test_only_admins_handle_keys(home: House) -> None:
     assert (await home.client.get("/api/v1/keys", headers=bearer("ada", "admin"))).is_success
 
 
-async def test_a_sign_in_link_opens_one_session(home: House) -> None:
+async def test_a_sign_in_link_opens_one_session(home: OperationsApp) -> None:
     async with home.db.write() as tx:
-        token = await first_sign_in(tx)
+        token = await create_first_sign_in(tx)
     assert token is not None
     link = sign_in_link(str(home.client.base_url).rstrip("/"), token)
     page = await home.client.get(link)
@@ -125,12 +127,12 @@ async def test_a_sign_in_link_opens_one_session(home: House) -> None:
     assert (await home.client.get("/api/v1/keys")).status_code == 401
     assert (await home.client.delete("/api/v1/session")).status_code == 204
     async with home.db.write() as tx:
-        assert await first_sign_in(tx) is None
+        assert await create_first_sign_in(tx) is None
 
 
-async def test_an_ended_session_is_over_for_who_kept_the_cookie(home: House) -> None:
+async def test_an_ended_session_is_over_for_who_kept_the_cookie(home: OperationsApp) -> None:
     async with home.db.write() as tx:
-        token = await make_sign_in(tx, "dashboard", ["viewer"])
+        token = await create_sign_in(tx, "dashboard", ["viewer"])
     await home.client.post("/api/v1/session", json={"token": token})
     kept = home.client.cookies["homeroom_session"]
     await home.client.delete("/api/v1/session")
@@ -138,7 +140,7 @@ async def test_an_ended_session_is_over_for_who_kept_the_cookie(home: House) -> 
     assert answer.status_code == 401
 
 
-async def test_a_key_opens_a_session_with_its_roles_and_a_jwt_does_not(home: House) -> None:
+async def test_a_key_opens_a_session_with_its_roles_and_a_jwt_does_not(home: OperationsApp) -> None:
     token = (await home.key("operator"))["Authorization"].removeprefix("Bearer ")
     opened = await home.client.post("/api/v1/session", json={"token": token})
     assert opened.json() == {"name": "operator", "roles": ["operator"]}
@@ -149,9 +151,9 @@ async def test_a_key_opens_a_session_with_its_roles_and_a_jwt_does_not(home: Hou
     assert (await home.client.post("/api/v1/session", json={"token": "x"})).status_code == 401
 
 
-async def test_another_origin_cannot_use_the_cookie(home: House) -> None:
+async def test_another_origin_cannot_use_the_cookie(home: OperationsApp) -> None:
     async with home.db.write() as tx:
-        token = await make_sign_in(tx, "dashboard", ["admin"])
+        token = await create_sign_in(tx, "dashboard", ["admin"])
     await home.client.post("/api/v1/session", json={"token": token})
     body = {"name": "evil", "roles": ["admin"]}
     for headers in (

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.activity_school import ActivitySchool, at, build, local
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.activity_school import ActivitySchool, at, build, local
+from tests.support.api_client import AUTH, as_, client
 
-from homeroom.access.api import record
+from homeroom.access.api import record_audit
 from homeroom.activity import routes
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.jobs import routes as job_routes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -49,7 +49,7 @@ def school(db: SqliteDatabase, clock: Clock) -> ActivitySchool:
 async def api(school: ActivitySchool) -> AsyncIterator[httpx.AsyncClient]:
     routers = (
         routes.router(school.db, AUTH, school.activity),
-        job_routes.router(school.db, AUTH, school.registry, record),
+        job_routes.router(school.db, AUTH, school.kernel.registry, record_audit),
     )
     async with client(*routers) as opened:
         answer = await opened.put(LAB, json=PROGRAMME, headers=SERVICE)
@@ -217,7 +217,7 @@ async def test_a_log_that_cannot_be_is_refused(
     assert (await write(api, SERVICE, **given)).status_code == status
 
 
-async def test_nobody_writes_anothers_log(api: httpx.AsyncClient) -> None:
+async def test_a_facilitator_cannot_write_the_log_of_another(api: httpx.AsyncClient) -> None:
     assert (await write(api, BEN)).status_code == 403
     assert (await write(api, SERVICE)).status_code == 201
 
@@ -242,6 +242,28 @@ async def test_leave_exempts_and_its_end_makes_the_week_owed(api: httpx.AsyncCli
     assert row["weeks"]["2026-W48"] == "open"
 
 
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"heldOn": "2026-11-23", "present": 5, "expected": 3},
+        {"heldOn": "2026-11-30", "present": 3, "expected": 5},
+        {"heldOn": "2026-11-22", "present": 3},
+    ],
+)
+async def test_attendance_above_the_expected_or_of_another_week_is_refused(
+    api: httpx.AsyncClient, session: dict[str, Any]
+) -> None:
+    url, right = "/api/v1/activity-logs", {"heldOn": "2026-11-29", "present": 3, "expected": 3}
+    log = {"offeringId": "art", "week": "2026-W48", "status": "draft", "attendance": [session]}
+    assert (await api.post(url, json=log, headers=SERVICE)).status_code == 422
+    made = await api.post(url, json=log | {"attendance": [right]}, headers=SERVICE)
+    assert made.status_code == 201
+    change = {"attendance": [right, session]}
+    path = f"{url}/{made.json()['id']}"
+    assert (await api.patch(path, json=change, headers=SERVICE)).status_code == 422
+    assert (await api.get(path, headers=SERVICE)).json()["attendance"] == [right]
+
+
 async def test_compliance_comes_as_csv_that_no_spreadsheet_runs(
     api: httpx.AsyncClient, school: ActivitySchool
 ) -> None:
@@ -249,7 +271,8 @@ async def test_compliance_comes_as_csv_that_no_spreadsheet_runs(
     answer = await api.get(f"{LAB}/compliance.csv?from=2026-W47&to=2026-W48", headers=VIEWER)
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.text == (
-        "userId,name,2026-W47,2026-W48,missed,late,expected\r\nada,'=HYPERLINK() X,,open,0,0,1\r\n"
+        "\ufeffuserId,name,2026-W47,2026-W48,missed,late,expected\r\n"
+        "ada,'=HYPERLINK() X,,open,0,0,1\r\n"
     )
     wrong = await api.get(f"{LAB}/compliance?from=2026-W48&to=2026-W01", headers=VIEWER)
     assert wrong.status_code == 422
@@ -274,10 +297,10 @@ async def test_another_zone_moves_no_deadline_that_is_set(
     moved = {**PROGRAMME, "timeZone": "America/New_York", "graceMinutes": 60}
     await api.put(LAB, json=moved, headers=SERVICE)
     log = (await write(api)).json()
-    assert log["deadlineAt"] == "2026-11-29T23:00:00.000Z"  # Berlin's midnight
+    assert log["deadlineAt"] == "2026-11-29T23:00:00.000000Z"  # Berlin's midnight
     school.move_to(local("2026-11-30T12:00"))
     log = (await write(api, week="2026-W49")).json()
-    assert log["deadlineAt"] == "2026-12-07T06:00:00.000Z"  # 01:00 in New York
+    assert log["deadlineAt"] == "2026-12-07T06:00:00.000000Z"  # 01:00 in New York
 
 
 async def test_schedules_are_run_dry_run_changed_and_paused(
@@ -303,7 +326,7 @@ async def test_schedules_are_run_dry_run_changed_and_paused(
     assert (made["schedule"], made["state"], made["sent"]) == ("reminder.lab", "done", 1)
     assert not (await api.post(f"{path}/resume", headers=OPERATOR)).json()["paused"]
     changed = await api.put(path, json={"cron": "0 7 * * 1"}, headers=OPERATOR)
-    assert changed.json()["nextAt"] == "2026-11-30T06:00:00.000Z"
+    assert changed.json()["nextAt"] == "2026-11-30T06:00:00.000000Z"
     assert (await api.put(path, json={"cron": "soon"}, headers=OPERATOR)).status_code == 422
     assert (await api.put(f"{path}x", json={}, headers=OPERATOR)).status_code == 404
 

@@ -1,4 +1,4 @@
-"""Completions: recorded once, their steps, how these follow their jobs, and the routes."""
+"""Completions: recorded once, with steps that follow their jobs, and routes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from typing import Any, ClassVar
 import anyio
 import httpx
 import pytest
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.api_client import AUTH, as_, client
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Catalogue, Course, Enrolment
-from homeroom.completion import report, routes
+from homeroom.completion import csv_report, routes
 from homeroom.completion.api import (
     ChapterRecord,
     Completion,
     Completions,
-    Crossing,
-    Step,
+    CompletionStep,
+    NewCompletion,
+    SkipReason,
     StepArgs,
 )
 from homeroom.db.database import Database
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.errors import Conflict
 from homeroom.jobs import api as jobs
-from homeroom.jobs.engines.sql import SqlEngine
+from homeroom.jobs.engine import SqlEngine
+from homeroom.jobs.job_actions import prune
 from homeroom.jobs.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +55,7 @@ class ReportTest(StepArgs, frozen=True, kw_only=True):
 
 
 class Switches:
-    """What the steps' ``skip`` and the handlers read, so that a test can change it."""
+    """Settings of the steps' ``skip`` and the handlers, which tests change."""
 
     skip_credential: str | None = None
     error: str | None = None
@@ -66,15 +68,16 @@ def switches() -> Switches:
 
 @pytest.fixture
 def completions(switches: Switches) -> Completions:
-    def skip(completion: Completion, course: Course) -> str | None:
+    def skip(completion: Completion, course: Course) -> SkipReason | None:
         assert completion.course_id == course.id
-        return switches.skip_credential
+        text = switches.skip_credential
+        return None if text is None else SkipReason("credentials_disabled", text)
 
     return Completions(
         [
-            Step("credential", lambda id: IssueTest(completion_id=id), skip),
-            Step("analytics", lambda id: SendTest(completion_id=id)),
-            Step("hr", lambda id: ReportTest(completion_id=id)),
+            CompletionStep("credential", lambda id: IssueTest(completion_id=id), skip),
+            CompletionStep("analytics", lambda id: SendTest(completion_id=id)),
+            CompletionStep("hr", lambda id: ReportTest(completion_id=id)),
         ]
     )
 
@@ -93,12 +96,16 @@ async def http(db: Database, completions: Completions) -> AsyncIterator[httpx.As
         yield opened
 
 
-def crossing(course: Course, user: str = "ada", attempt: int = 1, at: int = 1_000_000) -> Crossing:
+def crossing(
+    course: Course, user: str = "ada", attempt: int = 1, at: int = 1_000_000
+) -> NewCompletion:
     chapters = (ChapterRecord("a", 10_000, 60, True),)
-    return Crossing(user, course, attempt, at, 0, 60, chapters)
+    return NewCompletion(user, course, attempt, at, 0, 60, chapters)
 
 
-async def record(db: Database, completions: Completions, *crossings: Crossing) -> list[Completion]:
+async def record(
+    db: Database, completions: Completions, *crossings: NewCompletion
+) -> list[Completion]:
     async with db.write() as tx:
         new = [
             Enrolment(each.user_id, each.course.id, each.attempt, 1, "in_progress", 1, 0)
@@ -134,7 +141,7 @@ async def test_a_course_is_completed_once_however_often_it_is_found(
     assert await rows(db, "SELECT COUNT(*) FROM completion_step") == [(3,)]
 
 
-async def test_the_same_crossing_twice_in_one_batch_is_one_completion(
+async def test_one_completion_twice_in_a_batch_is_recorded_once(
     db: Database, completions: Completions, course: Course
 ) -> None:
     made = await record(
@@ -155,7 +162,7 @@ async def test_the_jobs_of_a_completion_are_independent_and_have_their_prioritie
     ]
 
 
-async def test_nothing_of_a_completion_stays_when_its_transaction_fails(
+async def test_a_failed_transaction_leaves_nothing_of_a_completion(
     db: Database, completions: Completions, course: Course
 ) -> None:
     async def fail() -> None:
@@ -169,7 +176,7 @@ async def test_nothing_of_a_completion_stays_when_its_transaction_fails(
         assert await rows(db, f"SELECT COUNT(*) FROM {table}") == [(0,)]
 
 
-async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
+async def test_a_disabled_step_is_skipped_with_its_reason_and_has_no_job(
     db: Database,
     completions: Completions,
     course: Course,
@@ -185,6 +192,7 @@ async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
         "ENABLE_CREDENTIALS is false",
         None,
     )
+    assert step["skipCode"] == "credentials_disabled"
     assert await rows(db, "SELECT COUNT(*) FROM job") == [(2,)]
     refused = await http.post(f"{url}/steps/credential/retry", headers=OPERATOR)
     assert refused.status_code == 409
@@ -195,7 +203,7 @@ async def test_a_switched_off_step_is_skipped_with_its_reason_and_makes_no_job(
     assert again.json()["steps"][0]["jobId"] == f"{made.id}.credential"
     assert await rows(db, "SELECT COUNT(*) FROM job") == [(3,)]
     noted = await rows(db, "SELECT action, subject, details FROM audit")
-    assert noted == [("step.retried", made.id, '{"step": "credential"}')]  # the refused one is not
+    assert noted == [("step.retried", made.id, '{"step":"credential"}')]  # the refused one is not
 
 
 async def test_a_later_attempt_supersedes_the_earlier_completion(
@@ -217,14 +225,14 @@ async def test_a_note_changes_no_date_and_runs_nothing_again(
 ) -> None:
     (made,) = await record(db, completions, crossing(course))
     async with db.write() as tx:
-        await completions.note(tx, made.id, "event e1 of 1970-01-01 proves it earlier")
+        await completions.add_note(tx, made.id, "event e1 of 1970-01-01 proves it earlier")
     found = (await http.get(f"/api/v1/completions/{made.id}", headers=OPERATOR)).json()
-    assert found["completedAt"] == "1970-01-01T00:00:01.000Z"
+    assert found["completedAt"] == "1970-01-01T00:00:01.000000Z"
     assert [note["text"] for note in found["notes"]] == ["event e1 of 1970-01-01 proves it earlier"]
     assert await rows(db, "SELECT COUNT(*) FROM job") == [(3,)]
 
 
-async def test_steps_follow_their_jobs_each_for_itself(
+async def test_each_step_follows_its_own_job(
     db: Database,
     completions: Completions,
     course: Course,
@@ -245,12 +253,12 @@ async def test_steps_follow_their_jobs_each_for_itself(
         return jobs.Done()
 
     async def report_hr(context: jobs.JobContext, args: ReportTest) -> jobs.Outcome:
-        return jobs.Done({"skipped": "HOMEROOM_HR_URL is not set"})
+        return jobs.Done({"skipped": "HOMEROOM_HR_URL is not set", "skipCode": "no_url"})
 
     registry = jobs.Registry()
-    registry.add(IssueTest, issue, completions.follow("credential"))
-    registry.add(SendTest, send, completions.follow("analytics"))
-    registry.add(ReportTest, report_hr, completions.follow("hr"))
+    registry.add(IssueTest, issue, completions.step_updater("credential"))
+    registry.add(SendTest, send, completions.step_updater("analytics"))
+    registry.add(ReportTest, report_hr, completions.step_updater("hr"))
     (made,) = await record(db, completions, crossing(course))
     url = f"/api/v1/completions/{made.id}"
 
@@ -263,7 +271,7 @@ async def test_steps_follow_their_jobs_each_for_itself(
     db.subscribe(tell)
 
     async def until(name: str, status: str) -> dict[str, Any]:
-        while True:  # every change of a step is told after its commit
+        while True:  # every change of a step is notified after its commit
             changed = anyio.Event()
             changes.add(changed)
             found = (await http.get(url, headers=OPERATOR)).json()
@@ -284,6 +292,7 @@ async def test_steps_follow_their_jobs_each_for_itself(
             assert (await until("analytics", "active"))["finishedAt"] is None
             skipped = await until("hr", "skipped")
             assert skipped["skipReason"] == "HOMEROOM_HR_URL is not set"
+            assert skipped["skipCode"] == "no_url"
             switches.error = None
             retried = await http.post(f"{url}/steps/credential/retry", headers=OPERATOR)
             assert retried.status_code == 200
@@ -294,11 +303,11 @@ async def test_steps_follow_their_jobs_each_for_itself(
             go_on.set()
             await until("analytics", "completed")
             worker.stop()
-    async with db.write() as tx:  # a job that was replaced says nothing about its step any more
+    async with db.write() as tx:  # a replaced job no longer decides the state of its step
         job = (await jobs.find(tx, [f"{made.id}.hr"]))[f"{made.id}.hr"]
         await completions.retry_step(tx, made.id, "hr")
-        await completions.follow("hr")(tx, job, ReportTest(completion_id=made.id))
-        again = (await completions.steps_of(tx, [made.id]))[made.id][2]
+        await completions.step_updater("hr")(tx, job, ReportTest(completion_id=made.id))
+        again = (await completions.list_steps(tx, [made.id]))[made.id][2]
         assert (again.status, again.job_id) == ("waiting", f"{made.id}.hr.2")
         with pytest.raises(Conflict):
             await completions.retry_step(tx, made.id, "hr")
@@ -312,10 +321,10 @@ async def test_a_failed_step_whose_job_was_pruned_gets_a_new_one(
         job_id = f"{made.id}.hr"
         await jobs.cancel(tx, None, job_id)
         job = (await jobs.find(tx, [job_id]))[job_id]
-        await completions.follow("hr")(tx, job, ReportTest(completion_id=made.id))
-        await jobs.remove(tx, job_id)
+        await completions.step_updater("hr")(tx, job, ReportTest(completion_id=made.id))
+        await prune(tx, [job_id])  # as an earlier release did
         await completions.retry_step(tx, made.id, "hr")
-        step = (await completions.steps_of(tx, [made.id]))[made.id][2]
+        step = (await completions.list_steps(tx, [made.id]))[made.id][2]
     assert (step.status, step.job_id, step.attempts) == ("waiting", f"{made.id}.hr.2", 0)
 
 
@@ -357,6 +366,11 @@ async def test_a_learner_sees_only_their_own_completions(
     (ada, _) = await record(db, completions, crossing(course), crossing(course, "bob"))
     own = (await http.get("/api/v1/completions", headers=as_("learner:ada"))).json()
     assert [item["userId"] for item in own["items"]] == ["ada"]
+    seen = (await http.get("/api/v1/completions?userId=ada", headers=OPERATOR)).json()["items"][0]
+    for mine, theirs in zip(own["items"][0]["steps"], seen["steps"], strict=True):
+        assert (mine["name"], mine["status"]) == (theirs["name"], theirs["status"])
+        assert (mine["lastError"], mine["skipReason"], mine["jobId"]) == (None, None, None)
+    assert any(step["skipReason"] or step["jobId"] for step in seen["steps"])
     url = f"/api/v1/completions/{ada.id}"
     for who, status in (("learner:ada", 200), ("learner:bob", 404), ("author", 403), ("", 401)):
         assert (await http.get(url, headers=as_(who))).status_code == status, who
@@ -380,7 +394,7 @@ async def test_the_report_streams_every_completion_of_a_period_page_by_page(
     http: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(report, "PAGE", 2)
+    monkeypatch.setattr(csv_report, "ROWS_PER_READ", 2)
     day = 86_400_000_000
     users = ["=cmd()", "u1", "u2", "u3", "u4", "u5"]
     await record(
@@ -391,14 +405,16 @@ async def test_the_report_streams_every_completion_of_a_period_page_by_page(
     url = "/api/v1/reports/completions.csv"
     answer = await http.get(url, headers=as_("manager"))
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    read = list(csv.DictReader(io.StringIO(answer.text)))
+    assert answer.content.startswith(b"\xef\xbb\xbf")  # Excel reads UTF-8 by it
+    read = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
     assert {row["userId"] for row in read} == {"'=cmd()", "u1", "u2", "u3", "u4", "u5"}
     assert len(read) == 6
     assert read[0]["courseTitle"] == "'=Safety"
     assert (read[0]["score"], read[0]["hrStatus"]) == ("0", "waiting")
     params = {"from": "1970-01-02", "to": "1970-01-02"}
     one_day = await http.get(url, params=params, headers=OPERATOR)
-    days = [row["completedAt"][:10] for row in csv.DictReader(io.StringIO(one_day.text))]
+    rows = csv.DictReader(io.StringIO(one_day.content.decode("utf-8-sig")))
+    days = [row["completedAt"][:10] for row in rows]
     assert days == ["1970-01-02", "1970-01-02"]
     wrong = await http.get(url, params={"from": "soon"}, headers=OPERATOR)
     assert wrong.status_code == 422

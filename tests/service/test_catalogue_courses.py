@@ -1,4 +1,4 @@
-"""Courses and enrolments over HTTP: publishing, versions, dry runs, enrolling, and who may."""
+"""Courses and enrolments over HTTP: versions, dry runs, enrolling, rights."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import anyio
 import httpx
 import pytest
 import sqlalchemy
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.api_client import AUTH, as_, client
 
 from homeroom.catalogue import api, routes, store
-from homeroom.catalogue.api import Catalogue, Course, EditPreview, Enrolment
+from homeroom.catalogue.api import Catalogue, Course, Enrolment, VersionChangePreview
 from homeroom.completion import store as completion_store
 from homeroom.db import migrate
-from homeroom.db.chunk import keyed
+from homeroom.db.bulk import keyed_statements
 from homeroom.db.database import Database
-from homeroom.db.sqlite import SqliteDatabase, SqliteTx
+from homeroom.db.sqlite.database import SqliteDatabase, SqliteTx
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
 from homeroom.people import store as people_store
@@ -44,11 +44,11 @@ def course(*chapters: str, **more: Any) -> dict[str, Any]:
     }
 
 
-async def count_new_chapters(tx: Tx, draft: Course) -> EditPreview:
-    """Stand for progress: count something that depends on the draft and on the database."""
+async def count_new_chapters(tx: Tx, draft: Course) -> VersionChangePreview:
+    """Stand in for progress: counts depend on the draft and the database."""
     current = (await api.current_courses(tx, [draft.id])).get(draft.id)
     known = len(current.chapters) if current else 0
-    return EditPreview(known, len(draft.chapters), draft.version, 0, 4)
+    return VersionChangePreview(known, len(draft.chapters), draft.version, 0, 4)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def http(db: Database, catalogue: Catalogue) -> AsyncIterator[httpx.AsyncC
         yield opened
 
 
-async def test_publishing_makes_versions_and_the_same_body_makes_none(
+async def test_publishing_creates_versions_and_an_equal_body_none(
     http: httpx.AsyncClient, db: Database
 ) -> None:
     url = "/api/v1/courses/data"
@@ -86,14 +86,14 @@ async def test_going_back_to_an_older_body_is_a_new_version(http: httpx.AsyncCli
         assert answer.json()["version"] == version
 
 
-async def test_what_was_read_can_be_put_back_unchanged(http: httpx.AsyncClient) -> None:
+async def test_a_read_course_can_be_put_back_unchanged(http: httpx.AsyncClient) -> None:
     body = course("a", validity="P1Y", estimatedHours=1.5, criteria={"any": [{"type": "manual"}]})
     made = (await http.put("/api/v1/courses/x", json=body, headers=AUTHOR)).json()
     again = await http.put("/api/v1/courses/x", json=made, headers=AUTHOR)
     assert (again.status_code, again.json()) == (200, made)
 
 
-async def test_a_dry_run_tells_what_would_change_and_changes_nothing(
+async def test_a_dry_run_counts_changes_and_stores_nothing(
     http: httpx.AsyncClient, db: Database
 ) -> None:
     url = "/api/v1/courses/data"
@@ -141,7 +141,9 @@ async def test_a_hook_that_fails_leaves_the_course_unpublished(
         assert list((await api.course_at(tx, "x", 2)).chapters) == ["z"]
 
 
-async def test_faults_come_back_all_at_once_and_nothing_is_stored(http: httpx.AsyncClient) -> None:
+async def test_all_faults_are_reported_at_once_and_nothing_is_stored(
+    http: httpx.AsyncClient,
+) -> None:
     wrong = course("a", "a", validity="soon", colour="red")
     answer = await http.put("/api/v1/courses/x", json=wrong, headers=AUTHOR)
     assert answer.status_code == 422
@@ -193,6 +195,20 @@ async def test_reads_carry_an_etag_and_answer_304(http: httpx.AsyncClient) -> No
     assert changed.status_code == 200
 
 
+async def test_of_two_authors_the_second_is_refused(http: httpx.AsyncClient) -> None:
+    url = "/api/v1/courses/x"
+    early = await http.put(url, json=course("a"), headers={**AUTHOR, "If-Match": '"x"'})
+    assert early.status_code == 412
+    made = await http.put(url, json=course("a"), headers=AUTHOR)
+    tag = (await http.get(url, headers=AUTHOR)).headers["etag"]
+    assert made.headers["etag"] == tag
+    mine = {**AUTHOR, "If-Match": tag}
+    assert (await http.put(url, json=course("b"), headers=mine)).status_code == 200
+    late = await http.put(url, json=course("c"), headers=mine)
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert (await http.get(url, headers=AUTHOR)).json()["version"] == 2
+
+
 async def test_courses_are_listed_page_by_page(http: httpx.AsyncClient) -> None:
     for number in range(5):
         await http.put(f"/api/v1/courses/c{number}", json=course("a", "b"), headers=AUTHOR)
@@ -211,7 +227,7 @@ async def test_courses_are_listed_page_by_page(http: httpx.AsyncClient) -> None:
         assert (await http.get("/api/v1/courses", params=wrong, headers=AUTHOR)).status_code == 422
 
 
-async def test_who_may_read_and_write_the_catalogue(http: httpx.AsyncClient) -> None:
+async def test_rights_to_read_and_write_the_catalogue(http: httpx.AsyncClient) -> None:
     url = "/api/v1/courses/x"
     for who, status in {
         "": 401,
@@ -265,7 +281,7 @@ async def test_an_unknown_course_has_no_enrolments(http: httpx.AsyncClient) -> N
     assert (await http.get(url, headers=SERVICE)).status_code == 404
 
 
-async def test_only_a_service_may_approve_and_who_listens_hears_of_it_once(
+async def test_only_a_service_may_approve_and_the_hook_runs_once(
     http: httpx.AsyncClient, catalogue: Catalogue
 ) -> None:
     heard: list[tuple[str, bool]] = []
@@ -295,18 +311,18 @@ async def test_thousands_of_pairs_are_one_search_of_the_primary_key(
         assert await api.add_enrolments(tx, new) == 6_000
         assert await api.add_enrolments(tx, new[:5]) == 0
     statements: list[tuple[Any, Any]] = []
-    fetch_as = SqliteTx.fetch_as
+    fetch_by_keys_into = SqliteTx.fetch_by_keys_into
 
     async def watched(self: SqliteTx, of: Any, sql: str, keys: Any) -> list[Any]:
         statements.append((sql, keys))
-        return await fetch_as(self, of, sql, keys)
+        return await fetch_by_keys_into(self, of, sql, keys)
 
     async with db.read() as tx:
-        monkeypatch.setattr(SqliteTx, "fetch_as", watched)
-        found = await api.enrolments(tx, [*pairs, ("nobody", "c0")])
+        monkeypatch.setattr(SqliteTx, "fetch_by_keys_into", watched)
+        found = await api.enrolments(tx, [*pairs, ("stranger", "c0")])
         monkeypatch.undo()
         [asked] = statements
-        sql, values = next(keyed(*asked))
+        sql, values = next(keyed_statements(*asked))
         plan = [str(row[3]) for row in await tx.fetch(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert set(found) == set(pairs)
     assert all([each.attempt for each in attempts] == [1, 2] for attempts in found.values())
@@ -314,7 +330,7 @@ async def test_thousands_of_pairs_are_one_search_of_the_primary_key(
     assert not any("TEMP B-TREE" in line or line.startswith("SCAN e") for line in plan), plan
 
 
-async def test_a_completion_date_that_is_set_never_moves(db: Database) -> None:
+async def test_a_completion_date_that_is_set_never_changes(db: Database) -> None:
     async with db.write() as tx:
         await api.add_enrolments(tx, [Enrolment("ada", "x", 1, 1, "registered", 5, 0)])
         assert await api.mark_completed(tx, [("ada", "x", 1, 100)]) == 1
@@ -324,7 +340,7 @@ async def test_a_completion_date_that_is_set_never_moves(db: Database) -> None:
     assert after == Enrolment("ada", "x", 1, 2, "expired", 5, 0, 100, True)
 
 
-async def test_two_who_publish_at_once_make_two_versions(http: httpx.AsyncClient) -> None:
+async def test_two_concurrent_publishes_create_two_versions(http: httpx.AsyncClient) -> None:
     versions: list[int] = []
 
     async def publish(chapter: str) -> None:
@@ -371,14 +387,14 @@ async def test_a_cursor_of_another_kind_is_refused(http: httpx.AsyncClient) -> N
         assert answer.status_code == 422, key
 
 
-async def test_dependents_are_the_courses_that_ever_asked_for_one(
+async def test_dependents_are_the_courses_with_the_prerequisite_in_any_version(
     http: httpx.AsyncClient, db: Database
 ) -> None:
     asks = {"type": "prerequisite", "courseId": "basics"}
     await http.put("/api/v1/courses/x", json=course("a", criteria=asks), headers=AUTHOR)
     await http.put("/api/v1/courses/x", json=course("a"), headers=AUTHOR)
     async with db.read() as tx:
-        assert await api.dependents(tx, ["basics", "x"]) == {"basics": frozenset({"x"})}
+        assert await api.dependent_courses(tx, ["basics", "x"]) == {"basics": frozenset({"x"})}
 
 
 async def test_the_tables_are_as_the_code_declares_them(database: Path | str) -> None:
@@ -390,14 +406,17 @@ async def test_the_tables_are_as_the_code_declares_them(database: Path | str) ->
         if isinstance(table, sqlalchemy.Table)
     }
     assert ours >= {"course", "person", "completion"}
-    differences = (await asyncio.to_thread(migrate.state, database)).differences
+    differences = (await asyncio.to_thread(migrate.schema_state, database)).differences
     named = re.compile(r"Table\('(\w+)'|table=<(\w+)>")
     assert not [each for each in differences if any(set(hit) & ours for hit in named.findall(each))]
 
 
 async def test_the_openapi_document_describes_a_course(http: httpx.AsyncClient) -> None:
-    paths = (await http.get("/openapi.json")).json()["paths"]
+    document = (await http.get("/openapi.json")).json()
+    paths, schemas = document["paths"], document["components"]["schemas"]
     body = paths["/api/v1/courses/{courseId}"]["put"]["requestBody"]["content"]["application/json"]
-    assert body["schema"]["required"] == ["title", "units"]
+    assert body["schema"] == {"$ref": "#/components/schemas/CourseBody"}
+    assert schemas["CourseBody"]["required"] == ["title", "units"]
+    assert schemas["AtLeastCriterion"]["properties"]["n"]["minimum"] == 1
     names = [each["name"] for each in paths["/api/v1/courses/{courseId}"]["put"]["parameters"]]
     assert names[:2] == ["courseId", "dryRun"]

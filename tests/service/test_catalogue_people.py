@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import httpx
 import pytest
-from tests.service.rooms_client import AUTH, as_, client
+from fastapi.responses import Response
+from tests.support.api_client import AUTH, as_, client
+from tests.support.asgi_server import MAX_BODY_BYTES, serving
 
+from homeroom.bootstrap.personal_data import PERSONAL_DATA
 from homeroom.db.database import Database
+from homeroom.http.app import create_app
 from homeroom.people import api, routes
-from homeroom.wiring import RECORDS
 
 pytestmark = pytest.mark.anyio
 ADA = {"email": "ada@example.org", "givenName": "Ada", "familyName": "Lovelace"}
@@ -20,7 +24,7 @@ SERVICE = as_("service")
 
 @pytest.fixture
 async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(routes.router(db, AUTH, RECORDS)) as opened:
+    async with client(routes.router(db, AUTH, PERSONAL_DATA)) as opened:
         yield opened
 
 
@@ -41,8 +45,25 @@ async def test_a_person_is_stored_whole_and_replaced_whole(
     assert second.json()["email"] is None
     assert second.json()["timeZone"] is None
     async with db.read() as tx:
-        found = await api.find(tx, ["ada", "nobody", "ada"])
+        found = await api.find(tx, ["ada", "stranger", "ada"])
     assert found == {"ada": api.Person("ada", None, "Ada", "Lovelace")}
+
+
+@pytest.mark.parametrize("user_id", ["https://moodle.example/user/5", "5/export", "50%2F5 /"])
+async def test_an_id_with_slashes_is_read_exported_and_erased_like_any_other(
+    db: Database, user_id: str
+) -> None:
+    url, admin = f"/api/v1/people/{quote(user_id, safe='')}", as_("admin")
+    router = routes.router(db, AUTH, PERSONAL_DATA)
+    app = create_app([router], ingest=Response(), max_body_bytes=MAX_BODY_BYTES)
+    async with serving(app) as http:
+        assert (await http.put(url, json=ADA, headers=SERVICE)).status_code == 201
+        assert (await http.get(url, headers=SERVICE)).json()["userId"] == user_id
+        exported = await http.get(f"{url}/export", headers=admin)
+        assert exported.json()["userId"] == user_id
+        assert (await http.delete(url, headers=admin)).status_code == 200
+        assert (await http.get(url, headers=SERVICE)).status_code == 404
+        assert (await http.put("/api/v1/people/a/b", json=ADA, headers=SERVICE)).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -58,7 +79,7 @@ async def test_a_person_is_stored_whole_and_replaced_whole(
         ({"shoeSize": 41}, "#/shoeSize"),
     ],
 )
-async def test_wrong_data_is_named_and_nothing_is_stored(
+async def test_faulty_data_is_reported_and_not_stored(
     http: httpx.AsyncClient, wrong: dict[str, object], pointer: str
 ) -> None:
     answer = await http.put(URL, json=ADA | wrong, headers=SERVICE)
@@ -67,7 +88,7 @@ async def test_wrong_data_is_named_and_nothing_is_stored(
     assert (await http.get(URL, headers=SERVICE)).status_code == 404
 
 
-async def test_nobody_manages_themselves_and_only_an_admin_makes_admins(
+async def test_self_management_is_refused_and_only_an_admin_makes_admins(
     http: httpx.AsyncClient,
 ) -> None:
     assert (
@@ -78,7 +99,7 @@ async def test_nobody_manages_themselves_and_only_an_admin_makes_admins(
     assert (await http.put(URL, json=crown, headers=as_("admin"))).status_code == 201
 
 
-async def test_who_may_see_a_person_and_who_sees_only_part_of_the_address(
+async def test_rights_to_see_a_person_and_the_whole_address(
     http: httpx.AsyncClient,
 ) -> None:
     await http.put(URL, json=ADA, headers=SERVICE)
@@ -88,8 +109,24 @@ async def test_who_may_see_a_person_and_who_sees_only_part_of_the_address(
     for who in ("operator", "viewer"):
         assert (await http.get(URL, headers=as_(who))).json()["email"] == "a***@example.org", who
     for who in ("learner:bob", "facilitator:ada2", "learner", "author"):
-        for url in (URL, "/api/v1/people/nobody"):
+        for url in (URL, "/api/v1/people/stranger"):
             assert (await http.get(url, headers=as_(who))).status_code == 403, who
     assert (await http.get(URL)).status_code == 401
     for who, status in (("learner:ada", 403), ("operator", 403), ("", 401)):
         assert (await http.put(URL, json=ADA, headers=as_(who))).status_code == status
+
+
+async def test_of_two_editors_the_second_is_refused(http: httpx.AsyncClient) -> None:
+    assert (await http.put(URL, json=ADA, headers={**SERVICE, "If-Match": "*"})).status_code == 412
+    made = await http.put(URL, json=ADA, headers=SERVICE)
+    tag = (await http.get(URL, headers=as_("viewer"))).headers["etag"]
+    assert tag == made.headers["etag"]
+    first = await http.put(
+        URL, json={**ADA, "givenName": "A."}, headers={**SERVICE, "If-Match": tag}
+    )
+    assert first.status_code == 200
+    late = await http.put(
+        URL, json={**ADA, "givenName": "B."}, headers={**SERVICE, "If-Match": tag}
+    )
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert (await http.get(URL, headers=SERVICE)).json()["givenName"] == "A."

@@ -10,92 +10,35 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from tests.support.condition import PATIENCE_SECONDS, until
+from tests.support.homeroom_process import CommandLine
 
 pytestmark = pytest.mark.service
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 60.0
 _STATE = "SELECT state FROM job WHERE id = ?"
 
 
-class Shell:
-    """Runs ``python -m homeroom`` with the settings of one test; kills what is left of it."""
-
-    def __init__(self, folder: Path) -> None:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HOMEROOM_", "REDIS_", "ENABLE_"))
-        }
-        self.environment = {**inherited, "HOMEROOM_DATA_DIR": str(folder), "COLUMNS": "200"}
-        self.children: list[subprocess.Popen[str]] = []
-
-    def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "homeroom", *words],
-            input=answer,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-
-    def ok(self, *words: str, answer: str = "") -> str:
-        ended = self(*words, answer=answer)
-        assert ended.returncode == 0, ended
-        return ended.stdout
-
-    def start(self, *words: str, **streams: Any) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "homeroom", *words],
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=self.environment,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
-        )
-        self.children.append(child)
-        return child
-
-    def close(self) -> None:
-        for child in self.children:
-            if child.poll() is None:
-                child.kill()
-            child.communicate()
-
-
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    opened = Shell(tmp_path / "var")
+def shell(tmp_path: Path) -> Iterator[CommandLine]:
+    opened = CommandLine(tmp_path / "var")
     yield opened
     opened.close()
 
 
-def until(true: Callable[[], Any]) -> Any:
-    """Ask again and again until something is true, and return it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it never came true"
-        select.select([], [], [], 0.05)
-    return found
-
-
-def test_a_new_machine_gets_from_check_to_courses(shell: Shell) -> None:
+def test_a_new_machine_gets_from_check_to_courses(shell: CommandLine) -> None:
     missing = shell("check")
     assert missing.returncode == 78
     assert "homeroom db upgrade" in missing.stdout
     refused = shell("db", "check")
     assert (refused.returncode, refused.stdout) == (78, "")
-    assert refused.stderr.splitlines()[1] == "To mend it: Make it with: homeroom db upgrade"
+    assert refused.stderr.splitlines()[1] == "Fix: Create it with: homeroom db upgrade"
     assert "nothing ->" in shell.ok("db", "upgrade")
     assert "as this release needs" in shell.ok("db", "check")
     assert json.loads(shell.ok("check", "--json"))["ok"] is True
@@ -105,7 +48,7 @@ def test_a_new_machine_gets_from_check_to_courses(shell: Shell) -> None:
     assert [item["outcome"] for item in imported["items"]] == ["created", "created"]
 
 
-def test_errors_are_two_sentences_and_an_exit_code(shell: Shell) -> None:
+def test_errors_are_two_sentences_and_an_exit_code(shell: CommandLine) -> None:
     shell.ok("db", "upgrade")
     for words, code in (
         (("jobs", "show", "nothing"), 4),
@@ -120,7 +63,7 @@ def test_errors_are_two_sentences_and_an_exit_code(shell: Shell) -> None:
 
 
 def test_a_key_from_the_command_line_opens_a_running_server_until_it_is_revoked(
-    shell: Shell,
+    shell: CommandLine,
 ) -> None:
     shell.environment["HOMEROOM_PORT"] = "0"
     server = shell.start("serve")
@@ -140,7 +83,9 @@ def test_a_key_from_the_command_line_opens_a_running_server_until_it_is_revoked(
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_setting_that_does_not_exist_is_named_in_the_log(shell: Shell, command: str) -> None:
+def test_a_setting_that_does_not_exist_is_named_in_the_log(
+    shell: CommandLine, command: str
+) -> None:
     shell.ok("db", "upgrade")
     shell.environment |= {"HOMEROOM_PORT": "0", "HOMEROOM_DATABSE_URL": "postgresql://u:p@db/x"}
     program = shell.start(command)
@@ -155,7 +100,7 @@ def test_a_setting_that_does_not_exist_is_named_in_the_log(shell: Shell, command
 
 
 def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
-    shell: Shell,
+    shell: CommandLine,
 ) -> None:
     sandbox = shell.start("sandbox", "--port", "0", "--directory-token", "let me in")
     assert sandbox.stdout is not None
@@ -171,7 +116,7 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     shell.ok("db", "upgrade")
     shell.environment.update(settings)
     reached = json.loads(shell.ok("check", "--connect", "--json"))["items"]
-    answering = {item["subject"] for item in reached if item["what"].endswith("answers.")}
+    answering = {item["subject"] for item in reached if item["what"].endswith("responds.")}
     assert answering == {
         f"HOMEROOM_{name}_URL"
         for name in ("DIRECTORY", "ASSESSMENT", "CREDLY", "ANALYTICS", "HR", "SMTP")
@@ -180,7 +125,7 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     shell.environment |= {"HOMEROOM_DIRECTORY_TOKEN": "wrong", "HOMEROOM_CREDLY_TOKEN": "swordfish"}
     refused = shell("check", "--connect")
     assert refused.returncode == 3
-    assert "To mend it: See that HOMEROOM_DIRECTORY_TOKEN is right." in refused.stdout
+    assert "Fix: Check HOMEROOM_DIRECTORY_TOKEN." in refused.stdout
     assert "Credly answered 401" in refused.stdout
     assert "swordfish" not in refused.stdout + refused.stderr
 
@@ -193,14 +138,14 @@ def test_the_sandbox_prints_settings_that_a_shell_reads_and_check_reaches_it(
     assert all("cannot be reached" in item["what"] for item in faults)
 
 
-def test_the_sandbox_says_that_its_port_is_taken(shell: Shell) -> None:
+def test_the_sandbox_says_that_its_port_is_taken(shell: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = shell("sandbox", "--json", "--port", str(taken.getsockname()[1]))
     assert ended.returncode == 3
     assert "--port 0" in ended.stderr
 
 
-def test_a_failed_job_is_found_and_retried_until_it_is_done(shell: Shell) -> None:
+def test_a_failed_job_is_found_and_retried_until_it_is_done(shell: CommandLine) -> None:
     shell.environment["HOMEROOM_PORT"] = "0"
     shell.ok("db", "upgrade")
     course = shell.environment["HOMEROOM_DATA_DIR"] + "/fire.json"
@@ -234,7 +179,7 @@ def test_a_failed_job_is_found_and_retried_until_it_is_done(shell: Shell) -> Non
     assert shell.ok("jobs", "list") == "There are no such jobs.\n"
 
 
-def test_watching_in_a_pipe_ends_with_ctrl_c_and_0(shell: Shell) -> None:
+def test_watching_in_a_pipe_ends_with_ctrl_c_and_0(shell: CommandLine) -> None:
     shell.ok("db", "upgrade")
     watching = shell.start("jobs", "watch", "--interval", "0.1")
     assert watching.stdout is not None
@@ -246,7 +191,7 @@ def test_watching_in_a_pipe_ends_with_ctrl_c_and_0(shell: Shell) -> None:
     assert watching.stderr.read() == ""
 
 
-def test_watching_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(shell: Shell) -> None:
+def test_watching_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(shell: CommandLine) -> None:
     shell.ok("db", "upgrade")
     ours, theirs = pty.openpty()
     shell.environment["TERM"] = "xterm"
@@ -274,14 +219,14 @@ def test_watching_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(shell: Shell
     os.close(ours)
 
 
-def test_help_is_plain_in_a_pipe(shell: Shell) -> None:
+def test_help_is_plain_in_a_pipe(shell: CommandLine) -> None:
     for words in (("jobs",), ("courses", "import")):
         out = shell.ok(*words, "--help")
         assert out.isascii()
         assert "\x1b" not in out
 
 
-def test_a_running_server_sends_its_mails(shell: Shell) -> None:
+def test_a_running_server_sends_its_mails(shell: CommandLine) -> None:
     """The whole of it on the loop that it runs on: the mail server sees what came."""
     sandbox = shell.start("sandbox", "--json", "--port", "0")
     assert sandbox.stdout is not None

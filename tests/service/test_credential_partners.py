@@ -1,4 +1,4 @@
-"""What the credential step asks of the directory and the assessment service, and what it skips."""
+"""The credential step: its directory, its scores, and its reasons to skip."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.service.partner_school import CourseScores, Sandbox, School, running_sandbox, school
+from tests.support.partner_school import Sandbox, School, running_sandbox, school
 
-from homeroom.credentials.api import BuiltInDirectory
+from homeroom.credentials.api import BuiltInLearnerDirectory, CourseScoreLookup
 from homeroom.db.database import Database
 from homeroom.people import api as people
 from homeroom.people.api import Person
@@ -54,7 +54,7 @@ async def test_no_score_is_null_and_not_zero(here: School, answer: dict[str, Any
 async def test_the_courses_own_score_counts_without_an_assessment_service(
     db: Database, sandbox: Sandbox
 ) -> None:
-    async with school(db, sandbox, assessment=CourseScores()) as here:
+    async with school(db, sandbox, assessment=CourseScoreLookup()) as here:
         await here.complete(await here.publish(), score=8_750)
         await here.work()
         [credential] = await here.credential_of("ada")
@@ -88,7 +88,7 @@ async def test_a_learner_whom_the_directory_does_not_know_fails_the_step(here: S
     step = await here.step(id, "credential")
     assert (step.status, step.last_error) == (
         "failed",
-        "the directory does not know the learner ada",
+        "the directory does not know the learner ada; add the learner there and retry this step",
     )
     [told] = await here.sandbox.received("hr")
     assert (told["body"]["data"]["givenName"], told["body"]["data"]["familyName"]) == (None, None)
@@ -97,7 +97,7 @@ async def test_a_learner_whom_the_directory_does_not_know_fails_the_step(here: S
 async def test_the_built_in_directory_serves_without_a_partner(
     db: Database, sandbox: Sandbox
 ) -> None:
-    async with school(db, sandbox, directory=BuiltInDirectory(db)) as here:
+    async with school(db, sandbox, directory=BuiltInLearnerDirectory(db)) as here:
         id = await here.complete(await here.publish())
         await here.work()
         assert (await here.step(id, "credential")).status == "failed"
@@ -142,11 +142,21 @@ async def test_the_steps_do_not_wait_for_the_credential(here: School) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "course", "reason"),
+    ("options", "course", "code", "reason"),
     [
-        ({"enabled": False}, {}, "credentials are switched off (ENABLE_CREDENTIALS=false)"),
-        ({"issuer": None}, {}, "HOMEROOM_CREDLY_URL is not set"),
-        ({}, {"badgeTemplateId": None}, "the course has no badgeTemplateId"),
+        (
+            {"enabled": False},
+            {},
+            "credentials_disabled",
+            "credentials are switched off (ENABLE_CREDENTIALS=false)",
+        ),
+        ({"issuer": None}, {}, "issuer_not_configured", "HOMEROOM_CREDLY_URL is not set"),
+        (
+            {},
+            {"badgeTemplateId": None},
+            "course_without_badge",
+            "the course has no badgeTemplateId",
+        ),
     ],
 )
 async def test_a_credential_that_cannot_be_issued_is_skipped_with_its_reason(
@@ -154,13 +164,15 @@ async def test_a_credential_that_cannot_be_issued_is_skipped_with_its_reason(
     sandbox: Sandbox,
     options: dict[str, Any],
     course: dict[str, Any],
+    code: str,
     reason: str,
 ) -> None:
     async with school(db, sandbox, **options) as here:
         id = await here.complete(await here.publish(**course))
         await here.work()
         step = await here.step(id, "credential")
-        assert (step.status, step.skip_reason, step.job_id) == ("skipped", reason, None)
+        assert (step.status, step.skip_code, step.job_id) == ("skipped", code, None)
+        assert step.skip_reason == reason
         assert (await here.step(id, "hr")).status == "completed"
     assert await sandbox.received("credly") == []
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.partner_school import School, running_sandbox, school
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.api_client import AUTH, as_, client
+from tests.support.partner_school import School, running_sandbox, school
 
 from homeroom.credentials import routes
 from homeroom.db.database import Database

@@ -17,11 +17,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from homeroom.demo import found
-from homeroom.demo.check import Line, compare
-from homeroom.demo.child import ChildFailed
-from homeroom.demo.run import run
-from homeroom.demo.school import Options, School, SetUpFailed, school, unless_a_child_dies
+from homeroom.demo import comparison
+from homeroom.demo.comparison import ComparisonLine, compare_results
+from homeroom.demo.environment import (
+    DemoEnvironment,
+    DemoOptions,
+    DemoSetupFailed,
+    open_environment,
+    run_supervised,
+)
+from homeroom.demo.run import run_demo
+from homeroom.demo.subprocesses import ChildProcessFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service, pytest.mark.xdist_group("demo")]
 
@@ -71,21 +77,21 @@ async def test_the_demo_plays_a_class_and_every_number_agrees(tmp_path: Path) ->
 
 async def test_an_existing_database_is_left_alone(tmp_path: Path) -> None:
     database = tmp_path / "homeroom.db"
-    database.write_bytes(b"somebody's")
-    with pytest.raises(SetUpFailed, match="There is a database"):
-        async with school(Options(tmp_path)):
+    database.write_bytes(b"another process's data")
+    with pytest.raises(DemoSetupFailed, match="There is a database"):
+        async with open_environment(DemoOptions(tmp_path)):
             pytest.fail("it must not start")
     assert os.listdir(tmp_path) == ["homeroom.db"]
-    assert database.read_bytes() == b"somebody's"
+    assert database.read_bytes() == b"another process's data"
 
 
 async def test_a_number_that_is_off_ends_the_demo_with_1(tmp_path: Path) -> None:
-    async def lose_a_second(made: School) -> None:
+    async def lose_a_second(made: DemoEnvironment) -> None:
         doctor(made, "UPDATE course_progress SET time_spent = time_spent - 1 WHERE rowid_first")
 
     output = io.StringIO()
-    code = await run(
-        Options(tmp_path, learners=6, port=0, seconds=1.0),
+    code = await run_demo(
+        DemoOptions(tmp_path, learners=6, port=0, seconds=1.0),
         Console(file=output, width=200),
         keep_serving=False,
         live=False,
@@ -104,7 +110,7 @@ BEST_QUIZ = (
 )
 
 
-def doctor(made: School, statement: str) -> None:
+def doctor(made: DemoEnvironment, statement: str) -> None:
     """Change what is stored, behind the server's back; exactly one row."""
     with closing(sqlite3.connect(made.database, timeout=10)) as connection, connection:
         changed = connection.execute(statement.replace("rowid_first", FIRST)).rowcount
@@ -117,10 +123,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[School]:
+async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DemoEnvironment]:
     """Return a small class that was played, and whose numbers agree."""
     folder = tmp_path_factory.mktemp("school")
-    async with school(Options(folder, learners=8, port=0, seconds=2.0)) as made:
+    async with open_environment(DemoOptions(folder, learners=8, port=0, seconds=2.0)) as made:
         await made.load()
         await made.play()
         assert await made.settle()
@@ -128,10 +134,10 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scho
         yield made
 
 
-async def checked(made: School) -> list[Line]:
+async def checked(made: DemoEnvironment) -> list[ComparisonLine]:
     assert await made.settle()  # a schedule may have come due since the class was played
-    read = await found.read(made.api, made.sandbox.url, made.expected)
-    return compare(made.expected, made.answers, read)
+    read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
+    return compare_results(made.expected, made.answers, read)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ async def checked(made: School) -> list[Line]:
     ids=lambda value: value if not value.startswith("UPDATE") else "",
 )
 async def test_the_check_notices_what_was_doctored(
-    played: School, change: str, undo: str, noticed: str
+    played: DemoEnvironment, change: str, undo: str, noticed: str
 ) -> None:
     doctor(played, change)
     try:
@@ -207,7 +213,7 @@ async def test_the_check_notices_what_was_doctored(
 
 
 async def test_a_server_that_dies_ends_the_demo_with_its_last_lines(tmp_path: Path) -> None:
-    async with school(Options(tmp_path, learners=2, port=0)) as made:
+    async with open_environment(DemoOptions(tmp_path, learners=2, port=0)) as made:
         pid = made.server.pid
         assert pid is not None
 
@@ -215,8 +221,10 @@ async def test_a_server_that_dies_ends_the_demo_with_its_last_lines(tmp_path: Pa
             os.kill(pid, signal.SIGKILL)
             await made.play()
 
-        with pytest.raises(ChildFailed, match=r"The server ended with -9(.|\n)*Homeroom serves on"):
-            await unless_a_child_dies(made, play)
+        with pytest.raises(
+            ChildProcessFailed, match=r"The server ended with -9(.|\n)*Homeroom serves on"
+        ):
+            await run_supervised(made, play)
         sandbox = made.sandbox.pid
     assert sandbox is not None
     assert not is_running(sandbox)

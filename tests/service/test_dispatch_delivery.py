@@ -1,4 +1,4 @@
-"""Analytics and HR are told once, signed, and again only with the same id and the same body."""
+"""Dispatches reach analytics and HR once, retried, replayed or skipped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.service.partner_school import Sandbox, School, running_sandbox, school
+from tests.support.partner_school import Sandbox, School, running_sandbox, school
 
 from homeroom.db.database import Database
-from homeroom.sandbox.server import SandboxConfig
+from homeroom.dispatch.destinations import DestinationProfile, Destinations
+from homeroom.dispatch.jobs import replay_job_id
+from homeroom.instant import SECOND
+from homeroom.jobs.api import count_held
+from homeroom.jobs.job import FixedDelays, JobReason
+from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 BOTH = ("analytics", "hr")
@@ -122,7 +127,7 @@ async def test_a_lasting_error_fails_the_step_and_a_refusal_does_so_at_once(here
     await here.sandbox.fault("hr", "status", status=400)
     id = await here.complete(await here.publish())
     await here.work()
-    for name, attempts, status in (("analytics", 4, 503), ("hr", 1, 400)):
+    for name, attempts, status in (("analytics", 10, 503), ("hr", 1, 400)):
         step, dispatch = await here.step(id, name), await here.dispatch_of(name)
         assert (step.status, step.attempts) == ("failed", attempts)
         assert (dispatch.status, dispatch.attempts) == ("failed", attempts)
@@ -145,34 +150,70 @@ async def test_hr_waits_for_a_directory_that_is_down_and_sends_no_nulls_for_it(
     assert told["body"]["data"]["givenName"]
 
 
-async def test_410_switches_the_destination_off_until_a_replay(here: School) -> None:
+@pytest.mark.parametrize("way", ["switched on", "replayed"])
+async def test_steps_wait_while_a_destination_is_disabled_by_410(
+    db: Database, sandbox: Sandbox, way: str
+) -> None:
+    async with school(db, sandbox, only=BOTH, gated=True) as here:
+        await check_steps_wait_for_a_disabled_destination(here, way)
+
+
+async def test_a_replay_has_the_retries_of_its_destination(db: Database, sandbox: Sandbox) -> None:
+    retries = {"hr": FixedDelays((timedelta(seconds=7), timedelta(seconds=70)), jitter=0)}
+    async with school(db, sandbox, only=BOTH, retries=retries) as here:
+        await here.complete(await here.publish())
+        await here.work()
+        await here.sandbox.fault("hr", "status", status=503)
+        replayed = await here.dispatches.replay((await here.dispatch_of("hr")).id, "olga")
+        job_id = replay_job_id(replayed.id, 1)
+        waits = []
+        for _ in range(3):
+            await here.work(skip_waits=False)
+            job = await here.kernel.job(job_id)
+            waits.append((job.state.value, (job.run_at - here.db.clock.now()) // SECOND))
+            here.db.clock.advance(timedelta(seconds=70))
+            await here.kernel.maintenance.tick()
+    assert [state for state, _ in waits] == ["delayed", "delayed", "failed"]
+    assert [round(seconds, -1) for _, seconds in waits[:2]] == [10, 70]
+
+
+async def check_steps_wait_for_a_disabled_destination(here: School, way: str) -> None:
     course = await here.publish()
     await here.sandbox.fault("analytics", "status", status=410, times=1)
     first = await here.complete(course)
-    await here.work()
-    step = await here.step(first, "analytics")
-    assert step.status == "failed"
-    assert "switched off (it answered 410)" in (step.last_error or "")
+    await here.work(skip_waits=False)
     assert (await here.dispatch_of("analytics")).last_status == 410
     second = await here.complete(course, "ben")
-    await here.work()
-    step = await here.step(second, "analytics")
-    assert (step.status, step.attempts) == ("failed", 1)
-    assert "/replay" in (step.last_error or "")
+    await here.work(skip_waits=False)
+    for id in (first, second):
+        step = await here.step(id, "analytics")
+        assert (step.status, step.attempts) == ("waiting", 0)
+        job = await here.kernel.job(step.job_id or "")
+        assert job.reason_code == JobReason.DESTINATION_DISABLED
+        assert "homeroom destinations switch-on analytics" in (job.last_error or "")
     assert len(await here.sandbox.received("analytics")) == 1
     assert (await here.step(second, "hr")).status == "completed"
     async with here.db.read() as tx:
-        assert list(await here.dispatches.off(tx)) == ["analytics"]
-        waiting = await here.dispatches.newest(tx, "analytics", "failed", None, 10)
-    for dispatch in waiting:
-        await here.dispatches.replay(dispatch.id, "olga")
-    await here.work()
+        assert list(await here.dispatches.list_disabled(tx)) == ["analytics"]
+        waiting = await here.dispatches.list_newest(tx, "analytics", "waiting", None, 10)
+        assert await count_held(tx) == {"analytics": 2}
+    await here.kernel.maintenance.tick()
+    await here.work(skip_waits=False)
+    assert len(await here.sandbox.received("analytics")) == 1  # a tick releases none
+    if way == "replayed":
+        await here.dispatches.replay(waiting[0].id, "olga")
+        await here.work(skip_waits=False)
+    else:
+        profile = DestinationProfile("analytics", "webhook", True, 10)
+        await Destinations(here.db, [profile]).switch_on("analytics", "olga")
+    await here.kernel.maintenance.tick()
+    await here.work(skip_waits=False)
     for id in (first, second):
         assert (await here.step(id, "analytics")).status == "completed"
     summary = await here.sandbox.summary("analytics")
     assert (summary["deliveries"], summary["repeats"], summary["doubled"]) == (2, 0, {})
     async with here.db.read() as tx:
-        assert await here.dispatches.off(tx) == {}
+        assert await here.dispatches.list_disabled(tx) == {}
 
 
 async def test_a_replay_sends_what_was_sent_with_the_same_id(here: School) -> None:
@@ -223,6 +264,42 @@ async def test_a_wrong_secret_is_a_failed_step_and_no_success(
     assert (await sandbox.summary("analytics"))["deliveries"] == 0
 
 
+async def test_two_runs_of_one_job_send_one_id(db: Database, here: School) -> None:
+    """As in a copy of the database, which has the job and not yet the message."""
+    id = await here.complete(await here.publish())
+    await here.work()
+    ids = {name: (await here.dispatch_of(name)).id for name in BOTH}
+    assert ids["analytics"] != ids["hr"]
+    async with db.write() as tx:
+        await tx.execute("DELETE FROM dispatch")
+        await tx.execute("UPDATE job SET state = 'waiting'")
+    await here.work()
+    for name in BOTH:
+        assert (await here.dispatch_of(name)).id == ids[name]
+        assert (await here.step(id, name)).external_id == ids[name]
+        summary = await here.sandbox.summary(name)
+        assert (summary["deliveries"], summary["repeats"], summary["doubled"]) == (1, 1, {})
+
+
+async def test_a_step_of_the_release_before_gets_the_attempts_of_this_one(
+    db: Database, here: School
+) -> None:
+    await here.sandbox.fault("analytics", "status", status=503, times=9)
+    id = await here.complete(await here.publish())
+    async with db.write() as tx:  # three of its four attempts are spent
+        await tx.execute("UPDATE job SET attempts = 3, max_attempts = 4, allowance = 4")
+    await here.work()
+    step = await here.step(id, "analytics")
+    assert (step.status, step.attempts) == ("failed", 10)
+    await here.retry(id, "analytics")
+    await here.work()
+    step = await here.step(id, "analytics")
+    assert (step.status, step.attempts) == ("completed", 13)
+    async with db.read() as tx:
+        rows = await tx.fetch("SELECT max_attempts FROM job WHERE id = ?", (step.job_id,))
+    assert rows == [(20,)]
+
+
 async def test_a_destination_without_a_url_is_skipped_with_its_reason(
     db: Database, sandbox: Sandbox
 ) -> None:
@@ -232,7 +309,8 @@ async def test_a_destination_without_a_url_is_skipped_with_its_reason(
         for name in BOTH:
             step = await here.step(id, name)
             reason = f"HOMEROOM_{name.upper()}_URL is not set"
-            assert (step.status, step.skip_reason) == ("skipped", reason)
+            assert (step.status, step.skip_code) == ("skipped", "destination_not_configured")
+            assert step.skip_reason == reason
         assert (await here.step(id, "credential")).status == "completed"
         assert await sandbox.received("analytics") == []
 
@@ -244,7 +322,8 @@ async def test_a_replay_of_what_was_skipped_does_its_step(db: Database, sandbox:
         await here.work(skip_waits=False)
     async with school(db, sandbox, only=["analytics"], with_dispatch=False) as here:
         await here.work()
-        assert (await here.step(id, "analytics")).status == "skipped"
+        step = await here.step(id, "analytics")
+        assert (step.status, step.skip_code) == ("skipped", "destination_not_configured")
         dispatch = await here.dispatch_of("analytics")
         assert dispatch.status == "skipped"
     async with school(db, sandbox, only=["analytics"]) as here:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from tests.service.partner_school import School, running_sandbox, school
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.api_client import AUTH, as_, client
+from tests.support.partner_school import School, running_sandbox, school
 
+from homeroom.access.store import list_audit
 from homeroom.db.database import Database
 from homeroom.dispatch import routes
 
@@ -79,5 +80,9 @@ async def test_a_replay_since_a_time_says_how_many(here: School, api: httpx.Asyn
     assert (answer.status_code, answer.json()) == (202, {"count": 2, "nextSince": None})
     await here.work()
     assert (await here.sandbox.summary("hr"))["repeats"] == 2
-    naive = {**body, "since": "2026-01-01T00:00:00"}
-    assert (await api.post(f"{LIST}/replay", headers=OPERATOR, json=naive)).status_code == 422
+    async with here.db.read() as tx:
+        [entry] = await list_audit(tx, 10, action="dispatch.replayed")
+    assert entry.details["since"] == "2026-01-01T00:00:00.000000Z"
+    for wrong in ("2026-01-01T00:00:00", 0.5, "0.5", True):  # no zone, and no times
+        sent = {**body, "since": wrong}
+        assert (await api.post(f"{LIST}/replay", headers=OPERATOR, json=sent)).status_code == 422

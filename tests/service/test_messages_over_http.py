@@ -1,4 +1,4 @@
-"""Inboxes, wishes, links in mails, bounces and suppressions, over HTTP and by real mails."""
+"""Inboxes, preferences, unsubscribe links, bounces and suppressions: over HTTP, by SMTP."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.activity_school import ActivitySchool, at, build, local, smtp
-from tests.service.mail_server import MailServer, mail_server
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.activity_school import ActivitySchool, at, build, local, smtp
+from tests.support.api_client import AUTH, as_, client
+from tests.support.mail_server import MailServer, mail_server
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.notify import routes
-from homeroom.notify.api import EXAMPLES, Channel, Message
+from homeroom.notify.api import EXAMPLE_PARAMS, Channel, Message
+from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 ADA, BEN = as_("facilitator:ada"), as_("facilitator:ben")
 SERVICE, VIEWER, OPERATOR = as_("service"), as_("viewer"), as_("operator")
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b").decode()
-WISHES = "/api/v1/people/ada/notification-preferences"
+PREFERENCES = "/api/v1/people/ada/notification-preferences"
 MINUTE = 60_000_000
 
 
@@ -51,7 +52,8 @@ async def school(db: SqliteDatabase, clock: Clock, mail: MailServer) -> Activity
 
 @pytest.fixture
 async def api(school: ActivitySchool) -> AsyncIterator[httpx.AsyncClient]:
-    router = routes.router(school.db, AUTH, school.notifications, hook_secret=SECRET)
+    hooks = EmailHooks(school.notifications, EmailHookSecrets(SECRET))
+    router = routes.router(school.db, AUTH, school.notifications, hooks)
     async with client(router) as opened:
         yield opened
 
@@ -60,11 +62,11 @@ async def send(
     school: ActivitySchool, type: str = "log_reminder", key: str = "k", **given: Any
 ) -> None:
     async with school.db.write() as tx:
-        message = Message(key, type, "ada", EXAMPLES[type], **given)
+        message = Message(key, type, "ada", EXAMPLE_PARAMS[type], **given)
         await school.notifications.send(tx, [message])
 
 
-async def test_an_inbox_is_read_in_ones_own_language(
+async def test_an_inbox_has_the_language_of_its_owner(
     school: ActivitySchool, api: httpx.AsyncClient
 ) -> None:
     await send(school)
@@ -85,12 +87,12 @@ async def test_an_inbox_is_read_in_ones_own_language(
     assert (await api.get("/api/v1/notifications?userId=ada", headers=BEN)).status_code == 403
 
 
-async def test_what_is_switched_off_is_skipped_with_its_reason_and_mandatory_types_are_not(
+async def test_a_type_that_is_switched_off_is_skipped_with_its_reason_unless_mandatory(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     body = {"channels": {"log_reminder": {"email": False}, "late_log": {"in_app": False}}}
-    assert (await api.put(WISHES, json=body, headers=BEN)).status_code == 403
-    shown = (await api.put(WISHES, json=body, headers=ADA)).json()
+    assert (await api.put(PREFERENCES, json=body, headers=BEN)).status_code == 403
+    shown = (await api.put(PREFERENCES, json=body, headers=ADA)).json()
     wanted = {each["type"]: each["channels"] for each in shown["preferences"]}
     assert wanted["log_reminder"] == {"in_app": True, "email": False, "sms": False, "chat": False}
     await send(school)
@@ -99,17 +101,21 @@ async def test_what_is_switched_off_is_skipped_with_its_reason_and_mandatory_typ
     assert [got["Subject"][:12] for got in mail.mails] == ["Ben Li hat d"]
     assert await school.statuses("in_app") == {"ada": "delivered"}
     found = {note.type: delivery for delivery, note in await school.deliveries()}
-    assert found["log_reminder"].reason == "switched off by the person"
+    assert found["log_reminder"].reason_code == "preference_off"
+    path = f"/api/v1/deliveries/{found['log_reminder'].id}"
+    delivery = (await api.get(path, headers=VIEWER)).json()
+    assert (delivery["status"], delivery["reasonCode"]) == ("skipped", "preference_off")
+    assert delivery["reason"] == "The recipient has switched this type off for this channel."
     off = {"channels": {"compliance_warning": {"email": False}}}
-    assert (await api.put(WISHES, json=off, headers=ADA)).status_code == 422
+    assert (await api.put(PREFERENCES, json=off, headers=ADA)).status_code == 422
     unknown = {"channels": {"gossip": {"email": True}}}
-    assert (await api.put(WISHES, json=unknown, headers=ADA)).status_code == 422
+    assert (await api.put(PREFERENCES, json=unknown, headers=ADA)).status_code == 422
 
 
 async def test_mails_wait_for_the_end_of_quiet_hours_and_the_inbox_does_not(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
-    await api.put(WISHES, json={"quietHours": {"start": "22:00", "end": "07:00"}}, headers=ADA)
+    await api.put(PREFERENCES, json={"quietHours": {"start": "22:00", "end": "07:00"}}, headers=ADA)
     await send(school)
     await school.work()
     assert len(mail.mails) == 1  # 21:59
@@ -117,24 +123,22 @@ async def test_mails_wait_for_the_end_of_quiet_hours_and_the_inbox_does_not(
     await send(school, key="quiet")
     await send(school, "schedule_missed", "critical")
     await school.work()
-    assert [got["Subject"] for got in mail.mails[1:]] == [
-        "Der Zeitplan reminder.data hat einen Lauf versäumt"
-    ]
+    assert [got["Subject"] for got in mail.mails[1:]] == ["Versäumte Läufe von Zeitplänen: 2"]
     assert (await api.get("/api/v1/notifications", headers=ADA)).json()["unreadCount"] == 3
     school.move_to(local("2026-11-24T07:00"))
     await school.work()
     assert len(mail.mails) == 3
 
 
-async def test_a_digest_is_one_mail_a_day_for_what_may_wait(
+async def test_a_digest_is_one_mail_a_day_for_types_that_may_wait(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
-    await api.put(WISHES, json={"digestAt": "17:00"}, headers=ADA)
+    await api.put(PREFERENCES, json={"digestAt": "17:00"}, headers=ADA)
     await send(school)
     await send(school, "late_log", "late")
     await send(school, "deadline_warning", "urgent")
     await school.work()
-    assert len(mail.mails) == 1  # the warning waits for nothing
+    assert len(mail.mails) == 1  # the warning is in no digest
     school.move_to(local("2026-11-24T17:00"))
     await school.work()
     digest = mail.mails[1]
@@ -146,7 +150,7 @@ async def test_a_digest_is_one_mail_a_day_for_what_may_wait(
     assert set((await school.statuses()).values()) == {"accepted"}
 
 
-async def test_late_logs_that_come_close_together_are_one_mail_after_the_first(
+async def test_late_logs_within_ten_minutes_are_bundled_after_the_first(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     for number in range(4):
@@ -158,7 +162,7 @@ async def test_late_logs_that_come_close_together_are_one_mail_after_the_first(
     assert [got["Subject"] for got in mail.mails[1:]] == ["3 Nachrichten von Homeroom"]
 
 
-async def test_a_link_in_a_mail_stops_its_kind_by_post_and_changes_nothing_by_get(
+async def test_an_unsubscribe_link_ends_a_type_by_post_and_changes_nothing_by_get(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     await send(school)
@@ -169,11 +173,11 @@ async def test_a_link_in_a_mail_stops_its_kind_by_post_and_changes_nothing_by_ge
     assert shown.status_code == 200
     assert "<button" in shown.text
     assert "style-src 'sha256-" in shown.headers["content-security-policy"]
-    preferences = (await api.get(WISHES, headers=ADA)).json()["preferences"]
+    preferences = (await api.get(PREFERENCES, headers=ADA)).json()["preferences"]
     assert preferences[0]["channels"]["email"] is True
-    for _ in range(2):  # programs press buttons twice
-        stopped = await api.post(path, data={"List-Unsubscribe": "One-Click"})
-        assert (stopped.status_code, stopped.history) == (200, [])
+    for _ in range(2):  # mail programs repeat the request
+        response = await api.post(path, data={"List-Unsubscribe": "One-Click"})
+        assert (response.status_code, response.history) == (200, [])
     files = {"List-Unsubscribe": (None, "One-Click")}
     assert (await api.post(path, files=files)).status_code == 200
     await send(school, key="next")
@@ -185,7 +189,9 @@ async def test_a_link_in_a_mail_stops_its_kind_by_post_and_changes_nothing_by_ge
     assert audited == [(3,)]
 
 
-async def test_mandatory_mails_carry_no_such_link(school: ActivitySchool, mail: MailServer) -> None:
+async def test_mandatory_mails_have_no_unsubscribe_link(
+    school: ActivitySchool, mail: MailServer
+) -> None:
     await send(school, "compliance_warning")
     await school.work()
     assert mail.mails[0]["List-Unsubscribe"] is None
@@ -221,7 +227,7 @@ Subject: whatever
 
 
 def signed(id: str, body: str | bytes) -> dict[str, str]:
-    """Sign as a sender does who knows nothing of what is in the body."""
+    """Return the headers of a signed webhook; the body may be any bytes."""
     at = str(int(time.time()))
     raw = body.encode() if isinstance(body, str) else body
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
@@ -233,7 +239,7 @@ def signed(id: str, body: str | bytes) -> dict[str, str]:
     }
 
 
-async def test_a_bounce_that_comes_as_a_mail_suppresses_the_address_we_had_sent_to(
+async def test_a_bounce_mail_suppresses_the_address_that_was_sent_to(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     await send(school)
@@ -247,20 +253,21 @@ async def test_a_bounce_that_comes_as_a_mail_suppresses_the_address_we_had_sent_
     assert forged.status_code == 401
     for _ in range(2):
         answer = await api.post(hook, content=body, headers=signed("1", body))
-        assert answer.json() == {"known": 1, "unknown": 0}
+        assert answer.json() == {"known": 1, "unknown": 0, "ignored": 0}
     shown = (await api.get(f"/api/v1/deliveries/{delivery.id}", headers=VIEWER)).json()
     assert (shown["status"], shown["address"]) == ("bounced", "a***@example.org")
+    assert shown["reasonCode"] == "hard_bounce"
     [row] = (await api.get("/api/v1/suppressions", headers=VIEWER)).json()["items"]
     assert (row["address"], row["reason"]) == ("a***@example.org", "hard")
     assert "victim@" not in row["detail"] + shown["reason"]
-    assert row["detail"] == "smtp; 550 <***@example.org> no such user"
+    assert row["detail"] == "smtp; 550 <v***@example.org> no such user"
     path = f"/api/v1/suppressions/{row['id']}"
     assert (await api.delete(path, headers=VIEWER)).status_code == 403
     assert (await api.delete(path, headers=OPERATOR)).status_code == 204
     assert (await api.delete(path, headers=OPERATOR)).status_code == 404
 
 
-async def test_a_bounce_in_another_alphabet_than_utf_8_is_taken(
+async def test_a_bounce_mail_need_not_be_utf_8(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     await send(school)
@@ -271,12 +278,12 @@ async def test_a_bounce_in_another_alphabet_than_utf_8_is_taken(
         .encode("latin-1")
     )
     answer = await api.post("/hooks/email/dsn", content=body, headers=signed("1", body))
-    assert answer.json() == {"known": 1, "unknown": 0}
+    assert answer.json() == {"known": 1, "unknown": 0, "ignored": 0}
     late = {**signed("2", body), "webhook-timestamp": str(int(time.time()) - 400)}
     assert (await api.post("/hooks/email/dsn", content=body, headers=late)).status_code == 401
 
 
-async def test_events_of_a_provider_are_taken_and_five_soft_bounces_suppress(
+async def test_five_soft_bounces_of_a_provider_suppress_the_address(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     for number in range(5):
@@ -292,7 +299,7 @@ async def test_events_of_a_provider_are_taken_and_five_soft_bounces_suppress(
         answer = await api.post(
             "/hooks/email/events", content=body, headers=signed(str(number), body)
         )
-        assert answer.json() == {"known": 1, "unknown": 1}
+        assert answer.json() == {"known": 1, "unknown": 1, "ignored": 0}
         rows = (await api.get("/api/v1/suppressions", headers=VIEWER)).json()["items"]
         assert len(rows) == (1 if number == 4 else 0)
     for body in ("[]", '{"events": [{"event": "party"}]}'):
@@ -300,7 +307,7 @@ async def test_events_of_a_provider_are_taken_and_five_soft_bounces_suppress(
         assert answer.status_code == 400
 
 
-async def test_a_delivery_is_sent_again_with_who_and_why(
+async def test_a_delivery_is_resent_with_actor_and_reason(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     mail.plan("end", "cut")
@@ -318,7 +325,7 @@ async def test_a_delivery_is_sent_again_with_who_and_why(
     assert [each["outcome"] for each in tries] == ["unknown", "accepted"]
 
 
-async def test_several_who_ask_at_once_have_it_sent_again_once(
+async def test_concurrent_resends_send_once(
     school: ActivitySchool, api: httpx.AsyncClient, mail: MailServer
 ) -> None:
     mail.plan("end", "cut")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.partner_school import COURSE, Sandbox, running_sandbox
+from tests.support.condition import until_async
+from tests.support.partner_school import COURSE, Sandbox, running_sandbox
 from tools.servers.redis import RedisServer
 
-from homeroom.demo.child import Child, Server, free_port
+from homeroom.demo.subprocesses import ChildProcess, ServerProcess, free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 PATIENCE_SECONDS = 60.0
@@ -31,17 +32,9 @@ class Platform:
     api: httpx.AsyncClient
     board: httpx.AsyncClient
     sandbox: Sandbox
-    worker: Child
+    worker: ChildProcess
     redis: RedisServer
     node: Path
-
-    async def until(self, holds: Callable[[], Awaitable[Any]]) -> Any:
-        """Wait until something holds and return it."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                if found := await holds():
-                    return found
-                await asyncio.sleep(0.05)
 
     async def run(self, *words: str) -> dict[str, Any]:
         """Run a script of the example and return what it prints."""
@@ -130,10 +123,10 @@ async def platform(
             "HOMEROOM_QUEUE_URL": redis_server.url,
             "HOMEROOM_LOG_FORMAT": "json",
         }
-        server = Server(settings, tmp_path / "server.log", worker=False)
+        server = ServerProcess(settings, tmp_path / "server.log", worker=False)
         stack.push_async_callback(server.stop)
         await server.open()
-        worker = Child("worker", ["homeroom", "worker"], settings, tmp_path / "worker.log")
+        worker = ChildProcess("worker", ["homeroom", "worker"], settings, tmp_path / "worker.log")
         stack.push_async_callback(worker.stop)
         board = await asyncio.create_subprocess_exec(
             "node",
@@ -168,7 +161,7 @@ async def test_node_adds_a_credential_and_homeroom_issues_it_once(platform: Plat
         asyncio.create_task(platform.run("add.mjs", CREDENTIAL, payload, *id))
         for id in ((), ("mine",))
     )
-    await platform.until(lambda: _lists(platform, "credentials", "prioritized", 3))
+    await until_async(lambda: _lists(platform, "credentials", "prioritized", 3))
     await platform.worker.start()
     results = [await first, await second]
     step = await platform.step(completion)
@@ -195,7 +188,7 @@ async def test_node_adds_a_job_of_its_own_and_its_id_is_the_rows(platform: Platf
     [
         ('{"completionID": "c"}', "missing required field `completionId`"),
         ('{"completionId": 7}', "Expected `str`, got `int`"),
-        ('{"completionId": "nobody"}', "no completion"),
+        ('{"completionId": "unknown"}', "no completion"),
     ],
 )
 async def test_a_job_that_cannot_be_done_fails_in_node_with_the_reason(
@@ -210,33 +203,33 @@ async def test_a_job_that_cannot_be_done_fails_in_node_with_the_reason(
 
 async def test_bull_board_sees_retries_and_cleans_what_homeroom_adds(platform: Platform) -> None:
     completion = await platform.finish("bob")  # whom the directory does not know yet
-    [waiting] = await platform.until(lambda: _lists(platform, "credentials", "prioritized", 1))
+    [waiting] = await until_async(lambda: _lists(platform, "credentials", "prioritized", 1))
     step = await platform.step(completion)
     assert (waiting["id"], waiting["name"]) == (step["jobId"], CREDENTIAL)
     assert waiting["data"]["args"] == {"completionId": completion}
     # Removed there, it is not lost: the row waits, and is dispatched again.
     await platform.press("credentials", waiting["id"], "clean")
     await platform.worker.start()
-    [failed] = await platform.until(lambda: _lists(platform, "credentials", "failed", 1))
+    [failed] = await until_async(lambda: _lists(platform, "credentials", "failed", 1))
     assert "the directory does not know the learner bob" in failed["failedReason"]
     assert (await platform.step(completion))["status"] == "failed"
 
     await platform.person("bob")
     await platform.press("credentials", failed["id"], "retry")
-    await platform.until(lambda: _is(platform, completion, "completed"))
-    await platform.until(lambda: _lists(platform, "credentials", "failed", 0))
+    await until_async(lambda: _is(platform, completion, "completed"))
+    await until_async(lambda: _lists(platform, "credentials", "failed", 0))
     assert len(await platform.sandbox.badges()) == 1
     job = await platform.job(step["jobId"])
     assert any("Bull Board" in line["line"] for line in job["logs"])
 
     cleaned = await platform.finish("cy")
-    await platform.until(lambda: _lists(platform, "credentials", "failed", 1))
-    await platform.until(lambda: _cleaned(platform, "credentials"))
+    await until_async(lambda: _lists(platform, "credentials", "failed", 1))
+    await until_async(lambda: _cleaned(platform, "credentials"))
     assert (await platform.step(cleaned))["status"] == "failed", "the row is kept"
     await platform.person("cy")
     path = f"/api/v1/completions/{cleaned}/steps/credential/retry"
     (await platform.api.post(path)).raise_for_status()
-    await platform.until(lambda: _is(platform, cleaned, "completed"))
+    await until_async(lambda: _is(platform, cleaned, "completed"))
 
 
 async def _cleaned(platform: Platform, queue: str) -> bool:

@@ -1,34 +1,43 @@
-"""One slot, twenty schedulers, crashes between chunks: everybody hears once; and downtimes."""
+"""One slot, twenty schedulers, crashes between chunks: one message a recipient; and downtimes."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.servers.database import database_at
-from tests.service.activity_school import ActivitySchool, at, build, local
+from tests.support.activity_school import ActivitySchool, at, build, local
+from tests.support.database import database_at
 
-from homeroom.activity.jobs import Remind
+from homeroom.activity.jobs import SendLogReminders
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 from homeroom.jobs import schedule_store
-from homeroom.jobs.api import JobContext
-from homeroom.notify.api import Channel, Message, NoCarrier, Sent
+from homeroom.jobs.api import JobArgs, JobContext, declare_schedule
+from homeroom.notify.api import Channel, DisabledSender, Message, SendResult
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 FRIDAY = local("2026-11-20T18:00")
 MONDAY = local("2026-11-23T09:00")
+MONDAY_NAME = "2026-11-23T09:00[Europe/Berlin]"
 SCHEDULERS, FACILITATORS, CHUNK = 20, 300, 25
 
 
-class Carried(NoCarrier):
+class Sweep(JobArgs, frozen=True, kw_only=True):
+    """Hourly housekeeping."""
+
+    kind = "test.sweep"
+    queue = "test"
+
+
+class Carried(DisabledSender):
     """A channel that is in use; nothing is delivered in these tests."""
 
 
@@ -47,7 +56,7 @@ def crashing(school: ActivitySchool, chance: random.Random, crashes: list[int]) 
     """Let the fan-out die between two chunks: what it had committed stays."""
     send = school.notifications.send
 
-    async def sometimes(tx: Tx, messages: Sequence[Message]) -> Sent:
+    async def sometimes(tx: Tx, messages: Sequence[Message]) -> SendResult:
         if chance.random() < 0.25:
             crashes.append(1)
             raise Crash
@@ -85,7 +94,7 @@ async def test_twenty_schedulers_and_crashes_make_one_run_and_one_message_each(
         await first.person(f"f{number:03}")
         await first.offering(f"o{number:03}", f"f{number:03}")
     at(clock, MONDAY)
-    fired = await asyncio.gather(*(each.upkeep.fire_schedules() for each in schools))
+    fired = await asyncio.gather(*(each.kernel.maintenance.fire_schedules() for each in schools))
     async with first.db.read() as tx:
         [slot] = [
             each
@@ -93,14 +102,16 @@ async def test_twenty_schedulers_and_crashes_make_one_run_and_one_message_each(
             if each.slot_at == MONDAY
         ]
     assert sum(fired) == 2  # the week opens too, with the downtime since Friday: once each
-    args = Remind(programme_id="lab", schedule="reminder.lab", slot=slot.slot, slot_at=slot.slot_at)
+    args = SendLogReminders(
+        programme_id="lab", schedule="reminder.lab", slot=slot.slot, slot_at=slot.slot_at
+    )
     chance, crashes = random.Random(5), []
 
     async def until_done(school: ActivitySchool) -> None:
         crashing(school, chance, crashes)
         while True:
             try:
-                await school.activity.fan_out.remind(CONTEXT, args)
+                await school.activity.fan_out.send_reminders(CONTEXT, args)
             except (Crash, Unavailable):  # the file is locked for long where so many write
                 continue
             return
@@ -146,6 +157,19 @@ async def slots(school: ActivitySchool) -> list[tuple[str, str]]:
     return [(each.slot, each.state) for each in found]
 
 
+async def reported(school: ActivitySchool) -> list[str]:
+    """Let the delayed report of missed slots run; return the keys of its messages."""
+    school.clock.advance(timedelta(seconds=31))
+    await school.work()
+    return [key for key in await school.keys() if key.startswith("schedule_missed")]
+
+
+async def missed_slots(db: SqliteDatabase) -> set[str]:
+    async with db.read() as tx:
+        rows = await tx.fetch("SELECT schedule FROM schedule_slot WHERE state = 'missed'")
+    return {schedule for (schedule,) in rows}
+
+
 async def test_a_weekend_of_downtime_fires_monday_once_and_marks_it_late(
     school: ActivitySchool,
 ) -> None:
@@ -161,34 +185,52 @@ async def test_a_weekend_of_downtime_fires_monday_once_and_marks_it_late(
     assert await school.keys() == ["log_reminder:lab:2026-W48:ada"]
 
 
-async def test_after_its_catch_up_window_monday_is_recorded_as_missed_and_somebody_hears(
+async def test_after_its_catch_up_window_monday_is_recorded_as_missed_and_admins_are_notified(
     school: ActivitySchool,
 ) -> None:
     school.move_to(local("2026-11-23T20:01"))
     await school.work()
     assert await slots(school) == [("2026-11-23T09:00[Europe/Berlin]", "missed")]
-    missed = "schedule_missed:reminder.lab:2026-11-23T09:00[Europe/Berlin]:olga"
-    assert await school.keys() == [missed]
+    assert await school.keys() == []
+    missed = await reported(school)
+    assert [key.rsplit(":", 1)[1] for key in missed] == ["olga"]
     await school.run_now("reminder.lab")  # by hand the window does not count
     await school.work()
     assert await slots(school) == [("2026-11-23T09:00[Europe/Berlin]", "fired")]
-    assert await school.keys() == ["log_reminder:lab:2026-W48:ada", missed]
+    assert await school.keys() == ["log_reminder:lab:2026-W48:ada", *missed]
+    assert await reported(school) == missed
 
 
-async def test_a_long_downtime_of_many_schedules_is_two_mails(
+async def test_a_downtime_of_61_hours_is_one_message_about_what_people_did_not_get(
     db: SqliteDatabase, clock: Clock
 ) -> None:
     school = build(db, clock, {Channel.EMAIL: Carried(cast(str, None))})
     for name in ("one", "two", "three"):
         await school.programme(name)
-    await school.person("olga", roles=("operator",))
-    school.move_to(local("2026-12-05T12:00"))
-    await school.upkeep.tick()
-    async with db.read() as tx:
-        jobs = await tx.fetch("SELECT kind, COUNT(*) FROM job WHERE kind LIKE 'notify%' GROUP BY 1")
-    assert dict(jobs)["notify.send_bundle"] == 1
-    assert dict(jobs)["notify.send_alert"] <= 4  # those of one schedule are of one instant
-    assert len([key for key in await school.keys() if key.startswith("schedule_missed")]) >= 15
+    await school.person("olga", roles=("operator", "admin"))
+    await school.person("otto", roles=("operator",))
+    school.kernel.handle(args=Sweep)
+    async with db.write() as tx:
+        for hourly in ("access.prune", "progress.expire", "progress.fold_events"):
+            await declare_schedule(tx, hourly, "17 * * * *", "UTC", Sweep())
+    at(clock, local("2026-11-22T08:00"))
+    await school.work()
+    swept = len(school.kernel.ran)
+    school.move_to(local("2026-11-24T21:00"))  # 61 hours later
+    await school.work()
+    assert len(school.kernel.ran) - swept == 3  # each housekeeping once, for its latest slot
+    keys = await reported(school)
+    assert sorted(key.rsplit(":", 1)[1] for key in keys) == ["olga", "otto"]
+    mails = [note for _, note in await school.deliveries() if note.type == "schedule_missed"]
+    assert len(mails) == 2
+    # Tuesday's report is caught up; only Monday's reminders were missed.
+    assert mails[0].params["schedules"] == [
+        {"schedule": f"reminder.{name}", "runs": 1, "first": MONDAY_NAME, "last": MONDAY_NAME}
+        for name in ("one", "three", "two")
+    ]
+    assert await missed_slots(db) == {f"reminder.{name}" for name in ("one", "two", "three")}
+    school.move_to(local("2026-11-24T23:00"))
+    assert await reported(school) == keys
 
 
 async def test_a_run_by_hand_sends_nothing_that_has_expired(school: ActivitySchool) -> None:
@@ -228,12 +270,19 @@ async def test_a_dry_run_says_who_would_get_what_and_who_would_not(school: Activ
     school.move_to(MONDAY)
     await school.log("law", "2026-W48")
     async with school.db.read() as tx:
-        slot, found = await schedule_store.preview(tx, school.registry, "reminder.lab")
+        slot, found = await schedule_store.preview_schedule(
+            tx, school.kernel.registry, "reminder.lab"
+        )
     assert slot.name == "2026-11-23T09:00[Europe/Berlin]"
     assert [each["userId"] for each in found["messages"]] == ["ada", "ben"]
     assert found["messages"][0]["deliveries"] == [
-        {"channel": "in_app", "status": "delivered", "reason": None},
-        {"channel": "email", "status": "skipped", "reason": "not set up"},
+        {"channel": "in_app", "status": "delivered", "reason": None, "reasonCode": None},
+        {
+            "channel": "email",
+            "status": "skipped",
+            "reason": "not set up",
+            "reasonCode": "channel_off",
+        },
     ]
     assert found["others"] == [{"userId": "cleo", "reason": "submitted"}]
     assert await school.keys() == []

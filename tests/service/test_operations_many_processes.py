@@ -1,10 +1,9 @@
-"""Several processes on one port: what dies comes back, what is stopped ends, nothing is left."""
+"""The supervisor: restarts, graceful shutdown, and no process left behind."""
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -19,11 +18,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from tests.support.condition import until
 
-from homeroom.http.processes import LONGEST_PAUSE_SECONDS, restart_pause
+from homeroom.http.supervisor import MAX_RESTART_DELAY_SECONDS, restart_backoff_seconds
 
 pytestmark = pytest.mark.service
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 PROGRAM = textwrap.dedent(
     """
@@ -31,9 +31,9 @@ PROGRAM = textwrap.dedent(
     from pathlib import Path
     from starlette.responses import PlainTextResponse
     from homeroom.errors import ConfigurationError, HomeroomError
-    from homeroom.http.log import configure
-    from homeroom.http.processes import Keeper, Member
-    from homeroom.http.server import bind, run_loop, serve, stop_on_signals
+    from homeroom.http.logging_config import configure_logging
+    from homeroom.http.supervisor import ProcessSpec, Supervisor
+    from homeroom.http.server import bind_socket, run_loop, serve_app, stop_on_signals
 
     faulty, hangs = sys.argv[1] == "faulty", sys.argv[1] == "hangs"
     if sys.argv[1] == "crowded":
@@ -57,30 +57,31 @@ PROGRAM = textwrap.dedent(
             await asyncio.sleep(0.7)
         await PlainTextResponse(str(os.getpid()))(scope, receive, send)
 
-    listening = bind("127.0.0.1", 0)
+    listening = bind_socket("127.0.0.1", 0)
 
-    async def main(tell):
+    async def main(send):
         stop = asyncio.Event()
-        stop_on_signals(stop, kept=True)
+        stop_on_signals(stop, supervised=True)
         if hangs:
-            tell("hangs")
+            send("hangs")
             await asyncio.Event().wait()
-        await serve(app, "127.0.0.1", 0, stop=stop, started=tell, grace_seconds=2,
-                    listening=listening)
+        await serve_app(app, "127.0.0.1", 0, stop=stop, on_started=send, grace_seconds=2,
+                        listening=listening)
 
-    def run(tell):
+    def run(send):
         if faulty:
             raise ConfigurationError("The sky is green.", hint="Paint it blue.")
-        run_loop(main(tell))
+        run_loop(main(send))
 
-    def told(name, text):
+    def on_message(name, text):
         print(name, text, flush=True)
 
-    configure("info", "json")
-    keeper = Keeper([Member("one", run), Member("two", run)], grace_seconds=2, told=told,
-                    stopping=listening.close)
+    configure_logging("info", "json")
+    specs = [ProcessSpec("one", run), ProcessSpec("two", run)]
+    supervisor = Supervisor(specs, grace_seconds=2, on_message=on_message,
+                            before_stop=listening.close)
     try:
-        keeper.run()
+        supervisor.run()
     except HomeroomError as error:
         print(error.message, error.hint, flush=True)
         sys.exit(error.exit_code)
@@ -90,15 +91,15 @@ PROGRAM = textwrap.dedent(
 
 
 class Running:
-    """A keeper with two processes, and what it says."""
+    """A supervisor of two processes, its output and its log."""
 
-    def __init__(self, folder: Path, how: str = "well") -> None:
-        script = folder / "keeping.py"
+    def __init__(self, folder: Path, mode: str = "normal") -> None:
+        script = folder / "supervising.py"
         script.write_text(PROGRAM)
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, script, how], stdout=subprocess.PIPE, stderr=log, text=True
+                [sys.executable, script, mode], stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.names: dict[str, int] = {}
 
@@ -107,14 +108,14 @@ class Running:
         return self.process.stdout.readline().strip()
 
     def ready(self) -> str:
-        """Wait until both have told that they serve, and return their URL."""
-        told = dict(self.line().split() for _ in range(2))
-        assert told.keys() == {"one", "two"}
-        assert len(set(told.values())) == 1
-        return told["one"]
+        """Wait until both processes serve, and return their URL."""
+        urls = dict(self.line().split() for _ in range(2))
+        assert urls.keys() == {"one", "two"}
+        assert len(set(urls.values())) == 1
+        return urls["one"]
 
     def pids(self) -> dict[str, int]:
-        """Return the processes by name, as the log last said that they were started."""
+        """Return the ids of the processes that were started last, by name."""
         lines = map(json.loads, self.log.read_text().splitlines())
         return {
             line["process"]: line["pid"] for line in lines if line["event"] == "process_started"
@@ -129,8 +130,8 @@ class Running:
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def begin(how: str = "well") -> Running:
-        started.append(Running(tmp_path, how))
+    def begin(mode: str = "normal") -> Running:
+        started.append(Running(tmp_path, mode))
         return started[-1]
 
     yield begin
@@ -144,21 +145,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def until(true: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it never came true"
-        select.select([], [], [], 0.02)
-    return found
-
-
 def answers(url: str) -> set[int]:
-    """Return which processes answer, one new connection after the other."""
+    """Return the processes that answer to twenty new connections."""
     return {int(httpx.get(url, trust_env=False).text) for _ in range(20)}
 
 
 def is_free(url: str) -> bool:
-    """Say whether the port can be had by somebody else."""
+    """Return whether another program can bind the port."""
     host, port = url.removeprefix("http://").split(":")
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,7 +163,7 @@ def is_free(url: str) -> bool:
         return True
 
 
-def gone(pids: dict[str, int]) -> bool:
+def have_ended(pids: dict[str, int]) -> bool:
     return not any(psutil.pid_exists(pid) for pid in pids.values())
 
 
@@ -181,27 +174,27 @@ def test_all_processes_answer_on_one_port_and_a_stop_ends_them_all(
     url = running.ready()
     pids = running.pids()
     assert answers(url) <= set(pids.values())
-    os.kill(pids["one"], signal.SIGSTOP)  # whoever sleeps, the other one answers
+    os.kill(pids["one"], signal.SIGSTOP)
     assert answers(url) == {pids["two"]}
     os.kill(pids["one"], signal.SIGCONT)
     os.kill(pids["two"], signal.SIGSTOP)
     assert answers(url) == {pids["one"]}
     os.kill(pids["two"], signal.SIGCONT)
     running.process.send_signal(signal.SIGTERM)
-    out, _ = running.process.communicate(timeout=PATIENCE_SECONDS)
+    out, _ = running.process.communicate(timeout=TIMEOUT_SECONDS)
     assert (running.process.returncode, out) == (0, "cleaned up\n")
-    assert gone(pids)
+    assert have_ended(pids)
     assert is_free(url)
 
 
-def test_a_stop_lets_running_answers_finish_though_everybody_is_signalled_twice(
+def test_a_stop_waits_for_requests_though_the_group_is_signalled_twice(
     start: Callable[..., Running],
 ) -> None:
     running = start()
     url = running.ready()
     pids = running.pids()
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as slow:
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS) as slow:
         slow.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         until(lambda: any(len(psutil.Process(pid).net_connections()) > 1 for pid in pids.values()))
         for pid in pids.values():
@@ -209,18 +202,18 @@ def test_a_stop_lets_running_answers_finish_though_everybody_is_signalled_twice(
         running.process.send_signal(signal.SIGINT)
         answer = b"".join(iter(lambda: slow.recv(4_096), b""))
     assert answer.startswith(b"HTTP/1.1 200")
-    out, _ = running.process.communicate(timeout=PATIENCE_SECONDS)
+    out, _ = running.process.communicate(timeout=TIMEOUT_SECONDS)
     assert (running.process.returncode, out) == (0, "cleaned up\n")
 
 
-def test_a_process_that_is_killed_comes_back_while_the_other_one_answers(
+def test_a_killed_process_is_restarted_while_the_other_one_serves(
     start: Callable[..., Running],
 ) -> None:
     running = start()
     url = running.ready()
     pids = running.pids()
     os.kill(pids["one"], signal.SIGKILL)
-    assert running.line() == f"one {url}"  # told by the new process
+    assert running.line() == f"one {url}"  # sent by the new process
     new = running.pids()
     assert new["two"] == pids["two"]
     assert new["one"] != pids["one"]
@@ -231,16 +224,16 @@ def test_a_process_that_is_killed_comes_back_while_the_other_one_answers(
     assert (ended["process"], ended["exit_code"]) == ("one", -signal.SIGKILL)
 
 
-def test_when_the_keeper_is_killed_its_processes_end_and_the_port_is_free(
+def test_processes_end_when_their_supervisor_is_killed(
     start: Callable[..., Running],
 ) -> None:
     running = start()
     url = running.ready()
     pids = running.pids()
     running.process.kill()
-    running.process.wait(PATIENCE_SECONDS)
+    running.process.wait(TIMEOUT_SECONDS)
     until(lambda: is_free(url))
-    until(lambda: gone(pids))
+    until(lambda: have_ended(pids))
 
 
 def test_processes_that_do_not_stop_are_killed_by_a_second_signal(
@@ -250,43 +243,43 @@ def test_processes_that_do_not_stop_are_killed_by_a_second_signal(
     assert {running.line(), running.line()} == {"one hangs", "two hangs"}
     pids = running.pids()
     running.process.send_signal(signal.SIGTERM)
-    until(lambda: running.events("stopping"))
-    assert not gone(pids)
+    until(lambda: running.events("shutdown_started"))
+    assert not have_ended(pids)
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(PATIENCE_SECONDS) == 1
-    assert gone(pids)
+    assert running.process.wait(TIMEOUT_SECONDS) == 1
+    assert have_ended(pids)
 
 
-def test_a_configuration_that_one_refuses_is_not_tried_again(
+def test_a_process_with_a_configuration_error_is_not_restarted(
     start: Callable[..., Running],
 ) -> None:
     running = start("faulty")
-    out, _ = running.process.communicate(timeout=PATIENCE_SECONDS)
+    out, _ = running.process.communicate(timeout=TIMEOUT_SECONDS)
     assert (running.process.returncode, out) == (78, "The sky is green. Paint it blue.\n")
 
 
-def test_pauses_before_a_new_start_grow_to_a_bound() -> None:
-    pauses = [restart_pause(failures) for failures in range(1, 12)]
-    assert pauses[:4] == [0.0, 0.5, 1.0, 2.0]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+def test_the_restart_backoff_grows_to_its_maximum() -> None:
+    delays = [restart_backoff_seconds(failures) for failures in range(1, 12)]
+    assert delays[:4] == [0.0, 0.5, 1.0, 2.0]
+    assert delays == sorted(delays)
+    assert delays[-1] == MAX_RESTART_DELAY_SECONDS
 
 
-def test_a_process_that_cannot_be_started_is_tried_again_and_the_others_go_on(
+def test_a_failed_start_is_retried_while_the_others_serve(
     start: Callable[..., Running],
 ) -> None:
     running = start("crowded")
     first = dict(running.line().split() for _ in range(1))
     assert first.keys() == {"two"}
     assert dict([running.line().split()]).keys() == {"one"}, "a second later"
-    [event] = running.events("process_not_started")
+    [event] = running.events("process_start_failed")
     assert event["process"] == "one"
     assert "temporarily unavailable" in event["error"]
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(PATIENCE_SECONDS) == 0
+    assert running.process.wait(TIMEOUT_SECONDS) == 0
 
 
-def test_a_stop_that_is_told_twice_at_once_is_told_once(start: Callable[..., Running]) -> None:
+def test_two_signals_at_once_count_as_one(start: Callable[..., Running]) -> None:
     running = start()
     url = running.ready()
     with ThreadPoolExecutor(1) as pool:
@@ -295,5 +288,5 @@ def test_a_stop_that_is_told_twice_at_once_is_told_once(start: Callable[..., Run
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         running.process.send_signal(signal.SIGTERM)
-        assert slow.result(PATIENCE_SECONDS).status_code == 200
-    assert running.process.wait(PATIENCE_SECONDS) == 0
+        assert slow.result(TIMEOUT_SECONDS).status_code == 200
+    assert running.process.wait(TIMEOUT_SECONDS) == 0

@@ -1,4 +1,4 @@
-"""The serving process: it says why it cannot start, and stops without breaking an answer off."""
+"""The server process: errors at its start, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from homeroom.errors import ConfigurationError
-from homeroom.http.server import bind
+from homeroom.http.server import bind_socket
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
@@ -22,9 +22,9 @@ PROGRAM = textwrap.dedent(
     """
     import asyncio, sys
     from starlette.responses import PlainTextResponse
-    from homeroom.http.log import configure
-    from homeroom.http.server import run_loop, serve, stop_on_signals
-    from homeroom.web.context import RequestContext
+    from homeroom.http.logging_config import configure_logging
+    from homeroom.http.server import run_loop, serve_app, stop_on_signals
+    from homeroom.web.middleware import RequestContextMiddleware
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -45,11 +45,13 @@ PROGRAM = textwrap.dedent(
         stop = asyncio.Event()
         stop_on_signals(stop)
         started = lambda url: print(url, flush=True)
-        wrapped = RequestContext(app)
-        await serve(wrapped, "127.0.0.1", 0, stop=stop, started=started, grace_seconds=2)
+        wrapped = RequestContextMiddleware(app)
+        await serve_app(
+            wrapped, "127.0.0.1", 0, stop=stop, on_started=started, grace_seconds=2
+        )
         print("cleaned up", type(asyncio.get_running_loop()).__module__, flush=True)
 
-    configure("info", "json")
+    configure_logging("info", "json")
     run_loop(main())
     """
 )
@@ -72,7 +74,7 @@ async def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, out
 
 
-async def test_a_stop_lets_running_answers_finish(process: subprocess.Popen[str]) -> None:
+async def test_a_stop_waits_for_running_requests(process: subprocess.Popen[str]) -> None:
     url = await line(process)
     async with httpx.AsyncClient(base_url=url) as client:
         slow = asyncio.ensure_future(client.get("/slow"))
@@ -83,7 +85,9 @@ async def test_a_stop_lets_running_answers_finish(process: subprocess.Popen[str]
     assert (code, out.strip()) == (0, "cleaned up uvloop")
 
 
-async def test_a_stop_waits_for_no_answer_for_ever(process: subprocess.Popen[str]) -> None:
+async def test_a_stop_cancels_requests_after_the_grace_period(
+    process: subprocess.Popen[str],
+) -> None:
     url = await line(process)
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         never = asyncio.ensure_future(client.get("/never"))
@@ -96,13 +100,13 @@ async def test_a_stop_waits_for_no_answer_for_ever(process: subprocess.Popen[str
         assert answer.json()["code"] == "unavailable"
 
 
-async def test_a_second_signal_ends_the_process_at_once(process: subprocess.Popen[str]) -> None:
+async def test_a_second_signal_kills_the_process(process: subprocess.Popen[str]) -> None:
     url = await line(process)
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         never = asyncio.ensure_future(client.get("/never"))
         assert await line(process) == "never"
         process.send_signal(signal.SIGTERM)
-        # The first signal is known to be taken once no new connection is.
+        # The first signal was handled once new connections are refused.
         host, port = url.removeprefix("http://").split(":")
         await until_closed(host, int(port))
         process.send_signal(signal.SIGTERM)
@@ -120,16 +124,16 @@ async def until_closed(host: str, port: int) -> None:
             return
         writer.close()
         await asyncio.sleep(0.01)
-    raise TimeoutError("the server still takes connections")
+    raise TimeoutError("the server still accepts connections")
 
 
-def test_an_address_that_is_taken_is_named() -> None:
+def test_an_address_in_use_is_an_error_that_names_it() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=str(port)) as raised:
-            bind("127.0.0.1", port)
+            bind_socket("127.0.0.1", port)
     assert "HOMEROOM_PORT" in str(raised.value.hint)
     with pytest.raises(ConfigurationError, match="no-such-host"):
-        bind("no-such-host.invalid", 0)
+        bind_socket("no-such-host.invalid", 0)

@@ -1,4 +1,4 @@
-"""A person is handed what is kept of them, or erased: everywhere, for good, and after a restore."""
+"""Personal data is exported, and erased everywhere, after a restore too."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ import httpx
 import msgspec
 import pytest
 from sqlalchemy import String, Table, insert, select
-from tests.servers.database import database_at, url_of
-from tests.service.moved_school import play
-from tests.service.rooms_client import AUTH, as_, client
+from tests.support.api_client import AUTH, as_, client
+from tests.support.database import database_at, url_of
+from tests.support.populated_school import play
 
-from homeroom import wiring
+from homeroom.backup import backup_and_restore
+from homeroom.bootstrap import database_commands
+from homeroom.bootstrap.personal_data import PERSONAL_DATA
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, Completions
-from homeroom.credentials.assessment import CourseScores
 from homeroom.credentials.credly import CredlyIssuer
-from homeroom.credentials.directory import Learner
-from homeroom.credentials.jobs import IssueCredential, Issuing
-from homeroom.db import backup
+from homeroom.credentials.jobs import IssueCredential, IssueCredentialHandler
+from homeroom.credentials.learner_lookup import CourseScoreLookup, LearnerRecord
 from homeroom.db.database import Database
-from homeroom.db.id import natural_id
-from homeroom.db.schema import metadata
-from homeroom.dispatch.jobs import Telling
+from homeroom.db.ids import natural_id
+from homeroom.db.tables import metadata
+from homeroom.dispatch.jobs import SendDispatchHandler
 from homeroom.errors import NotFound
 from homeroom.jobs.outcome import Fail
 from homeroom.people import routes
 from homeroom.settings import Settings, load
-from homeroom.wiring import RECORDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 EVA = 'eva-7f3c-"é'
@@ -41,6 +40,9 @@ EVA = 'eva-7f3c-"é'
 PATH = "/api/v1/people/eva-7f3c-%22%C3%A9"
 ADMIN = as_("admin")
 ELSEWHERE = {
+    "unmatched_notice": "its address is masked, and its mail is not known",
+    "mail_refusal": "a hash of a domain, until the next mail",
+    "email_hook_token": "hashes of webhooks",
     "suppression": "an address that complained is not written to again",
     "api_key": "keys have names, and belong to servers",
     "sign_in": "links of the first admin",
@@ -59,14 +61,14 @@ def names_somebody(table: Table) -> bool:
 
 
 def test_every_table_that_may_name_a_person_is_spoken_for() -> None:
-    held = {holding.table.name for holding in RECORDS.holdings}
+    held = {holding.table.name for holding in PERSONAL_DATA.personal_rows}
     naming = {table.name for table in metadata.tables.values() if names_somebody(table)}
     assert naming - held - ELSEWHERE.keys() == set()
     assert held.isdisjoint(ELSEWHERE)
 
 
 def row(table: str, **given: Any) -> tuple[Table, dict[str, Any]]:
-    """Return a row of a table whose columns that are not given are as plain as may be."""
+    """Return a row of a table; columns that are not given are as plain as may be."""
     columns = metadata.tables[table].columns
     plain = {
         column.name: "{}" if isinstance(column.type, String) else 1
@@ -87,6 +89,8 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("person", id=who, given_name="Eva", email="eva@school.example"),
         row("person", id=f"below {len(who)}", manager_id=who),
         row("credential", id=f"c {who}", completion_id=f"c {who}", **about),
+        row("open_badge", credential_id=f"c {who}", holder_name="Eva", **about),
+        row("stream_ticket", hash="t", subject=who),
         row("dispatch", id=f"d {who}", completion_id=f"c {who}", payload=f'["{who}"]', **about),
         row("notification", id=f"n {who}", dedupe_key=f"n {who}", **about),
         row("delivery", id=f"v {who}", notification_id=f"n {who}", job=f"j {who}", asked_by=who),
@@ -124,7 +128,7 @@ def bundle(name: str) -> str:
 
 
 async def live(db: Database, who: str) -> None:
-    """Let a school play, one of whose learners is renamed to somebody, who is everywhere else."""
+    """Run a school, rename one of its learners, and name that person in all tables."""
     await play(db)
     async with db.write() as tx:
         for table in metadata.tables.values():
@@ -149,7 +153,7 @@ async def found(db: Database, text: str) -> dict[str, int]:
 
 @pytest.fixture
 async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(routes.router(db, AUTH, RECORDS)) as opened:
+    async with client(routes.router(db, AUTH, PERSONAL_DATA)) as opened:
         yield opened
 
 
@@ -158,14 +162,18 @@ async def test_nothing_is_left_of_who_was_erased_and_all_of_everybody_else(
 ) -> None:
     await live(db, EVA)
     before = await found(db, "7f3c")
-    held = {holding.table.name for holding in RECORDS.holdings if holding.shown != frozenset()}
+    held = {
+        holding.table.name
+        for holding in PERSONAL_DATA.personal_rows
+        if holding.visible_columns != frozenset()
+    }
     no_rows = {"progress_fold", "progress_quarantine", "completion_note"}
     assert before.keys() >= held - no_rows - {"completion_step"}
     others = await found(db, "Zoë ñandú")
     answer = await http.delete(PATH, headers=ADMIN)
     assert answer.status_code == 200, answer.text
     assert answer.json()["rows"]["progress_event"] == 5
-    # The manager who is called almost so is somebody else.
+    # The manager with almost the same name is another person.
     assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
     assert await found(db, "Zoë ñandú") == others
     assert await found(db, "eva@school") == {}
@@ -219,8 +227,9 @@ async def test_an_export_holds_all_that_is_kept_for_the_person_and_nobody_else(
         assert (await http.delete(PATH, headers=as_(who))).status_code == status
     own = await http.get("/api/v1/people/ada/export", headers=as_("learner:ada"))
     assert own.status_code == 200
-    nobody = await http.get("/api/v1/people/nobody/export", headers=ADMIN)
-    assert (nobody.status_code, nobody.json()["detail"]) == (404, "Nothing is kept of this person.")
+    unknown = await http.get("/api/v1/people/unknown/export", headers=ADMIN)
+    assert unknown.status_code == 404
+    assert unknown.json()["detail"] == "Homeroom holds no data about this person."
 
 
 def at(place: Path | str, folder: Path) -> Settings:
@@ -236,11 +245,11 @@ async def test_who_was_erased_is_erased_again_after_an_older_backup_is_restored(
     await live(db, EVA)
     await db.close()
     file = tmp_path / "monday.zip"
-    await asyncio.to_thread(wiring.back_up, settings, file)
+    await asyncio.to_thread(database_commands.back_up_database, settings, file)
     await db.open()
-    await RECORDS.erase(db, EVA, "cli:test")
+    await PERSONAL_DATA.erase(db, EVA, "cli:test")
     await db.close()
-    done = await asyncio.to_thread(wiring.restore, settings, file, force=True)
+    done = await asyncio.to_thread(database_commands.restore_database, settings, file, force=True)
     assert done.erased == 1
     assert not file.with_name("monday.zip.erasures").exists()
     await db.open()
@@ -249,10 +258,10 @@ async def test_who_was_erased_is_erased_again_after_an_older_backup_is_restored(
     await db.close()
     # What came after the erasure is not an older backup's to lose.
     later = tmp_path / "tuesday.zip"
-    await asyncio.to_thread(wiring.back_up, settings, later)
-    done = await asyncio.to_thread(wiring.restore, settings, later, force=True)
+    await asyncio.to_thread(database_commands.back_up_database, settings, later)
+    done = await asyncio.to_thread(database_commands.restore_database, settings, later, force=True)
     assert done.erased == 0
-    assert (await asyncio.to_thread(wiring.verify, settings, None)).faults == []
+    assert (await asyncio.to_thread(database_commands.verify_database, settings, None)).faults == []
     await db.open()
     assert (await found(db, "7f3c"))["person"] == 1
     await db.close()
@@ -267,22 +276,22 @@ async def test_a_restore_that_was_cut_off_still_knows_whom_to_erase(
     await live(db, EVA)
     await db.close()
     file = tmp_path / "monday.zip"
-    await asyncio.to_thread(wiring.back_up, settings, file)
+    await asyncio.to_thread(database_commands.back_up_database, settings, file)
     await db.open()
-    await RECORDS.erase(db, EVA, "cli:test")
+    await PERSONAL_DATA.erase(db, EVA, "cli:test")
     await db.close()
 
     def cut_off(*_: object) -> None:
         raise RuntimeError("cut off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(backup, "_erase_again", cut_off)
+        patch.setattr(backup_and_restore, "replay_erasures", cut_off)
         with pytest.raises(RuntimeError, match="cut off"):
-            await asyncio.to_thread(wiring.restore, settings, file, force=True)
+            await asyncio.to_thread(database_commands.restore_database, settings, file, force=True)
     await db.open()
     assert (await found(db, "7f3c"))["person"] == 2
     await db.close()
-    done = await asyncio.to_thread(wiring.restore, settings, file, force=True)
+    done = await asyncio.to_thread(database_commands.restore_database, settings, file, force=True)
     assert done.erased == 1
     await db.open()
     assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
@@ -297,9 +306,11 @@ async def test_over_a_damaged_file_nobody_can_say_who_was_erased(
     await db.open()
     await live(db, EVA)
     await db.close()
-    await asyncio.to_thread(wiring.back_up, settings, tmp_path / "monday.zip")
+    await asyncio.to_thread(database_commands.back_up_database, settings, tmp_path / "monday.zip")
     await asyncio.to_thread(database_file.write_bytes, b"no database" * 1_000)
-    done = await asyncio.to_thread(wiring.restore, settings, tmp_path / "monday.zip", force=True)
+    done = await asyncio.to_thread(
+        database_commands.restore_database, settings, tmp_path / "monday.zip", force=True
+    )
     assert done.erased is None
 
 
@@ -333,12 +344,12 @@ async def test_a_step_that_was_running_writes_nobody_back(db: Database) -> None:
         course = await catalogue.course_at(tx, known.course_id, known.course_version)
 
     async def write(dispatch_id: str, completion: Completion, course: Course) -> Any:
-        await RECORDS.erase(db, EVA, "cli:test")  # while the directory is asked
+        await PERSONAL_DATA.erase(db, EVA, "cli:test")  # while the directory is asked
         return {"id": dispatch_id, "name": "Eva"}
 
-    telling = Telling(db, completions, "hr", "a type", None, write, lambda *_: None)  # type: ignore[arg-type]
+    handler = SendDispatchHandler(db, completions, "hr", "a type", None, write, lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(NotFound):
-        await telling._store(known, course)
+        await handler._store_dispatch(known, course)
     assert (await found(db, "7f3c")).keys() == {"erasure", "programme"}
 
 
@@ -353,13 +364,15 @@ async def test_a_credential_that_was_being_ordered_writes_nobody_back(db: Databa
         [id, *_] = (await tx.fetch("SELECT id FROM completion WHERE user_id = ?", (EVA,)))[0]
 
     class Erasing:
-        async def find(self, user_id: str) -> Learner:
-            await RECORDS.erase(db, EVA, "cli:test")
-            return Learner(user_id, "eva@school.example", "Eva", "Løve")
+        async def find(self, user_id: str) -> LearnerRecord:
+            await PERSONAL_DATA.erase(db, EVA, "cli:test")
+            return LearnerRecord(user_id, "eva@school.example", "Eva", "Løve")
 
     async with httpx.AsyncClient() as client_of_partners:
         issuer = CredlyIssuer(client_of_partners, "http://127.0.0.1:9", "school", "token")
-        issuing = Issuing(db, Completions([]), issuer, Erasing(), CourseScores(), lambda *_: None)
+        issuing = IssueCredentialHandler(
+            db, Completions([]), issuer, Erasing(), CourseScoreLookup(), lambda *_: None
+        )
         context: Any = None  # nothing is settled
         outcome = await issuing.run(context, IssueCredential(completion_id=id))
     assert isinstance(outcome, Fail)

@@ -1,4 +1,4 @@
-"""A database of an earlier release: backed up, brought to this one, and read the same as before."""
+"""A database of an earlier release is backed up, upgraded, and read the same as before."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.database import database_at, url_of
-from tests.service.moved_school import answers, played_at, rows_of
-from tests.service.progress_school import event, school
+from tests.support.database import database_at, url_of
+from tests.support.populated_school import answers, played_at, rows_of
+from tests.support.progress_school import event, open_school
 from tools.servers.postgres import Postgres
 
-from homeroom import wiring
-from homeroom.db import backup, migrate
+from homeroom.backup import backup_and_restore
+from homeroom.bootstrap import application, database_commands
+from homeroom.db import migrate
 from homeroom.errors import ConfigurationError
 from homeroom.settings import Settings, load
 
@@ -24,6 +25,15 @@ pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
 PREVIOUS = "0008_dispatch"
 """The revision before chapters became part of their course's row."""
+ADDED_SINCE = {
+    "carried_over",
+    "skip_code",
+    "reason_code",
+    "reported_at",
+    "alone_from",
+    "outstanding",
+    "held_by",
+}
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"
     " schedule, schedule_slot, quiz_attempt, progress_quarantine, job"
@@ -53,28 +63,34 @@ async def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def write_as_before(source: Path | str, place: Path | str) -> None:
-    """Write what this release has stored the way in which the earlier one stored it."""
+    """Write the rows of a database of this release in the schema of the earlier one."""
     db, old = database_at(source), database_at(place)
     await db.open()
     await old.open()
     try:
         async with db.read() as tx, old.write() as into:
             for table in SAME.split(", "):
-                rows = await tx.fetch(f"SELECT * FROM {table}")
-                if table == "enrolment":
-                    rows = [row[:-1] for row in rows]  # nothing was carried over then
+                names, rows = await tx.fetch_named(f"SELECT * FROM {table}")
+                old_names = [name for name in names if name not in ADDED_SINCE]
                 if rows:
-                    marks = ", ".join("?" * len(rows[0]))
-                    await into.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+                    marks = ", ".join("?" * len(old_names))
+                    kept = [
+                        [value for name, value in zip(names, row, strict=True) if name in old_names]
+                        for row in rows
+                    ]
+                    await into.executemany(
+                        f"INSERT INTO {table} ({', '.join(old_names)}) VALUES ({marks})", kept
+                    )
             await copy_ledger(tx, into)
-            for row in await tx.fetch(f"SELECT {COURSE}, chapters FROM course_progress"):
+            courses = await tx.fetch(f"SELECT {COURSE}, chapters FROM course_progress")
+            for *course, chapters in courses:
                 await into.execute(
-                    f"INSERT INTO course_progress ({COURSE}) VALUES ({'?, ' * 9}?)", row[:-1]
+                    f"INSERT INTO course_progress ({COURSE}) VALUES ({'?, ' * 9}?)", course
                 )
-                for chapter, state in json.loads(row[-1]).items():
+                for chapter, state in json.loads(chapters).items():
                     await into.execute(
                         f"INSERT INTO chapter_progress VALUES ({'?, ' * 8}?)",
-                        (*row[:3], chapter, *state[:5]),  # nothing could be waived then
+                        (*course[:3], chapter, *state[:5]),  # that release had no waivers
                     )
     finally:
         await db.close()
@@ -82,13 +98,14 @@ async def write_as_before(source: Path | str, place: Path | str) -> None:
 
 
 async def copy_ledger(tx: Any, into: Any) -> None:
-    """Write the ledger without its chains, and the parts that stood for them."""
+    """Write the ledger with the table of its parts instead of chains."""
     events = await tx.fetch(f"SELECT {EVENT} FROM progress_event ORDER BY seq")
     await into.executemany(
         f"INSERT INTO progress_event ({EVENT}) VALUES ({', '.join('?' * 16)})", events
     )
     if into.dialect == "postgresql":
-        await into.fetch("SELECT setval('progress_event_seq_seq', ?)", (events[-1][0],))
+        last_seq = max(seq for seq, *_ in events)
+        await into.fetch("SELECT setval('progress_event_seq_seq', ?)", (last_seq,))
     parts = await tx.fetch(
         "SELECT user_id, course_id, min(seq), max(seq) FROM progress_event"
         " GROUP BY user_id, course_id"
@@ -99,34 +116,34 @@ async def copy_ledger(tx: Any, into: Any) -> None:
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[None]:
     """Open a database as ``homeroom serve`` does."""
-    async with wiring.open_house(settings, migrated=True):
+    async with application.open_application(settings, migrated=True):
         yield
 
 
-async def test_what_the_api_says_outlives_the_upgrade(
+async def test_the_api_answers_the_same_after_the_upgrade(
     database_file: Path, earlier: Path | str
 ) -> None:
     await played_at(database_file)
     await write_as_before(database_file, earlier)
     assert await rows_of(earlier, "SELECT count(*) FROM chapter_progress") == [(7,)]
-    told = await answers(database_file)
+    answers_before = await answers(database_file)
     settings = load(database_url=url_of(earlier))
-    await asyncio.to_thread(wiring.upgrade_database, settings)
-    assert (await asyncio.to_thread(migrate.state, earlier)).is_current
-    assert await answers(earlier) == told
-    assert (await asyncio.to_thread(wiring.verify, settings, None)).faults == []
+    await asyncio.to_thread(database_commands.upgrade_database, settings)
+    assert (await asyncio.to_thread(migrate.schema_state, earlier)).is_current
+    assert await answers(earlier) == answers_before
+    assert (await asyncio.to_thread(database_commands.verify_database, settings, None)).faults == []
 
 
-async def test_learners_go_on_where_they_were_after_the_upgrade(
+async def test_learners_continue_after_the_upgrade(
     database_file: Path, earlier: Path | str
 ) -> None:
     await played_at(database_file)
     await write_as_before(database_file, earlier)
-    await asyncio.to_thread(wiring.upgrade_database, load(database_url=url_of(earlier)))
+    await asyncio.to_thread(database_commands.upgrade_database, load(database_url=url_of(earlier)))
     for place in (database_file, earlier):
         db = database_at(place)
         await db.open()
-        async with school(db) as opened:
+        async with open_school(db) as opened:
             again = {**event("ada-1", progress=40, timeSpent=60), "userId": "ada"}
             more = event("new", progress=60, timeSpent=5, chapterId="b")
             reset = event("r", "progress_reset", chapterId=None, timestamp="2026-11-20T09:15:00Z")
@@ -135,16 +152,16 @@ async def test_learners_go_on_where_they_were_after_the_upgrade(
         await db.close()
     assert untimed(await answers(earlier)) == untimed(await answers(database_file))
     settings = load(database_url=url_of(earlier))
-    assert (await asyncio.to_thread(wiring.verify, settings, None)).faults == []
+    assert (await asyncio.to_thread(database_commands.verify_database, settings, None)).faults == []
 
 
-def untimed(told: Any) -> Any:
-    """Leave out when something was received, which no two databases can have alike."""
-    if isinstance(told, list):
-        return [untimed(each) for each in told]
-    if isinstance(told, dict):
-        return {name: untimed(each) for name, each in told.items() if name != "receivedAt"}
-    return told
+def untimed(answer: Any) -> Any:
+    """Remove the times of receipt, which differ between two databases."""
+    if isinstance(answer, list):
+        return [untimed(each) for each in answer]
+    if isinstance(answer, dict):
+        return {name: untimed(each) for name, each in answer.items() if name != "receivedAt"}
+    return answer
 
 
 async def test_serve_backs_a_file_up_before_it_changes_it(
@@ -162,9 +179,9 @@ async def test_serve_backs_a_file_up_before_it_changes_it(
     async with served(settings):
         pass
     assert backups_of(place) == [made]
-    # the way back: the earlier release finds its database as it left it
-    await asyncio.to_thread(wiring.restore, settings, made, force=True)
-    assert (await asyncio.to_thread(migrate.state, place)).current == PREVIOUS
+    # after a restore the earlier release finds its database unchanged
+    await asyncio.to_thread(database_commands.restore_database, settings, made, force=True)
+    assert (await asyncio.to_thread(migrate.schema_state, place)).current == PREVIOUS
     assert await rows_of(place, "SELECT count(*) FROM chapter_progress") == [(7,)]
 
 
@@ -172,23 +189,26 @@ def backups_of(place: Path) -> list[Path]:
     return sorted(place.parent.glob("homeroom.db.before-upgrade-*.zip"))
 
 
-async def test_the_last_three_of_these_backups_are_kept(tmp_path: Path) -> None:
+async def test_the_last_three_upgrade_backups_are_retained(tmp_path: Path) -> None:
     place = tmp_path / "homeroom.db"
     await asyncio.to_thread(migrate.upgrade, place, PREVIOUS)
     settings = load(database_url=url_of(place), data_dir=tmp_path)
     made = []
-    for _ in range(backup.KEPT_BEFORE_UPGRADE + 2):
+    for _ in range(backup_and_restore.MAX_UPGRADE_BACKUPS + 2):
         kept = await asyncio.to_thread(
-            backup.back_up_before_upgrade, place, tmp_path / "keys", backup.Proof()
+            backup_and_restore.back_up_before_upgrade,
+            place,
+            tmp_path / "keys",
+            backup_and_restore.IntegrityRules(),
         )
         made.append(kept)
     assert backups_of(place) == made[-3:]
-    await asyncio.to_thread(wiring.upgrade_database, settings)
+    await asyncio.to_thread(database_commands.upgrade_database, settings)
     assert backups_of(place)[:2] == made[-2:]
-    assert await asyncio.to_thread(wiring.upgrade_database, settings) is None
+    assert await asyncio.to_thread(database_commands.upgrade_database, settings) is None
 
 
-async def test_a_migration_that_cannot_be_backed_up_is_not_begun(tmp_path: Path) -> None:
+async def test_no_migration_starts_without_its_backup(tmp_path: Path) -> None:
     place = tmp_path / "homeroom.db"
     await asyncio.to_thread(migrate.upgrade, place, PREVIOUS)
     (tmp_path / "keys").mkdir()
@@ -198,19 +218,19 @@ async def test_a_migration_that_cannot_be_backed_up_is_not_begun(tmp_path: Path)
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("homeroom.db.archive.synced", full)
+        patch.setattr("homeroom.backup.archive.sync_to_disk", full)
         with pytest.raises(OSError, match="No space left"):
-            await asyncio.to_thread(wiring.upgrade_database, settings)
-    assert (await asyncio.to_thread(migrate.state, place)).current == PREVIOUS
+            await asyncio.to_thread(database_commands.upgrade_database, settings)
+    assert (await asyncio.to_thread(migrate.schema_state, place)).current == PREVIOUS
     assert backups_of(place) == []
 
 
-async def test_on_postgresql_serve_leaves_the_upgrade_to_its_operator(postgres: Postgres) -> None:
+async def test_serve_does_not_upgrade_a_postgresql_database(postgres: Postgres) -> None:
     name = postgres.make_database()
     await asyncio.to_thread(migrate.upgrade, postgres.url(name), PREVIOUS)
     with pytest.raises(ConfigurationError) as refused:
         async with served(load(database_url=postgres.url(name))):
             pass
     assert "homeroom db upgrade" in str(refused.value.hint)
-    assert (await asyncio.to_thread(migrate.state, postgres.url(name))).current == PREVIOUS
+    assert (await asyncio.to_thread(migrate.schema_state, postgres.url(name))).current == PREVIOUS
     postgres.drop_database(name)

@@ -1,14 +1,14 @@
-"""Programmes without managers, by everybody's own clock, for the week before, and with a grace."""
+"""Programmes without managers, with other clocks, for the week before, and with a grace."""
 
 from __future__ import annotations
 
 from datetime import date
 
 import pytest
-from tests.service.activity_school import ActivitySchool, at, build, local
+from tests.support.activity_school import ActivitySchool, at, build, local
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
@@ -34,7 +34,7 @@ async def both(school: ActivitySchool) -> None:
     await school.offering("sql", "ben")
 
 
-async def test_a_report_that_has_nobody_to_go_to_goes_to_admins(school: ActivitySchool) -> None:
+async def test_a_report_without_a_manager_goes_to_admins(school: ActivitySchool) -> None:
     await school.programme(managers=())
     await both(school)
     school.move_to(local("2026-12-01T10:00"))
@@ -67,7 +67,7 @@ async def test_reminders_by_ones_own_clock_come_at_nine_there_and_once(
 
 
 async def test_a_reminder_may_ask_for_the_week_that_has_ended(school: ActivitySchool) -> None:
-    school.move_to(local("2026-11-19T20:00"))  # Thursday: later on, nobody owes this week
+    school.move_to(local("2026-11-19T20:00"))  # Thursday: later on, no log of this week is due
     await school.programme(target_week="previous")
     await both(school)
     await school.log("art", "2026-W47")

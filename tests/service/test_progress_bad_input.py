@@ -1,4 +1,4 @@
-"""Bad input gets a clear answer and changes nothing: the list of what platforms really send."""
+"""Bad input, as platforms really send it: a clear response and no change."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from tests.service.progress_school import SERVICE, School, chapter, event, quiz, school
-from tests.service.rooms_client import as_
+from tests.support.api_client import as_
+from tests.support.asgi_server import MAX_BODY_BYTES
+from tests.support.progress_school import SERVICE, School, chapter, event, open_school, quiz
 
 from homeroom.db.database import Database
 from homeroom.http.app import INGEST_PATH
-from homeroom.web.limits import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.anyio
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-async def house(db: Database) -> AsyncIterator[School]:
-    async with school(db) as opened:
+async def school(db: Database) -> AsyncIterator[School]:
+    async with open_school(db) as opened:
         await opened.publish("fire", chapter("a"), quiz("q"))
         await opened.send(event("before", progress=10, timeSpent=10))
         yield opened
@@ -47,12 +47,12 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_body_that_cannot_be_read_is_a_problem_and_changes_nothing(
-    house: School, name: str
+async def test_an_unreadable_body_is_a_problem_and_changes_nothing(
+    school: School, name: str
 ) -> None:
     body, status, code = BODIES[name]
-    before = await house.tables()
-    answer = await house.http.post(INGEST_PATH, content=body, headers={**SERVICE, **JSON})
+    before = await school.tables()
+    answer = await school.http.post(INGEST_PATH, content=body, headers={**SERVICE, **JSON})
     if status:
         assert (answer.status_code, answer.headers["content-type"]) == (
             status,
@@ -61,12 +61,12 @@ async def test_a_body_that_cannot_be_read_is_a_problem_and_changes_nothing(
         problem = answer.json()
         assert problem["detail"]
         assert problem["code"] == code or not code
-        # What is too large by its own word is turned away before it gets as far as being counted.
-        assert house.statuses.get("refused", 0) == (0 if name == "5 MiB" else 1)
+        # A Content-Length above the limit is refused before the body is read.
+        assert school.statuses.get("refused", 0) == (0 if name == "5 MiB" else 1)
     else:
         assert answer.status_code in {200, 400, 422}
     assert len(answer.content) < 3_000
-    assert await house.tables() == before
+    assert await school.tables() == before
 
 
 EVENTS: dict[str, tuple[object, str]] = {
@@ -76,7 +76,6 @@ EVENTS: dict[str, tuple[object, str]] = {
     "progress as text": (event("x", progress="50"), "invalid_event"),
     "negative time": (event("x", timeSpent=-5), "invalid_event"),
     "more than a day": (event("x", timeSpent=86_401), "invalid_event"),
-    "half a second": (event("x", timeSpent=0.5), "invalid_event"),
     "an id of 10 KB": (event("x" * 10_240), "invalid_event"),
     "an empty id": (event(""), "invalid_event"),
     "a number as id": ({**event("x"), "id": 7}, "invalid_event"),
@@ -109,75 +108,75 @@ EVENTS: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-async def test_a_bad_event_is_rejected_with_its_reason_and_its_neighbours_are_taken(
-    house: School, name: str
+async def test_a_bad_event_is_rejected_with_its_code_and_its_neighbours_are_accepted(
+    school: School, name: str
 ) -> None:
     bad, code = EVENTS[name]
-    before = await house.tables()
-    answer = await house.send(bad)
+    before = await school.tables()
+    answer = await school.send(bad)
     (line,) = answer["results"]
     assert (answer["rejected"], line["status"], line["code"]) == (1, "rejected", code)
     assert line["message"]
     assert len(json.dumps(answer)) < 1_000
-    assert await house.tables() == before
-    mixed = await house.send(event("left", timeSpent=3), bad, event("right", timeSpent=4))
+    assert await school.tables() == before
+    mixed = await school.send(event("left", timeSpent=3), bad, event("right", timeSpent=4))
     assert (mixed["accepted"], mixed["rejected"]) == (2, 1)
-    assert (await house.progress())["timeSpent"] == 17
+    assert (await school.progress())["timeSpent"] == 17
 
 
-async def test_odd_times_are_taken_and_flagged(house: School) -> None:
-    answer = await house.send(
+async def test_implausible_times_are_accepted_and_flagged(school: School) -> None:
+    answer = await school.send(
         event("1970", timestamp="1970-01-01T00:00:00Z", timeSpent=5),
         event("2099", timestamp="2099-01-01T00:00:00Z", timeSpent=5),
     )
     assert (answer["accepted"], answer["results"]) == (2, [])
-    flags = await house.rows("SELECT id, flags & 3 FROM progress_event ORDER BY seq DESC LIMIT 2")
+    flags = await school.rows("SELECT id, flags & 3 FROM progress_event ORDER BY seq DESC LIMIT 2")
     assert flags == [("2099", 1), ("1970", 2)]
 
 
-async def test_who_may_not_send_and_what_is_no_json_is_refused(house: School) -> None:
-    before = await house.tables()
+async def test_senders_without_rights_and_other_media_types_are_refused(school: School) -> None:
+    before = await school.tables()
     body = json.dumps([event("x")])
 
     async def status(headers: dict[str, str]) -> int:
-        answer: httpx.Response = await house.http.post(INGEST_PATH, content=body, headers=headers)
+        answer: httpx.Response = await school.http.post(INGEST_PATH, content=body, headers=headers)
         assert answer.headers["content-type"] == "application/problem+json"
         return answer.status_code
 
     assert await status(JSON) == 401
-    assert await status({**JSON, "Authorization": "Bearer nobody"}) == 401
-    for role in ("viewer", "operator", "author", "learner"):  # a learner's *key* is nobody's
+    assert await status({**JSON, "Authorization": "Bearer unknown"}) == 401
+    for role in ("viewer", "operator", "author", "learner"):  # an API key has no learner
         assert await status({**JSON, **as_(role)}) == 403
     assert await status({**SERVICE, "Content-Type": "text/plain"}) == 415
-    assert (await house.http.get(INGEST_PATH, headers=SERVICE)).status_code == 405
-    assert await house.tables() == before
+    assert (await school.http.get(INGEST_PATH, headers=SERVICE)).status_code == 405
+    assert await school.tables() == before
 
 
-async def test_a_page_of_another_origin_sends_nothing_with_a_session(house: School) -> None:
+async def test_a_session_from_another_origin_is_refused(school: School) -> None:
     body = json.dumps([event("x")])
     headers = {**JSON, "Cookie": "homeroom_session=service"}
 
     async def status(**more: str) -> int:
         sent = {**headers, **{name.replace("_", "-"): value for name, value in more.items()}}
-        answer: httpx.Response = await house.http.post(INGEST_PATH, content=body, headers=sent)
+        answer: httpx.Response = await school.http.post(INGEST_PATH, content=body, headers=sent)
         return answer.status_code
 
-    before = await house.tables()
+    before = await school.tables()
     assert await status(Origin="https://evil.example") == 403
     assert await status(Sec_Fetch_Site="cross-site") == 403
     assert await status(Content_Type="application/jsonp") == 415
-    assert await house.tables() == before
+    assert await school.tables() == before
     assert await status(Content_Type="Application/JSON; charset=utf-8") == 200
 
 
-async def test_a_body_without_a_length_is_cut_off_at_the_limit(house: School) -> None:
-    before = await house.tables()
+async def test_a_body_without_a_length_is_cut_off_at_the_limit(school: School) -> None:
+    before = await school.tables()
 
     async def endless() -> AsyncIterator[bytes]:
         yield b'{"events": ["'
         for _ in range(MAX_BODY_BYTES // 65_536 + 1):
             yield b"x" * 65_536
 
-    answer = await house.http.post(INGEST_PATH, content=endless(), headers={**SERVICE, **JSON})
+    answer = await school.http.post(INGEST_PATH, content=endless(), headers={**SERVICE, **JSON})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-    assert await house.tables() == before
+    assert await school.tables() == before

@@ -1,6 +1,6 @@
-"""Several servers take events for the same learners at the same moment: nothing is lost or doubled.
+"""Concurrent ingest by several servers loses nothing and doubles nothing.
 
-Each server here has connections and a writer of its own, as a process would have.
+Each server has connections and a writer of its own, as a process has.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.database import database_at
-from tests.service.progress_school import School, chapter, event, school
+from tests.support.database import database_at
+from tests.support.progress_school import School, chapter, event, open_school
 
 from homeroom.catalogue import api as catalogue
 from homeroom.db.database import Database
-from homeroom.progress import store
-from homeroom.progress.rebuild import project
-from homeroom.progress.replay import event_of
+from homeroom.progress import ingest_store, store
+from homeroom.progress.ledger import project_attempts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 LEARNERS = [f"u{number}" for number in range(6)]
@@ -32,17 +31,17 @@ SERVERS = 4
 async def servers(database: Path | str) -> AsyncIterator[list[School]]:
     """Open the same database in several servers."""
     opened: list[Database] = []
-    houses = []
+    schools = []
     stops = []
     for _ in range(SERVERS):
         db = database_at(database)
         await db.open()
         opened.append(db)
-        context = school(db)
-        houses.append(await context.__aenter__())
+        context = open_school(db)
+        schools.append(await context.__aenter__())
         stops.append(context)
-    await houses[0].publish("fire", *map(chapter, CHAPTERS))
-    yield houses
+    await schools[0].publish("fire", *map(chapter, CHAPTERS))
+    yield schools
     for context in stops:
         await context.__aexit__(None, None, None)
     for db in opened:
@@ -53,15 +52,15 @@ def heartbeat(id: str, user: str, seconds: int, **more: Any) -> dict[str, Any]:
     return event(id, "heartbeat", userId=user, timeSpent=seconds, **more)
 
 
-async def check_replay(house: School, user: str, course: str = "fire") -> None:
-    """Hold what was rolled up, and the order of the ledger, against the ledger itself."""
+async def check_replay(school: School, user: str, course: str = "fire") -> None:
+    """Compare the rolled-up rows and the order of the ledger with its replay."""
     pair = (user, course)
-    async with house.db.read() as tx:
-        windows = (await catalogue.enrolments(tx, [pair]))[pair]
-        last_seq = await store.last_seq(tx, pair)
-        projections, courses = await project(tx, windows, last_seq)
-        kept, _ = await store.courses(tx, [pair])
-        for enrolment in windows:
+    async with school.db.read() as tx:
+        enrolments = (await catalogue.enrolments(tx, [pair]))[pair]
+        last_seq = await store.find_last_seq(tx, pair)
+        projections, courses = await project_attempts(tx, enrolments, last_seq)
+        kept, _ = await ingest_store.course_states(tx, [pair])
+        for enrolment in enrolments:
             key = (*pair, enrolment.attempt)
             projection = projections[enrolment.attempt]
             if key in kept:
@@ -71,23 +70,23 @@ async def check_replay(house: School, user: str, course: str = "fire") -> None:
             "SELECT count(*) FROM progress_event WHERE user_id = ? AND course_id = ?", pair
         )
     assert len(rows) == stored, "the chain of the ledger has every event"
-    assert len({event_of(row)[0].id for row in rows}) == stored
-    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    assert len({row.id for row in rows}) == stored
+    assert [row.seq for row in rows] == sorted(row.seq for row in rows)
 
 
-async def test_commits_of_thousands_have_places_of_their_own(servers: list[School]) -> None:
-    """A number of PostgreSQL's sequence stands for 1,000 places, and a commit may need more."""
+async def test_commits_of_thousands_have_distinct_seqs(servers: list[School]) -> None:
+    """Commits may need more than the 1,000 ``seq`` of one sequence number."""
     many = 1_000
 
-    async def flood(house: School, server: int) -> None:
+    async def flood(school: School, server: int) -> None:
         bodies = [
             [heartbeat(f"{server}-{body}-{n}", LEARNERS[n % 6], 1) for n in range(many)]
             for body in range(3)
         ]
-        for counts in await asyncio.gather(*(house.send(*body) for body in bodies)):
+        for counts in await asyncio.gather(*(school.send(*body) for body in bodies)):
             assert counts["accepted"] == many
 
-    await asyncio.gather(*(flood(house, n) for n, house in enumerate(servers[:2])))
+    await asyncio.gather(*(flood(school, n) for n, school in enumerate(servers[:2])))
     for user in LEARNERS:
         await check_replay(servers[0], user)
     async with servers[0].db.read() as tx:
@@ -97,12 +96,12 @@ async def test_commits_of_thousands_have_places_of_their_own(servers: list[Schoo
     assert rows == places == 6 * many
 
 
-async def test_sums_are_exact_whoever_took_the_events(servers: list[School]) -> None:
+async def test_sums_are_exact_at_any_distribution_over_servers(servers: list[School]) -> None:
     dice = random.Random(7)
     sent: Counter[str] = Counter()
 
-    async def post(house: School, batch: list[dict[str, Any]]) -> None:
-        assert (await house.send(*batch))["accepted"] == len(batch)
+    async def post(school: School, batch: list[dict[str, Any]]) -> None:
+        assert (await school.send(*batch))["accepted"] == len(batch)
 
     async with asyncio.TaskGroup() as group:
         for number in range(120):
@@ -122,10 +121,10 @@ async def test_an_event_sent_to_every_server_counts_once(servers: list[School]) 
     events = [heartbeat(f"e{number}", LEARNERS[number % 6], 10) for number in range(60)]
     dice = random.Random(11)
 
-    async def post(house: School) -> dict[str, Any]:
-        return await house.send(*dice.sample(events, len(events)))
+    async def post(school: School) -> dict[str, Any]:
+        return await school.send(*dice.sample(events, len(events)))
 
-    answers = await asyncio.gather(*(post(house) for house in servers for _ in range(2)))
+    answers = await asyncio.gather(*(post(school) for school in servers for _ in range(2)))
     assert sum(answer["accepted"] for answer in answers) == len(events)
     assert all(answer["accepted"] + answer["duplicate"] == len(events) for answer in answers), (
         answers
@@ -140,8 +139,8 @@ async def test_two_events_with_one_id_are_one_event_and_one_conflict(
 ) -> None:
     answers = await asyncio.gather(
         *(
-            house.send(heartbeat("same", LEARNERS[number], number + 1))
-            for number, house in enumerate(servers)
+            school.send(heartbeat("same", LEARNERS[number], number + 1))
+            for number, school in enumerate(servers)
         )
     )
     assert sum(answer["accepted"] for answer in answers) == 1
@@ -149,7 +148,7 @@ async def test_two_events_with_one_id_are_one_event_and_one_conflict(
     assert await servers[0].rows("SELECT count(*) FROM progress_event") == [(1,)]
 
 
-async def test_a_course_whose_chapters_are_done_at_different_servers_is_finished_once(
+async def test_a_course_finished_over_different_servers_is_completed_once(
     servers: list[School],
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -164,7 +163,7 @@ async def test_a_course_whose_chapters_are_done_at_different_servers_is_finished
         await check_replay(servers[0], user)
 
 
-async def test_a_prerequisite_finished_elsewhere_at_the_same_moment_is_seen(
+async def test_a_prerequisite_completed_concurrently_is_seen(
     servers: list[School],
 ) -> None:
     needs = {"all": [{"type": "all_items"}, {"type": "prerequisite", "courseId": "fire"}]}
@@ -184,21 +183,21 @@ async def test_a_prerequisite_finished_elsewhere_at_the_same_moment_is_seen(
     assert dict(rows) == {"fire": 6, "next": 6}
 
 
-async def test_resets_and_events_at_once_leave_what_the_ledger_says(servers: list[School]) -> None:
+async def test_concurrent_resets_and_events_match_the_ledger(servers: list[School]) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(40):
-            house, user = servers[number % SERVERS], LEARNERS[number % 2]
+            school, user = servers[number % SERVERS], LEARNERS[number % 2]
             at = f"2026-11-20T09:00:{number:02}Z"
             kind = "progress_reset" if number % 10 == 9 else "chapter_progress"
             more = {"progress": number} if kind == "chapter_progress" else {"chapterId": None}
             group.create_task(
-                house.send(event(f"r{number}", kind, userId=user, timestamp=at, **more))
+                school.send(event(f"r{number}", kind, userId=user, timestamp=at, **more))
             )
     for user in LEARNERS[:2]:
         await check_replay(servers[0], user)
 
 
-async def test_events_that_meet_the_publishing_of_their_course_are_not_left_behind(
+async def test_events_concurrent_with_the_publishing_of_their_course_are_not_lost(
     servers: list[School],
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -212,7 +211,7 @@ async def test_events_that_meet_the_publishing_of_their_course_are_not_left_behi
     assert (await servers[0].progress("ada", "new"))["timeSpent"] == 40
 
 
-async def test_a_course_edited_while_events_come_moves_nobody_backwards(
+async def test_an_edit_concurrent_with_events_moves_no_learner_backwards(
     servers: list[School],
 ) -> None:
     await servers[0].send(*(heartbeat(f"first.{user}", user, 1) for user in LEARNERS))

@@ -1,4 +1,4 @@
-"""The writer of ingest when it is flooded, poisoned, hanging or stuck; nothing is faked."""
+"""Ingest writer under a flood, a poisoned request, a hanging and a stuck commit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 from anyio.lowlevel import checkpoint
-from tests.service.progress_school import School, chapter, event, school
+from tests.support.progress_school import School, chapter, event, open_school
 
 from homeroom.db.database import Database
-from homeroom.db.group_commit import Limits
-from homeroom.db.postgres import PostgresDatabase
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.group_commit import GroupCommitLimits
+from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 pytestmark = pytest.mark.anyio
-QUICK = Limits(timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
-FEW = Limits(max_waiting=21)
+QUICK = GroupCommitLimits(timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
+FEW = GroupCommitLimits(max_waiting=21)
 # Triggers of SQLite may hold no WITH of their own, so the endless one is a view.
 ENDLESS = {
     "sqlite": (
@@ -62,39 +62,39 @@ def stuck() -> list[str]:
 
 
 @pytest.fixture
-async def house(db: Database, stuck: list[str]) -> AsyncIterator[School]:
-    async with school(db, limits=QUICK, on_stuck=stuck.append) as opened:
+async def school(db: Database, stuck: list[str]) -> AsyncIterator[School]:
+    async with open_school(db, limits=QUICK, on_stuck=stuck.append) as opened:
         await opened.publish("fire", chapter("a"))
         yield opened
 
 
 @pytest.fixture
-async def small_house(db: Database) -> AsyncIterator[School]:
-    async with school(db, limits=FEW) as opened:
+async def small_school(db: Database) -> AsyncIterator[School]:
+    async with open_school(db, limits=FEW) as opened:
         await opened.publish("fire", chapter("a"))
         yield opened
 
 
-def wants_to_write(house: School) -> bool:
-    """Say whether a commit with what was sent waits for the writer, which the test holds."""
-    if isinstance(house.db, SqliteDatabase):
-        return any(house.db._lock._waiting.values())
-    assert isinstance(house.db, PostgresDatabase)
-    return bool(house.db._busy) and not house.ingest.writer.waiting_weight
+def wants_to_write(school: School) -> bool:
+    """Tell whether a commit waits for the writer, which the test holds."""
+    if isinstance(school.db, SqliteDatabase):
+        return any(school.db._lock._waiting.values())
+    assert isinstance(school.db, PostgresDatabase)
+    return bool(school.db._busy) and not school.ingest.writer.waiting_weight
 
 
-def waiting(house: School, behind: int) -> bool:
-    """Say whether so much waits behind the first commit.
+def waiting(school: School, behind: int) -> bool:
+    """Tell whether ``behind`` events wait behind the first commit.
 
-    On SQLite that one waits, too: what it takes is decided when it gets the writer.
+    On SQLite that one waits as well: it chooses its events when it gets the writer.
     """
-    itself = int(isinstance(house.db, SqliteDatabase))
-    return house.ingest.writer.waiting_weight == behind + itself
+    itself = int(isinstance(school.db, SqliteDatabase))
+    return school.ingest.writer.waiting_weight == behind + itself
 
 
 @asynccontextmanager
 async def ledger_held(db: Database) -> AsyncIterator[None]:
-    """Let no event be stored meanwhile."""
+    """Block the ledger for writers."""
     async with db.write() as tx:
         if tx.dialect == "postgresql":
             await tx.execute("LOCK TABLE progress_event IN EXCLUSIVE MODE")
@@ -113,110 +113,110 @@ async def until(condition: Callable[[], bool]) -> None:
             await checkpoint()
 
 
-async def test_a_flood_is_refused_with_a_time_to_come_back_and_counts_once(
-    small_house: School,
+async def test_a_flood_is_refused_with_retry_after_and_counts_once(
+    small_school: School,
 ) -> None:
-    house = small_house
-    async with ledger_held(house.db):
-        first = asyncio.ensure_future(house.post(event("0", timeSpent=1)))
-        await until(lambda: wants_to_write(house))
+    school = small_school
+    async with ledger_held(school.db):
+        first = asyncio.ensure_future(school.post(event("0", timeSpent=1)))
+        await until(lambda: wants_to_write(school))
         others = [
-            asyncio.ensure_future(house.post(*(event(f"{n}.{i}", timeSpent=1) for i in range(10))))
+            asyncio.ensure_future(school.post(*(event(f"{n}.{i}", timeSpent=1) for i in range(10))))
             for n in range(2)
         ]
-        await until(lambda: waiting(house, 20))
+        await until(lambda: waiting(school, 20))
         too_much = [event(f"too much {number}", timeSpent=1) for number in range(2)]
-        refused = await house.post(*too_much)
+        refused = await school.post(*too_much)
         assert (refused.status_code, refused.json()["code"]) == (429, "too_busy")
         assert int(refused.headers["retry-after"]) >= 1
     answers = [answer.json()["accepted"] for answer in await asyncio.gather(first, *others)]
     assert answers == [1, 10, 10]
-    assert (await house.send(*too_much))["accepted"] == 2
-    assert (await house.progress())["timeSpent"] == 23
+    assert (await school.send(*too_much))["accepted"] == 2
+    assert (await school.progress())["timeSpent"] == 23
 
 
 async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
-    small_house: School,
+    small_school: School,
 ) -> None:
-    house = small_house
-    await run(house.db, *POISON[house.db.dialect])
-    async with ledger_held(house.db):
-        first = asyncio.ensure_future(house.post(event("0", timeSpent=1)))
-        await until(lambda: wants_to_write(house))
+    school = small_school
+    await run(school.db, *POISON[school.db.dialect])
+    async with ledger_held(school.db):
+        first = asyncio.ensure_future(school.post(event("0", timeSpent=1)))
+        await until(lambda: wants_to_write(school))
         ids = ["left", "poison", "right"]
-        others = [asyncio.ensure_future(house.post(event(id, timeSpent=1))) for id in ids]
-        await until(lambda: waiting(house, 3))
+        others = [asyncio.ensure_future(school.post(event(id, timeSpent=1))) for id in ids]
+        await until(lambda: waiting(school, 3))
     answers = await asyncio.gather(first, *others)
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200]
     assert "poison" not in answers[2].json()["detail"]
-    stored = await house.rows("SELECT id FROM progress_event ORDER BY id")
+    stored = await school.rows("SELECT id FROM progress_event ORDER BY id")
     assert stored == [("0",), ("left",), ("right",)]
-    assert (await house.progress())["timeSpent"] == 3
+    assert (await school.progress())["timeSpent"] == 3
 
 
 async def test_a_hanging_commit_is_interrupted_and_tried_again(
-    house: School, stuck: list[str], monkeypatch: pytest.MonkeyPatch
+    school: School, stuck: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await run(house.db, *ENDLESS[house.db.dialect])
+    await run(school.db, *ENDLESS[school.db.dialect])
     interrupted = asyncio.Event()
-    really = house.db.interrupt
+    really = school.db.interrupt
 
     async def interrupt() -> None:
         interrupted.set()
         await really()
 
-    monkeypatch.setattr(house.db, "interrupt", interrupt)
-    sent = asyncio.ensure_future(house.post(event("slow", timeSpent=5)))
+    monkeypatch.setattr(school.db, "interrupt", interrupt)
+    sent = asyncio.ensure_future(school.post(event("slow", timeSpent=5)))
     async with asyncio.timeout(10):
         await interrupted.wait()
-        # This gets its turn once the interrupt has worked.
-        await run(house.db, HANG_NO_MORE[house.db.dialect])
+        # This commit runs once the interrupt has worked.
+        await run(school.db, HANG_NO_MORE[school.db.dialect])
         answer = await sent
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
-    assert (await house.progress())["timeSpent"] == 5
+    assert (await school.progress())["timeSpent"] == 5
     assert stuck == []
 
 
-async def test_a_commit_that_hangs_each_time_is_refused_and_nothing_of_it_is_stored(
-    house: School, stuck: list[str]
+async def test_a_commit_that_hangs_repeatedly_is_refused_and_stores_nothing(
+    school: School, stuck: list[str]
 ) -> None:
-    await run(house.db, *ENDLESS[house.db.dialect])
-    before = await house.tables()
+    await run(school.db, *ENDLESS[school.db.dialect])
+    before = await school.tables()
     async with asyncio.timeout(20):
-        answer = await house.post(event("slow", timeSpent=5))
+        answer = await school.post(event("slow", timeSpent=5))
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) >= 1
-    assert await house.tables() == before
+    assert await school.tables() == before
     assert stuck == []
-    assert (await house.send(event("next", timeSpent=1)))["accepted"] == 1
+    assert (await school.send(event("next", timeSpent=1)))["accepted"] == 1
 
 
-async def test_a_commit_that_cannot_be_interrupted_gives_the_process_up(
+async def test_a_commit_that_cannot_be_interrupted_ends_the_process(
     sqlite: SqliteDatabase, stuck: list[str]
 ) -> None:
-    async with school(sqlite, limits=QUICK, on_stuck=stuck.append) as house:
-        await house.publish("fire", chapter("a"))
-        await give_up(house, sqlite, stuck)
+    async with open_school(sqlite, limits=QUICK, on_stuck=stuck.append) as school:
+        await school.publish("fire", chapter("a"))
+        await give_up(school, sqlite, stuck)
 
 
-async def give_up(house: School, sqlite: SqliteDatabase, stuck: list[str]) -> None:
+async def give_up(school: School, sqlite: SqliteDatabase, stuck: list[str]) -> None:
     gate = threading.Event()
     writer = sqlite._writer
     assert writer is not None
     # SQLite looks for an interrupt between its own steps; within a function it cannot.
     await writer.create_function("block", 0, lambda: gate.wait(30))
-    await run(house.db, *BLOCKED)
+    await run(school.db, *BLOCKED)
     try:
         async with asyncio.timeout(10):
-            sent = asyncio.ensure_future(house.post(event("stuck", timeSpent=5)))
-            await until(lambda: house.ingest.writer.waiting_weight == 0)
-            behind = asyncio.ensure_future(house.post(event("behind", timeSpent=5)))
+            sent = asyncio.ensure_future(school.post(event("stuck", timeSpent=5)))
+            await until(lambda: school.ingest.writer.waiting_weight == 0)
+            behind = asyncio.ensure_future(school.post(event("behind", timeSpent=5)))
             answers = await asyncio.gather(sent, behind)
-            late = await house.post(event("late", timeSpent=5))
+            late = await school.post(event("late", timeSpent=5))
         for answer in (*answers, late):
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1
         assert stuck == ["ingest"]
-        assert await house.rows("SELECT count(*) FROM progress_event") == [(0,)]
+        assert await school.rows("SELECT count(*) FROM progress_event") == [(0,)]
     finally:
         gate.set()

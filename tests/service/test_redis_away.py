@@ -1,4 +1,4 @@
-"""Redis is away, guarded, encrypted or watched over: what Homeroom makes of it."""
+"""Redis that is unreachable, with a password, with TLS, or behind Sentinels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,32 +21,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.servers.redis import running_redis
-from tests.service.partner_school import COURSE, running_sandbox
+from tests.support.condition import until_async
+from tests.support.homeroom_process import homeroom_command
+from tests.support.partner_school import COURSE, running_sandbox
+from tests.support.redis_server import running_redis
 from tools.servers.port import free_port
 from tools.servers.redis import RedisServer, program
 
-from homeroom.clock import Clock, to_datetime
-from homeroom.demo.child import Child, Server
+from homeroom.bootstrap import job_engine
+from homeroom.bootstrap.job_engine import check_redis
+from homeroom.clock import Clock
+from homeroom.demo.subprocesses import ChildProcess, ServerProcess
 from homeroom.errors import ConfigurationError
+from homeroom.instant import to_datetime
 from homeroom.settings import Settings, load
-from homeroom.wiring import queue, redis_fault
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 ADMIN = {"authorization": "Bearer an-admin-key-for-redis"}
 
 
-async def until(answers: Any) -> Any:
-    """Wait until a coroutine function returns something true, and return that."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            if found := await answers():
-                return found
-            await asyncio.sleep(0.05)
-
-
-async def test_progress_is_accepted_without_redis_and_all_is_delivered_once_it_is_back(
+async def test_progress_is_accepted_during_an_outage_and_delivered_after_it(
     tmp_path: Path,
 ) -> None:
     async with running_sandbox() as sandbox:
@@ -60,8 +54,10 @@ async def test_progress_is_accepted_without_redis_and_all_is_delivered_once_it_i
                 "HOMEROOM_QUEUE_URL": redis.url,
                 "HOMEROOM_LOG_FORMAT": "json",
             }
-            server = Server(settings, tmp_path / "server.log", worker=False)
-            worker = Child("worker", ["homeroom", "worker"], settings, tmp_path / "worker.log")
+            server = ServerProcess(settings, tmp_path / "server.log", worker=False)
+            worker = ChildProcess(
+                "worker", ["homeroom", "worker"], settings, tmp_path / "worker.log"
+            )
             try:
                 await server.open()
                 await worker.start()
@@ -76,8 +72,8 @@ async def test_progress_is_accepted_without_redis_and_all_is_delivered_once_it_i
     assert len(received) == 1
     for name in ("server", "worker"):
         events = _events(tmp_path / f"{name}.log")
-        said = [event for event in events if event.startswith("redis_")]
-        assert said == ["redis_away", "redis_back"], name
+        redis_events = [event for event in events if event.startswith("redis_")]
+        assert redis_events == ["redis_unavailable", "redis_recovered"], name
         assert len(events) < 60, "no flood"
 
 
@@ -94,7 +90,7 @@ async def _walk_through_an_outage(
     async def has_worker() -> bool:
         return bool((await api.get("/readyz")).json()["status"] == "ok")
 
-    await until(has_worker)
+    await until_async(has_worker)
     redis.stop(signal.SIGKILL)
     event = {
         "id": "one",
@@ -112,104 +108,114 @@ async def _walk_through_an_outage(
     assert ready.json()["status"] == "degraded"
     detail = ready.json()["checks"]["redis"]["detail"]
     assert "Redis cannot be used" in detail
-    assert "127.0.0.1" not in detail, "anybody may ask"
+    assert "127.0.0.1" not in detail, "readiness is public"
     [completion] = (await api.get("/api/v1/completions")).json()["items"]
     path = f"/api/v1/completions/{completion['id']}"
     steps = (await api.get(path)).json()["steps"]
     assert {step["status"] for step in steps} <= {"waiting", "skipped"}
 
     async def noticed() -> bool:
-        return "redis_away" in _events(worker_log)
+        return "redis_unavailable" in _events(worker_log)
 
-    await until(noticed)
+    await until_async(noticed)
     redis.start()
 
     async def delivered() -> bool:
         steps = (await api.get(path)).json()["steps"]
         return any(s["name"] == "analytics" and s["status"] == "completed" for s in steps)
 
-    await until(delivered)
+    await until_async(delivered)
 
-    await until(has_worker)
+    await until_async(has_worker)
 
 
 def settings(**values: Any) -> Settings:
     return load(**values)
 
 
-async def test_a_wrong_password_is_said(tmp_path: Path) -> None:
+async def test_a_wrong_password_is_a_fault(tmp_path: Path) -> None:
     with running_redis(tmp_path, "--requirepass", "right") as redis:
-        place = {"redis_host": "127.0.0.1", "redis_port": redis.port}
-        assert await redis_fault(settings(**place, redis_password="right")) is None
+        address = {"redis_host": "127.0.0.1", "redis_port": redis.port}
+        assert await check_redis(settings(**address, redis_password="right")) is None
         for wrong in ({}, {"redis_password": "wrong"}):
-            fault = await redis_fault(settings(**place, **wrong))
+            fault = await check_redis(settings(**address, **wrong))
             assert fault is not None
             assert "password" in fault.lower() or "auth" in fault.lower()
             assert "wrong" not in fault.replace("WRONGPASS", "")
 
 
-async def test_a_redis_that_may_forget_jobs_is_a_fault(tmp_path: Path) -> None:
+async def test_a_redis_that_may_evict_jobs_is_a_fault(tmp_path: Path) -> None:
     options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
     with running_redis(tmp_path, *options) as redis:
-        fault = await redis_fault(settings(queue_url=redis.url))
+        fault = await check_redis(settings(queue_url=redis.url))
     assert "noeviction" in (fault or "")
 
 
-async def test_a_redis_that_takes_nothing_is_a_fault(
+async def test_a_redis_that_rejects_writes_is_a_fault(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "replica").mkdir()
     master = ("--replicaof", f"127.0.0.1 {redis_server.port}")
     with running_redis(tmp_path / "replica", *master) as redis:
-        fault = await redis_fault(settings(queue_url=redis.url))
+        fault = await check_redis(settings(queue_url=redis.url))
     assert "replica" in (fault or "")
     (tmp_path / "full").mkdir()
     with running_redis(tmp_path / "full", "--maxmemory", "1") as redis:
-        fault = await redis_fault(settings(queue_url=redis.url))
+        fault = await check_redis(settings(queue_url=redis.url))
     assert "full" in (fault or "")
 
 
+async def test_a_node_of_a_redis_cluster_is_refused_before_it_refuses_jobs(
+    tmp_path: Path, database_file: Path
+) -> None:
+    with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
+        with pytest.raises(ConfigurationError, match="Redis Cluster") as refused:
+            await check_redis(settings(queue_url=redis.url))
+        code, output = await _check(database_file.parent, HOMEROOM_QUEUE_URL=redis.url)
+    assert code == ConfigurationError.exit_code
+    assert refused.value.message in output
+
+
 async def _check(folder: Path, **environ: str) -> tuple[int | None, str]:
-    """Run ``homeroom check --connect``; return its exit code and what it says."""
+    """Run ``homeroom check --connect``; return its exit code and output."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "homeroom", "check", "--connect"),
+        *homeroom_command("check", "--connect"),
         env={"PATH": os.environ["PATH"], "HOMEROOM_DATA_DIR": str(folder), **environ},
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    return process.returncode, said.decode()
+    output, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
+    return process.returncode, output.decode()
 
 
-async def test_check_says_what_is_wrong_with_redis_and_how_to_mend_it(
+async def test_check_reports_faults_of_redis_with_their_fix(
     database_file: Path, redis_server: RedisServer
 ) -> None:
     folder = database_file.parent
-    code, said = await _check(folder, HOMEROOM_QUEUE_URL=redis_server.url)
-    assert (code, "Redis answers and can keep jobs" in said) == (0, True)
-    code, said = await _check(folder, REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
+    code, output = await _check(folder, HOMEROOM_QUEUE_URL=redis_server.url)
+    assert (code, "Redis responds and can store jobs" in output) == (0, True)
+    code, output = await _check(folder, REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
     assert code == 3
-    assert "Redis cannot be used" in said
-    assert "See that HOMEROOM_QUEUE_URL, REDIS_HOST" in said
-    code, said = await _check(folder, HOMEROOM_QUEUE_URL="redis://")
+    assert "Redis cannot be used" in output
+    assert "Check HOMEROOM_QUEUE_URL, REDIS_HOST" in output
+    code, output = await _check(folder, HOMEROOM_QUEUE_URL="redis://")
     assert code == 78
-    assert "write redis://" in said
+    assert "write redis://" in output
 
 
-async def test_an_installation_without_the_extra_says_how_to_get_it(
+async def test_a_missing_extra_is_an_error_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="bullmq")
 
-    monkeypatch.setattr(queue, "import_module", missing)
+    monkeypatch.setattr(job_engine, "import_module", missing)
     with pytest.raises(ConfigurationError, match="not installed \\(bullmq\\)") as raised:
-        await redis_fault(settings(queue_url="redis://127.0.0.1"))
+        await check_redis(settings(queue_url="redis://127.0.0.1"))
     assert "pip install 'homeroom[redis]'" in (raised.value.hint or "")
 
 
 def _certificate(folder: Path) -> Path:
-    """Write a key and a certificate of 127.0.0.1 that signs itself; return the certificate."""
+    """Write a key and a self-signed certificate of 127.0.0.1; return the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
     now = to_datetime(Clock().now())
@@ -239,14 +245,14 @@ async def test_tls_checks_the_certificate(tmp_path: Path) -> None:
     options += ("--tls-ca-cert-file", str(certificate))
     with running_redis(tmp_path, *options):
         url = f"rediss://127.0.0.1:{port}/0"
-        assert await redis_fault(settings(queue_url=url, redis_ca_file=certificate)) is None
-        untrusted = await redis_fault(settings(queue_url=url))
+        assert await check_redis(settings(queue_url=url, redis_ca_file=certificate)) is None
+        untrusted = await check_redis(settings(queue_url=url))
     assert "certificate" in (untrusted or "").lower()
 
 
 @contextmanager
 def sentinel(folder: Path, master: RedisServer) -> Iterator[int]:
-    """Run a Sentinel that watches a master; return its port."""
+    """Run a Sentinel of a master; return its port."""
     port = free_port()
     config = folder / "sentinel.conf"
     config.write_text(
@@ -268,7 +274,7 @@ def sentinel(folder: Path, master: RedisServer) -> Iterator[int]:
         process.wait()
 
 
-async def test_sentinels_lead_to_the_server_and_after_its_death_to_the_next(
+async def test_sentinels_name_the_master_and_after_a_failover_the_next(
     tmp_path: Path,
 ) -> None:
     for name in ("one", "two"):
@@ -288,17 +294,17 @@ async def test_sentinels_lead_to_the_server_and_after_its_death_to_the_next(
             )
 
             async def answers() -> bool:
-                return await redis_fault(chosen) is None
+                return await check_redis(chosen) is None
 
-            await until(answers)
+            await until_async(answers)
             await asyncio.to_thread(_knows_its_replica, tmp_path / "sentinel.log")
             first.stop(signal.SIGKILL)
-            assert await redis_fault(chosen) is not None
-            await until(answers)
+            assert await check_redis(chosen) is not None
+            await until_async(answers)
 
 
 def _knows_its_replica(log: Path) -> None:
-    deadline = Clock().now() + int(PATIENCE_SECONDS * 1_000_000)
+    deadline = Clock().now() + int(TIMEOUT_SECONDS * 1_000_000)
     while "+slave slave" not in log.read_text(encoding="utf-8"):
         assert Clock().now() < deadline
         time.sleep(0.05)

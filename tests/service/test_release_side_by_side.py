@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.docs.serving import ADMIN
-from tests.service.test_cli_processes import Shell, until
+from tests.support.condition import until
+from tests.support.homeroom_process import ADMIN, CommandLine
 from tools.servers.postgres import Postgres
 
 pytestmark = pytest.mark.service
@@ -38,7 +38,7 @@ def upgraded_by_the_next_release(file: Path) -> None:
 
 
 @contextmanager
-def serving(shell: Shell) -> Iterator[httpx.Client]:
+def serving(shell: CommandLine) -> Iterator[httpx.Client]:
     shell.environment |= {"HOMEROOM_PORT": "0", "HOMEROOM_ADMIN_KEY": ADMIN["Authorization"][7:]}
     server = shell.start("serve")
     assert server.stdout is not None
@@ -71,14 +71,14 @@ def finish_a_course(api: httpx.Client, learner: str) -> None:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    opened = Shell(tmp_path / "var")
+def shell(tmp_path: Path) -> Iterator[CommandLine]:
+    opened = CommandLine(tmp_path / "var")
     yield opened
     opened.close()
 
 
 def test_a_running_server_stays_ready_while_the_next_release_upgrades_the_database(
-    shell: Shell, tmp_path: Path
+    shell: CommandLine, tmp_path: Path
 ) -> None:
     with serving(shell) as api:
         finish_a_course(api, "ada")
@@ -88,7 +88,7 @@ def test_a_running_server_stays_ready_while_the_next_release_upgrades_the_databa
 
 
 def test_it_starts_again_on_the_next_releases_schema_and_leaves_it_alone(
-    shell: Shell, tmp_path: Path
+    shell: CommandLine, tmp_path: Path
 ) -> None:
     shell.ok("db", "upgrade")
     file = tmp_path / "var" / "homeroom.db"
@@ -106,7 +106,7 @@ def test_it_starts_again_on_the_next_releases_schema_and_leaves_it_alone(
 
 
 def test_on_postgresql_it_starts_on_the_next_releases_schema_and_does_its_work(
-    shell: Shell, postgres: Postgres, postgres_url: str
+    shell: CommandLine, postgres: Postgres, postgres_url: str
 ) -> None:
     database = postgres_url.rpartition("/")[2]
     statements = [each.strip() for each in EXPANDED.split(";") if each.strip()]
@@ -121,7 +121,7 @@ def test_on_postgresql_it_starts_on_the_next_releases_schema_and_does_its_work(
 
 
 def test_a_worker_runs_beside_it_and_answers_probes_and_metrics_where_it_is_told_to(
-    shell: Shell, tmp_path: Path
+    shell: CommandLine, tmp_path: Path
 ) -> None:
     shell.ok("db", "upgrade")
     upgraded_by_the_next_release(tmp_path / "var" / "homeroom.db")

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
-from tests.service.activity_school import ActivitySchool, at, build, local, smtp
-from tests.service.mail_server import MailServer, mail_server
+from tests.support.activity_school import ActivitySchool, at, build, local, smtp
+from tests.support.mail_server import MailServer, mail_server
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.notify.api import Channel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -61,7 +61,7 @@ async def test_monday_reminds_each_facilitator_once_of_all_offerings(
     assert len(mail.mails) == 2
 
 
-async def test_nobody_is_reminded_of_a_log_that_arrived_before_the_mail_went_out(
+async def test_no_reminder_is_sent_for_a_log_that_arrived_before_the_mail_went_out(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     school.move_to(MONDAY)

@@ -1,4 +1,4 @@
-"""No request that the OpenAPI document allows, or nearly allows, makes the server fail."""
+"""Requests generated from the OpenAPI document never cause a server error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.docs.serving import ADMIN, server
+from tests.support.homeroom_process import ADMIN, server
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("schemathesis")]
 CHECKS = [
@@ -31,7 +31,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
 ENDLESS = "/api/v1/events"
 """Server-sent events never end; test_operations_over_http reads them."""
@@ -57,17 +57,17 @@ OPERATIONS = [found.ok() for found in schema.get_all_operations()]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    nobody_answers = {
+    unreachable_partner = {
         "HOMEROOM_ANALYTICS_URL": "http://127.0.0.1:9",
         "HOMEROOM_WEBHOOK_SECRET": f"whsec_{base64.b64encode(bytes(32)).decode()}",
     }
-    with server(tmp_path_factory.mktemp("schemathesis"), nobody_answers) as running:
+    with server(tmp_path_factory.mktemp("schemathesis"), unreachable_partner) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def known(url: str) -> dict[str, str]:
-    """Make a finished course with a job and a dispatch, and return ids by parameters' names."""
+    """Complete a course, with a job and a dispatch; return ids by parameter name."""
     with httpx.Client(base_url=url, headers=ADMIN, trust_env=False) as client:
         client.put("/api/v1/courses/known", json=COURSE).raise_for_status()
         person = {"email": "ada@example.org", "givenName": "Ada", "familyName": "Okafor"}
@@ -75,13 +75,13 @@ def known(url: str) -> dict[str, str]:
         client.post("/api/progress/enhanced-update", json=[EVENT]).raise_for_status()
 
         def first(path: str) -> str:
-            """Wait for the first of a list; the worker makes some of them."""
-            limit = time.monotonic() + PATIENCE_SECONDS
+            """Wait for the first item of a list; the worker creates some of them."""
+            limit = time.monotonic() + TIMEOUT_SECONDS
             while time.monotonic() < limit:
                 items = client.get(path).raise_for_status().json()["items"]
                 if items:
                     return str(items[0]["id"])
-            raise AssertionError(f"nothing came to {path}")
+            raise AssertionError(f"{path} stayed empty")
 
         return {
             "courseId": "known",
@@ -95,8 +95,8 @@ def known(url: str) -> dict[str, str]:
         }
 
 
-def aim(case: Case, known: dict[str, str]) -> None:
-    """Let about every second request be about something that exists."""
+def use_known_ids(case: Case, known: dict[str, str]) -> None:
+    """Let about every second request name an existing record."""
     for part in (case.path_parameters, case.query):
         values: dict[str, Any] = part if isinstance(part, dict) else {}
         for name in values:
@@ -109,7 +109,7 @@ def aim(case: Case, known: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.label))
-def test_no_request_makes_the_server_fail(
+def test_no_request_causes_a_server_error(
     operation: APIOperation[Any, Any, Any, Any], url: str, known: dict[str, str]
 ) -> None:
     cases = st.one_of(
@@ -121,11 +121,11 @@ def test_no_request_makes_the_server_fail(
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
-        derandomize=True,  # the same requests on every machine: a failure can be looked into
+        derandomize=True,  # the same requests on every machine, so that failures can be reproduced
         suppress_health_check=list(HealthCheck),
     )
     def send(case: Case) -> None:
-        aim(case, known)
+        use_known_ids(case, known)
         case.call_and_validate(base_url=url, headers=ADMIN, checks=CHECKS, timeout=30)
 
     send()

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,27 +15,23 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.docs.serving import ADMIN, ADMIN_KEY, clean_environment
+from tests.support.homeroom_process import ADMIN, ADMIN_KEY, clean_environment, homeroom_command
 
 pytestmark = pytest.mark.service
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 COURSE = {
     "title": "Fire",
     "units": [{"id": "u", "title": "U", "chapters": [{"id": "c", "title": "C"}]}],
 }
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "homeroom", *words]
-
-
-def test_several_processes_on_a_file_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_several_processes_on_sqlite_are_an_error_with_a_fix(tmp_path: Path) -> None:
     ended = subprocess.run(
-        command("serve", "--processes", "2"),
+        homeroom_command("serve", "--processes", "2"),
         env=clean_environment(HOMEROOM_DATA_DIR=str(tmp_path)),
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert ended.returncode == 78
@@ -58,7 +53,7 @@ def serving(url: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]
     )
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            command("serve", "--processes", "2"),
+            homeroom_command("serve", "--processes", "2"),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -72,7 +67,7 @@ def serving(url: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=PATIENCE_SECONDS)
+        process.communicate(timeout=TIMEOUT_SECONDS)
 
 
 def family(text: str, name: str) -> dict[str, float]:
@@ -83,13 +78,13 @@ def family(text: str, name: str) -> dict[str, float]:
     }
 
 
-def test_processes_share_the_port_and_the_sums_are_exact_though_one_is_killed(
+def test_sums_over_processes_are_exact_though_one_is_killed(
     postgres_url: str, tmp_path: Path
 ) -> None:
     with serving(postgres_url, tmp_path) as (base, process):
         children = psutil.Process(process.pid).children()
-        assert len(children) == 3  # two that serve, one that works
-        fresh = httpx.Limits(max_keepalive_connections=0)  # each request by its own connection
+        assert len(children) == 3  # two servers, one worker
+        fresh = httpx.Limits(max_keepalive_connections=0)  # a connection per request
         with httpx.Client(
             base_url=base, headers=ADMIN, trust_env=False, timeout=30, limits=fresh
         ) as api:
@@ -107,7 +102,7 @@ def test_processes_share_the_port_and_the_sums_are_exact_though_one_is_killed(
                     "timestamp": "2026-11-22T09:00:00Z",
                 }
                 body = {"events": [event]}
-                while True:  # as a player does
+                while True:  # players retry
                     try:
                         answer = api.post("/api/progress/enhanced-update", json=body)
                     except httpx.HTTPError:
@@ -117,11 +112,11 @@ def test_processes_share_the_port_and_the_sums_are_exact_though_one_is_killed(
 
             with ThreadPoolExecutor(8) as senders:
                 first = list(senders.map(send, range(100)))
-                answering = family(api.get("/metrics").text, "homeroom_process_resident_bytes")
+                reporting = family(api.get("/metrics").text, "homeroom_process_resident_bytes")
                 os.kill(children[0].pid, signal.SIGKILL)
                 second = list(senders.map(send, range(100, 200)))
             assert len(first) + len(second) == 200
-            assert answering.keys() == {
+            assert reporting.keys() == {
                 f'process="{name}"' for name in ("api-1", "api-2", "worker")
             }
             spent = [
@@ -133,7 +128,7 @@ def test_processes_share_the_port_and_the_sums_are_exact_though_one_is_killed(
             summary = api.get("/api/v1/metrics/summary").json()
             assert summary["activeWorkers"] == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
         assert not any(child.is_running() for child in children)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     ended = [line["process"] for line in lines if line["event"] == "process_ended"]

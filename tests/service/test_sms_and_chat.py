@@ -1,4 +1,4 @@
-"""SMS and chat through Apprise, against a real HTTP service in all its moods."""
+"""SMS and chat through Apprise, against a real HTTP service that accepts, refuses or cuts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from typing import Any
 import pytest
 
 from homeroom.errors import ConfigurationError
-from homeroom.notify.api import AppriseCarrier, Channel, Letter, Status, Talk, Words
+from homeroom.notify.api import (
+    AppriseSender,
+    Channel,
+    DeliveryStatus,
+    OutgoingMessage,
+    ReasonCode,
+    RenderedMessage,
+    SmtpProgress,
+)
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.service,
-    # one of Apprise's plugins asks for a module that Python 3.13 has dropped, and does without
+    # a plugin of Apprise imports a module that Python 3.13 has dropped, and works without it
     pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),
 ]
-LETTER = Letter("id", Channel.SMS, "+49 15/1", Words("Title", "Summary.", "long", "<p>"))
+MESSAGE = OutgoingMessage(
+    "id", Channel.SMS, "+49 15/1", RenderedMessage("Title", "Summary.", "long", "<p>")
+)
 
 
 @dataclass
 class Service:
-    """What the service answers, and what it got."""
+    """The planned response of the service, and the requests it received."""
 
     status: int = 200
     cut: bool = False
     port: int = 0
-    got: list[tuple[str, Any]] = field(default_factory=list)
+    received: list[tuple[str, Any]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -48,7 +58,7 @@ async def service() -> AsyncIterator[Service]:
             if line.lower().startswith("content-length")
         )
         body = json.loads(await reader.readexactly(length))
-        found.got.append((head.split()[1], body))
+        found.received.append((head.split()[1], body))
         if found.cut:
             writer.transport.abort()
             return
@@ -63,43 +73,44 @@ async def service() -> AsyncIterator[Service]:
     await server.wait_closed()
 
 
-async def carried(service: Service) -> Status:
-    verdict = await AppriseCarrier("HOMEROOM_SMS_URL", service.url).carry(LETTER, Talk())
-    return verdict.status
+async def send(service: Service) -> tuple[DeliveryStatus, ReasonCode | None]:
+    sender = AppriseSender("HOMEROOM_SMS_URL", service.url)
+    decision = await sender.send(MESSAGE, SmtpProgress())
+    return decision.status, decision.reason_code
 
 
-async def test_a_message_that_is_taken_is_accepted_and_the_address_stays_one(
+async def test_an_accepted_message_is_sent_to_the_escaped_address(
     service: Service,
 ) -> None:
-    assert await carried(service) is Status.ACCEPTED
-    [(path, body)] = service.got
+    assert await send(service) == (DeliveryStatus.ACCEPTED, None)
+    [(path, body)] = service.received
     assert path.split("?")[0] == "/send/+49%2015%2F1"
     assert body["message"] == "Title\nSummary."
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"),
+    ("status", "expected", "reason_code"),
     [
-        (429, Status.PENDING),
-        (503, Status.PENDING),
-        (400, Status.FAILED),
-        (500, Status.UNKNOWN),
+        (429, DeliveryStatus.PENDING, ReasonCode.TEMPORARY_FAILURE),
+        (503, DeliveryStatus.PENDING, ReasonCode.TEMPORARY_FAILURE),
+        (400, DeliveryStatus.FAILED, ReasonCode.MESSAGE_REFUSED),
+        (500, DeliveryStatus.UNKNOWN, ReasonCode.OUTCOME_UNKNOWN),
     ],
 )
-async def test_a_refusal_is_told_from_what_may_have_been_sent(
-    service: Service, status: int, expected: Status
+async def test_a_status_code_decides_the_outcome(
+    service: Service, status: int, expected: DeliveryStatus, reason_code: ReasonCode
 ) -> None:
     service.status = status
-    assert await carried(service) is expected
-    assert len(service.got) == 1  # the library's own retries are off
+    assert await send(service) == (expected, reason_code)
+    assert len(service.received) == 1  # the library's own retries are off
 
 
-async def test_a_line_that_is_cut_is_unknown(service: Service) -> None:
+async def test_a_cut_connection_is_unknown(service: Service) -> None:
     service.cut = True
-    assert await carried(service) is Status.UNKNOWN
+    assert await send(service) == (DeliveryStatus.UNKNOWN, ReasonCode.OUTCOME_UNKNOWN)
 
 
 @pytest.mark.parametrize("url", ["json://127.0.0.1/", "nonsense://{address}", "{address}"])
-def test_a_url_that_names_no_service_or_no_place_is_refused(url: str) -> None:
+def test_a_url_without_a_service_or_a_placeholder_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="HOMEROOM_SMS_URL"):
-        AppriseCarrier("HOMEROOM_SMS_URL", url)
+        AppriseSender("HOMEROOM_SMS_URL", url)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery for everything that a mail server may answer, hang on, or cut."""
+"""Status of a delivery after each response, hang and cut of a mail server."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from tests.service.activity_school import SENDER, ActivitySchool, at, build, local, smtp
-from tests.service.mail_server import MailServer, mail_server
+from tests.support.activity_school import SENDER, ActivitySchool, at, build, local, smtp
+from tests.support.mail_server import MailServer, mail_server
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
+from homeroom.jobs import job_actions
 from homeroom.jobs.api import cancel, retry
-from homeroom.notify import store, want
+from homeroom.notify import store, suppression
 from homeroom.notify.api import (
     Channel,
-    Letter,
+    DeliveryStatus,
     Message,
-    Server,
-    SmtpCarrier,
-    Status,
-    Talk,
-    Words,
+    OutgoingMessage,
+    ReasonCode,
+    RenderedMessage,
+    SmtpProgress,
+    SmtpSender,
+    SmtpServer,
+    SmtpSessionOptions,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -51,8 +54,8 @@ async def mail() -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 async def school(db: SqliteDatabase, clock: Clock, mail: MailServer) -> ActivitySchool:
-    carrier = smtp(mail.port, timeout_seconds=0.5, end_timeout_seconds=0.5)
-    made = build(db, clock, {Channel.EMAIL: carrier})
+    channel_sender = smtp(mail.port, timeout_seconds=0.5, end_timeout_seconds=0.5)
+    made = build(db, clock, {Channel.EMAIL: channel_sender})
     await made.person("ada")
     return made
 
@@ -89,22 +92,22 @@ async def delivery(school: ActivitySchool) -> store.Delivery:
 
 async def outcomes(school: ActivitySchool) -> list[tuple[str | None, int | None]]:
     async with school.db.read() as tx:
-        tries = await store.attempts(tx, (await delivery(school)).id)
+        tries = await store.list_attempts(tx, (await delivery(school)).id)
     return [(each.outcome, each.code) for each in tries]
 
 
-async def suppressed(school: ActivitySchool) -> list[str]:
+async def suppression_reasons(school: ActivitySchool) -> list[str]:
     async with school.db.read() as tx:
-        return [each.reason for each in await want.newest_suppressions(tx, None, 10)]
+        return [each.reason for each in await suppression.list_suppressions(tx, None, 10)]
 
 
-async def test_250_is_accepted_and_the_mail_is_whole(
+async def test_250_is_accepted_and_the_mail_is_complete(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     await send(school)
     await school.work()
     found = await delivery(school)
-    assert (found.status, found.attempts) == (Status.ACCEPTED, 1)
+    assert (found.status, found.attempts) == (DeliveryStatus.ACCEPTED, 1)
     [got] = mail.mails
     assert mail.envelopes == [("bounces@example.org", ["ada@example.org"])]
     assert got["Message-ID"] == f"<{found.id}@example.org>"
@@ -118,13 +121,15 @@ async def test_250_is_accepted_and_the_mail_is_whole(
 
 @pytest.mark.parametrize("step", ["mail", "rcpt", "data", "end"])
 @pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "450 4.2.0 try later"])
-async def test_4xx_at_any_step_is_tried_again_until_it_is_taken(
+async def test_4xx_at_any_step_is_retried_until_it_is_accepted(
     school: ActivitySchool, mail: MailServer, step: str, answer: str
 ) -> None:
     mail.plan(step, answer, times=2)
     await send(school)
     await school.work()
-    assert (await delivery(school)).status is Status.PENDING
+    found = await delivery(school)
+    assert found.status is DeliveryStatus.PENDING
+    assert found.reason_code == ReasonCode.TEMPORARY_FAILURE
     await school.work(skip_waits=True)
     assert await outcomes(school) == [
         ("pending", int(answer[:3])),
@@ -134,20 +139,28 @@ async def test_4xx_at_any_step_is_tried_again_until_it_is_taken(
     assert len(mail.mails) == 1
 
 
-async def test_4xx_for_ever_is_given_up_with_its_reason_and_can_be_sent_again_by_hand(
+async def test_4xx_at_every_attempt_fails_with_its_reason_and_can_be_resent(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     mail.plan("rcpt", "450 4.2.0 try later", times=6)
     await send(school)
     await school.work(skip_waits=True)
     found = await delivery(school)
-    assert (found.status, found.attempts) == (Status.FAILED, 6)
-    assert found.reason == "given up after 6 attempts: 450 4.2.0 try later"
+    assert (found.status, found.attempts) == (DeliveryStatus.FAILED, 6)
+    assert found.reason_code == ReasonCode.ATTEMPTS_EXHAUSTED
+    assert found.reason == "The delivery failed after 6 attempts: 450 4.2.0 try later"
+    assert found.job is not None
+    jobs = [found.job]
+    await school.kernel.maintenance.tick()
+    assert await school.kernel.call(job_actions.outstanding_ids, jobs) == {found.job}
     await school.notifications.resend(found.id, "olga", "their server is back")
     await school.work()
-    assert (await delivery(school)).status is Status.ACCEPTED
+    await school.kernel.maintenance.tick()
+    assert await school.kernel.call(job_actions.outstanding_ids, jobs) == set()  # another sent it
+    resent = await delivery(school)
+    assert (resent.status, resent.reason_code) == (DeliveryStatus.ACCEPTED, None)
     async with school.db.read() as tx:
-        last = (await store.attempts(tx, found.id))[-1]
+        last = (await store.list_attempts(tx, found.id))[-1]
     assert (last.actor, last.why) == ("olga", "their server is back")
     assert len(await school.keys()) == 1
 
@@ -159,45 +172,50 @@ async def test_no_attempt_is_made_after_the_message_has_expired(
     await send(school, life=4 * 60_000_000)  # one minute's wait fits, five minutes' does not
     await school.work(skip_waits=True)
     found = await delivery(school)
-    assert (found.status, found.attempts) == (Status.FAILED, 2)
-    assert mail.conversations == 2
+    assert (found.status, found.attempts) == (DeliveryStatus.FAILED, 2)
+    assert mail.sessions == 2
 
 
-async def test_a_message_that_waited_too_long_is_expired_and_not_sent(
-    school: ActivitySchool, mail: MailServer
-) -> None:
+async def test_an_expired_message_is_not_sent(school: ActivitySchool, mail: MailServer) -> None:
     await send(school, life=DAY)
     school.move_to(school.clock.now() + DAY)
     await school.work()
-    assert (await delivery(school)).status is Status.EXPIRED
-    assert mail.conversations == 0
+    found = await delivery(school)
+    assert (found.status, found.reason_code) == (DeliveryStatus.EXPIRED, ReasonCode.EXPIRED)
+    assert found.reason == "The message expired before it could be sent."
+    assert mail.sessions == 0
 
 
 @pytest.mark.parametrize(
-    ("step", "answer", "reason"),
+    ("step", "answer", "code", "suppressed"),
     [
-        ("rcpt", "550 5.1.1 no such user", ["hard"]),
-        ("rcpt", "550 no such user", ["hard"]),
-        ("rcpt", "552 5.2.2 mailbox full", []),
-        ("rcpt", "550 5.7.1 policy", []),
-        ("end", "554 5.7.1 spam", []),
-        ("end", "550 5.1.1 no such user", ["hard"]),
-        ("mail", "550 5.1.8 sender refused", []),
+        ("rcpt", "550 5.1.1 no such user", "recipient_refused", ["hard"]),
+        ("rcpt", "550 no such user", "recipient_refused", ["hard"]),
+        ("rcpt", "552 5.2.2 mailbox full", "recipient_refused", []),
+        ("rcpt", "550 5.7.1 policy", "message_refused", []),
+        ("end", "554 5.7.1 spam", "message_refused", []),
+        ("end", "550 5.1.1 no such user", "recipient_refused", ["hard"]),
+        ("mail", "552 5.3.4 too big", "message_refused", []),
     ],
 )
 async def test_5xx_fails_at_once_and_only_a_bad_address_is_suppressed(
-    school: ActivitySchool, mail: MailServer, step: str, answer: str, reason: list[str]
+    school: ActivitySchool,
+    mail: MailServer,
+    step: str,
+    answer: str,
+    code: str,
+    suppressed: list[str],
 ) -> None:
     mail.plan(step, answer)
     await send(school)
     await school.work(skip_waits=True)
     found = await delivery(school)
-    assert (found.status, found.reason) == (Status.FAILED, answer)
-    assert mail.conversations == 1
-    assert await suppressed(school) == reason
+    assert (found.status, found.reason, found.reason_code) == (DeliveryStatus.FAILED, answer, code)
+    assert mail.sessions == 1
+    assert await suppression_reasons(school) == suppressed
 
 
-async def test_a_suppressed_address_gets_nothing_more_but_a_row_that_says_so(
+async def test_a_suppressed_address_gets_a_suppressed_delivery_and_no_mail(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     mail.plan("rcpt", "550 5.1.1 no such user")
@@ -207,54 +225,54 @@ async def test_a_suppressed_address_gets_nothing_more_but_a_row_that_says_so(
         await school.notifications.send(tx, [Message("other", "deadline_warning", "ada")])
     await school.work()
     (found, _), _ = await school.deliveries()
-    assert (found.status, found.reason) == (
-        Status.SUPPRESSED,
-        "the address is suppressed: hard",
+    assert (found.status, found.reason_code) == (
+        DeliveryStatus.SUPPRESSED,
+        ReasonCode.SUPPRESSED,
     )
-    assert mail.conversations == 1
+    assert mail.sessions == 1
     async with school.db.read() as tx:
-        [row] = await want.newest_suppressions(tx, None, 10)
-    await school.notifications.lift(row.id, "olga")
+        [row] = await suppression.list_suppressions(tx, None, 10)
+    await school.notifications.lift_suppression(row.id, "olga")
     await school.notifications.resend(found.id, "olga", "the address is right again")
-    assert await suppressed(school) == []
+    assert await suppression_reasons(school) == []
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt", "data", "text"])
-async def test_a_line_cut_before_the_end_of_the_mail_is_tried_again(
+async def test_a_connection_cut_before_the_end_of_the_mail_is_retried(
     school: ActivitySchool, mail: MailServer, step: str
 ) -> None:
     mail.plan(step, "cut")
     await send(school)
     await school.work(skip_waits=True)
     found = await delivery(school)
-    tries = [outcome for outcome, _ in await outcomes(school)]
-    if step == "text" and tries == ["unknown"]:
-        # the end of the mail had left when the news of the cut came: honest, and not sent twice
-        assert (found.status, len(mail.mails)) == (Status.UNKNOWN, 0)
+    attempts = [outcome for outcome, _ in await outcomes(school)]
+    if step == "text" and attempts == ["unknown"]:
+        # The end of the mail was written before the cut was noticed, so it is not sent twice.
+        assert (found.status, len(mail.mails)) == (DeliveryStatus.UNKNOWN, 0)
         return
-    assert tries == ["pending", "accepted"]
+    assert attempts == ["pending", "accepted"]
     assert len(mail.mails) == 1
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
-async def test_a_line_cut_after_the_end_of_the_mail_is_unknown_and_a_reminder_goes_out_once(
+async def test_a_connection_cut_after_the_end_is_unknown_and_a_reminder_is_sent_once(
     school: ActivitySchool, mail: MailServer, how: str
 ) -> None:
     mail.plan("end", how)
     await send(school)
     await school.work(skip_waits=True)
     found = await delivery(school)
-    assert found.status is Status.UNKNOWN
-    assert "it may be sent" in (found.reason or "")
+    assert found.status is DeliveryStatus.UNKNOWN
+    assert found.reason_code == ReasonCode.OUTCOME_UNKNOWN
     assert len(mail.mails) == 1
     assert await school.statuses("in_app") == {"ada": "delivered"}
     await school.notifications.resend(found.id, "olga", "she did not get it")
     await school.work()
-    assert (await delivery(school)).status is Status.ACCEPTED
+    assert (await delivery(school)).status is DeliveryStatus.ACCEPTED
     assert {got["Message-ID"] for got in mail.mails} == {f"<{found.id}@example.org>"}
 
 
-async def test_a_report_whose_fate_is_unknown_is_sent_once_more(
+async def test_a_report_with_an_unknown_outcome_is_sent_once_more(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     mail.plan("end", "cut")
@@ -265,7 +283,7 @@ async def test_a_report_whose_fate_is_unknown_is_sent_once_more(
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt"])
-async def test_a_server_that_hangs_before_the_mail_is_tried_again(
+async def test_a_server_that_hangs_before_the_mail_is_retried(
     school: ActivitySchool, mail: MailServer, step: str
 ) -> None:
     mail.plan(step, "hang")
@@ -274,7 +292,7 @@ async def test_a_server_that_hangs_before_the_mail_is_tried_again(
     assert [outcome for outcome, _ in await outcomes(school)] == ["pending", "accepted"]
 
 
-async def test_a_server_that_is_not_there_is_tried_again(
+async def test_an_unreachable_server_is_retried(
     db: SqliteDatabase, clock: Clock, mail: MailServer
 ) -> None:
     school = build(db, clock, {Channel.EMAIL: smtp(1)})
@@ -282,46 +300,49 @@ async def test_a_server_that_is_not_there_is_tried_again(
     await send(school)
     await school.work()
     found = await delivery(school)
-    assert found.status is Status.PENDING
-    assert "cannot be reached" in (found.reason or "")
+    assert found.status is DeliveryStatus.PENDING
+    assert found.reason_code == ReasonCode.SERVER_UNREACHABLE
 
 
-async def test_a_mail_with_lines_of_dots_arrives_as_it_was(mail: MailServer) -> None:
-    words = Words("Dots", "", ".\n..two\nend.\n", "<p>.</p>")
-    letter = Letter("id", Channel.EMAIL, "ada@example.org", words)
-    assert (await smtp(mail.port).carry(letter, Talk())).status is Status.ACCEPTED
+async def test_a_mail_with_lines_of_dots_arrives_unchanged(mail: MailServer) -> None:
+    rendered = RenderedMessage("Dots", "", ".\n..two\nend.\n", "<p>.</p>")
+    message = OutgoingMessage("id", Channel.EMAIL, "ada@example.org", rendered)
+    assert (await smtp(mail.port).send(message, SmtpProgress())).status is DeliveryStatus.ACCEPTED
     text = mail.mails[0].get_body(("plain",))
     assert text is not None
-    assert text.get_content().replace("\r\n", "\n") == words.text
+    assert text.get_content().replace("\r\n", "\n") == rendered.text
     assert mail.mails[0]["List-Unsubscribe"] is None
 
 
-async def test_a_worker_that_died_in_the_middle_leaves_unknown_and_no_second_mail(
+async def test_a_worker_that_died_while_sending_leaves_unknown_and_no_second_mail(
     school: ActivitySchool, mail: MailServer
 ) -> None:
     await send(school)
     found = await delivery(school)
-    async with school.db.write() as tx:  # what the dead worker had committed before it spoke
-        await store.begin(tx, found, "ada@example.org")
+    async with school.db.write() as tx:  # the claim of the dead worker
+        await store.begin_attempt(tx, found, "ada@example.org")
     await school.work(skip_waits=True)
-    assert (await delivery(school)).status is Status.UNKNOWN
-    assert mail.conversations == 0
+    found = await delivery(school)
+    assert (found.status, found.reason_code) == (DeliveryStatus.UNKNOWN, ReasonCode.WORKER_LOST)
+    assert mail.sessions == 0
 
 
-async def test_a_job_that_is_cancelled_by_hand_ends_its_delivery(school: ActivitySchool) -> None:
+async def test_a_cancelled_job_fails_its_delivery_and_a_retried_one_sends_it(
+    school: ActivitySchool,
+) -> None:
     await send(school)
     found = await delivery(school)
     async with school.db.write() as tx:
-        await cancel(tx, school.registry, found.job or "")
+        await cancel(tx, school.kernel.registry, found.job or "")
     found = await delivery(school)
-    assert (found.status, found.reason) == (Status.FAILED, "cancelled")
+    assert (found.status, found.reason_code) == (DeliveryStatus.FAILED, ReasonCode.JOB_FAILED)
     async with school.db.write() as tx:
-        await retry(tx, school.registry, found.job or "")
+        await retry(tx, school.kernel.registry, found.job or "")
     await school.work()
-    assert (await delivery(school)).status is Status.ACCEPTED
+    assert (await delivery(school)).status is DeliveryStatus.ACCEPTED
 
 
-async def test_mails_go_over_tls_and_the_password_only_there(tmp_path: Path) -> None:
+async def test_mails_and_the_password_are_sent_over_tls(tmp_path: Path) -> None:
     server_side, client_side = certificates(tmp_path)
 
     def allowed(*credentials: object) -> AuthResult:
@@ -330,24 +351,30 @@ async def test_mails_go_over_tls_and_the_password_only_there(tmp_path: Path) -> 
     async with mail_server(
         tls_context=server_side, require_starttls=True, authenticator=allowed, auth_required=True
     ) as running:
-        server = Server("localhost", running.port, "required", "homeroom", "secret")
-        carrier = SmtpCarrier(server, SENDER, timeout_seconds=5, tls_context=client_side)
-        letter = Letter("id", Channel.EMAIL, "ada@example.org", Words("T", "", "t", "<p>t</p>"))
-        verdict = await carrier.carry(letter, Talk())
-        assert verdict.status is Status.ACCEPTED, verdict
+        server = SmtpServer("localhost", running.port, "required", "homeroom", "secret")
+        channel_sender = SmtpSender(
+            server, SENDER, SmtpSessionOptions(timeout_seconds=5, tls_context=client_side)
+        )
+        message = OutgoingMessage(
+            "id", Channel.EMAIL, "ada@example.org", RenderedMessage("T", "", "t", "<p>t</p>")
+        )
+        decision = await channel_sender.send(message, SmtpProgress())
+        assert decision.status is DeliveryStatus.ACCEPTED, decision
         assert len(running.mails) == 1
 
 
-async def test_a_server_without_tls_gets_no_mail_unless_that_is_meant(mail: MailServer) -> None:
-    carrier = SmtpCarrier(Server("127.0.0.1", mail.port, "required"), SENDER, timeout_seconds=5)
-    letter = Letter("id", Channel.EMAIL, "ada@example.org", Words("T", "", "t", "<p>t</p>"))
-    verdict = await carrier.carry(letter, Talk())
-    assert verdict.status is Status.PENDING
+async def test_a_server_without_tls_gets_no_mail_unless_the_url_allows_it(mail: MailServer) -> None:
+    channel_sender = SmtpSender(SmtpServer("127.0.0.1", mail.port, "required"), SENDER)
+    message = OutgoingMessage(
+        "id", Channel.EMAIL, "ada@example.org", RenderedMessage("T", "", "t", "<p>t</p>")
+    )
+    decision = await channel_sender.send(message, SmtpProgress())
+    assert decision.status is DeliveryStatus.PENDING
     assert mail.mails == []
 
 
 def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make a certificate for localhost; return the contexts of a server and of a client."""
+    """Create a certificate for localhost; return the contexts of a server and a client."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

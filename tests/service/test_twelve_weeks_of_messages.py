@@ -1,7 +1,7 @@
 """Twelve weeks, forty facilitators, three time zones: exactly the messages of the tables below.
 
-The tables are written from the rules, by hand, week by week. Everybody hands in on Tuesday at noon
-of their own programme: after Monday's reminder, before Thursday's warning. What differs is listed.
+The tables were written by hand from the rules, week by week. Each facilitator submits on Tuesday at
+noon of the programme: after Monday's reminder, before Thursday's warning. Exceptions are listed.
 
 Berlin changes its clocks on Sunday 2026-10-25, in W43: its deadline of W43 is a week of 169 hours.
 """
@@ -14,10 +14,10 @@ from datetime import date, datetime, time, timedelta
 from typing import Literal
 
 import pytest
-from tests.service.activity_school import ActivitySchool, at, build, local
+from tests.support.activity_school import ActivitySchool, at, build, local
 
 from homeroom.clock import Clock
-from homeroom.db.sqlite import SqliteDatabase
+from homeroom.db.sqlite.database import SqliteDatabase
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
@@ -30,12 +30,12 @@ PEOPLE = {
 }
 MONDAYS = {f"2026-W{36 + index}": date(2026, 8, 31) + timedelta(weeks=index) for index in range(12)}
 STARTS = {
-    "b10": date(2026, 9, 11),  # a Friday: nothing is owed for W37
-    "b11": date(2026, 9, 17),  # a Thursday: W38 is owed
+    "b10": date(2026, 9, 11),  # a Friday: no log is due for W37
+    "b11": date(2026, 9, 17),  # a Thursday: a log is due for W38
 }
 ENDS = date(2026, 11, 22)  # the Sunday of W47
 
-# When a log comes that does not come on Tuesday at noon. Days count from the week's Monday.
+# The logs that are not submitted on Tuesday at noon. Days count from the week's Monday.
 EARLY = (0, "08:00:00")  # before Monday's reminder
 FRIDAY = (4, "12:00:00")
 LAST_SECOND = (6, "23:59:59")
@@ -79,12 +79,12 @@ LOGS: dict[tuple[str, str], When] = {
 LEAVE = [
     ("berlin", "b07", date(2026, 9, 28), date(2026, 10, 11)),  # W40 and W41
     ("berlin", "b13", date(2026, 9, 7), date(2026, 9, 11)),  # the working days of W37
-    ("berlin", "b15", date(2026, 11, 2), date(2026, 11, 4)),  # three days of W45: still owed
+    ("berlin", "b15", date(2026, 11, 2), date(2026, 11, 4)),  # three days of W45: a log is due
     ("kolkata", None, date(2026, 11, 9), date(2026, 11, 13)),  # a holiday of all: W46
 ]
-CLOSES = ("bogota", date(2026, 10, 19), "2026-10-16T12:00")  # before W43; said on a Friday
+CLOSES = ("bogota", date(2026, 10, 19), "2026-10-16T12:00")  # before W43; closed on a Friday
 
-# What the rules make of it. "all" are all of the programme, less those after "but".
+# The messages that follow from the rules. "all" are all of the programme, less those after "but".
 REMINDED = {
     "berlin": {
         "2026-W36": "all but b10 b11",
@@ -147,7 +147,7 @@ WARNED = {
     },
     "bogota": {"2026-W36": "g02", "2026-W37": "g02", "2026-W41": "g01", "2026-W42": "g01"},
 }
-# The weeks on which Tuesday has something to report, and why.
+# The weeks whose Tuesday has a report, with the reason.
 REPORTED = {
     "berlin": {
         "2026-W36": "b13 is missing",
@@ -155,9 +155,9 @@ REPORTED = {
         "2026-W38": "b13 is missing, for the second time of two",
         "2026-W39": "b02 is missing, for the second time; b13 continues",
         "2026-W40": "b14 is missing until Wednesday; b02 continues",
-        # W41: b14 is in by now, b02 has one missed week left in the four, nothing to report
+        # W41: b14 is submitted by now, b02 has one missed week in the last four: no report
         "2026-W42": "b12 has a draft, which is missing",
-        "2026-W43": "b05 was late by nothing at all",
+        "2026-W43": "b05 was late by no time at all",
         "2026-W44": "b08 and b09 are missing",
         "2026-W45": "b08 and b09 are missing again",
         "2026-W46": "b08 is missing for the third time",
@@ -171,25 +171,25 @@ REPORTED = {
         "2026-W44": "k03 is missing again",
         "2026-W45": "k03 has missed W42, W43 and W44 of the four",
         "2026-W46": "k03 has missed W43 and W44 of three that were expected",
-        # W47: only W44 is left
+        # W47: only W44 is in the window
     },
     "bogota": {
         "2026-W36": "g02 is missing",
         "2026-W37": "g02 is missing again",
         "2026-W38": "g02 continues",
         "2026-W39": "g02 continues",
-        # W40: only W37 is left of g02
+        # W40: only W37 of g02 is in the window
         "2026-W41": "g01 is missing",
         # W42: the programme is closed on the Tuesday of its report
     },
 }
-# A warning of its own goes out where the set of missed weeks is not the one last warned of.
+# A warning is sent if the set of missed weeks differs from the last warning's.
 COMPLIANCE = {
     "berlin": {
         "2026-W38": "b13",  # W36, W38; W37 was leave and counts neither way
         "2026-W39": "b02",  # W37, W39
         "2026-W45": "b08 b09",  # W44, W45
-        "2026-W46": "b08",  # and W46; b09 has handed in W44 by now
+        "2026-W46": "b08",  # and W46; b09 has submitted W44 by now
     },
     "kolkata": {
         "2026-W42": "k03",  # W41, W42
@@ -207,28 +207,28 @@ LATE = {
 }
 
 
-def those(text: str, programme: str) -> list[str]:
-    """Read "all but a b" or "a b"."""
+def select_people(text: str, programme: str) -> list[str]:
+    """Return the people of a text such as "all but a b" or "a b"."""
     if not text.startswith("all"):
         return text.split()
     left_out = text.removeprefix("all").removeprefix(" but").split()
     return [name for name in PEOPLE[programme] if name not in left_out]
 
 
-def expected() -> Iterator[str]:
-    """Yield the keys that the tables say."""
+def expected_keys() -> Iterator[str]:
+    """Yield the keys of the messages in the tables."""
     for programme, managers in MANAGERS.items():
         for week, text in REMINDED[programme].items():
-            for user in those(text, programme):
+            for user in select_people(text, programme):
                 yield f"log_reminder:{programme}:{week}:{user}"
         for week, text in WARNED[programme].items():
-            for user in those(text, programme):
+            for user in select_people(text, programme):
                 yield f"deadline_warning:{programme}:{week}:{user}"
         for week in REPORTED[programme]:
             for manager in managers:
                 yield f"manager_report:{programme}:{week}:{manager}"
         for week, text in COMPLIANCE[programme].items():
-            for user in those(text, programme):
+            for user in select_people(text, programme):
                 for recipient in (*managers, user):
                     yield f"compliance:{programme}:{user}:{week}:{recipient}"
         for user, week in LATE[programme].items():
@@ -238,7 +238,7 @@ def expected() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens at an instant: a log, a slot, or the end of a programme."""
+    """An event at an instant: a log, a slot, or the end of a programme."""
 
     at: int
     programme: str
@@ -253,21 +253,21 @@ def events() -> list[Event]:
     for programme, zone in ZONES.items():
         for week, monday in MONDAYS.items():
             for day, clock in ((0, "09:00:01"), (3, "08:00:01"), (8, "10:00:01")):
-                found.append(Event(wall(monday, day, clock, zone), programme))
+                found.append(Event(local_instant(monday, day, clock, zone), programme))
             for offering in offerings(programme):
                 when = LOGS.get((offering, week), (1, "12:00:00"))
                 draft = when == ONLY_A_DRAFT
                 if draft:
                     when = FRIDAY
                 if isinstance(when, tuple):
-                    moment = wall(monday, *when, zone)
+                    moment = local_instant(monday, *when, zone)
                     found.append(Event(moment, programme, offering, week, draft))
     programme, _, said = CLOSES
     found.append(Event(local(said, ZONES[programme]), programme, closes=True))
     return sorted(found, key=lambda event: event.at)
 
 
-def wall(monday: date, days: int, clock: str, zone: str) -> int:
+def local_instant(monday: date, days: int, clock: str, zone: str) -> int:
     day = datetime.combine(monday + timedelta(days=days), time.fromisoformat(clock))
     return local(day.isoformat(), zone)
 
@@ -277,8 +277,8 @@ def offerings(programme: str) -> list[str]:
     return PEOPLE[programme] + extra
 
 
-def is_owed(event: Event) -> bool:
-    """Leave out the logs that nobody writes: before the start, on leave, after the end."""
+def is_outstanding(event: Event) -> bool:
+    """Return False for logs that are not written: before the start, on leave, after the end."""
     monday = MONDAYS[event.week]
     start = STARTS.get(event.offering or "", date.min)
     if start > monday + timedelta(days=3):
@@ -334,7 +334,7 @@ async def test_twelve_weeks_send_exactly_the_messages_of_the_tables(
             )
         elif event.offering is None:
             await school.work()
-        elif is_owed(event):
+        elif is_outstanding(event):
             status = "draft" if event.draft else "submitted"
             log = await school.log(event.offering, event.week, status)
             logs[log.id] = f"{event.offering}/{event.week}"
@@ -343,6 +343,6 @@ async def test_twelve_weeks_send_exactly_the_messages_of_the_tables(
         type, log_id, *rest = key.split(":")
         named = [type, logs[log_id], *rest] if type == "late_log" else [type, log_id, *rest]
         found.append(":".join(named))
-    wanted = sorted(expected())
+    wanted = sorted(expected_keys())
     assert sorted(found) == wanted
     assert len(set(wanted)) == len(wanted)

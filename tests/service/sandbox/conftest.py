@@ -15,7 +15,8 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from homeroom.sandbox.server import SandboxConfig, environment, serve
+from homeroom.sandbox.server import environment, serve
+from homeroom.sandbox.state import SandboxConfig
 
 # Far more than a healthy answer takes, so that only a hang ends here.
 PATIENCE_SECONDS = 10.0

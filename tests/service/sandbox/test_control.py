@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from homeroom.sandbox.server import SandboxConfig
+from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = pytest.mark.anyio
 

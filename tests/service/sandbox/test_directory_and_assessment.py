@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from homeroom.sandbox.assessment import generated_score
-from homeroom.sandbox.directory import generated_person
-from homeroom.sandbox.server import SandboxConfig
+from homeroom.sandbox.directory_and_assessment import generated_person, generated_score
+from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = pytest.mark.anyio
 

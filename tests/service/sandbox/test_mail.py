@@ -11,7 +11,8 @@ import aiosmtplib
 import httpx
 import pytest
 
-from homeroom.sandbox.server import SandboxConfig, environment, serve
+from homeroom.sandbox.server import environment, serve
+from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 

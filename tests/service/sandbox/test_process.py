@@ -109,4 +109,4 @@ async def test_a_port_that_is_taken_is_said_so(start: Any) -> None:
         )
         _, errors = await asyncio.wait_for(child.communicate(), PATIENCE_SECONDS)
     assert child.returncode == 1
-    assert b"can't start" in errors
+    assert b"cannot start" in errors

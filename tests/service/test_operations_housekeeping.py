@@ -1,4 +1,4 @@
-"""The part that looks after the database outlives a database that is away."""
+"""The housekeeping service survives an unreachable database."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from homeroom.db.sqlite import SqliteDatabase
-from homeroom.wiring.house import House
-from homeroom.wiring.serving import _caretaker
+from homeroom.bootstrap.application import Application
+from homeroom.bootstrap.services import housekeeping_service
+from homeroom.db.sqlite.database import SqliteDatabase
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 
@@ -22,14 +22,14 @@ async def test_a_checkpoint_that_fails_does_not_stop_the_server(
     sqlite: SqliteDatabase,
 ) -> None:
     settings = SimpleNamespace(health_check_interval=timedelta(milliseconds=1))
-    part = _caretaker(cast(House, SimpleNamespace(settings=settings, db=sqlite)))
+    service = housekeeping_service(cast(Application, SimpleNamespace(settings=settings, db=sqlite)))
     await sqlite.close()
     with capture_logs() as lines:
-        running = asyncio.ensure_future(part.run())
+        running = asyncio.ensure_future(service.run())
         async with asyncio.timeout(10):
             while len(lines) < 2 and not running.done():
                 await checkpoint()
         assert not running.done()
-        part.stop()
+        service.stop()
         await running
     assert {line["event"] for line in lines} == {"checkpoint_failed"}

@@ -1,0 +1,89 @@
+"""Destinations over HTTP: the states of partners, and switching one on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from tests.support.api_client import AUTH, as_, client
+from tests.support.partner_school import School, running_sandbox, school
+
+from homeroom.db.database import Database
+from homeroom.dispatch import destination_routes
+from homeroom.dispatch.destinations import DestinationProfile, Destinations
+
+pytestmark = [pytest.mark.anyio, pytest.mark.service]
+OPERATOR, VIEWER = as_("operator"), as_("viewer")
+LIST = "/api/v1/destinations"
+PROFILES = (
+    DestinationProfile("credly", "credentials", False, 10),
+    DestinationProfile("analytics", "webhook", True, 10),
+    DestinationProfile("hr", "webhook", True, 2.5),
+)
+
+
+@pytest.fixture
+async def here(db: Database) -> AsyncIterator[School]:
+    async with (
+        running_sandbox() as running,
+        school(db, running, only=["analytics", "hr"], gated=True) as built,
+    ):
+        yield built
+
+
+@pytest.fixture
+async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(
+        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES))
+    ) as opened:
+        yield opened
+
+
+async def test_a_partner_that_is_away_is_listed_and_switched_on(
+    here: School, api: httpx.AsyncClient
+) -> None:
+    await here.sandbox.fault("hr", "status", status=503, times=5)
+    course = await here.publish()
+    ids = [await here.complete(course, f"u{number}") for number in range(8)]
+    await here.work(skip_waits=False)
+    credly, analytics, hr = (await api.get(LIST, headers=VIEWER)).json()["items"]
+    assert (credly["isConfigured"], credly["state"], credly["heldJobs"]) == (False, "on", 0)
+    assert (analytics["state"], analytics["failures"], analytics["lastError"]) == ("on", 0, None)
+    assert (hr["state"], hr["failures"], hr["lastStatus"], hr["heldJobs"]) == ("away", 5, 503, 8)
+    assert hr["since"] < hr["nextProbeAt"]
+    assert "the HR system answered 503" in hr["lastError"]
+    step = await here.step(ids[-1], "hr")
+    assert (step.status, step.attempts) == ("waiting", 0)
+    assert "the HR system is away since" in (step.last_error or "")
+    assert (await api.post(f"{LIST}/hr/switch-on", headers=VIEWER)).status_code == 403
+    on = await api.post(f"{LIST}/hr/switch-on", headers=OPERATOR)
+    assert (on.status_code, on.json()["state"], on.json()["heldJobs"]) == (200, "on", 8)
+    await here.work()
+    assert {(await here.step(id, "hr")).status for id in ids} == {"completed"}
+    async with here.db.read() as tx:
+        rows = await tx.fetch("SELECT action, subject FROM audit")
+    assert rows == [("destination.switched_on", "hr")]
+
+
+async def test_a_destination_that_answered_410_is_switched_on(
+    here: School, api: httpx.AsyncClient
+) -> None:
+    await here.sandbox.fault("analytics", "status", status=410, times=1)
+    id = await here.complete(await here.publish())
+    await here.work(skip_waits=False)
+    [_, analytics, _] = (await api.get(LIST, headers=VIEWER)).json()["items"]
+    assert (analytics["state"], analytics["disabledReason"]) == ("disabled", "it answered 410")
+    assert (analytics["since"] is not None, analytics["heldJobs"]) == (True, 1)
+    on = await api.post(f"{LIST}/analytics/switch-on", headers=OPERATOR)
+    assert (on.json()["state"], on.json()["disabledReason"]) == ("on", None)
+    await here.kernel.maintenance.tick()
+    await here.work()
+    assert (await here.step(id, "analytics")).status == "completed"
+
+
+async def test_an_unknown_destination_is_not_found(api: httpx.AsyncClient) -> None:
+    answer = await api.post(f"{LIST}/mars/switch-on", headers=OPERATOR)
+    assert answer.status_code == 404
+    assert "credly, analytics, hr" in answer.json()["detail"]
+    assert (await api.get(LIST, headers=as_("learner:ada"))).status_code == 403
