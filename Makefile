@@ -13,7 +13,7 @@ ARGS ?=
 # Two tests at a time: the service and fault tests start processes of their own and want a core.
 TEST_JOBS ?= 2
 
-.PHONY: help setup run test test-all lint format bench lock clean
+.PHONY: help setup run test test-quick test-all lint format bench lock clean
 
 help: ## List what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ run: setup ## Play a class of 200 learners and keep serving (ARGS="--exit" ends 
 
 test: setup ## Run the tests (ARGS="-k words" picks some)
 	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup $(ARGS)
+
+# PostgreSQL and Redis are left to `make test`.
+test-quick: setup ## Run the tests of the inner loop: unit, basics, architecture, the job contract on SQLite
+	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -k "not postgres and not bullmq" \
+		tests/unit tests/basics tests/architecture tests/contract $(ARGS)
 
 test-all: setup ## Run the tests, those that strike or draw at random five times as long
 	@TEST_EFFORT=5 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup --timeout=3600 $(ARGS)
