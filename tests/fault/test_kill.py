@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fau
 KILLS = 20 * EFFORT
 LEARNERS = 40 * EFFORT
 SEED = 20261122
-PATIENCE_SECONDS = 600 * EFFORT
+SETTLE_SECONDS = 240 * EFFORT  # much of it for a busy machine
+PATIENCE_SECONDS = 780 * EFFORT
 # Partners that take their time, before the work or after it: kills then fall between what a partner
 # has done and our commit.
 SLOW_PARTNERS: Sequence[Mapping[str, Any]] = (
@@ -76,7 +77,7 @@ async def test_kills_under_load_lose_nothing_and_double_nothing(tmp_path: Path) 
         assert acknowledged[-1] < made.answers.events, "players went on after the last kill"
         assert len(set(acknowledged)) > KILLS // 2, "most kills met players that were sending"
         await made.add_later_chapter()
-        assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
+        assert await made.settle(SETTLE_SECONDS), "nothing is left active, waiting or delayed"
         read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
         lines = compare_results(made.expected, made.answers, read)
         await made.server.stop()

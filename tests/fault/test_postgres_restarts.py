@@ -53,7 +53,8 @@ PARTNERS = tuple(
 )
 LEARNERS = 40 * EFFORT
 SEED = 20261125
-PATIENCE_SECONDS = 400 * EFFORT
+SETTLE_SECONDS = 240 * EFFORT  # much of it for a busy machine
+PATIENCE_SECONDS = 580 * EFFORT
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ async def test_restarts_under_load_lose_nothing_and_duplicate_nothing(
                     restart_at_random_moments(made, durable, random.Random(SEED))
                 )
             await made.add_later_chapter()
-            assert await made.settle(60 * EFFORT), "nothing is left active, waiting or delayed"
+            assert await made.settle(SETTLE_SECONDS), "nothing is left active, waiting or delayed"
             ready = (await made.api.get("/readyz")).json()
             assert {part["status"] for part in ready["checks"].values()} == {"ok"}, ready
             read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)

@@ -193,10 +193,10 @@ class StagedServer:
             assert time.monotonic() < deadline, self.text()
             await asyncio.sleep(0.1)
 
-    async def until_ready(self, expected: str) -> None:
-        """Wait until ``/readyz`` says something."""
+    async def until_ready(self, *expected: str) -> None:
+        """Wait until ``/readyz`` says one of some texts."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (found := await self.readiness()) != expected:
+        while (found := await self.readiness()) not in expected:
             assert time.monotonic() < deadline, f"{found}\n{self.text()}"
             await asyncio.sleep(0.2)
 
