@@ -29,6 +29,11 @@ function firstLanguage(): Language {
   return "en";
 }
 
+/** Return the reader's own kind of a language, such as `en-GB`: it decides how dates are written. */
+function withRegion(language: Language): string {
+  return navigator.languages.find((each) => each.startsWith(language)) ?? language;
+}
+
 export const useLanguage = () => useContext(Chosen);
 
 export function LanguageProvider({ children }: { children: ReactNode }) {
@@ -43,7 +48,7 @@ export function LanguageProvider({ children }: { children: ReactNode }) {
   return (
     <Chosen value={{ language, choose }}>
       <IntlProvider
-        locale={language}
+        locale={withRegion(language)}
         messages={LANGUAGES[language]}
         timeZone={Intl.DateTimeFormat().resolvedOptions().timeZone}
       >

@@ -29,6 +29,7 @@ export function AuditPage() {
           { title: t("subject"), cell: (each) => <span className="id">{each.subject}</span> },
           {
             title: common("reason"),
+            text: true,
             cell: (each) =>
               Object.keys(each.details).length > 0 && <code>{JSON.stringify(each.details)}</code>,
           },

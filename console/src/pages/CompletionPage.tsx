@@ -55,6 +55,7 @@ function Details({ completion }: { completion: CompletionDetail }) {
           { title: t("common.attempts"), number: true, cell: (step) => step.attempts },
           {
             title: t("completions.lastError"),
+            text: true,
             cell: (step) => (
               <>
                 {step.lastError ?? step.skipReason}{" "}

@@ -56,6 +56,7 @@ export function CompletionsPage() {
           { title: t("completions.completedAt"), cell: (each) => <Time at={each.completedAt} /> },
           {
             title: t("completions.steps"),
+            text: true,
             cell: (each) => (
               <ul className="steps">
                 {each.steps

@@ -59,6 +59,7 @@ export function DeliveriesPage() {
           { title: t("common.attempts"), number: true, cell: (each) => each.attempts },
           {
             title: t("common.reason"),
+            text: true,
             cell: (each) => (
               <>
                 {each.reason} {each.reasonCode && <code>{each.reasonCode}</code>}

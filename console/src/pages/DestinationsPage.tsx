@@ -33,7 +33,7 @@ export function DestinationsPage() {
             { title: common("state"), cell: (each) => <DestinationState destination={each} /> },
             { title: t("since"), cell: (each) => <Time at={each.since} /> },
             { title: t("held"), number: true, cell: (each) => each.heldJobs },
-            { title: t("last"), cell: last },
+            { title: t("last"), text: true, cell: last },
             { title: t("probe"), cell: (each) => <Time at={each.nextProbeAt} /> },
             { title: t("rate"), number: true, cell: (each) => each.rate },
             {

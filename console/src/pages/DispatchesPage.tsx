@@ -55,6 +55,7 @@ export function DispatchesPage() {
           { title: t("common.attempts"), number: true, cell: (each) => each.attempts },
           {
             title: t("dispatches.answer"),
+            text: true,
             cell: (each) => [each.lastStatus, each.lastError].filter(Boolean).join(" "),
           },
           { title: t("dispatches.created"), cell: (each) => <Time at={each.createdAt} /> },

@@ -102,7 +102,7 @@ function Details({ job }: { job: JobDetail }) {
             { title: t("common.state"), cell: (attempt) => attempt.outcome },
             { title: t("jobs.runs"), cell: (attempt) => <Time at={attempt.startedAt} /> },
             { title: t("jobs.finished"), cell: (attempt) => <Time at={attempt.finishedAt} /> },
-            { title: t("common.reason"), cell: (attempt) => attempt.error },
+            { title: t("common.reason"), text: true, cell: (attempt) => attempt.error },
             {
               title: t("jobs.traceback"),
               cell: (attempt) =>

@@ -75,8 +75,17 @@ export function JobsPage() {
         emptyText={t("jobs.emptyText")}
         rowKey={(job) => job.id}
         columns={[
-          { title: t("common.id"), heading: true, cell: (job) => <JobLink id={job.id} /> },
-          { title: t("common.name"), cell: (job) => job.name },
+          {
+            title: t("common.name"),
+            heading: true,
+            cell: (job) => (
+              <>
+                {job.name}
+                <br />
+                <JobLink id={job.id} />
+              </>
+            ),
+          },
           { title: t("common.state"), cell: (job) => <State state={job.state} /> },
           {
             title: t("common.attempts"),
@@ -86,7 +95,7 @@ export function JobsPage() {
           },
           { title: t("common.learner"), cell: (job) => <LearnerLink id={job.userId} /> },
           { title: t("common.course"), cell: (job) => <CourseLink id={job.courseId} /> },
-          { title: t("common.reason"), cell: (job) => job.failedReason ?? job.reasonCode },
+          { title: t("common.reason"), text: true, cell: (job) => job.failedReason ?? job.reasonCode },
           { title: t("jobs.created"), cell: (job) => <Time at={job.createdAt} /> },
           {
             title: t("common.actions"),

@@ -18,7 +18,7 @@ export function LearnerCoursePage() {
   const { userId, courseId } = useParams({ strict: false }) as { userId: string; courseId: string };
   const { data, error, isPending, refetch } = useQuery(progressOf(courseId, userId));
   const history = useInfiniteQuery(historyOf(courseId, userId));
-  const percent = (value: number | null) => value !== null && format.number(value / 100, "percent");
+  const percent = (value: number | null) => value !== null && format.number(value / 100, { style: "percent" });
   return (
     <Page title={`${userId}: ${courseId}`}>
       {isPending && <Loading />}

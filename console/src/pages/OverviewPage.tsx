@@ -102,6 +102,7 @@ function Figures({ figures }: { figures: MetricsSummary }) {
 
 function OwedSteps({ steps }: { steps: MetricsSummary["steps"] }) {
   const t = useTranslations("overview");
+  const states = useTranslations("states");
   const format = useFormatter();
   const rows = Object.entries(steps).map(([step, counts]) => ({ step, counts }));
   if (rows.length === 0) return null;
@@ -134,7 +135,7 @@ function OwedSteps({ steps }: { steps: MetricsSummary["steps"] }) {
               ),
           },
           {
-            title: t("failed"),
+            title: states("failed"),
             number: true,
             cell: (row) => listed(row.step, "failed", row.counts.failed ?? 0),
           },

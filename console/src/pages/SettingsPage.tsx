@@ -38,7 +38,7 @@ export function SettingsPage() {
             { title: common("name"), heading: true, cell: (each) => <code>{each.name}</code> },
             { title: t("value"), cell: value },
             { title: t("default"), cell: (each) => <code>{each.default}</code> },
-            { title: common("description"), cell: (each) => each.description },
+            { title: common("description"), text: true, cell: (each) => each.description },
           ]}
         />
       )}

@@ -1,7 +1,7 @@
 /** Filters of a list; they stand in the URL, so that a link shows the same list. */
 
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { type ReactNode, useEffect, useState } from "react";
+import { type ReactNode, useEffect, useId, useState } from "react";
 import { useTranslations } from "use-intl";
 
 type Search = Record<string, string | undefined>;
@@ -53,10 +53,12 @@ interface ChoiceProps {
 export function Choice({ label, name, options, word = (option) => option }: ChoiceProps) {
   const t = useTranslations("common");
   const [search, change] = useFilters();
+  const id = useId();
   return (
-    <label>
-      {label}
+    <div>
+      <label htmlFor={id}>{label}</label>
       <select
+        id={id}
         value={search[name] ?? ""}
         onChange={(event) => change({ [name]: event.target.value })}
       >
@@ -67,7 +69,7 @@ export function Choice({ label, name, options, word = (option) => option }: Choi
           </option>
         ))}
       </select>
-    </label>
+    </div>
   );
 }
 
@@ -77,6 +79,7 @@ const TYPING_MS = 300;
 export function TextFilter({ label, name }: { label: string; name: string }) {
   const [search, change] = useFilters();
   const [text, setText] = useState(search[name] ?? "");
+  const id = useId();
   useEffect(() => setText(search[name] ?? ""), [search[name]]);
   useEffect(() => {
     if (text === (search[name] ?? "")) return;
@@ -84,9 +87,14 @@ export function TextFilter({ label, name }: { label: string; name: string }) {
     return () => clearTimeout(timer);
   });
   return (
-    <label className="wide">
-      {label}
-      <input type="search" value={text} onChange={(event) => setText(event.target.value)} />
-    </label>
+    <div className="wide">
+      <label htmlFor={id}>{label}</label>
+      <input
+        id={id}
+        type="search"
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+      />
+    </div>
   );
 }

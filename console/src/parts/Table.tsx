@@ -11,6 +11,8 @@ export interface Column<T> {
   cell: (row: T) => ReactNode;
   /** Numbers stand at the right. */
   number?: boolean;
+  /** Sentences get room. */
+  text?: boolean;
   /** The row's heading for screen readers: one column of each table. */
   heading?: boolean;
 }
@@ -22,6 +24,9 @@ interface TableProps<T> {
   rowKey: (row: T) => string;
 }
 
+const kind = ({ number, text }: Column<never>) =>
+  number ? "number" : text ? "text" : undefined;
+
 export function Table<T>({ caption, columns, rows, rowKey }: TableProps<T>) {
   return (
     // A wide table scrolls inside its own box, also by keyboard.
@@ -31,7 +36,7 @@ export function Table<T>({ caption, columns, rows, rowKey }: TableProps<T>) {
         <thead>
           <tr>
             {columns.map((column) => (
-              <th key={column.title} scope="col" className={column.number ? "number" : undefined}>
+              <th key={column.title} scope="col" className={kind(column)}>
                 {column.title}
               </th>
             ))}
@@ -46,7 +51,7 @@ export function Table<T>({ caption, columns, rows, rowKey }: TableProps<T>) {
                     {column.cell(row)}
                   </th>
                 ) : (
-                  <td key={column.title} className={column.number ? "number" : undefined}>
+                  <td key={column.title} className={kind(column)}>
                     {column.cell(row)}
                   </td>
                 ),
