@@ -1,4 +1,4 @@
-"""Documentation, examples and the console, as shipped in the wheel or from the checkout."""
+"""Documentation, examples and the console: from the wheel or the checkout."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class FilesMissing(HomeroomError):
 
 
 def packaged_folder(name: str) -> Path:
-    """Return the folder ``docs``, ``examples`` or ``console``; raise ``FilesMissing`` without it.
+    """Return the folder of ``docs``, ``examples`` or ``console``.
 
     The build puts them into ``homeroom/share`` (``pyproject.toml``); a checkout has them at its
-    root, the console where ``make console`` built it.
+    root, the console where ``make console`` built it. Raises ``FilesMissing``.
     """
     for folder in (_PACKAGE / "share" / name, _CHECKOUT / _IN_CHECKOUT.get(name, name)):
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""The Dockerfile's stages that build, run for real in a folder, makes a server that its check finds well.
+"""The Dockerfile's stages that build, run for real in folders, make a server that works.
 
 There is no Docker engine to run it: the same commands run here, with the image's paths moved.
 """

@@ -191,7 +191,7 @@ async def create_sign_in(
 
 
 async def create_first_sign_in(tx: Tx) -> str | None:
-    """Return an admin's sign-in token; None once a person has signed in, or a key was created.
+    """Return an admin's sign-in token; None after a sign-in or with an API key.
 
     Every start makes one until then, so that a link that was lost is no dead end; of processes that
     start together, one makes it.

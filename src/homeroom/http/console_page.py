@@ -1,4 +1,4 @@
-"""The console: a page for browsers that uses the HTTP API, at ``/`` and below ``/console``."""
+"""The console in the browser, at ``/`` and below ``/console``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Assets(StaticFiles):
 def add_console(api: FastAPI) -> None:
     """Add the page and its files; without a built console the page says how to build it.
 
-    The page holds no data. It is served to anybody; the API decides what its reader may see.
+    The page holds no data and needs no token; the API decides what its reader may see.
     """
     try:
         folder = packaged_folder("console")
