@@ -46,7 +46,7 @@ class _Assets(StaticFiles):
 
 
 def add_console(api: FastAPI) -> None:
-    """Add the page and its files; without a built console the page says how to build it.
+    """Add the page and its files; an unbuilt console says how to build it.
 
     The page holds no data and needs no token; the API decides what its reader may see.
     """
