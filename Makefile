@@ -13,7 +13,7 @@ ARGS ?=
 # Two tests at a time: the service and fault tests start processes of their own and want a core.
 TEST_JOBS ?= 2
 
-.PHONY: help setup run test test-quick test-all lint format bench lock clean
+.PHONY: help setup console run test test-quick test-all lint format bench lock clean
 
 help: ## List what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +49,22 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-run: setup ## Play a class of 200 learners and keep serving (ARGS="--exit" ends after the summary)
+# What the console is built of: its sources, and the HTTP API that its types come from.
+CONSOLE := console/dist/index.html
+CONSOLE_SOURCES := docs/openapi.json tools/build_console.py $(shell find console \
+	-name node_modules -prune -o -name dist -prune -o -name schema.d.ts -prune -o -type f -print)
+
+console: $(CONSOLE) ## Build the console, which needs Node.js and npm (also done by run and test)
+
+$(CONSOLE): $(CONSOLE_SOURCES) | $(STAMP)
+	@echo "Building the console"
+	@$(BIN)/python tools/build_console.py $(CONSOLE_OPTIONS)
+
+run: CONSOLE_OPTIONS := --optional
+run: setup $(CONSOLE) ## Play a class of 200 learners and keep serving (ARGS="--exit" ends after the summary)
 	@$(BIN)/homeroom demo $(ARGS)
 
-test: setup ## Run the tests (ARGS="-k words" picks some)
+test: setup $(CONSOLE) ## Run the tests (ARGS="-k words" picks some)
 	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup $(ARGS)
 
 # PostgreSQL and Redis are left to `make test`.
@@ -60,7 +72,7 @@ test-quick: setup ## Run the tests of the inner loop: unit, basics, architecture
 	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -k "not postgres and not bullmq" \
 		tests/unit tests/basics tests/architecture tests/contract $(ARGS)
 
-test-all: setup ## Run the tests, those that strike or draw at random five times as long
+test-all: setup $(CONSOLE) ## Run the tests, those that strike or draw at random five times as long
 	@TEST_EFFORT=5 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup --timeout=3600 $(ARGS)
 
 lint: setup ## Check style, types and the arrows that must never be
@@ -81,5 +93,5 @@ lock: setup ## Write constraints.txt anew (ARGS="--upgrade" takes the newest ver
 	@$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## Remove what was made: .venv, caches and build output (var/ with its data stays)
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist console/dist console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Documentation and examples, as shipped in the wheel or from the checkout."""
+"""Documentation, examples and the console: from the wheel or the checkout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from homeroom.errors import HomeroomError
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
+_IN_CHECKOUT = {"console": "console/dist"}
 
 
 class FilesMissing(HomeroomError):
@@ -17,13 +18,12 @@ class FilesMissing(HomeroomError):
 
 
 def packaged_folder(name: str) -> Path:
-    """Return the folder ``docs`` or ``examples``; raise ``FilesMissing`` without it.
+    """Return the folder of ``docs``, ``examples`` or ``console``.
 
-    The build puts both into ``homeroom/share`` (``pyproject.toml``); a checkout has them at its
-    root.
+    The build puts them into ``homeroom/share`` (``pyproject.toml``); a checkout has them at its
+    root, the console where ``make console`` built it. Raises ``FilesMissing``.
     """
-    for parent in (_PACKAGE / "share", _CHECKOUT):
-        folder = parent / name
+    for folder in (_PACKAGE / "share" / name, _CHECKOUT / _IN_CHECKOUT.get(name, name)):
         if folder.is_dir():
             return folder
     raise FilesMissing(

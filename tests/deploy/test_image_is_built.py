@@ -1,4 +1,4 @@
-"""The Dockerfile's first stage, run for real in a folder, makes a server that its check finds well.
+"""The Dockerfile's stages that build, run for real in folders, make a server that works.
 
 There is no Docker engine to run it: the same commands run here, with the image's paths moved.
 """
@@ -44,29 +44,31 @@ def test_the_locks_of_the_image_are_parts_of_the_whole_lock() -> None:
 
 
 def build(folder: Path) -> Path:
-    """Run the first stage with /build and /opt moved into a folder; return the moved /opt."""
-    moved = {"/build": str(folder / "build"), "/opt": str(folder / "opt")}
+    """Run the stages with /build and /opt moved into folders; return the moved /opt."""
+    for stage in ("console", "build"):
+        run_stage(stage, folder)
+    return folder / "build" / "opt"
+
+
+def run_stage(stage: str, folder: Path) -> None:
+    """Run a stage in a folder of its name."""
+    place = folder / stage
+    moved = {"/build": str(place / "build"), "/opt": str(place / "opt")}
     environment = clean_environment()
-    (folder / "build").mkdir()
-    for name, rest in instructions(0):
-        for place, there in moved.items():
-            rest = re.sub(rf"(?<![\w.]){place}(?=/| |$)", there, rest)
+    (place / "build").mkdir(parents=True)
+    for name, rest in instructions(stage):
         if name == "COPY":
-            *sources, target = rest.split()
-            for source in sources:
-                there = folder / "build" / target
-                if (ROOT / source).is_dir():
-                    left_out = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(ROOT / source, there, ignore=left_out)
-                else:
-                    shutil.copy(ROOT / source, there)
-        elif name == "ENV":
+            copy(rest, folder, place / "build")
+            continue
+        for path, there in moved.items():
+            rest = re.sub(rf"(?<![\w.]){path}(?=/| |$)", there, rest)
+        if name == "ENV":
             environment |= dict(word.split("=", 1) for word in rest.split())
         elif name == "RUN":
             script = re.sub(r"(?<![\w/])python -m venv", f"{sys.executable} -m venv", rest)
             ran = subprocess.run(
                 ["sh", "-euc", script],
-                cwd=folder / "build",
+                cwd=place / "build",
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -74,7 +76,23 @@ def build(folder: Path) -> Path:
                 check=False,
             )
             assert ran.returncode == 0, ran.stdout[-2_000:] + ran.stderr[-2_000:]
-    return folder / "opt"
+
+
+def copy(rest: str, folder: Path, target: Path) -> None:
+    """Do a COPY, from the checkout as .dockerignore leaves it or from an earlier stage."""
+    *sources, there = rest.split()
+    root = ROOT
+    if sources[0].startswith("--from="):
+        root = folder / sources.pop(0).removeprefix("--from=")
+    left_out = shutil.ignore_patterns("__pycache__", "node_modules", "dist")
+    for source in sources:
+        path = root / source.lstrip("/")
+        if path.is_dir():
+            ignored = None if path.name == "dist" else left_out
+            shutil.copytree(path, target / there, ignore=ignored)
+        else:
+            (target / there).mkdir(exist_ok=True)
+            shutil.copy(path, target / there)
 
 
 def test_the_image_has_a_server_whose_health_check_succeeds(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.condition import PATIENCE_SECONDS
 from tests.support.installed_wheel import InstalledWheel, build_distributions, run_python
@@ -62,8 +64,13 @@ def bare(install: Install) -> InstalledWheel:
     return bare
 
 
-def starts_and_stops(installed: InstalledWheel, *words: str, **settings: str) -> None:
-    """Run a server or a worker until its first line, and end it by SIGTERM."""
+def starts_and_stops(
+    installed: InstalledWheel,
+    *words: str,
+    look: Callable[[str], None] = lambda line: None,
+    **settings: str,
+) -> None:
+    """Run a server or a worker until its first line, look, and end it by SIGTERM."""
     process = subprocess.Popen(
         [installed.program, *words],
         cwd=installed.home,
@@ -75,6 +82,8 @@ def starts_and_stops(installed: InstalledWheel, *words: str, **settings: str) ->
     try:
         assert process.stdout is not None
         first = process.stdout.readline()
+        if first:
+            look(first)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
         assert first, log
@@ -93,6 +102,21 @@ def test_a_bare_installation_checks_serves_works_and_plays_the_demo(bare: Instal
     played = bare.run(*words, patience_seconds=DEMO_SECONDS)
     assert played.returncode == 0, played.stderr
     assert json.loads(played.stdout)["ok"]
+
+
+def test_an_installation_shows_its_console_without_node(bare: InstalledWheel) -> None:
+    def look(line: str) -> None:
+        url = line.split()[3]
+        for path in ("/", "/admin/queues", "/console/jobs/any"):
+            page = httpx.get(url + path)
+            assert page.headers["content-type"].startswith("text/html")
+            assert "script-src 'self'" in page.headers["content-security-policy"]
+        files = re.findall(r'(?:src|href)="(/console/[^"]+)"', page.text)
+        assert {file.rpartition(".")[2] for file in files} == {"js", "css", "svg"}
+        for file in files:
+            assert httpx.get(url + file).status_code == 200
+
+    starts_and_stops(bare, "serve", look=look, PATH="/nowhere")
 
 
 def test_an_installation_brings_its_documentation_and_examples(bare: InstalledWheel) -> None:

@@ -69,22 +69,24 @@ def service(path: Path) -> dict[str, str]:
     return dict(unit(path)["Service"])
 
 
-def instructions(stage: int | None = None) -> list[tuple[str, str]]:
-    """Return the instructions of the Dockerfile, of one stage or of all."""
+def instructions(stage: str | None = None) -> list[tuple[str, str]]:
+    """Return the instructions of the Dockerfile, of one stage or of all; the last is `server`."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
-    found = [tuple(line.split(" ", 1)) for line in lines if line.strip()]
-    pairs = [(words[0], words[1].strip()) for words in found]
-    if stage is None:
-        return pairs
-    starts = [index for index, (name, _) in enumerate(pairs) if name == "FROM"]
-    ends = [*starts[1:], len(pairs)]
-    return pairs[starts[stage] : ends[stage]]
+    found: list[tuple[str, str]] = []
+    current = ""
+    for line in filter(str.strip, lines):
+        name, rest = line.split(" ", 1)
+        if name == "FROM":
+            current = rest.partition(" AS ")[2] or "server"
+        if stage in (None, current):
+            found.append((name, rest.strip()))
+    return found
 
 
 def image_environment() -> dict[str, str]:
     """Return what the image sets."""
-    set_there = [rest for name, rest in instructions(1) if name == "ENV"]
+    set_there = [rest for name, rest in instructions("server") if name == "ENV"]
     return dict(word.split("=", 1) for rest in set_there for word in shlex.split(rest))
 
 
@@ -98,5 +100,5 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             yield f"kubernetes: {name}", container["args"]
     for path in UNITS:
         yield path.name, service(path)["ExecStart"].split()[1:]
-    [default] = [rest for name, rest in instructions(1) if name == "CMD"]
+    [default] = [rest for name, rest in instructions("server") if name == "CMD"]
     yield "Dockerfile", yaml.safe_load(default)

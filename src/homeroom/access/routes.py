@@ -33,7 +33,7 @@ fetch("/api/v1/session", {
   headers: {"content-type": "application/json"},
   body: JSON.stringify({token}),
 }).then(async (answer) => {
-  if (answer.ok) { location.replace("/docs"); } else { say((await answer.json()).detail); }
+  if (answer.ok) { location.replace("/console"); } else { say((await answer.json()).detail); }
 }, () => say("Homeroom does not answer. Is it still running?"));
 """
 _SIGN_IN_PAGE = f"""<!doctype html>
@@ -129,6 +129,7 @@ def router(
     routes = APIRouter()
     _add_key_routes(routes, db, auth, authenticator)
     _add_session_routes(routes, db, authenticator, to_microseconds(session_lifetime), secure_cookie)
+    _add_session_read(routes, auth)
     _add_ticket_route(routes, db, auth)
     _add_audit_routes(routes, db, auth)
     return routes
@@ -209,6 +210,15 @@ def _add_session_routes(
                 await store.close_session(tx, cookie)
             authenticator.clear_cache()
         response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict", secure=secure)
+
+
+def _add_session_read(routes: APIRouter, auth: Auth) -> None:
+    any_role = Depends(auth.require(*Role))
+
+    @routes.get("/api/v1/session", tags=["Access"])
+    async def get_session(caller: Identity = any_role) -> Session:
+        """Return the name and the roles of the caller, of a session or of a token."""
+        return Session(name=caller.subject, roles=sorted(caller.roles))
 
 
 def _add_ticket_route(routes: APIRouter, db: Database, auth: Auth) -> None:

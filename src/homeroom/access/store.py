@@ -83,6 +83,8 @@ AUDIT = Table(
 )
 
 SIGN_IN_LIFETIME = 24 * 3_600 * SECOND
+_STARTED_TOGETHER = 10 * SECOND
+"""Processes whose starts are closer belong to one start of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +191,19 @@ async def create_sign_in(
 
 
 async def create_first_sign_in(tx: Tx) -> str | None:
-    """Return an admin's sign-in token; None if a key or sign-in token ever existed."""
-    await tx.lock("first sign-in")  # of several servers that start at once, one creates it
-    for column in (API_KEY.c.id, SESSION.c.hash, SIGN_IN.c.hash):
-        if await tx.fetch_one(select(column).limit(1)) is not None:
+    """Return an admin's sign-in token; None after a sign-in or with an API key.
+
+    Every start makes one until then, so that a link that was lost is no dead end; of processes that
+    start together, one makes it.
+    """
+    await tx.lock("first sign-in")
+    just_made = SIGN_IN.c.created_at > tx.now - _STARTED_TOGETHER
+    for known in (
+        select(API_KEY.c.id),
+        select(SESSION.c.hash),
+        select(SIGN_IN.c.hash).where(SIGN_IN.c.used_at.is_not(None) | just_made),
+    ):
+        if await tx.fetch_one(known.limit(1)) is not None:
             return None
     token = await create_sign_in(tx, "first admin", [Role.ADMIN])
     await record_audit(tx, "homeroom", "sign_in.made", "first admin")

@@ -27,7 +27,7 @@ def run_server_processes(
 
     With ``worker``, one more process runs jobs and schedules and serves no requests. This process
     is the supervisor. ``on_started`` is called once all processes serve, with the URL and, at the
-    very first start, a one-time sign-in link.
+    start, until someone has signed in, a one-time sign-in link.
     """
     http_log.configure_logging(settings.log_level, settings.log_format)
     validate_settings(settings)

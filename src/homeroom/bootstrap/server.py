@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,7 +147,13 @@ def _build_change_feed(application: Application) -> ChangeFeed:
 
 
 async def _first_sign_in(application: Application) -> str | None:
-    """Return the token of the first sign-in; None if it is made or cannot be."""
+    """Return the token of the first sign-in; None if it is not needed or fails.
+
+    The link is printed: only where the reader is at this machine or its terminal, and not into the
+    log of a server that others reach.
+    """
+    if not (application.settings.is_loopback or sys.stdout.isatty()):
+        return None
     with suppress(DatabaseFault):  # it is logged; the next start makes the token
         async with application.db.write() as tx:
             return await create_first_sign_in(tx)
@@ -181,8 +188,8 @@ async def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT; ``worker`` runs jobs and schedules too.
 
-    ``on_started`` gets the URL and, at the very first start, a one-time sign-in link. ``process``
-    is the context of one of several processes.
+    ``on_started`` gets the URL and, until someone has signed in, a one-time sign-in link.
+    ``process`` is the context of one of several processes.
     """
     logging_config.configure_logging(settings.log_level, settings.log_format)
     if process is None:  # else the supervisor has validated them

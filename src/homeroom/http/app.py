@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from homeroom import __version__
 from homeroom.errors import HomeroomError
+from homeroom.http.console_page import add_console
 from homeroom.http.docs_page import add_docs_page
 from homeroom.http.encoded_slashes import EncodedSlashes, restore_slashes
 from homeroom.http.head_requests import HeadRequests
@@ -130,6 +131,7 @@ def create_app(
         api.include_router(router)
     api.add_api_route(_OPENAPI_PATH, _openapi_endpoint(api), include_in_schema=False)
     add_docs_page(api, document=_OPENAPI_PATH)
+    add_console(api)
     app: ASGIApp = BodyLimitMiddleware(
         IngestDispatcher(EncodedSlashes(HeadRequests(api)), ingest), max_body_bytes
     )

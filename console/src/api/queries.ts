@@ -1,0 +1,165 @@
+/** Every question that pages ask, each in one place: its key (see `live.ts`) and its request. */
+
+import { infiniteQueryOptions, keepPreviousData, queryOptions } from "@tanstack/react-query";
+import { api, ask } from "./client";
+import type { CompletionRetry, paths } from "./schema";
+
+const PAGE = 50;
+
+/** The filters of a list; empty ones are left out. They come from the address, so a wrong word is
+ * the API's to refuse. */
+type Query<Path extends keyof paths> = paths[Path] extends {
+  get: { parameters: { query?: infer Q } };
+}
+  ? NonNullable<Q>
+  : never;
+export type JobFilter = Query<"/api/v1/jobs">;
+export type CompletionFilter = Query<"/api/v1/completions">;
+export type DispatchFilter = Query<"/api/v1/dispatches">;
+export type DeliveryFilter = Query<"/api/v1/deliveries">;
+
+type Page<T> = { items: T[]; nextCursor?: string | null };
+
+/** A list that is read on by "More": `read` gets the cursor of the page. */
+function list<T>(key: readonly unknown[], read: (cursor: string | undefined) => Promise<Page<T>>) {
+  return infiniteQueryOptions({
+    queryKey: key,
+    queryFn: ({ pageParam }) => read(pageParam),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.nextCursor ?? undefined,
+    placeholderData: keepPreviousData,
+  });
+}
+
+export const session = queryOptions({
+  queryKey: ["session"],
+  queryFn: () => ask(api.GET("/api/v1/session")),
+  retry: false,
+  staleTime: Number.POSITIVE_INFINITY,
+});
+
+export const readiness = queryOptions({
+  queryKey: ["readiness"],
+  queryFn: () => ask(api.GET("/readyz")),
+});
+
+export const summary = queryOptions({
+  queryKey: ["summary"],
+  queryFn: () => ask(api.GET("/api/v1/metrics/summary")),
+});
+
+export const queues = queryOptions({
+  queryKey: ["queues"],
+  queryFn: () => ask(api.GET("/api/v1/queues")),
+});
+
+export const workers = queryOptions({
+  queryKey: ["workers"],
+  queryFn: () => ask(api.GET("/api/v1/workers")),
+});
+
+export const schedules = queryOptions({
+  queryKey: ["schedules"],
+  queryFn: () => ask(api.GET("/api/v1/schedules")),
+});
+
+export const destinations = queryOptions({
+  queryKey: ["destinations"],
+  queryFn: () => ask(api.GET("/api/v1/destinations")),
+});
+
+export const settings = queryOptions({
+  queryKey: ["settings"],
+  queryFn: () => ask(api.GET("/api/v1/settings")),
+});
+
+export const jobs = (filter: JobFilter) =>
+  list(["jobs", "list", filter], (cursor) =>
+    ask(api.GET("/api/v1/jobs", { params: { query: { ...filter, cursor, limit: PAGE } } })),
+  );
+
+export const job = (jobId: string) =>
+  queryOptions({
+    queryKey: ["jobs", "one", jobId],
+    queryFn: () => ask(api.GET("/api/v1/jobs/{jobId}", { params: { path: { jobId } } })),
+  });
+
+export const completions = (filter: CompletionFilter) =>
+  list(["completions", "list", filter], (cursor) =>
+    ask(api.GET("/api/v1/completions", { params: { query: { ...filter, cursor, limit: PAGE } } })),
+  );
+
+export const completion = (completionId: string) =>
+  queryOptions({
+    queryKey: ["completions", "one", completionId],
+    queryFn: () =>
+      ask(api.GET("/api/v1/completions/{completionId}", { params: { path: { completionId } } })),
+  });
+
+/** How many steps a retry would start, with the same filter as the list. */
+export const retriable = (filter: Omit<CompletionRetry, "dryRun">) =>
+  queryOptions({
+    queryKey: ["completions", "retriable", filter],
+    queryFn: () => ask(api.POST("/api/v1/completions/retry", { body: { ...filter, dryRun: true } })),
+  });
+
+export const dispatches = (filter: DispatchFilter) =>
+  list(["dispatches", filter], (cursor) =>
+    ask(api.GET("/api/v1/dispatches", { params: { query: { ...filter, cursor, limit: PAGE } } })),
+  );
+
+export const deliveries = (filter: DeliveryFilter) =>
+  list(["deliveries", filter], (cursor) =>
+    ask(api.GET("/api/v1/deliveries", { params: { query: { ...filter, cursor, limit: PAGE } } })),
+  );
+
+export const suppressions = list(["suppressions"], (cursor) =>
+  ask(api.GET("/api/v1/suppressions", { params: { query: { cursor, limit: PAGE } } })),
+);
+
+export const audit = (subject: string | undefined) =>
+  list(["audit", subject], (cursor) =>
+    ask(api.GET("/api/v1/audit", { params: { query: { subject, cursor, limit: PAGE } } })),
+  );
+
+export const courses = list(["courses"], (cursor) =>
+  ask(api.GET("/api/v1/courses", { params: { query: { cursor, limit: PAGE } } })),
+);
+
+export const learners = (courseId: string) =>
+  list(["progress", "learners", courseId], (cursor) =>
+    ask(
+      api.GET("/api/v1/courses/{courseId}/learners", {
+        params: { path: { courseId }, query: { cursor, limit: PAGE } },
+      }),
+    ),
+  );
+
+export const coursesOf = (userId: string) =>
+  list(["progress", "person", userId], (cursor) =>
+    ask(
+      api.GET("/api/v1/people/{userId}/progress", {
+        params: { path: { userId }, query: { cursor, limit: PAGE } },
+      }),
+    ),
+  );
+
+export const progressOf = (courseId: string, userId: string) =>
+  queryOptions({
+    queryKey: ["progress", "one", courseId, userId],
+    queryFn: () =>
+      ask(
+        api.GET("/api/v1/courses/{courseId}/progress", {
+          params: { path: { courseId }, query: { userId } },
+        }),
+      ),
+  });
+
+export const historyOf = (courseId: string, userId: string) =>
+  list(["progress", "history", courseId, userId], (cursor) =>
+    ask(
+      api.GET("/api/v1/courses/{courseId}/progress/history", {
+        params: { path: { courseId }, query: { userId, cursor, limit: PAGE } },
+      }),
+    ),
+  );

@@ -1,0 +1,60 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { useTranslations } from "use-intl";
+import { learners } from "../api/queries";
+import { Page } from "../parts/Page";
+import { Percent } from "../parts/Percent";
+import { State } from "../parts/State";
+import { List } from "../parts/Table";
+import { span, Time } from "../parts/Time";
+
+/** The learners of a course; each leads to what happened. */
+export function CoursePage() {
+  const t = useTranslations("courses");
+  const common = useTranslations("common");
+  const { courseId } = useParams({ strict: false }) as { courseId: string };
+  const query = useInfiniteQuery(learners(courseId));
+  return (
+    <Page
+      title={courseId}
+      actions={
+        <Link to="/console/completions" search={{ courseId } as never}>
+          {useTranslations("completions")("title")}
+        </Link>
+      }
+    >
+      <h2>{t("learners")}</h2>
+      <List
+        query={query}
+        caption={t("learners")}
+        empty={t("noLearners")}
+        rowKey={(each) => each.userId}
+        columns={[
+          {
+            title: common("learner"),
+            heading: true,
+            cell: ({ userId }) => (
+              <Link
+                to="/console/learners/$userId/courses/$courseId"
+                params={{ userId, courseId }}
+              >
+                {userId}
+              </Link>
+            ),
+          },
+          {
+            title: common("status"),
+            cell: (each) => each.status && <State state={each.status} />,
+          },
+          {
+            title: t("progress"),
+            cell: (each) => <Percent value={each.progress} label={each.userId} />,
+          },
+          { title: t("chapters"), number: true, cell: (each) => each.completedChapters },
+          { title: t("timeSpent"), number: true, cell: (each) => span(each.timeSpent) },
+          { title: t("lastActivity"), cell: (each) => <Time at={each.lastActivityAt} /> },
+        ]}
+      />
+    </Page>
+  );
+}

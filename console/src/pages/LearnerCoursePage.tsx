@@ -1,0 +1,82 @@
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useParams } from "@tanstack/react-router";
+import { useFormatter, useTranslations } from "use-intl";
+import { historyOf, progressOf } from "../api/queries";
+import { Facts } from "../parts/Facts";
+import { CourseLink, LearnerLink } from "../parts/Links";
+import { Page } from "../parts/Page";
+import { Percent } from "../parts/Percent";
+import { Loading, ProblemBox } from "../parts/Problem";
+import { State } from "../parts/State";
+import { List } from "../parts/Table";
+import { span, Time } from "../parts/Time";
+
+/** Why a learner is at a percentage: what is missing, and which event made which figure. */
+export function LearnerCoursePage() {
+  const t = useTranslations();
+  const format = useFormatter();
+  const { userId, courseId } = useParams({ strict: false }) as { userId: string; courseId: string };
+  const { data, error, isPending, refetch } = useQuery(progressOf(courseId, userId));
+  const history = useInfiniteQuery(historyOf(courseId, userId));
+  const percent = (value: number | null) => value !== null && format.number(value / 100, { style: "percent" });
+  return (
+    <Page title={`${userId}: ${courseId}`}>
+      {isPending && <Loading />}
+      {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
+      {data && (
+        <>
+          <Facts
+            facts={[
+              [t("common.learner"), <LearnerLink id={userId} />],
+              [t("common.course"), <CourseLink id={courseId} />],
+              [t("common.status"), data.status ? <State state={data.status} /> : t("common.none")],
+              [
+                t("courses.progress"),
+                <Percent value={data.progress} label={t("courses.progress")} />,
+              ],
+              [t("courses.chapters"), `${data.completedRequired} / ${data.requiredChapters}`],
+              [t("courses.timeSpent"), span(data.timeSpent)],
+              [t("courses.lastActivity"), <Time at={data.lastActivityAt} />],
+              [t("completions.completedAt"), <Time at={data.completedAt} />],
+            ]}
+          />
+          {data.unmetCriteria.length > 0 && (
+            <>
+              <h2>{t("learner.why")}</h2>
+              <ul>
+                {data.unmetCriteria.map((each) => (
+                  <li key={each.text}>{each.text}</li>
+                ))}
+              </ul>
+            </>
+          )}
+        </>
+      )}
+      <h2>{t("learner.history")}</h2>
+      <List
+        query={history}
+        caption={t("learner.history")}
+        empty={t("courses.noLearners")}
+        rowKey={(each) => each.eventId + each.receivedAt}
+        columns={[
+          { title: t("learner.sent"), heading: true, cell: (each) => <Time at={each.occurredAt} /> },
+          { title: t("learner.event"), cell: (each) => each.eventType },
+          { title: t("learner.chapter"), cell: (each) => each.chapterId },
+          {
+            title: t("courses.progress"),
+            number: true,
+            cell: (each) => percent(each.chapterProgress ?? null),
+          },
+          {
+            title: t("learner.made"),
+            number: true,
+            cell: (each) => percent(each.courseProgress ?? null),
+          },
+          { title: t("courses.timeSpent"), number: true, cell: (each) => span(each.timeSpent) },
+          { title: t("common.reason"), cell: (each) => each.reason ?? each.flags.join(", ") },
+          { title: t("learner.received"), cell: (each) => <Time at={each.receivedAt} /> },
+        ]}
+      />
+    </Page>
+  );
+}

@@ -1,0 +1,86 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { useTranslations } from "use-intl";
+import { completions, coursesOf } from "../api/queries";
+import { CompletionLink } from "../parts/Links";
+import { Page } from "../parts/Page";
+import { Percent } from "../parts/Percent";
+import { State } from "../parts/State";
+import { List } from "../parts/Table";
+import { span, Time } from "../parts/Time";
+
+/** One learner: all courses, and what each completion led to. */
+export function LearnerPage() {
+  const t = useTranslations();
+  const { userId } = useParams({ strict: false }) as { userId: string };
+  const progress = useInfiniteQuery(coursesOf(userId));
+  const completed = useInfiniteQuery(completions({ userId }));
+  return (
+    <Page title={t("learner.title", { userId })}>
+      <h2>{t("learner.courses")}</h2>
+      <List
+        query={progress}
+        caption={t("learner.courses")}
+        empty={t("learner.empty")}
+        rowKey={(each) => each.courseId}
+        columns={[
+          {
+            title: t("common.course"),
+            heading: true,
+            cell: ({ courseId, title }) => (
+              <Link
+                to="/console/learners/$userId/courses/$courseId"
+                params={{ userId, courseId }}
+              >
+                {title}
+              </Link>
+            ),
+          },
+          {
+            title: t("common.status"),
+            cell: (each) => each.status && <State state={each.status} />,
+          },
+          {
+            title: t("courses.progress"),
+            cell: (each) => <Percent value={each.progress} label={each.title} />,
+          },
+          {
+            title: t("courses.chapters"),
+            number: true,
+            cell: (each) => `${each.completedRequired} / ${each.requiredChapters}`,
+          },
+          { title: t("courses.timeSpent"), number: true, cell: (each) => span(each.timeSpent) },
+          { title: t("courses.lastActivity"), cell: (each) => <Time at={each.lastActivityAt} /> },
+        ]}
+      />
+      <h2>{t("learner.completions")}</h2>
+      <List
+        query={completed}
+        caption={t("learner.completions")}
+        empty={t("completions.empty")}
+        rowKey={(each) => each.id}
+        columns={[
+          {
+            title: t("common.id"),
+            heading: true,
+            cell: (each) => <CompletionLink id={each.id} />,
+          },
+          { title: t("common.course"), cell: (each) => each.courseTitle },
+          { title: t("completions.completedAt"), cell: (each) => <Time at={each.completedAt} /> },
+          {
+            title: t("completions.steps"),
+            cell: (each) => (
+              <ul className="steps">
+                {each.steps.map((step) => (
+                  <li key={step.name}>
+                    {step.name}: <State state={step.status} />
+                  </li>
+                ))}
+              </ul>
+            ),
+          },
+        ]}
+      />
+    </Page>
+  );
+}

@@ -1,0 +1,25 @@
+/** Names with values, as a list that wraps. */
+
+import type { ReactNode } from "react";
+
+export function Facts({ facts }: { facts: readonly (readonly [string, ReactNode])[] }) {
+  return (
+    <dl className="facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** Data as indented JSON. */
+export function Json({ label, value }: { label: string; value: unknown }) {
+  return (
+    <pre tabIndex={0} role="region" aria-label={label}>
+      {JSON.stringify(value, null, 2)}
+    </pre>
+  );
+}

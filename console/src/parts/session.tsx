@@ -1,0 +1,57 @@
+/** Who is signed in, and the page that asks. */
+
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { type FormEvent, type ReactNode, useState } from "react";
+import { useTranslations } from "use-intl";
+import { ApiError, api, ask } from "../api/client";
+import { session } from "../api/queries";
+import { Loading, ProblemBox } from "./Problem";
+
+/** Whether the session may change what operators may. */
+export function useMayOperate(): boolean {
+  const { data } = useQuery(session);
+  return data?.roles.some((role) => role === "operator" || role === "admin") ?? false;
+}
+
+/** Show the children to whoever is signed in, and the sign-in to others. */
+export function SignedIn({ children }: { children: ReactNode }) {
+  const { data, error, isPending, refetch } = useQuery(session);
+  if (data) return children;
+  if (isPending) return <Loading />;
+  const signedOut = error instanceof ApiError && error.status === 401;
+  return (
+    <main className="sign-in">
+      {signedOut ? <SignIn /> : <ProblemBox error={error} onAgain={() => void refetch()} />}
+    </main>
+  );
+}
+
+function SignIn() {
+  const t = useTranslations("signIn");
+  const client = useQueryClient();
+  const [error, setError] = useState<Error>();
+  const submit = async (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const token = String(new FormData(event.currentTarget).get("key")).trim();
+    try {
+      await ask(api.POST("/api/v1/session", { body: { token } }));
+      await client.resetQueries();
+    } catch (problem) {
+      setError(problem as Error);
+    }
+  };
+  return (
+    <form onSubmit={submit}>
+      <h1>{t("title")}</h1>
+      <p>{t("text")}</p>
+      <label>
+        {t("key")}
+        <input name="key" type="password" autoComplete="current-password" required />
+      </label>
+      {error && <ProblemBox error={error} />}
+      <button type="submit" className="primary">
+        {t("button")}
+      </button>
+    </form>
+  );
+}
