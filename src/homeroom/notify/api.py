@@ -40,6 +40,7 @@ from homeroom.notify.message import (
 from homeroom.notify.notifier import TOPIC, Notifier, PlannedMessage, RelevanceChecks, SendResult
 from homeroom.notify.preference_store import ChannelPreference, NotificationProfile
 from homeroom.notify.provider_events import parse_provider_events
+from homeroom.notify.school import InlineImage, School
 from homeroom.notify.sending_pace import SendingPace
 from homeroom.notify.smtp_connection import SmtpServer, SmtpSessionOptions
 from homeroom.notify.smtp_response import DeliveryDecision
@@ -75,6 +76,7 @@ __all__ = [
     "DeliveryDecision",
     "DeliveryStatus",
     "DisabledSender",
+    "InlineImage",
     "MailIdentity",
     "Message",
     "MessageTemplates",
@@ -87,6 +89,7 @@ __all__ = [
     "PruneNotifications",
     "ReasonCode",
     "RenderedMessage",
+    "School",
     "SendResult",
     "SmtpProgress",
     "SmtpSender",
@@ -182,7 +185,11 @@ class Notifications:
         if notification.purged_at is not None:
             return RenderedMessage(MESSAGE_TYPE_TITLES[notification.type], "", "", "")
         return self.templates.render(
-            notification.type, notification.params, locale=locale, with_body=with_body
+            notification.type,
+            notification.params,
+            locale=locale,
+            with_body=with_body,
+            programme_id=notification.programme_id,
         )
 
     async def resend(self, delivery_id: str, actor: str, why: str) -> Delivery:
@@ -326,6 +333,7 @@ _OBLIGATION_EXAMPLE = {
 }
 _COMPLIANCE_EXAMPLE = {
     "programme": "Data for all",
+    "programmeId": "data",
     "week": _EXAMPLE_WEEK,
     "userId": "u1",
     "name": "Ada Okafor",
@@ -335,6 +343,7 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
     "deadline_warning": _OBLIGATION_EXAMPLE,
     "manager_report": {
         "programme": "Data for all",
+        "programmeId": "data",
         "week": _EXAMPLE_WEEK,
         "timeZone": _EXAMPLE_ZONE,
         "down": False,
@@ -348,7 +357,13 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
             "noLongerMissing": [{"userId": "u3", "name": "Chen Wei"}],
         },
         "missing": [
-            {"userId": "u1", "name": "Ada Okafor", "offering": "Statistics", "submittedAt": None}
+            {
+                "userId": "u1",
+                "name": "Ada Okafor",
+                "offering": "Statistics",
+                "submittedAt": None,
+                "alsoBefore": False,
+            }
         ],
         "late": [
             {
@@ -356,6 +371,7 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
                 "name": "Ben Li",
                 "offering": "SQL",
                 "submittedAt": _EXAMPLE_RECEIVED_AT,
+                "alsoBefore": True,
             }
         ],
         "compliance": [
@@ -369,6 +385,7 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
     },
     "late_log": {
         "programme": "Data for all",
+        "programmeId": "data",
         "week": _EXAMPLE_WEEK,
         "timeZone": _EXAMPLE_ZONE,
         "userId": "u2",
