@@ -106,6 +106,8 @@ __all__ = [
 
 KEY_RETENTION = timedelta(days=400)
 """Thirteen months: a message whose key is pruned could be sent again."""
+TEST_USER_ID = ""
+"""The person in the unsubscribe link of a test message: no id of a person is empty."""
 _PRUNE_BATCH = 500
 
 
@@ -244,6 +246,8 @@ class Notifications:
             subscription = await self.find_subscription(tx, token)
             if subscription is None:
                 return None
+            if subscription.user_id == TEST_USER_ID:
+                return subscription
             channel = Channel(subscription.channel)
             await preference_store.put_preferences(
                 tx,
@@ -289,15 +293,40 @@ class Notifications:
             }
             await access.record_audit(tx, actor, "suppression.lifted", id, details)
 
-    async def send_test(self, channel: Channel, address: str, type: str) -> DeliveryDecision:
-        """Send an example of a type at once, without rows, jobs or preferences."""
+    async def send_test(
+        self,
+        channel: Channel,
+        address: str,
+        type: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        locale: str | None = None,
+        given_name: str | None = None,
+        programme_id: str | None = None,
+    ) -> DeliveryDecision:
+        """Send a message of a type at once, without rows, jobs or preferences.
+
+        It has all headers of a real one; its unsubscribe link is one of no person. Without
+        ``params`` it is an example. Raises ``Conflict`` for a channel that is off.
+        """
         channel_sender = self.channel_senders[channel]
         if channel_sender.disabled_reason is not None:
             raise Conflict(f"Nothing can be sent: {channel_sender.disabled_reason}.")
-        rendered = self.templates.render(type, EXAMPLE_PARAMS[type])
-        return await channel_sender.send(
-            OutgoingMessage(new_id(), channel, address, rendered, type=type), SmtpProgress()
+        async with self._db.write() as tx:
+            key = await store.get_or_create_link_key(tx)
+        unsubscribe_url = self._context.unsubscribe_url(
+            key, TEST_USER_ID, [get_message_type(type)], channel
         )
+        rendered = self.templates.render(
+            type,
+            EXAMPLE_PARAMS[type] if params is None else params,
+            locale=locale,
+            given_name=given_name,
+            unsubscribe_url=unsubscribe_url,
+            programme_id=programme_id,
+        )
+        message = OutgoingMessage(new_id(), channel, address, rendered, unsubscribe_url, type)
+        return await channel_sender.send(message, SmtpProgress())
 
     async def close(self) -> None:
         """End the connections that the channels' senders keep."""
