@@ -48,7 +48,8 @@ def preview(
         typer.Option(help=f"One of {', '.join(list_languages())}; by default that of the person."),
     ] = None,
     programme: Annotated[
-        str | None, typer.Option(help="Use the current data of this programme, with --user.")
+        str | None,
+        typer.Option(help="The look and templates of this programme; with --user its data."),
     ] = None,
     user: Annotated[
         str | None, typer.Option(help="Write to this person, in their language.")
@@ -61,7 +62,7 @@ def preview(
 ) -> None:
     """Print a message as it would be now, from your own templates if there are any.
 
-    Nothing is stored or sent. Without a programme it has example data. The unsubscribe link is an
+    Nothing is stored or sent. Without a person it has example data. The unsubscribe link is an
     example, too.
     """
     unsubscribe_url = (
@@ -69,7 +70,7 @@ def preview(
         if MESSAGE_TYPES[require_message_type(type)].mandatory
         else "https://homeroom.example.org/u/token"
     )
-    require_both(programme, user)
+    require_programme(programme, user)
     templates = partners.build_templates(database.load_settings())
     params, given_name = notify.EXAMPLE_PARAMS[type], "Ada"
     if programme is not None and user is not None:
@@ -102,11 +103,11 @@ def preview(
         print_text(f"Subject: {words.title}\n\n{words.text}".rstrip())
 
 
-def require_both(programme: str | None, user: str | None) -> None:
-    """Raise ``BadRequest`` for a programme without a person or the other way round."""
-    if (programme is None) != (user is None):
+def require_programme(programme: str | None, user: str | None) -> None:
+    """Raise ``BadRequest`` for a person without a programme."""
+    if user is not None and programme is None:
         raise BadRequest(
-            "--programme and --user belong together.", hint="Give both, or neither for an example."
+            "--user needs --programme.", hint="Give both, or only a programme for an example."
         )
 
 

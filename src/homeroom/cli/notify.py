@@ -15,8 +15,8 @@ from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
 from homeroom.cli.message_preview import (
     load_content,
     preview,
-    require_both,
     require_message_type,
+    require_programme,
 )
 from homeroom.cli.terminal import (
     format_instant,
@@ -88,7 +88,8 @@ def send_test(
         str | None, typer.Option(help="A language; by default that of the person, or English.")
     ] = None,
     programme: Annotated[
-        str | None, typer.Option(help="Use the current data of this programme, with --user.")
+        str | None,
+        typer.Option(help="The look and templates of this programme; with --user its data."),
     ] = None,
     user: Annotated[
         str | None, typer.Option(help="Write as if to this person; only ADDRESS gets the message.")
@@ -98,13 +99,13 @@ def send_test(
     """Send a message at once to one address and print the server's answer.
 
     It is stored nowhere, and has the headers of a real one; its unsubscribe link changes nothing.
-    Without a programme it has example data.
+    Without a person it has example data.
     """
     if channel not in ("email", "sms", "chat"):
         raise BadRequest(f"There is no channel {channel!r}.", hint="Use email, sms or chat.")
     chosen = Channel(channel)
     require_message_type(type)
-    require_both(programme, user)
+    require_programme(programme, user)
 
     async def send(application: Application) -> DeliveryDecision:
         params, given_name, language = None, "Ada", locale

@@ -100,7 +100,7 @@ class UnmatchedReportView(ResponseModel):
         str, Field(description="Where it came from: `cli`, or a provider of the webhooks.")
     ]
     kind: str
-    recipient: str | None
+    recipient: Annotated[str | None, Field(description="The masked address that the report names.")]
     detail: str
     received_at: Rfc3339Instant
 

@@ -182,7 +182,8 @@ def test_a_preview_has_the_data_of_a_programme_and_the_language_of_a_person(
         ("log_reminder", "nobody"),
     ):
         assert preview(type, user).code == 4
-    assert terminal("notify", "preview", "late_log", "--programme", "lab").code == 2
+    assert terminal("notify", "preview", "late_log", "--user", "mara").code == 2
+    assert "Ben Li" in terminal.ok("notify", "preview", "late_log", "--programme", "lab").out
 
     async def miss_two_weeks_and_be_late_in_one(tx: Any) -> None:
         current = week_at(tx.now, ZoneInfo("Europe/Berlin"))
