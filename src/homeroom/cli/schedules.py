@@ -97,10 +97,10 @@ def next_(
     ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show whom the coming slots would write to, and why not to the others, as of now.
+    """Show whom the coming slots would write to, and why not to the others.
 
-    Only schedules that write to people are listed. A log that arrives before the slot changes what
-    is sent. Nothing is written.
+    The answer is as of now: a log that arrives before the slot changes what is sent. Only schedules
+    that write to people are listed. Nothing is written.
     """
 
     async def read_upcoming(application: Application) -> list[UpcomingSlot]:

@@ -63,7 +63,7 @@ class ScheduleRunView(ResponseModel):
 
 
 class UpcomingSlotView(ResponseModel):
-    """The coming slot of a schedule, and what its job would do if nothing changed until then."""
+    """The coming slot of a schedule, and what its job would do as of now."""
 
     schedule: str
     paused: bool
@@ -108,9 +108,10 @@ def _add_upcoming_slots(routes: APIRouter, db: Database, auth: Auth, registry: R
         schedule: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> list[UpcomingSlotView]:
-        """List what the coming slots would send, to whom, and why not to the others, as of now.
+        """List what the coming slots would send, to whom, and why not to others.
 
-        Only schedules that write to people have such a preview. Nothing is stored.
+        The answer is as of now: as if nothing changed until the slot. Only schedules that write to
+        people have such a preview. Nothing is stored.
         """
         names = [schedule]
         if schedule is None:

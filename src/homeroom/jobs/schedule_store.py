@@ -336,7 +336,7 @@ class UpcomingSlot:
 
 
 async def list_upcoming_schedules(tx: Tx, registry: Registry, limit: int) -> list[Schedule]:
-    """Return the schedules whose jobs have a preview, those that fire first at the start."""
+    """Return the schedules whose jobs have a preview, the soonest first."""
     found = [
         each
         for each in await schedules(tx)
@@ -347,7 +347,7 @@ async def list_upcoming_schedules(tx: Tx, registry: Registry, limit: int) -> lis
 
 
 async def preview_next_slot(tx: Tx, registry: Registry, name: str) -> UpcomingSlot:
-    """Return the coming slot of a schedule and what its job would do if nothing changed.
+    """Return the coming slot of a schedule and what its job would do as of now.
 
     The preview is made in this transaction as if it were the instant of the slot: weeks open,
     deadlines pass and quiet hours end until then. Raises ``NotFound``, ``Conflict`` for a schedule

@@ -96,7 +96,7 @@ def compose_mail(
     boundary = f"=_{message.id}"  # "=_" cannot occur in quoted-printable text
     headers = [
         _address_header("From", sender.mail_from),
-        _address_header("To", message.address),
+        _address_header("To", message.address, in_brackets=bool(message.rendered.images)),
         _header("Subject", message.rendered.title),
         _header("Date", format_datetime(to_datetime(now))),
         _raw_header("Message-ID", sender.message_id(message.id)),
@@ -177,15 +177,19 @@ def _header(name: str, value: str) -> bytes:
     return f"{name}: {folded.encode(linesep=chr(13) + chr(10))}\r\n".encode("ascii")
 
 
-def _address_header(name: str, mailbox: str) -> bytes:
-    """Return a header of one mailbox; in UTF-8 where its address is (RFC 6532)."""
+def _address_header(name: str, mailbox: str, *, in_brackets: bool = False) -> bytes:
+    """Return a header of one mailbox; in UTF-8 where its address is (RFC 6532).
+
+    A bare address is in brackets only on demand: spam filters count a mail with an image and
+    without brackets in ``To``.
+    """
     _require_one_line(name, mailbox)
     display, address = parseaddr(mailbox)
     if not address:
         raise ValueError(f"{name} is not an address")
     address = to_wire_address(address)
     if not display:
-        return _raw_header(name, address)
+        return _raw_header(name, f"<{address}>" if in_brackets else address)
     phrase = formataddr((display, "a@b")).removesuffix(" <a@b>")
     return _raw_header(name, f"{phrase} <{address}>")
 

@@ -48,7 +48,7 @@ class Renderer:
     def __init__(
         self, folder: Path | None, school: School, programmes: Mapping[str, School]
     ) -> None:
-        """Configure the overriding folder, the school, and programmes that have their own look."""
+        """Configure the overriding folder, the school, and programmes of their own."""
         self._folder, self._school, self._programmes = folder, school, programmes
         self._environments: dict[
             tuple[Locale, School], tuple[SandboxedEnvironment, NullTranslations]
@@ -155,7 +155,10 @@ class Renderer:
 
 
 def _school_globals(school: School) -> dict[str, Any]:
-    """Return what templates know of the school: templates of operators use these names."""
+    """Return what templates know of the school.
+
+    Templates of operators use these names: they do not change.
+    """
     return {
         "school": {
             "name": school.name,

@@ -1,4 +1,4 @@
-"""The school as its mails show it: name, address, colour, logo, links (pure)."""
+"""The school as its mails show it: name, address, colour, logo, links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READABLE_CONTRAST = 4.5
 
 @dataclass(frozen=True, slots=True)
 class InlineImage:
-    """An image that is part of a mail; its HTML names it ``cid:`` and the id (RFC 2392)."""
+    """An image that is part of a mail; its HTML names it by ``cid:`` (RFC 2392)."""
 
     content_id: str
     media_type: str
