@@ -116,6 +116,45 @@ async def test_the_same_refusal_for_three_domains_in_a_row_holds_all_mails(
     assert (len(mail.mails), await suppressed(school)) == (4, 0)
 
 
+async def test_a_school_of_one_domain_is_held_after_three_recipients_in_a_row(
+    school: ActivitySchool, mail: MailServer
+) -> None:
+    for number in range(4):
+        await school.person(f"v{number}", email=f"v{number}@School.example")
+    for id in ("v0", "v0", "v1"):  # one recipient twice is one recipient
+        mail.plan("rcpt", RELAY.format(f"{id}@school.example"))
+        await send(school, id)
+    mail.plan("rcpt", "550 5.1.1 no such user")  # another answer breaks the row
+    await send(school, "v3")
+    for id in ("v0", "v1"):
+        mail.plan("rcpt", RELAY.format(f"{id}@school.example"))
+        await send(school, id)
+    assert not await is_held(school)
+    mail.plan("rcpt", RELAY.format("v2@school.example"))
+    await send(school, "v2")
+    assert await is_held(school)
+    await drain(school)
+    statuses = await school.statuses()
+    assert statuses == {"v0": "accepted", "v1": "accepted", "v2": "accepted", "v3": "failed"}
+
+
+async def test_one_domain_of_several_stops_no_mails_to_the_others(
+    school: ActivitySchool, mail: MailServer
+) -> None:
+    await send(school, "u0")
+    for number in range(9):
+        await school.person(f"v{number}", email=f"v{number}@big.example")
+        mail.plan("rcpt", RELAY.format(f"v{number}@big.example"))
+        await send(school, f"v{number}")
+    assert not await is_held(school)
+    async with school.db.read() as tx:
+        assert await tx.fetch("SELECT COUNT(*) FROM mail_refusal") == [(3,)]
+    school.clock.advance(timedelta(days=31))  # no mail went elsewhere since
+    mail.plan("rcpt", RELAY.format("v@big.example"), times=9)
+    await school.work()  # the retries
+    assert await is_held(school)
+
+
 async def test_one_recipients_policy_and_forged_bounces_stop_nothing(
     school: ActivitySchool, mail: MailServer
 ) -> None:

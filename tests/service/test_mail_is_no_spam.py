@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.docs.mail_png import school
 from tests.support.missing_server import skip_or_fail
 from tools.servers import spamassassin
 from tools.servers.debian import Missing
@@ -32,10 +33,13 @@ RECEIVED = (
 
 
 def test_every_type_has_at_most_one_and_a_half_points() -> None:
-    templates = MessageTemplates(None, "Lernhaus Mitte", "Hauptstr. 1, 10115 Berlin")
+    with_logo = MessageTemplates(school=school())
+    plain = MessageTemplates(None, "Lernhaus Mitte", "Hauptstr. 1, 10115 Berlin")
+    looks = [(f"{each} with a logo", each, with_logo) for each in list_languages()]
+    looks.append(("en", "en", plain))
     now = Clock().now()
     names, mails = [], []
-    for language in list_languages():
+    for look, language, templates in looks:
         for type, params in EXAMPLE_PARAMS.items():
             mandatory = get_message_type(type).mandatory
             url = None if mandatory else f"https://homeroom.lernhaus-mitte.de/u/{'aZ3_' * 20}"
@@ -52,7 +56,7 @@ def test_every_type_has_at_most_one_and_a_half_points() -> None:
             )
             raw = compose_mail(message, SENDER, now)
             date = raw.split(b"\r\nDate: ")[1].split(b"\r\n")[0].decode()
-            names.append(f"{type} ({language})")
+            names.append(f"{type} ({look})")
             mails.append(RECEIVED.format(date=date).encode() + raw)
     try:
         scores = spamassassin.score(mails)

@@ -36,6 +36,7 @@ from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
 from homeroom.notify.hook_signature import SENDGRID_SIGNATURE, SENDGRID_TIMESTAMP
 from homeroom.notify.sns_client import SnsClient
 
+UNMATCHED = "/api/v1/unmatched-reports"
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:bounces"
 SNS = "https://sns.eu-west-1.amazonaws.com"
@@ -302,6 +303,12 @@ async def test_a_late_repeat_and_an_unknown_mail_change_nothing(
     async with school.db.read() as tx:
         [kept] = await suppression.list_unmatched(tx, 10)
     assert (kept.kind, kept.recipient) == ("hard", "a***@example.org")
+    assert (await api.get(UNMATCHED, headers=as_("learner:leo"))).status_code == 403
+    page = (await api.get(UNMATCHED, headers=as_("viewer"))).json()
+    [listed] = page["items"]
+    assert (listed["source"], listed["kind"]) == (name, "hard")
+    assert listed["recipient"] == "a***@example.org"
+    assert page["nextCursor"] is None
     school.move_to(school.clock.now() + suppression.UNMATCHED_RETENTION_US + SECOND)
     async with school.db.write() as tx:
         assert await suppression.prune_expired(tx) == 1

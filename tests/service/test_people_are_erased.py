@@ -41,7 +41,7 @@ PATH = "/api/v1/people/eva-7f3c-%22%C3%A9"
 ADMIN = as_("admin")
 ELSEWHERE = {
     "unmatched_notice": "its address is masked, and its mail is not known",
-    "mail_refusal": "a hash of a domain, until the next mail",
+    "mail_refusal": "a hash of a domain and 16 bits of one of an address, until the next mail",
     "email_hook_token": "hashes of webhooks",
     "suppression": "an address that complained is not written to again",
     "api_key": "keys have names, and belong to servers",

@@ -196,6 +196,7 @@ def build(
     chunk: int = 200,
     *,
     records_uptime: bool = False,
+    templates: MessageTemplates | None = None,
 ) -> ActivitySchool:
     """Build the packages activity and notify on a database.
 
@@ -214,7 +215,7 @@ def build(
     notifications = Notifications(
         db,
         channel_senders=every | dict(channel_senders or {}),
-        templates=MessageTemplates(),
+        templates=templates or MessageTemplates(),
         public_url=PUBLIC_URL,
         text_retention=timedelta(days=180),
         observe=observe,

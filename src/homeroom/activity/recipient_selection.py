@@ -203,6 +203,14 @@ def build_report_params(
     """
     rows = [row for row in history if row.week_key == week.key]
     ordered = sorted(rows, key=lambda row: (name(row.facilitator_id), row.offering_title))
+    previous = _compare_with_week_before(week, history, name, now, down_weeks)
+    missing_before = {
+        row.offering_id
+        for row in history
+        if previous is not None
+        and row.week_key == previous["week"]
+        and row.state_at(now) is ObligationState.MISSED
+    }
 
     def lines(state: ObligationState) -> list[dict[str, Any]]:
         return [
@@ -211,6 +219,7 @@ def build_report_params(
                 "name": name(row.facilitator_id),
                 "offering": row.offering_title,
                 "submittedAt": row.satisfied_at,
+                "alsoBefore": row.offering_id in missing_before,
             }
             for row in ordered
             if row.state_at(now) is state
@@ -218,11 +227,12 @@ def build_report_params(
 
     return {
         "programme": programme.title,
+        "programmeId": programme.id,
         "week": week.key,
         "timeZone": programme.time_zone,
         "down": week.key in down_weeks,
         **_count_logs(rows, now),
-        "previous": _compare_with_week_before(week, history, name, now, down_weeks),
+        "previous": previous,
         "missing": []
         if is_hand_in_open(week.key, down_weeks, now)
         else lines(ObligationState.MISSED),
@@ -337,6 +347,7 @@ def build_compliance_params(
     """Return the content of a compliance warning and of its copy."""
     return {
         "programme": programme.title,
+        "programmeId": programme.id,
         "week": week.key,
         "userId": case.user_id,
         "name": name(case.user_id),
@@ -380,6 +391,7 @@ def build_late_log_params(
     """Return the content of the alert of a late log."""
     return {
         "programme": programme.title,
+        "programmeId": programme.id,
         "week": row.week_key,
         "timeZone": programme.time_zone,
         "userId": row.facilitator_id,

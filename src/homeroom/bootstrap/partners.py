@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import parseaddr
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -41,17 +43,21 @@ from homeroom.notify.api import (
     Channel,
     ChannelSender,
     DisabledSender,
+    InlineImage,
     MailIdentity,
     MessageTemplates,
     Notifications,
+    School,
     SmtpSender,
     SmtpSessionOptions,
     parse_smtp_url,
 )
 from homeroom.notify.delivery_rules import MAIL_GATE
+from homeroom.notify.school import LOGO_CONTENT_ID
 from homeroom.partner.client import Partner, bearer_auth_header
 from homeroom.partner.gate import PartnerGate
 from homeroom.settings import Settings
+from homeroom.settings.school_files import ProgrammeFolder, list_programme_folders, read_logo
 
 _MAIL_RATE = 20.0
 """Held mails that start per second once the mail server accepts mails again."""
@@ -291,11 +297,35 @@ def _build_apprise_sender(name: str, url: str | None) -> ChannelSender:
 
 
 def build_templates(settings: Settings) -> MessageTemplates:
-    """Return the templates of messages, with the school as their sender."""
+    """Return the templates of messages, with the school as their sender.
+
+    Raises ``ConfigurationError`` for a logo or a file of a programme that cannot be read.
+    """
     sender = "Homeroom" if settings.mail_from is None else MailIdentity(settings.mail_from).name
-    return MessageTemplates(
-        settings.template_dir, settings.school_name or sender, settings.school_address
+    school = School(
+        settings.school_name or sender,
+        settings.school_address,
+        settings.school_colour,
+        logo=_read_inline_logo(settings.school_logo),
+        programme_link=settings.programme_link,
+        facilitator_link=settings.facilitator_link,
     )
+    programmes = {
+        folder.programme_id: _build_school(school, folder)
+        for folder in list_programme_folders(settings.template_dir)
+    }
+    return MessageTemplates(settings.template_dir, school=school, programmes=programmes)
+
+
+def _build_school(school: School, folder: ProgrammeFolder) -> School:
+    """Return the school as one programme shows it."""
+    given = folder.read_school().model_dump(exclude_none=True)
+    logo = _read_inline_logo(folder.find_logo()) or school.logo
+    return replace(school, **given, logo=logo, templates=folder.path)
+
+
+def _read_inline_logo(file: Path | None) -> InlineImage | None:
+    return None if file is None else InlineImage(LOGO_CONTENT_ID, *read_logo(file))
 
 
 def build_notifications(settings: Settings, db: Database, metrics: Metrics) -> Notifications:

@@ -48,7 +48,8 @@ def preview(
         typer.Option(help=f"One of {', '.join(list_languages())}; by default that of the person."),
     ] = None,
     programme: Annotated[
-        str | None, typer.Option(help="Use the current data of this programme, with --user.")
+        str | None,
+        typer.Option(help="The look and templates of this programme; with --user its data."),
     ] = None,
     user: Annotated[
         str | None, typer.Option(help="Write to this person, in their language.")
@@ -61,7 +62,7 @@ def preview(
 ) -> None:
     """Print a message as it would be now, from your own templates if there are any.
 
-    Nothing is stored or sent. Without a programme it has example data. The unsubscribe link is an
+    Nothing is stored or sent. Without a person it has example data. The unsubscribe link is an
     example, too.
     """
     unsubscribe_url = (
@@ -69,14 +70,13 @@ def preview(
         if MESSAGE_TYPES[require_message_type(type)].mandatory
         else "https://homeroom.example.org/u/token"
     )
-    if (programme is None) != (user is None):
-        raise BadRequest(
-            "--programme and --user belong together.", hint="Give both, or neither for an example."
-        )
+    require_programme(programme, user)
     templates = partners.build_templates(database.load_settings())
     params, given_name = notify.EXAMPLE_PARAMS[type], "Ada"
     if programme is not None and user is not None:
-        params, person = _load_preview(type, programme, user)
+        params, person = run_with_application(
+            lambda application: load_content(application, type, programme, user)
+        )
         locale, given_name = locale or person.locale, person.given_name
     words = templates.render(
         type,
@@ -84,6 +84,7 @@ def preview(
         locale=locale,
         given_name=given_name,
         unsubscribe_url=unsubscribe_url,
+        programme_id=programme,
     )
     if as_json:
         print_json(
@@ -91,26 +92,32 @@ def preview(
                 "title": words.title,
                 "summary": words.summary,
                 "text": words.text,
-                "html": words.html,
+                "html": words.page,
             }
         )
     elif side_by_side:
         print_text(templates.preview_page(words, locale=locale))
     elif html:
-        print_text(words.html)
+        print_text(words.page)
     else:
         print_text(f"Subject: {words.title}\n\n{words.text}".rstrip())
 
 
-def _load_preview(
-    type: str, programme_id: str, user_id: str
-) -> tuple[Mapping[str, object], Person]:
-    async def load(application: Application) -> tuple[Mapping[str, object], Person]:
-        async with application.db.read() as tx:
-            programme = await application.activity.programmes.get(tx, programme_id)
-            person = await people.get(tx, user_id)
-            if person is None:
-                raise NotFound(f"There is no person {user_id!r}.")
-            return await activity.build_preview_params(tx, programme, type, user_id), person
+def require_programme(programme: str | None, user: str | None) -> None:
+    """Raise ``BadRequest`` for a person without a programme."""
+    if user is not None and programme is None:
+        raise BadRequest(
+            "--user needs --programme.", hint="Give both, or only a programme for an example."
+        )
 
-    return run_with_application(load)
+
+async def load_content(
+    application: Application, type: str, programme_id: str, user_id: str
+) -> tuple[Mapping[str, object], Person]:
+    """Return the content that a message would have for a person now, and the person."""
+    async with application.db.read() as tx:
+        programme = await application.activity.programmes.get(tx, programme_id)
+        person = await people.get(tx, user_id)
+        if person is None:
+            raise NotFound(f"There is no person {user_id!r}.")
+        return await activity.build_preview_params(tx, programme, type, user_id), person

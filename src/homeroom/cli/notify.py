@@ -12,7 +12,12 @@ import typer
 
 from homeroom.cli.application import audit_actor, run_with_application, run_with_database
 from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
-from homeroom.cli.message_preview import preview, require_message_type
+from homeroom.cli.message_preview import (
+    load_content,
+    preview,
+    require_message_type,
+    require_programme,
+)
 from homeroom.cli.terminal import (
     format_instant,
     pluralize,
@@ -69,25 +74,52 @@ app.command(
     "send-test",
     epilog=epilog(
         "homeroom notify send-test ada@example.org",
-        "homeroom notify send-test ada@example.org --type manager_report",
+        "homeroom notify send-test ada@example.org --type manager_report --locale de",
+        "homeroom notify send-test me@example.org --type log_reminder --programme data --user ada",
         "homeroom notify send-test +4915112345678 --channel sms",
-        codes=(5,),
+        codes=(4, 5),
     ),
 )
 def send_test(
     address: Annotated[str, typer.Argument(help="An address of the channel.")],
     channel: Annotated[str, typer.Option(help="email, sms or chat.")] = "email",
-    type: Annotated[str, typer.Option(help="The example to send.")] = "log_reminder",
+    type: Annotated[str, typer.Option(help="The type of message to send.")] = "log_reminder",
+    locale: Annotated[
+        str | None, typer.Option(help="A language; by default that of the person, or English.")
+    ] = None,
+    programme: Annotated[
+        str | None,
+        typer.Option(help="The look and templates of this programme; with --user its data."),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Write as if to this person; only ADDRESS gets the message.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send an example at once and print the server's answer. It stores no rows."""
+    """Send a message at once to one address and print the server's answer.
+
+    It is stored nowhere, and has the headers of a real one; its unsubscribe link changes nothing.
+    Without a person it has example data.
+    """
     if channel not in ("email", "sms", "chat"):
         raise BadRequest(f"There is no channel {channel!r}.", hint="Use email, sms or chat.")
     chosen = Channel(channel)
+    require_message_type(type)
+    require_programme(programme, user)
 
     async def send(application: Application) -> DeliveryDecision:
+        params, given_name, language = None, "Ada", locale
+        if programme is not None and user is not None:
+            params, person = await load_content(application, type, programme, user)
+            given_name, language = person.given_name, locale or person.locale
         return await application.notifications.send_test(
-            chosen, address, require_message_type(type)
+            chosen,
+            address,
+            type,
+            params=params,
+            locale=language,
+            given_name=given_name,
+            programme_id=programme,
         )
 
     decision = run_with_application(send)

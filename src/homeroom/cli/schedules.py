@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from homeroom.jobs import api as jobs_api
     from homeroom.jobs import schedule_store
     from homeroom.jobs.schedule import ScheduleSlot
-    from homeroom.jobs.schedule_store import Schedule, SlotRecord
+    from homeroom.jobs.schedule_store import Schedule, SlotRecord, UpcomingSlot
 else:
     access = LazyModule("homeroom.access.api")
     jobs_api = LazyModule("homeroom.jobs.api")
@@ -79,6 +79,70 @@ def list_(as_json: JsonOption = False) -> None:
         ],
         "There are no schedules yet; a server or worker declares them when it starts.",
     )
+
+
+@app.command(
+    "next",
+    epilog=epilog(
+        "homeroom schedules next",
+        "homeroom schedules next deadline_warning.data-lab",
+        "homeroom schedules next --json | jq '.items[0].preview.messages[].userId'",
+        codes=(4, 5),
+    ),
+)
+def next_(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this schedule.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100, help="Schedules at most, those that fire first.")
+    ] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whom the coming slots would write to, and why not to the others.
+
+    The answer is as of now: a log that arrives before the slot changes what is sent. Only schedules
+    that write to people are listed. Nothing is written.
+    """
+
+    async def read_upcoming(application: Application) -> list[UpcomingSlot]:
+        names = [name]
+        if name is None:
+            async with application.db.read() as tx:
+                found = await schedule_store.list_upcoming_schedules(
+                    tx, application.registry, limit
+                )
+            names = [each.name for each in found]
+        upcoming = []
+        for each in filter(None, names):
+            async with application.db.read() as tx:
+                upcoming.append(
+                    await schedule_store.preview_next_slot(tx, application.registry, each)
+                )
+        return upcoming
+
+    slots = run_with_application(read_upcoming)
+    if as_json:
+        print_json({"items": [_upcoming_fields(each) for each in slots]})
+        return
+    if not slots:
+        print_text("No schedule writes to people yet; one comes with each programme.")
+    for each in slots:
+        schedule = each.schedule.name
+        if each.slot is None:
+            print_text(f"{schedule}: {'paused' if each.schedule.paused else 'no further slot'}.")
+            continue
+        print_text(f"{schedule} at {each.slot.name} would send:")
+        _print_preview(redact_json(each.preview))
+
+
+def _upcoming_fields(upcoming: UpcomingSlot) -> dict[str, Any]:
+    slot = upcoming.slot
+    fields = {
+        "schedule": upcoming.schedule.name,
+        "paused": upcoming.schedule.paused,
+        "slot": None if slot is None else slot.name,
+        "slot_at": None if slot is None else slot.at,
+    }
+    return {**to_json_fields(fields), "preview": redact_json(upcoming.preview)}
 
 
 @app.command(
@@ -141,6 +205,11 @@ def _dry_run(name: str, as_json: bool) -> None:
         print_json({"schedule": name, "slot": slot.name, "dryRun": True, "preview": preview})
         return
     print_text(f"The slot {slot.name} of {name} would send:")
+    _print_preview(preview)
+    print_to_stderr(f"{pluralize(len(preview['messages']), 'message')}; nothing was written.")
+
+
+def _print_preview(preview: dict[str, Any]) -> None:
     rows = [
         (each["userId"], each["type"], delivery["channel"], _planned_outcome(each, delivery))
         for each in preview["messages"]
@@ -150,7 +219,6 @@ def _dry_run(name: str, as_json: bool) -> None:
     without_message = [(each["userId"], each["reason"]) for each in preview["others"]]
     if without_message:
         print_table(("NO MESSAGE FOR", "REASON"), without_message, "")
-    print_to_stderr(f"{pluralize(len(preview['messages']), 'message')}; nothing was written.")
 
 
 def _planned_outcome(message: dict[str, Any], delivery: dict[str, Any]) -> str:

@@ -62,10 +62,21 @@ class ScheduleRunView(ResponseModel):
     preview: Any
 
 
+class UpcomingSlotView(ResponseModel):
+    """The coming slot of a schedule, and what its job would do as of now."""
+
+    schedule: str
+    paused: bool
+    slot: Annotated[str | None, Field(description="Null: it is paused or has no further slot.")]
+    slot_at: Rfc3339Instant | None
+    preview: Any
+
+
 def router(db: Database, auth: Auth, registry: Registry, record: AuditRecorder) -> APIRouter:
     """Return the routes of schedules; ``record`` writes audit lines."""
     routes = APIRouter()
     _add_schedule_list(routes, db, auth)
+    _add_upcoming_slots(routes, db, auth, registry)
     _add_schedule_run(routes, db, auth, registry, record)
     _add_schedule_changes(routes, db, auth, record)
     return routes
@@ -87,6 +98,43 @@ def _add_schedule_list(routes: APIRouter, db: Database, auth: Auth) -> None:
             ScheduleView.model_validate(schedule_fields(schedule, slots[schedule.name]))
             for schedule in schedules
         ]
+
+
+def _add_upcoming_slots(routes: APIRouter, db: Database, auth: Auth, registry: Registry) -> None:
+    reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
+
+    @routes.get("/schedules/next", dependencies=reads)
+    async def list_upcoming_slots(
+        schedule: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> list[UpcomingSlotView]:
+        """List what the coming slots would send, to whom, and why not to others.
+
+        The answer is as of now: as if nothing changed until the slot. Only schedules that write to
+        people have such a preview. Nothing is stored.
+        """
+        names = [schedule]
+        if schedule is None:
+            async with db.read() as tx:
+                found = await schedule_store.list_upcoming_schedules(tx, registry, limit)
+            names = [each.name for each in found]
+        views = []
+        for name in filter(None, names):
+            async with db.read() as tx:  # one each: a read lives for some seconds at most
+                upcoming = await schedule_store.preview_next_slot(tx, registry, name)
+            views.append(_upcoming_slot_view(upcoming))
+        return views
+
+
+def _upcoming_slot_view(upcoming: schedule_store.UpcomingSlot) -> UpcomingSlotView:
+    slot = upcoming.slot
+    return UpcomingSlotView(
+        schedule=upcoming.schedule.name,
+        paused=upcoming.schedule.paused,
+        slot=None if slot is None else slot.name,
+        slot_at=None if slot is None else slot.at,
+        preview=redact_json(upcoming.preview),
+    )
 
 
 def _add_schedule_run(

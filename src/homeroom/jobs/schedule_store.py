@@ -18,9 +18,9 @@ from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import enqueue
-from homeroom.jobs.handler import Registry
+from homeroom.jobs.handler import PreviewHandler, Registry
 from homeroom.jobs.job import JobArgs, SlotArgs, decode_args
-from homeroom.jobs.schedule import ScheduleSlot, latest_slot, next_slot_time
+from homeroom.jobs.schedule import ScheduleSlot, iter_slots, latest_slot, next_slot_time
 from homeroom.jobs.store import placeholders, schedule_slot_table, schedule_table
 from homeroom.time_zone import check_time_zone
 
@@ -32,6 +32,7 @@ ON_TIME_TOLERANCE = timedelta(minutes=1)
 """Shortest catch-up window: maintenance runs once a second, and less often when it is busy."""
 _CLOCK_TOLERANCE = to_microseconds(timedelta(minutes=1))
 """Normal difference between two machines' clocks; a slot further ahead was a wrong clock's."""
+_NEVER = 1 << 62
 SLOT_RETENTION = timedelta(days=90)
 """Time for which slots are kept. An older slot that was missed is neither recorded nor reported."""
 
@@ -317,15 +318,63 @@ async def preview_schedule(tx: Tx, registry: Registry, name: str) -> tuple[Sched
     Raises ``NotFound``, ``Conflict`` for a schedule whose job has no preview.
     """
     schedule = await get_schedule(tx, name)
-    handler = registry.get(schedule.kind)
-    if handler.preview is None:
-        raise Conflict(
-            f"Jobs of the kind {schedule.kind} have no preview. Run it without a dry run."
-        )
+    preview = _get_preview(registry, schedule)
     slot = _latest_slot(schedule, tx.now)
     late = tx.now - slot.at > to_microseconds(ON_TIME_TOLERANCE)
     args = slot_args(registry, schedule, slot, late=late, by_hand=True)
-    return slot, await handler.preview(tx, args)
+    return slot, await preview(tx, args)
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingSlot:
+    """The coming slot of a schedule, and what its job would do then as of now."""
+
+    schedule: Schedule
+    slot: ScheduleSlot | None
+    """None: the schedule is paused or has no further slot."""
+    preview: Any = None
+
+
+async def list_upcoming_schedules(tx: Tx, registry: Registry, limit: int) -> list[Schedule]:
+    """Return the schedules whose jobs have a preview, the soonest first."""
+    found = [
+        each
+        for each in await schedules(tx)
+        if each.kind in registry.kinds() and registry.get(each.kind).preview is not None
+    ]
+    found.sort(key=lambda each: (each.paused, each.next_slot_at or _NEVER, each.name))
+    return found[:limit]
+
+
+async def preview_next_slot(tx: Tx, registry: Registry, name: str) -> UpcomingSlot:
+    """Return the coming slot of a schedule and what its job would do as of now.
+
+    The preview is made in this transaction as if it were the instant of the slot: weeks open,
+    deadlines pass and quiet hours end until then. Raises ``NotFound``, ``Conflict`` for a schedule
+    whose job has no preview.
+    """
+    schedule = await get_schedule(tx, name)
+    preview = _get_preview(registry, schedule)
+    if schedule.paused or schedule.next_slot_at is None:
+        return UpcomingSlot(schedule, None)
+    slot = next(iter_slots(schedule.cron, schedule.time_zone, schedule.next_slot_at - 1))
+    args = slot_args(registry, schedule, slot, late=False)
+    now = tx.now
+    tx.now = max(now, slot.at)
+    try:
+        return UpcomingSlot(schedule, slot, await preview(tx, args))
+    finally:
+        tx.now = now
+
+
+def _get_preview(registry: Registry, schedule: Schedule) -> PreviewHandler[Any]:
+    preview = registry.get(schedule.kind).preview
+    if preview is None:
+        raise Conflict(
+            f"Jobs of the kind {schedule.kind} have no preview.",
+            hint="Only schedules that write to people have one.",
+        )
+    return preview
 
 
 async def delete_slots(tx: Tx, before: int, limit: int = 1_000) -> list[str]:

@@ -24,6 +24,7 @@ from homeroom.notify.channel_sender import (
 from homeroom.notify.delivery import BundleRunner, DeliveryRunner
 from homeroom.notify.delivery_preparation import DeliveryContext
 from homeroom.notify.delivery_rules import RESENDABLE_STATUSES, DeliveryStatus, ReasonCode
+from homeroom.notify.examples import EXAMPLE_PARAMS
 from homeroom.notify.jobs import DELIVERY_JOBS_BY_QUEUE, PruneNotifications, SendBundle
 from homeroom.notify.mail import MailIdentity
 from homeroom.notify.mail_hold import MailHold
@@ -40,6 +41,7 @@ from homeroom.notify.message import (
 from homeroom.notify.notifier import TOPIC, Notifier, PlannedMessage, RelevanceChecks, SendResult
 from homeroom.notify.preference_store import ChannelPreference, NotificationProfile
 from homeroom.notify.provider_events import parse_provider_events
+from homeroom.notify.school import InlineImage, School
 from homeroom.notify.sending_pace import SendingPace
 from homeroom.notify.smtp_connection import SmtpServer, SmtpSessionOptions
 from homeroom.notify.smtp_response import DeliveryDecision
@@ -75,6 +77,7 @@ __all__ = [
     "DeliveryDecision",
     "DeliveryStatus",
     "DisabledSender",
+    "InlineImage",
     "MailIdentity",
     "Message",
     "MessageTemplates",
@@ -87,6 +90,7 @@ __all__ = [
     "PruneNotifications",
     "ReasonCode",
     "RenderedMessage",
+    "School",
     "SendResult",
     "SmtpProgress",
     "SmtpSender",
@@ -103,6 +107,8 @@ __all__ = [
 
 KEY_RETENTION = timedelta(days=400)
 """Thirteen months: a message whose key is pruned could be sent again."""
+TEST_USER_ID = ""
+"""The person in the unsubscribe link of a test message: no id of a person is empty."""
 _PRUNE_BATCH = 500
 
 
@@ -182,7 +188,11 @@ class Notifications:
         if notification.purged_at is not None:
             return RenderedMessage(MESSAGE_TYPE_TITLES[notification.type], "", "", "")
         return self.templates.render(
-            notification.type, notification.params, locale=locale, with_body=with_body
+            notification.type,
+            notification.params,
+            locale=locale,
+            with_body=with_body,
+            programme_id=notification.programme_id,
         )
 
     async def resend(self, delivery_id: str, actor: str, why: str) -> Delivery:
@@ -237,6 +247,8 @@ class Notifications:
             subscription = await self.find_subscription(tx, token)
             if subscription is None:
                 return None
+            if subscription.user_id == TEST_USER_ID:
+                return subscription
             channel = Channel(subscription.channel)
             await preference_store.put_preferences(
                 tx,
@@ -282,15 +294,40 @@ class Notifications:
             }
             await access.record_audit(tx, actor, "suppression.lifted", id, details)
 
-    async def send_test(self, channel: Channel, address: str, type: str) -> DeliveryDecision:
-        """Send an example of a type at once, without rows, jobs or preferences."""
+    async def send_test(
+        self,
+        channel: Channel,
+        address: str,
+        type: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        locale: str | None = None,
+        given_name: str | None = None,
+        programme_id: str | None = None,
+    ) -> DeliveryDecision:
+        """Send a message of a type at once, without rows, jobs or preferences.
+
+        It has all headers of a real one; its unsubscribe link is one of no person. Without
+        ``params`` it is an example. Raises ``Conflict`` for a channel that is off.
+        """
         channel_sender = self.channel_senders[channel]
         if channel_sender.disabled_reason is not None:
             raise Conflict(f"Nothing can be sent: {channel_sender.disabled_reason}.")
-        rendered = self.templates.render(type, EXAMPLE_PARAMS[type])
-        return await channel_sender.send(
-            OutgoingMessage(new_id(), channel, address, rendered, type=type), SmtpProgress()
+        async with self._db.write() as tx:
+            key = await store.get_or_create_link_key(tx)
+        unsubscribe_url = self._context.unsubscribe_url(
+            key, TEST_USER_ID, [get_message_type(type)], channel
         )
+        rendered = self.templates.render(
+            type,
+            EXAMPLE_PARAMS[type] if params is None else params,
+            locale=locale,
+            given_name=given_name,
+            unsubscribe_url=unsubscribe_url,
+            programme_id=programme_id,
+        )
+        message = OutgoingMessage(new_id(), channel, address, rendered, unsubscribe_url, type)
+        return await channel_sender.send(message, SmtpProgress())
 
     async def close(self) -> None:
         """End the connections that the channels' senders keep."""
@@ -312,98 +349,3 @@ class Notifications:
                     outcome = Done({"texts": texts, "rows": rows})
                     await ctx.settle(tx, outcome)
                     return outcome
-
-
-_EXAMPLE_WEEK, _EXAMPLE_ZONE = "2026-W48", "Europe/Berlin"
-_EXAMPLE_DEADLINE, _EXAMPLE_RECEIVED_AT = 1_795_993_200_000_000, 1_795_999_000_000_000
-_OBLIGATION_EXAMPLE = {
-    "programme": "Data for all",
-    "week": _EXAMPLE_WEEK,
-    "timeZone": _EXAMPLE_ZONE,
-    "deadlineAt": _EXAMPLE_DEADLINE,
-    "url": "https://learn.example.org/logs",
-    "offerings": [{"id": "a", "title": "Statistics"}, {"id": "b", "title": "SQL & friends"}],
-}
-_COMPLIANCE_EXAMPLE = {
-    "programme": "Data for all",
-    "week": _EXAMPLE_WEEK,
-    "userId": "u1",
-    "name": "Ada Okafor",
-}
-EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
-    "log_reminder": _OBLIGATION_EXAMPLE,
-    "deadline_warning": _OBLIGATION_EXAMPLE,
-    "manager_report": {
-        "programme": "Data for all",
-        "week": _EXAMPLE_WEEK,
-        "timeZone": _EXAMPLE_ZONE,
-        "down": False,
-        "expected": 4,
-        "handedIn": 3,
-        "previous": {
-            "week": "2026-W47",
-            "expected": 4,
-            "handedIn": 3,
-            "newlyMissing": [{"userId": "u1", "name": "Ada Okafor"}],
-            "noLongerMissing": [{"userId": "u3", "name": "Chen Wei"}],
-        },
-        "missing": [
-            {"userId": "u1", "name": "Ada Okafor", "offering": "Statistics", "submittedAt": None}
-        ],
-        "late": [
-            {
-                "userId": "u2",
-                "name": "Ben Li",
-                "offering": "SQL",
-                "submittedAt": _EXAMPLE_RECEIVED_AT,
-            }
-        ],
-        "compliance": [
-            {
-                "userId": "u1",
-                "name": "Ada Okafor",
-                "missed": ["2026-W46", _EXAMPLE_WEEK],
-                "continuing": False,
-            }
-        ],
-    },
-    "late_log": {
-        "programme": "Data for all",
-        "week": _EXAMPLE_WEEK,
-        "timeZone": _EXAMPLE_ZONE,
-        "userId": "u2",
-        "name": "Ben Li",
-        "offering": "SQL",
-        "submittedAt": _EXAMPLE_RECEIVED_AT,
-        "deadlineAt": _EXAMPLE_DEADLINE,
-    },
-    "compliance_warning": {
-        **_COMPLIANCE_EXAMPLE,
-        "missed": ["2026-W46", _EXAMPLE_WEEK],
-        "expected": 4,
-    },
-    "compliance_copy": {
-        **_COMPLIANCE_EXAMPLE,
-        "missed": ["2026-W46", _EXAMPLE_WEEK],
-        "expected": 4,
-    },
-    "unmanaged_programme": {
-        "programme": "Data for all",
-        "week": _EXAMPLE_WEEK,
-        "missing": [{"name": "Ada Okafor"}],
-        "late": [],
-    },
-    "schedule_missed": {
-        "schedules": [
-            {
-                "schedule": "reminder.data",
-                "runs": 2,
-                "first": "2026-11-16T09:00[Europe/Berlin]",
-                "last": "2026-11-23T09:00[Europe/Berlin]",
-            }
-        ],
-        "runs": 2,
-        "foundAt": _EXAMPLE_RECEIVED_AT,
-    },
-}
-"""Parameters of previews and test mails, by type."""

@@ -202,8 +202,14 @@ class BundleRunner:
         key = await store.get_or_create_link_key(tx)
         unsubscribe_url = self._context.unsubscribe_url(key, user_id, message_types, channel)
         items = [{"title": each.rendered.title, "summary": each.rendered.summary} for each in ready]
+        programmes = {each.notification.programme_id for each in ready}
         rendered = render_message(
-            self._context, "bundle", {"items": items}, person, unsubscribe_url
+            self._context,
+            "bundle",
+            {"items": items},
+            person,
+            unsubscribe_url,
+            programme_id=programmes.pop() if len(programmes) == 1 else None,
         )
         return OutgoingMessage(
             first.delivery.id, channel, first.address, rendered, unsubscribe_url, "bundle"

@@ -135,7 +135,14 @@ async def prepare_delivery(
     person = recipients.people.get(user_id)
     key = await store.get_or_create_link_key(tx)
     unsubscribe_url = context.unsubscribe_url(key, user_id, [message_type], delivery.channel)
-    rendered = render_message(context, message_type.name, params, person, unsubscribe_url)
+    rendered = render_message(
+        context,
+        message_type.name,
+        params,
+        person,
+        unsubscribe_url,
+        programme_id=notification.programme_id,
+    )
     return ReadyDelivery(delivery, notification, address, rendered, unsubscribe_url)
 
 
@@ -145,12 +152,15 @@ def render_message(
     params: Mapping[str, Any],
     person: people.Person | None,
     unsubscribe_url: str | None,
+    *,
+    programme_id: str | None,
 ) -> RenderedMessage:
-    """Return a message's texts in the recipient's language."""
+    """Return a message's texts in the recipient's language and the programme's look."""
     return context.templates.render(
         name,
         params,
         locale=None if person is None else person.locale,
         given_name=None if person is None else person.given_name,
         unsubscribe_url=unsubscribe_url,
+        programme_id=programme_id,
     )

@@ -92,11 +92,25 @@ class SuppressionView(ResponseModel):
     ]
 
 
+class UnmatchedReportView(ResponseModel):
+    """A bounce or a complaint that matches no mail; its recipient is masked."""
+
+    id: str
+    source: Annotated[
+        str, Field(description="Where it came from: `cli`, or a provider of the webhooks.")
+    ]
+    kind: str
+    recipient: Annotated[str | None, Field(description="The masked address that the report names.")]
+    detail: str
+    received_at: Rfc3339Instant
+
+
 def router(db: Database, auth: Auth, notifications: Notifications) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
     _add_deliveries(routes, db, auth, notifications)
     _add_suppressions(routes, db, auth, notifications)
+    _add_unmatched_reports(routes, db, auth)
     return routes
 
 
@@ -188,3 +202,29 @@ def _add_suppressions(
     async def lift_suppression(id: RecordId, identity: Identity = operator) -> None:
         """Delete a suppression: the address is used again, the audit log names the actor."""
         await notifications.lift_suppression(id, identity.subject)
+
+
+def _add_unmatched_reports(routes: APIRouter, db: Database, auth: Auth) -> None:
+    reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
+
+    @routes.get("/api/v1/unmatched-reports", dependencies=reads)
+    async def list_unmatched_reports(paging: PagingQuery) -> Page[UnmatchedReportView]:
+        """Return the bounces and complaints that match no mail of Homeroom, newest first."""
+        key = paging.key(str)
+        async with db.read() as tx:
+            rows = await suppression.list_unmatched(
+                tx, paging.limit + 1, None if key is None else key[0]
+            )
+        page, cursor = cut_page(rows, paging, lambda one: (one.id,))
+        items = [
+            UnmatchedReportView(
+                id=each.id,
+                source=each.source_id.partition(":")[0],
+                kind=each.kind,
+                recipient=each.recipient,
+                detail=each.detail,
+                received_at=each.at,
+            )
+            for each in page
+        ]
+        return Page(items=items, next_cursor=cursor)

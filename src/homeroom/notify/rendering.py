@@ -20,10 +20,11 @@ from babel.lists import format_list
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
-from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from homeroom.instant import to_datetime
+from homeroom.notify.school import LOGO_CONTENT_ID, School
 from homeroom.notify.template import (
     DEFAULT_LANGUAGE,
     MESSAGE_TYPE_CAUSES,
@@ -37,21 +38,22 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _ASCII_PUNCTUATION = str.maketrans({"\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2019": "'"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
+_LOGO_URL = f"cid:{LOGO_CONTENT_ID}"
 _MINUTE_US = 60_000_000
 
 
 class Renderer:
     """Renderer of all templates in all languages, behind ``MessageTemplates``."""
 
-    def __init__(self, folder: Path | None, sender: str) -> None:
-        """Configure the overriding folder, and the sender with its postal address."""
-        folders = (
-            [NOTIFY_DIR / "templates"] if folder is None else [folder, NOTIFY_DIR / "templates"]
-        )
-        self._loader = ChoiceLoader([FileSystemLoader(each) for each in folders])
-        self._environments: dict[Locale, tuple[SandboxedEnvironment, NullTranslations]] = {}
-        self._inliner = css_inline.CSSInliner(load_remote_stylesheets=False)
-        self._sender = sender
+    def __init__(
+        self, folder: Path | None, school: School, programmes: Mapping[str, School]
+    ) -> None:
+        """Configure the overriding folder, the school, and programmes of their own."""
+        self._folder, self._school, self._programmes = folder, school, programmes
+        self._environments: dict[
+            tuple[Locale, School], tuple[SandboxedEnvironment, NullTranslations]
+        ] = {}
+        self._inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
 
     def render(
         self,
@@ -62,9 +64,11 @@ class Renderer:
         given_name: str | None,
         unsubscribe_url: str | None,
         with_body: bool,
+        programme_id: str | None,
     ) -> RenderedMessage:
         """Return a message's texts."""
-        environment, translations = self._environment(locale)
+        school = self._programmes.get(programme_id or "", self._school)
+        environment, translations = self._environment(locale, school)
         gettext = translations.gettext
         values = _flatten_line_breaks({**params, "given_name": given_name})
         text = environment.get_template(f"{name}.txt").render(values)
@@ -79,7 +83,7 @@ class Renderer:
             else gettext("Hello,")
         )
         cause = gettext(MESSAGE_TYPE_CAUSES[name])
-        sent_by = gettext("This mail was sent by %(sender)s.") % {"sender": self._sender}
+        sent_by = gettext("This mail was sent by %(sender)s.") % {"sender": school.signature}
         # Templates of operators use these names: they do not change.
         html = environment.get_template(f"{name}.html").render(
             values | {"title": title, "footer": f"{cause} {sent_by}", "stop_url": unsubscribe_url}
@@ -88,20 +92,26 @@ class Renderer:
         body = _BLANK_LINES.sub("\n\n", rest.strip())
         if unsubscribe_url is not None:
             footer += f"\n{gettext('Unsubscribe from these mails')}: {unsubscribe_url}"
+        html = self._inliner.inline(html)
         return RenderedMessage(
-            title, summary, f"{greeting}\n\n{body}\n\n-- \n{footer}\n", self._inliner.inline(html)
+            title,
+            summary,
+            f"{greeting}\n\n{body}\n\n-- \n{footer}\n",
+            html,
+            () if school.logo is None or _LOGO_URL not in html else (school.logo,),
+            school.reply_to,
         )
 
     def preview_page(self, rendered: RenderedMessage, *, locale: str | None) -> str:
         """Return a page with HTML and text of a message beside each other."""
-        environment, _ = self._environment(locale)
+        environment, _ = self._environment(locale, self._school)
         return environment.get_template("preview.html").render(rendered=rendered)
 
     def unsubscribe_page(
         self, message_type: str | None, *, locale: str | None, with_button: bool
     ) -> str:
         """Return the page of an unsubscribe link."""
-        environment, translations = self._environment(locale)
+        environment, translations = self._environment(locale, self._school)
         gettext = translations.gettext
         if message_type is None:
             title = gettext("This link is not valid")
@@ -117,12 +127,15 @@ class Renderer:
         page = environment.get_template("stop.html")
         return page.render(title=title, text=text, ask=with_button and message_type is not None)
 
-    def _environment(self, tag: str | None) -> tuple[SandboxedEnvironment, NullTranslations]:
+    def _environment(
+        self, tag: str | None, school: School
+    ) -> tuple[SandboxedEnvironment, NullTranslations]:
         language = match_language(tag)
         locale = _date_locale(tag, language)
-        if locale not in self._environments:
+        key = locale, school
+        if key not in self._environments:
             environment = SandboxedEnvironment(
-                loader=self._loader,
+                loader=self._loader(school),
                 extensions=["jinja2.ext.i18n"],
                 autoescape=lambda name: name is not None and name.endswith(".html"),
                 undefined=StrictUndefined,
@@ -132,9 +145,31 @@ class Renderer:
                 translations.gettext, translations.ngettext, newstyle=True
             )
             environment.filters.update(_filters(locale))
-            environment.globals["language"] = language
-            self._environments[locale] = environment, translations
-        return self._environments[locale]
+            environment.globals.update(_school_globals(school), language=language)
+            self._environments[key] = environment, translations
+        return self._environments[key]
+
+    def _loader(self, school: School) -> BaseLoader:
+        folders = (school.templates, self._folder, NOTIFY_DIR / "templates")
+        return ChoiceLoader([FileSystemLoader(each) for each in folders if each is not None])
+
+
+def _school_globals(school: School) -> dict[str, Any]:
+    """Return what templates know of the school.
+
+    Templates of operators use these names: they do not change.
+    """
+    return {
+        "school": {
+            "name": school.name,
+            "colour": school.colour,
+            "textColour": school.text_colour,
+            "linkColour": school.link_colour,
+            "logoUrl": None if school.logo is None else _LOGO_URL,
+        },
+        "link_to_programme": school.link_to_programme,
+        "link_to_facilitator": school.link_to_facilitator,
+    }
 
 
 def _date_locale(tag: str | None, language: str) -> Locale:

@@ -45,6 +45,12 @@ class Notification:
     resolved_at: int | None = None
     purged_at: int | None = None
 
+    @property
+    def programme_id(self) -> str | None:
+        """Return the programme that the message is about, by its metadata; None: of none."""
+        programme_id = self.metadata.get("programmeId")
+        return programme_id if isinstance(programme_id, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -245,9 +245,11 @@ async def _keep_unmatched(tx: Tx, source_id: str, notice: DeliveryNotice) -> Non
         )
 
 
-async def list_unmatched(tx: Tx, count: int) -> list[UnmatchedNotice]:
-    """Return reports that match no mail, newest first."""
+async def list_unmatched(tx: Tx, count: int, before_id: str | None = None) -> list[UnmatchedNotice]:
+    """Return reports that match no mail, newest first, before an id."""
     statement = select(UNMATCHED_NOTICE).order_by(UNMATCHED_NOTICE.c.id.desc()).limit(count)
+    if before_id is not None:
+        statement = statement.where(UNMATCHED_NOTICE.c.id < before_id)
     return await tx.fetch_into(UnmatchedNotice, statement)
 
 

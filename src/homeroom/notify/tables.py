@@ -152,6 +152,7 @@ MAIL_REFUSAL = Table(
     "mail_refusal",
     metadata,
     Column("domain_hash", Text, primary_key=True),
+    Column("recipient_bucket", Integer, primary_key=True, autoincrement=False),  # of 65,536
     Column("refusal", Text, nullable=False),  # without addresses, hosts and numbers
     Column("at", BigInteger, nullable=False),
 )

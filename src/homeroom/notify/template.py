@@ -2,7 +2,8 @@
 
 The first line of a type's ``.txt`` is the title; the next paragraph is the summary, which the inbox
 and short messages show. Templates run in Jinja's sandbox; files of the folder that the operator
-names replace built-in ones. A language is one file ``locale/xx.po``.
+names replace built-in ones, and those of a programme's folder replace both. A language is one file
+``locale/xx.po``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from homeroom.notify.school import InlineImage, School
 
 NOTIFY_DIR = Path(__file__).resolve().parent
 DEFAULT_LANGUAGE = "en"
@@ -49,6 +53,18 @@ class RenderedMessage:
     summary: str
     text: str
     html: str
+    images: tuple[InlineImage, ...] = ()
+    """The images that the HTML names."""
+    reply_to: str | None = None
+    """Mailbox for replies, of a school that has its own. None: that of the installation."""
+
+    @property
+    def page(self) -> str:
+        """Return the HTML for a browser: with its images in it."""
+        page = self.html
+        for image in self.images:
+            page = page.replace(f"cid:{image.content_id}", image.data_url)
+        return page
 
 
 @lru_cache(maxsize=1)
@@ -71,18 +87,25 @@ class MessageTemplates:
         folder: Path | None = None,
         sender: str = "Homeroom",
         postal_address: str | None = None,
+        *,
+        school: School | None = None,
+        programmes: Mapping[str, School] = MappingProxyType({}),
     ) -> None:
         """Configure a folder that overrides built-in templates, and the sender.
 
-        Name and postal address of the sender are in the footer of every mail.
+        Name and postal address of the sender are in the footer of every mail. ``school`` is the
+        sender with colour, logo and links; ``programmes`` has by id those that have their own.
         """
         self._folder = folder
-        self._sender = sender if postal_address is None else f"{sender}, {postal_address}"
+        self._school = school or School(sender, postal_address)
+        self._programmes = programmes
 
     @cached_property
     def _renderer(self) -> Any:
         """Load the renderer at the first message: until then its memory is saved."""
-        return import_module("homeroom.notify.rendering").Renderer(self._folder, self._sender)
+        return import_module("homeroom.notify.rendering").Renderer(
+            self._folder, self._school, self._programmes
+        )
 
     def render(
         self,
@@ -93,10 +116,12 @@ class MessageTemplates:
         given_name: str | None = None,
         unsubscribe_url: str | None = None,
         with_body: bool = True,
+        programme_id: str | None = None,
     ) -> RenderedMessage:
         """Return a message's texts; without ``with_body`` only the title and the summary.
 
-        Raises ``jinja2.TemplateError`` for a faulty template of the operator's folder.
+        A message about a programme has the look and the templates of that programme. Raises
+        ``jinja2.TemplateError`` for a faulty template of the operator's folder.
         """
         rendered: RenderedMessage = self._renderer.render(
             name,
@@ -105,6 +130,7 @@ class MessageTemplates:
             given_name=given_name,
             unsubscribe_url=unsubscribe_url,
             with_body=with_body,
+            programme_id=programme_id,
         )
         return rendered
 

@@ -21,6 +21,7 @@ _MAX_CLAIM_PATH = 200
 _ROLE_NAMES = tuple(Role)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-fIPv:.]+\]")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, None: 1}
 
 
@@ -109,6 +110,13 @@ def _check_one_line(text: str) -> str:
     return text.strip()
 
 
+def _check_link_template(text: str) -> str:
+    names = set(_PLACEHOLDER.findall(text))
+    if not names <= {"programme", "week", "user"} or set("{}") & set(_PLACEHOLDER.sub("", text)):
+        raise ValueError("use only {programme}, {week} and {user}")
+    return str(_check_http_url(text))
+
+
 def _parse_origins(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -182,4 +190,6 @@ RoleMap = Annotated[tuple[tuple[str, Role], ...], NoDecode, BeforeValidator(_par
 Mailbox = Annotated[str, BeforeValidator(_check_mailbox)]
 MailHostName = Annotated[str, AfterValidator(check_mail_host_name)]
 OneLine = Annotated[str, AfterValidator(_check_one_line)]
+LinkTemplate = Annotated[OneLine, AfterValidator(_check_link_template)]
+HexColour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 TestClock = Annotated[str, BeforeValidator(_check_test_clock)]

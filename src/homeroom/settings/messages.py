@@ -7,7 +7,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
 
-from homeroom.settings.field_types import Duration, Mailbox, MailHostName, OneLine
+from homeroom.settings.field_types import (
+    Duration,
+    HexColour,
+    LinkTemplate,
+    Mailbox,
+    MailHostName,
+    OneLine,
+)
 
 
 class MessageSettings(BaseModel):
@@ -44,6 +51,24 @@ class MessageSettings(BaseModel):
     school_address: OneLine | None = Field(
         None, description="Postal address of the school in the footer of mails, on one line."
     )
+    school_colour: HexColour = Field(
+        "#0b6b5d", description="Colour of mails: the line at their top, buttons and links."
+    )
+    school_logo: Path | None = Field(
+        None,
+        description="PNG, JPEG or GIF file of the logo in mails, of 100 KiB at most, which is shown"
+        " 40 pixels high.",
+    )
+    programme_link: LinkTemplate | None = Field(
+        None,
+        description="Page of a programme to which reports link, with `{programme}` and `{week}` in"
+        " it. Unset: no link.",
+    )
+    facilitator_link: LinkTemplate | None = Field(
+        None,
+        description="Page of one facilitator to which reports link, with `{user}` in it besides."
+        " Unset: the page of the programme.",
+    )
     email_hook_secret: SecretStr | None = Field(
         None,
         description="Verifies `POST /hooks/email/{provider}` of `events` and `dsn`: `whsec_` and"
@@ -71,7 +96,10 @@ class MessageSettings(BaseModel):
         None, description="Apprise URL of a chat service, with `{address}` for the name."
     )
     template_dir: Path | None = Field(
-        None, description="Folder of templates that override the built-in ones."
+        None,
+        description="Folder of templates that override the built-in ones;"
+        " `programmes/{programmeId}` in it overrides them, and name, address, colour, logo and"
+        " links, for one programme.",
     )
     notification_retention: Duration = Field(
         timedelta(days=180),

@@ -7,8 +7,10 @@ import re
 from base64 import b64decode
 from urllib.parse import urlsplit
 
+from homeroom.errors import ConfigurationError
 from homeroom.settings.model import Settings
 from homeroom.settings.problem import SettingProblem
+from homeroom.settings.school_files import read_logo, school_file_problems
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".svg"})
 MAX_IMAGE_BYTES = 1024 * 1024
@@ -175,6 +177,16 @@ def message_problems(settings: Settings) -> list[SettingProblem]:
                 "Make it, or unset it to use the built-in templates.",
             )
         )
+    problems += school_file_problems(settings.template_dir)
+    if settings.school_logo is not None:
+        try:
+            read_logo(settings.school_logo)
+        except ConfigurationError as error:
+            problems.append(
+                SettingProblem(
+                    "HOMEROOM_SCHOOL_LOGO", error.message, "Convert it, or make it smaller."
+                )
+            )
     return problems
 
 

@@ -104,9 +104,17 @@ def test_a_schedule_is_dry_run_run_paused_resumed_and_changed(terminal: Any, fil
         {"userId": "mara", "reason": "there is nothing to report"}
     ]
     assert "nothing was written" in terminal.ok("schedules", "run", "report.lab", "--dry-run").err
+    coming = terminal.ok("schedules", "next").out
+    assert [line for line in coming.splitlines() if line.endswith("would send:")] != []
+    assert "there is nothing to report" in " ".join(coming.split())
+    [slot] = terminal.ok("schedules", "next", "report.lab", "--json").json["items"]
+    assert slot["slot"].endswith("T10:00[Europe/Berlin]")
+    assert terminal("schedules", "next", "open_week.lab").code == 5
+    assert terminal("schedules", "next", "none").code == 4
     assert "Added the job" in terminal.ok("schedules", "run", "report.lab").out
     assert terminal.rows("SELECT kind FROM job") == [("activity.report",)]
     assert "Paused" in terminal.ok("schedules", "pause", "report.lab").out
+    assert "report.lab: paused." in terminal.ok("schedules", "next", "report.lab").out
     assert "paused" in terminal.ok("schedules", "list").out
     assert "Resumed" in terminal.ok("schedules", "resume", "report.lab").out
     changed = terminal.ok(
@@ -174,7 +182,8 @@ def test_a_preview_has_the_data_of_a_programme_and_the_language_of_a_person(
         ("log_reminder", "nobody"),
     ):
         assert preview(type, user).code == 4
-    assert terminal("notify", "preview", "late_log", "--programme", "lab").code == 2
+    assert terminal("notify", "preview", "late_log", "--user", "mara").code == 2
+    assert "Ben Li" in terminal.ok("notify", "preview", "late_log", "--programme", "lab").out
 
     async def miss_two_weeks_and_be_late_in_one(tx: Any) -> None:
         current = week_at(tx.now, ZoneInfo("Europe/Berlin"))
@@ -200,6 +209,8 @@ def test_a_test_mail_needs_a_mail_server(terminal: Any) -> None:
     assert "HOMEROOM_SMTP_URL is not set" in ended.err
     assert terminal("notify", "send-test", "ada", "--channel", "pigeon").code == 2
     assert terminal("notify", "preview", "gossip").code == 2
+    assert terminal("notify", "send-test", "ada@example.org", "--type", "gossip").code == 2
+    assert terminal("notify", "send-test", "ada@example.org", "--user", "ada").code == 2
 
 
 def test_deliveries_are_listed_shown_and_sent_again_for_a_reason(terminal: Any) -> None:

@@ -315,6 +315,42 @@ def test_every_setting_is_described_on_the_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("school.toml", b'colour = "red"'),
+        ("school.toml", b'color = "#ff0000"'),
+        ("school.toml", b"name = Lab"),
+        ("school.toml", b'name = "\xff"'),
+        ("school.toml", b'reply_to = "lab"'),
+        ("school.toml", b'programme_link = "https://x.example/{course}"'),
+        ("school.toml", b'facilitator_link = "javascript:alert(1)"'),
+        ("logo.png", b"<svg></svg>"),
+        ("logo.jpg", b"\xff\xd8\xff" + bytes(100 * 1024)),
+    ],
+)
+def test_faulty_files_of_a_programme_are_problems(
+    file: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "programmes" / "data"
+    folder.mkdir(parents=True)
+    settings = read(monkeypatch, TEMPLATE_DIR=str(tmp_path))
+    assert severities(settings) == {}
+    (folder / file).write_bytes(content)
+    assert severities(settings) == {"HOMEROOM_TEMPLATE_DIR": "error"}
+
+
+def test_a_logo_in_mails_has_a_format_that_mail_programs_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logo = tmp_path / "logo.svg"
+    logo.write_text("<svg></svg>")
+    settings = read(monkeypatch, SCHOOL_LOGO=str(logo))
+    assert severities(settings) == {"HOMEROOM_SCHOOL_LOGO": "error"}
+    logo.unlink()
+    assert severities(settings) == {"HOMEROOM_SCHOOL_LOGO": "error"}
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({"SMTP_URL": "smtp://mail.example.org"}, {"HOMEROOM_MAIL_FROM": "error"}),
