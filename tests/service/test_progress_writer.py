@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from anyio.lowlevel import checkpoint
-from tests.support.progress_school import School, chapter, event, open_school
+from tests.support.progress_school import ADA, School, chapter, event, open_school
 
+from homeroom.commit_priority import CommitPriority
 from homeroom.db.database import Database
 from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.db.postgres.database import PostgresDatabase
@@ -138,6 +139,33 @@ async def test_a_flood_is_refused_with_retry_after_and_counts_once(
     assert answers == [1, 10, 10, 2]
     assert (await school.send(*too_much))["accepted"] == 2
     assert (await school.progress())["timeSpent"] == 23
+
+
+async def test_completions_of_a_backlog_are_stored_before_heartbeats(db: Database) -> None:
+    limits = GroupCommitLimits(max_batch=10)
+    async with open_school(db, limits=limits) as school:
+        await school.publish("fire", chapter("a"))
+        sent = []
+        async with ledger_held(db):
+            sent.append(asyncio.ensure_future(school.post(event("0", timeSpent=1))))
+            await until(lambda: wants_to_write(school))
+            for n in range(8):
+                beat = event(f"beat {n}", "heartbeat", timeSpent=1, chapterId=None)
+                sent.append(asyncio.ensure_future(school.post(beat, who=ADA)))
+            await until(lambda: waiting(school, 8))
+            for n in range(8):
+                done = event(f"done {n}", "chapter_complete")
+                sent.append(asyncio.ensure_future(school.post(done, who=ADA)))
+            await until(lambda: waiting(school, 16))
+            low, high = CommitPriority.LOW, CommitPriority.HIGH
+            assert school.ingest.writer.waiting_weight_of(low) == 8
+            assert school.ingest.writer.waiting_weight_of(high) == 8
+        answers = await asyncio.gather(*sent)
+        assert [answer.status_code for answer in answers] == [200] * 17
+        stored = [id for (id,) in await school.rows("SELECT id FROM progress_event ORDER BY seq")]
+        assert {id for id in stored[:11] if id.startswith("done")} == {
+            f"done {n}" for n in range(8)
+        }
 
 
 async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(
