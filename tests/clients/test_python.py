@@ -166,6 +166,18 @@ def test_events_are_sent_again_after_faults_that_say_nothing_about_them(
     assert no_waits == [1, 2]
 
 
+def test_a_priority_is_in_every_batch_and_an_unknown_one_is_sent_nowhere(kind: str) -> None:
+    script = Script(delivered)
+    given = [event(number) for number in range(1001)]
+    assert Caller(kind, handler=script)("send_events", given, priority="low").sent == 1001
+    assert [json.loads(each.content)["priority"] for each in script.requests] == ["low", "low"]
+    with pytest.raises(ValueError, match="priority"):
+        Caller(kind, handler=script)("send_events", given, priority="urgent")
+    assert len(script.requests) == 2
+    Caller(kind, handler=script)("send_events", given[:1])
+    assert "priority" not in json.loads(script.requests[2].content)
+
+
 def test_a_retry_after_is_obeyed_and_one_beyond_the_patience_raises(
     kind: str, no_waits: list[float]
 ) -> None:

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.code_blocks import ROOT
+from tests.docs.client_types import DOCUMENT, SOURCE, TYPES, generate
 from tests.support.homeroom_process import ADMIN, ADMIN_KEY, server
 from tests.support.missing_server import skip_or_fail
 from tools.servers.debian import Missing
 from tools.servers.node import installed
 
 pytestmark = pytest.mark.service
-SOURCE = ROOT / "tools" / "openapi_clients"
-DOCUMENT = ROOT / "docs" / "openapi.json"
 COURSE = {
     "title": "T",
     "units": [{"id": "u", "title": "U", "chapters": [{"id": "a", "title": "A"}]}],
@@ -110,6 +108,13 @@ def test_linters_find_nothing(node: Path) -> None:
     # redocly ends with 0 in spite of warnings.
     found = json.loads(run(binaries / "redocly", "lint", "--format=json", DOCUMENT, cwd=node))
     assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
+
+
+def test_the_types_of_the_typescript_client_are_those_of_the_document(
+    node: Path, tmp_path: Path
+) -> None:
+    """After a change of the document: ``python -m tests.docs.client_types``."""
+    assert TYPES.read_text(encoding="utf-8") == generate(node, tmp_path / "types")
 
 
 def test_a_generated_typescript_client_compiles_and_sends(node: Path, homeroom: str) -> None:

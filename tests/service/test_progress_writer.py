@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from anyio.lowlevel import checkpoint
-from tests.support.progress_school import School, chapter, event, open_school
+from tests.support.progress_school import ADA, School, chapter, event, open_school
 
+from homeroom.commit_priority import CommitPriority
 from homeroom.db.database import Database
 from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.db.postgres.database import PostgresDatabase
@@ -18,7 +19,8 @@ from homeroom.db.sqlite.database import SqliteDatabase
 
 pytestmark = pytest.mark.anyio
 QUICK = GroupCommitLimits(timeout_seconds=0.5, interrupt_seconds=0.5, retry_delay_seconds=0.01)
-FEW = GroupCommitLimits(max_waiting=21)
+FEW = GroupCommitLimits(max_waiting=23)
+"""21 events of normal priority may wait, and 23 of high."""
 # Triggers of SQLite may hold no WITH of their own, so the endless one is a view.
 ENDLESS = {
     "sqlite": (
@@ -129,10 +131,41 @@ async def test_a_flood_is_refused_with_retry_after_and_counts_once(
         refused = await school.post(*too_much)
         assert (refused.status_code, refused.json()["code"]) == (429, "too_busy")
         assert int(refused.headers["retry-after"]) >= 1
+        finished = [event(f"done {number}", "chapter_complete") for number in range(2)]
+        # More urgent: there is room left for it.
+        others.append(asyncio.ensure_future(school.post(*finished)))
+        await until(lambda: waiting(school, 22))
     answers = [answer.json()["accepted"] for answer in await asyncio.gather(first, *others)]
-    assert answers == [1, 10, 10]
+    assert answers == [1, 10, 10, 2]
     assert (await school.send(*too_much))["accepted"] == 2
     assert (await school.progress())["timeSpent"] == 23
+
+
+async def test_completions_of_a_backlog_are_stored_before_heartbeats(db: Database) -> None:
+    limits = GroupCommitLimits(max_batch=10)
+    async with open_school(db, limits=limits) as school:
+        await school.publish("fire", chapter("a"))
+        sent = []
+        async with ledger_held(db):
+            sent.append(asyncio.ensure_future(school.post(event("0", timeSpent=1))))
+            await until(lambda: wants_to_write(school))
+            for n in range(8):
+                beat = event(f"beat {n}", "heartbeat", timeSpent=1, chapterId=None)
+                sent.append(asyncio.ensure_future(school.post(beat, who=ADA)))
+            await until(lambda: waiting(school, 8))
+            for n in range(8):
+                done = event(f"done {n}", "chapter_complete")
+                sent.append(asyncio.ensure_future(school.post(done, who=ADA)))
+            await until(lambda: waiting(school, 16))
+            low, high = CommitPriority.LOW, CommitPriority.HIGH
+            assert school.ingest.writer.waiting_weight_of(low) == 8
+            assert school.ingest.writer.waiting_weight_of(high) == 8
+        answers = await asyncio.gather(*sent)
+        assert [answer.status_code for answer in answers] == [200] * 17
+        stored = [id for (id,) in await school.rows("SELECT id FROM progress_event ORDER BY seq")]
+        assert {id for id in stored[:11] if id.startswith("done")} == {
+            f"done {n}" for n in range(8)
+        }
 
 
 async def test_a_request_that_cannot_be_stored_does_not_fail_its_neighbours(

@@ -83,13 +83,13 @@ class CommandLine:
 @contextmanager
 def server(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Serve from a data folder and yield the URL; the process is stopped afterwards."""
-    environment = clean_environment(
-        HOMEROOM_DATA_DIR=str(data_dir),
-        HOMEROOM_PORT="0",
-        HOMEROOM_ADMIN_KEY=ADMIN_KEY,
-        HOMEROOM_LOG_LEVEL="warning",
-        **(settings or {}),
-    )
+    own = {
+        "HOMEROOM_DATA_DIR": str(data_dir),
+        "HOMEROOM_PORT": "0",
+        "HOMEROOM_ADMIN_KEY": ADMIN_KEY,
+        "HOMEROOM_LOG_LEVEL": "warning",
+    }
+    environment = clean_environment(**{**own, **(settings or {})})
     with (data_dir / "serve.log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             homeroom_command("serve"),

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -36,6 +37,7 @@ from homeroom.bootstrap.tokens import build_jwt_verifier
 from homeroom.catalogue.api import Catalogue
 from homeroom.changes.api import begin_epoch_after_move
 from homeroom.changes.jobs import PruneChangesHandler
+from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions
 from homeroom.credentials.api import Credentials, LearnerDirectory, OpenBadgeIssuer
 from homeroom.db.database import Database
@@ -146,14 +148,24 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     def observe_commit(stats: CommitStats) -> None:
         metrics.observe_commit(stats.events, stats.seconds)
 
+    def observe_too_busy(priority: CommitPriority, events: int) -> None:
+        metrics.count_too_busy(priority.name.lower(), events)
+
     ingest = Ingest(
         db,
         completions,
         limits=_group_commit_limits(settings),
         on_stuck=exit_stuck,
         observe=observe_commit,
+        observe_too_busy=observe_too_busy,
     )
-    metrics.watch_queue(lambda: ingest.writer.waiting_weight)
+    metrics.watch_queue(
+        lambda: ingest.writer.waiting_weight,
+        {
+            priority.name.lower(): partial(ingest.writer.waiting_weight_of, priority)
+            for priority in CommitPriority
+        },
+    )
     progress_jobs = ProgressJobs(
         db,
         ingest,

@@ -2,7 +2,9 @@
 
 While one transaction is written, items for the next one arrive. Measured for ingest, a window of
 2 ms was slower than no window. Where several transactions may run at a time, waiting items are
-split between two (decision 0013). Progress ingest and the job worker use this file.
+split between two (decision 0013). Where more waits than one commit takes, items of a higher
+priority go first, and a share of each commit is left for the lower ones (decision 0045). Progress
+ingest and the job worker use this file.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from homeroom.commit_priority import CommitPriority
 from homeroom.db.bulk import bulk_tx
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
@@ -29,6 +32,8 @@ ApplyBatch = Callable[[Tx, Sequence[Item]], Coroutine[Any, Any, Sequence[Result]
 
 SPLIT_MIN_WEIGHT = 200
 """Smallest waiting weight that is split into two commits."""
+LOWER_SHARE = 10
+"""A commit leaves a tenth of its weight to each lower priority that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class GroupCommitLimits:
     """Limits of the queue, of one commit, and of the time that a commit may take."""
 
     max_waiting: int = 100_000
-    """Weight that may wait; more is refused with ``TooBusy``."""
+    """Weight that may wait; more is refused with ``TooBusy``. See ``room_for``."""
     max_batch: int = 5_000
     """Most weight of one commit."""
     timeout_seconds: float = 30.0
@@ -46,12 +51,38 @@ class GroupCommitLimits:
     max_retries: int = 3
     retry_delay_seconds: float = 1.0
 
+    def room_for(self, priority: CommitPriority) -> int:
+        """Return the weight that may wait when an item of this priority comes.
+
+        That is all of ``max_waiting`` for high, nine tenths for normal, eight for low.
+        """
+        return self.max_waiting - int(priority) * (self.max_waiting // LOWER_SHARE)
+
 
 @dataclass(slots=True)
 class _WaitingItem(Generic[Item, Result]):
     item: Item
     weight: int
     result: asyncio.Future[Result]
+
+
+@dataclass(slots=True)
+class _WaitingQueue(Generic[Item, Result]):
+    """The waiting items of one priority, oldest first."""
+
+    room: int
+    items: deque[_WaitingItem[Item, Result]] = field(default_factory=deque)
+    # Each of the two is counted by one thread only.
+    weight_enqueued: int = 0
+    weight_dequeued: int = 0
+
+    @property
+    def weight(self) -> int:
+        return self.weight_enqueued - self.weight_dequeued
+
+    def reserved_weight(self, share: int) -> int:
+        """Return the weight that a commit leaves for this queue: its share, or one item."""
+        return min(self.weight, max(share, self.items[0].weight)) if self.items else 0
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -80,21 +111,30 @@ class GroupCommit(Generic[Item, Result]):
         self._commit_slots = asyncio.Semaphore(max_concurrent)
         self._max_concurrent = max_concurrent
         self._running_commits = 0
-        self._waiting: deque[_WaitingItem[Item, Result]] = deque()
+        self._queues: tuple[_WaitingQueue[Item, Result], ...] = tuple(
+            _WaitingQueue(self.limits.room_for(priority)) for priority in CommitPriority
+        )
         self._wake = asyncio.Event()
         self._closing = False
         self.stuck = False
-        # Each of the two is counted by one thread only.
-        self._weight_enqueued = self._weight_dequeued = 0
         self.last_commit_at: int | None = None
 
     @property
     def waiting_weight(self) -> int:
         """Return the weight of the items that wait for a commit to begin."""
-        return self._weight_enqueued - self._weight_dequeued
+        high, normal, low = self._queues
+        return high.weight + normal.weight + low.weight
 
-    async def put(self, item: Item, weight: int = 1) -> Result:
+    def waiting_weight_of(self, priority: CommitPriority) -> int:
+        """Return the weight of the waiting items of one priority."""
+        return self._queues[priority].weight
+
+    async def put(
+        self, item: Item, weight: int = 1, priority: CommitPriority = CommitPriority.NORMAL
+    ) -> Result:
         """Wait until the item is committed and return its result.
+
+        The priority counts only while more waits than one commit takes.
 
         Raises ``TooBusy`` if too much waits already, ``Unavailable`` if it could not be committed.
         In both cases the caller may send it again: nothing of it was stored, or (if the answer of
@@ -111,19 +151,21 @@ class GroupCommit(Generic[Item, Result]):
             raise TooLarge(
                 f"{weight} at once are more than the {limit} that may wait. Send them in parts."
             )
-        if self.waiting_weight + weight > limit:
+        queue = self._queues[priority]
+        waiting = self.waiting_weight
+        if waiting and waiting + weight > queue.room:
             raise TooBusy(retry_after_seconds=1)
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_WaitingItem(item, weight, result))
-        self._weight_enqueued += weight
+        queue.items.append(_WaitingItem(item, weight, result))
+        queue.weight_enqueued += weight
         self._wake.set()
         return await result
 
     async def run(self) -> None:
         """Commit items until ``close`` is called and none waits."""
         async with asyncio.TaskGroup() as commits:
-            while self._waiting or not self._closing:
-                if not self._waiting:
+            while (items_wait := self._items_wait()) or not self._closing:
+                if not items_wait:
                     self._wake.clear()
                     await self._wake.wait()
                     continue
@@ -139,6 +181,10 @@ class GroupCommit(Generic[Item, Result]):
         """Refuse new items; ``run`` returns once all waiting ones are committed."""
         self._closing = True
         self._wake.set()
+
+    def _items_wait(self) -> bool:
+        high, normal, low = self._queues
+        return bool(normal.items or high.items or low.items)
 
     def _commit_ended(self, may_continue: asyncio.Event, _: asyncio.Task[None]) -> None:
         self._running_commits -= 1
@@ -161,18 +207,18 @@ class GroupCommit(Generic[Item, Result]):
             await self._retry_or_split(batch or self._take_batch(), error)
 
     def _take_batch(self) -> list[_WaitingItem[Item, Result]]:
-        """Dequeue the items of one commit; runs on the thread of the transaction."""
+        """Dequeue the items of one commit; runs on the thread of the transaction.
+
+        The highest priority goes first. At least one item of each priority that waits is in it, so
+        that none starves.
+        """
         batch: list[_WaitingItem[Item, Result]] = []
-        weight, limit = 0, self._batch_weight_limit()
-        while self._waiting:
-            first = self._waiting[0]
-            if batch and weight + first.weight > limit:
-                break
-            self._waiting.popleft()
-            weight += first.weight
-            if not first.result.done():  # the caller was cancelled: its item is not stored
-                batch.append(first)
-        self._weight_dequeued += weight
+        limit = self._batch_weight_limit()
+        share = limit // LOWER_SHARE
+        reserved = [queue.reserved_weight(share) for queue in self._queues]
+        weight = 0
+        for queue, lower in zip(self._queues, (sum(reserved[1:]), reserved[2], 0), strict=True):
+            weight += _take_from(queue, limit - weight - lower, batch)
         return batch
 
     def _batch_weight_limit(self) -> int:
@@ -257,8 +303,9 @@ class GroupCommit(Generic[Item, Result]):
         done, _ = await asyncio.wait([running], timeout=self.limits.interrupt_seconds)
         if not done:
             self.stuck = True
-            _fail_waiting(list(self._waiting), Unavailable(retry_after_seconds=5))
-            self._waiting.clear()
+            for queue in self._queues:
+                _fail_waiting(list(queue.items), Unavailable(retry_after_seconds=5))
+                queue.items.clear()
             if self._on_stuck is not None:
                 self._on_stuck(self.name)
             raise Unavailable(
@@ -266,6 +313,23 @@ class GroupCommit(Generic[Item, Result]):
                 retry_after_seconds=5,
             )
         return running.result()
+
+
+def _take_from(
+    queue: _WaitingQueue[Item, Result], limit: int, batch: list[_WaitingItem[Item, Result]]
+) -> int:
+    """Move items of up to a weight, at least one, to the batch; return their weight."""
+    weight = 0
+    while queue.items:
+        first = queue.items[0]
+        if weight and weight + first.weight > limit:
+            break
+        queue.items.popleft()
+        weight += first.weight
+        if not first.result.done():  # the caller was cancelled: its item is not stored
+            batch.append(first)
+    queue.weight_dequeued += weight
+    return weight
 
 
 def _fail_waiting(batch: Sequence[_WaitingItem[Item, Result]], error: Exception) -> None:

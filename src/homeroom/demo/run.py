@@ -231,12 +231,26 @@ def _print_next_steps(environment: DemoEnvironment, console: Console) -> None:
         f'  curl -H "Authorization: Bearer $KEY" {url}/api/v1/queues\n'
         f'  curl -H "Authorization: Bearer $KEY" {url}/api/v3/workflow\n'
         f"  curl {sandbox_url}/control/summary\n"
-        "\nThe facilitators' four weeks, and a mail as its reader sees it:\n"
+        + _player_hint(environment)
+        + "\nThe facilitators' four weeks, and a mail as its reader sees it:\n"
         f"  HOMEROOM_DATA_DIR={environment.options.data_dir / 'facilitators'}"
         f" {_command()} programmes compliance data-lab --to 2026-W46\n"
         f"  {sandbox_url}/control/mail/1 (all of them: {sandbox_url}/control/mail)",
         markup=False,
         soft_wrap=True,
+    )
+
+
+def _player_hint(environment: DemoEnvironment) -> str:
+    """Return how to start the example page; empty outside a checkout, which has it."""
+    folder = Path("examples") / "react-course-player"
+    if not folder.is_dir():
+        return ""
+    return (
+        "\nA page with a course, in another terminal:\n"
+        f"  cd {folder} && npm ci\n"
+        f"  HOMEROOM_URL={environment.server.url} HOMEROOM_KEY={environment.admin_key}"
+        f" HOMEROOM_JWT_SECRET={environment.jwt_secret} npm start\n"
     )
 
 

@@ -138,7 +138,7 @@ def ingest_app(
             decoded = read_body(body, sender, clock.now())
         except InvalidBody as fault:
             raise _ERRORS_BY_STATUS[fault.status](fault.message) from fault
-        counts, results = await ingest_events(ingest, decoded.events)
+        counts, results = await ingest_events(ingest, decoded.events, decoded.priority)
         for status, count in counts.items():
             if count:
                 observe_status(status, count)

@@ -41,9 +41,18 @@ _BEACON_TOKEN = {
     "type": "string",
     "description": "The JWT, in a `text/plain` body only: `navigator.sendBeacon` sends no headers.",
 }
+_PRIORITY = {
+    "type": "string",
+    "enum": ["high", "normal", "low"],
+    "description": "Which batches go first while more events wait than one commit takes, and which"
+    " are refused last by a full queue. Without it `high` for a batch with a completion or a quiz"
+    " attempt, `low` for heartbeats alone, else `normal`. A learner's token can lower it only.",
+}
 _UNUSED_FIELD = {"description": "For the sender's own use; not stored."}
 _DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
-    "SentBatch": {"": "Events in an object. A bare array of events is accepted, too."},
+    "SentBatch": {
+        "": "Events in an object. A bare array of events is accepted, too.",
+    },
     "SentQuiz": {
         "": "An attempt at a quiz.",
         "attemptId": "Id of the attempt; a later report of it takes its place.",
@@ -339,6 +348,7 @@ def _ingest_schemas() -> dict[str, Any]:
     for field in ("batchId", "clientId"):
         batch["properties"][field] = _UNUSED_FIELD
     batch["properties"]["sentAt"] = _SENT_AT
+    batch["properties"]["priority"] = _PRIORITY
     batch["properties"]["token"] = _BEACON_TOKEN
     for key, schema in schemas.items():
         if "title" in schema:

@@ -14,12 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import generate_latest
 
 from homeroom.monitoring.process_metrics import process_metrics
+from homeroom.monitoring.sliding_window import WINDOW_SECONDS, SlidingWindow
 
 if sys.platform != "win32":
     import resource
 
-WINDOW_SECONDS = 60
-"""Rates are those of the last minute."""
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
@@ -113,31 +112,6 @@ class _ProcessMetrics:
         self.collect: Callable[[], Iterable[Metric]] = process_metrics
 
 
-class _SlidingWindow:
-    """Sums per second over the last minute; adding costs an index and an addition."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._second = [0] * WINDOW_SECONDS
-        self._sum = [0.0] * WINDOW_SECONDS
-
-    def add(self, amount: float, second: int | None = None) -> None:
-        if second is None:
-            second = int(self._now())
-        index = second % WINDOW_SECONDS
-        if self._second[index] != second:
-            self._second[index], self._sum[index] = second, 0.0
-        self._sum[index] += amount
-
-    def total(self) -> float:
-        oldest = int(self._now()) - WINDOW_SECONDS
-        return sum(
-            amount
-            for second, amount in zip(self._second, self._sum, strict=True)
-            if second > oldest
-        )
-
-
 class Metrics:
     """All metrics of one process. Every call is cheap enough for the hot path.
 
@@ -170,6 +144,18 @@ class Metrics:
         )
         self._queue = Gauge(
             "homeroom_ingest_queue_events", "Events that wait to be committed", registry=registry
+        )
+        self._queue_by_priority = Gauge(
+            "homeroom_ingest_waiting_events",
+            "Events that wait to be committed by the priority of their batch",
+            ["priority"],
+            registry=registry,
+        )
+        self._too_busy = Counter(
+            "homeroom_ingest_too_busy_events",
+            "Events that were answered with 429 because too many waited, by priority",
+            ["priority"],
+            registry=registry,
         )
         self._requests = Counter(
             "homeroom_http_requests",
@@ -259,20 +245,29 @@ class Metrics:
         self._buffered_events: dict[str, int] = {}
         self._buffered_requests: dict[tuple[str, str, int], list[float]] = {}
         self._stored, self._faulty, self._seen = (
-            _SlidingWindow(now),
-            _SlidingWindow(now),
-            _SlidingWindow(now),
+            SlidingWindow(now),
+            SlidingWindow(now),
+            SlidingWindow(now),
         )
-        self._commits, self._commit_time = _SlidingWindow(now), _SlidingWindow(now)
+        self._commits, self._commit_time = SlidingWindow(now), SlidingWindow(now)
 
     def watch_process(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Use ``collect`` as the source of the metrics of the process and its machine."""
         self._process_metrics.collect = collect
 
-    def watch_queue(self, size: Callable[[], int]) -> None:
+    def watch_queue(
+        self, size: Callable[[], int], by_priority: Mapping[str, Callable[[], int]]
+    ) -> None:
         """Use ``size`` as the number of events that wait to be committed."""
         self._queue_size = size
         self._queue.set_function(size)
+        for priority, size_of_one in by_priority.items():
+            self._queue_by_priority.labels(priority).set_function(size_of_one)
+            self._too_busy.labels(priority)  # 0 is shown, too
+
+    def count_too_busy(self, priority: str, events: int) -> None:
+        """Count events that a full queue refused."""
+        self._too_busy.labels(priority).inc(events)
 
     def count_events(self, status: str, count: int = 1) -> None:
         """Count events: accepted, duplicate, conflict, quarantined, rejected or refused."""

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag, StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -68,6 +68,9 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 Timestamp = Annotated[datetime, Meta(tz=True)] | int | float
 
 
+PriorityName = Literal["high", "normal", "low"]
+
+
 class SentQuiz(msgspec.Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     """A quiz attempt as sent: raw points out of ``max_score``."""
 
@@ -101,6 +104,7 @@ class SentBatch(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
     batch_id: Raw | UnsetType = UNSET
     client_id: Raw | UnsetType = UNSET
     sent_at: Raw | UnsetType = UNSET
+    priority: PriorityName | UnsetType = UNSET
     token: Raw | UnsetType = UNSET
 
 

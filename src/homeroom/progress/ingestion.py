@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from homeroom.catalogue import api as catalogue
+from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.group_commit import GroupCommit, GroupCommitLimits
 from homeroom.db.ids import new_id
 from homeroom.db.tx import Tx
-from homeroom.errors import Conflict, Forbidden, Invalid, NotFound
+from homeroom.errors import Conflict, Forbidden, Invalid, NotFound, TooBusy
 from homeroom.progress import quarantine
 from homeroom.progress.batch import IngestBatch
 from homeroom.progress.event import (
@@ -34,6 +36,7 @@ from homeroom.progress.event import (
     SentEvent,
     hash_event_body,
 )
+from homeroom.progress.event_body import batch_priority
 from homeroom.progress.event_validation import validate_event
 from homeroom.progress.queries import current_course
 
@@ -111,10 +114,14 @@ class Ingest:
         limits: GroupCommitLimits | None = None,
         on_stuck: Callable[[str], None] | None = None,
         observe: Callable[[CommitStats], None] | None = None,
+        observe_too_busy: Callable[[CommitPriority, int], None] | None = None,
     ) -> None:
-        """Set the limits of the queue and of a commit; ``on_stuck`` ends the process."""
+        """Set the limits of the queue and of a commit; ``on_stuck`` ends the process.
+
+        ``observe_too_busy`` gets the priority and the number of events that a full queue refused.
+        """
         self.completions = completions
-        self._observe = observe
+        self._observe, self._observe_too_busy = observe, observe_too_busy
         self.writer = GroupCommit[Sequence[ProgressEvent], list[EventResult]](
             db,
             WriteClass.INGEST,
@@ -125,8 +132,14 @@ class Ingest:
             max_concurrent=db.max_concurrent_commits,
         )
 
-    async def put(self, events: Sequence[ProgressEvent]) -> list[EventResult]:
+    async def put(
+        self,
+        events: Sequence[ProgressEvent],
+        priority: CommitPriority = CommitPriority.NORMAL,
+    ) -> list[EventResult]:
         """Store events and return a result for each once all of it is durable.
+
+        While more waits than one commit takes, a higher priority goes first.
 
         Raises ``TooBusy`` if too many events wait, ``Unavailable`` if the database is away: then
         nothing was acknowledged, and the caller can send everything again without counting twice.
@@ -134,7 +147,12 @@ class Ingest:
         """
         if not events:
             return []
-        return await self.writer.put(events, weight=len(events))
+        try:
+            return await self.writer.put(events, weight=len(events), priority=priority)
+        except TooBusy:
+            if self._observe_too_busy is not None:
+                self._observe_too_busy(priority, len(events))
+            raise
 
     async def run(self) -> None:
         """Commit events until ``close`` is called."""
@@ -164,14 +182,16 @@ class Ingest:
 
 
 async def ingest_events(
-    ingest: Ingest, validated: Sequence[ProgressEvent | RejectedEvent]
+    ingest: Ingest,
+    validated: Sequence[ProgressEvent | RejectedEvent],
+    priority: CommitPriority = CommitPriority.NORMAL,
 ) -> tuple[dict[str, int], list[IngestResult]]:
     """Store the valid events of a request.
 
     Return the count by status, and the results of events that were not plainly accepted.
     """
     events = [event for event in validated if isinstance(event, ProgressEvent)]
-    stored = await ingest.put(events)
+    stored = await ingest.put(events, priority)
     if stored.count(ACCEPTED) == len(validated):  # the usual case
         return {**_ZERO_COUNTS, "accepted": len(validated)}, []
     remaining = iter(stored)
@@ -211,7 +231,8 @@ async def ingest_chapter_update(
     # A repeat has a later time than the first request, and is the same update.
     event.body_hash = hash_event_body(replace(event, occurred_at=0))
     await _check_chapter_exists(db, update)
-    [result] = await ingest.put([event])
+    # As urgent as a batch of this one event would be.
+    [result] = await ingest.put([event], batch_priority([event], UNSET, sender))
     _raise_for_result(result)
 
 
@@ -273,7 +294,10 @@ async def replay_quarantine_page(
     limit = min(limit, ingest.writer.limits.max_waiting)
     async with db.read() as tx:
         page = await quarantine.list_replayable(tx, after, limit, course_id, user_id)
-    results = await ingest.put([quarantined.event for quarantined in page])
+    # What learners send now goes before events that have waited for days.
+    results = await ingest.put(
+        [quarantined.event for quarantined in page], priority=CommitPriority.LOW
+    )
     settled: list[int] = []
     reasons: list[tuple[int, str]] = []
     counts = dict.fromkeys(EventStatus, 0)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
+from homeroom.commit_priority import CommitPriority
 from homeroom.db.bulk import bulk_tx
 from homeroom.db.database import WriteClass
 from homeroom.db.group_commit import SPLIT_MIN_WEIGHT, GroupCommit, GroupCommitLimits
@@ -138,6 +139,104 @@ async def test_items_beyond_the_limit_are_refused_and_waiting_ones_are_committed
     commits.close()
     await task
     assert _stored(counter) == {0, 1, 2}
+
+
+HIGH, NORMAL, LOW = CommitPriority
+
+
+async def _batches_of_a_backlog(
+    db: SqliteDatabase, max_batch: int, *items: tuple[CommitPriority, int, int]
+) -> list[list[int]]:
+    """Return the items of each commit; an item is priority, id and weight."""
+    batches = list[list[int]]()
+
+    async def noted(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        batches.append(list(items))
+        return await store(tx, items)
+
+    limits = GroupCommitLimits(max_batch=max_batch)
+    commits = Commits(db, WriteClass.INGEST, noted, name="items", limits=limits)
+    waiting = [
+        asyncio.create_task(commits.put(id, weight, priority)) for priority, id, weight in items
+    ]
+    await asyncio.sleep(0)
+    commits.close()
+    await commits.run()
+    assert await asyncio.gather(*waiting) == [id * 2 for _, id, _ in items]
+    assert commits.waiting_weight == 0
+    return batches
+
+
+async def test_of_a_backlog_higher_priorities_go_first_and_none_starves(
+    counter: SqliteDatabase,
+) -> None:
+    backlog = [(priority, 100 * priority + n, 1) for priority in (LOW, NORMAL, HIGH)
+               for n in range(40)]  # fmt: skip
+    batches = await _batches_of_a_backlog(counter, 20, *backlog)
+    first = batches[0]
+    assert [id // 100 for id in first] == [0] * 16 + [1] * 2 + [2] * 2
+    assert first[:16] == list(range(16)), "within a priority the oldest goes first"
+    kinds = [{CommitPriority(id // 100) for id in batch} for batch in batches]
+    ends = {
+        priority: max(n for n, found in enumerate(kinds) if priority in found)
+        for priority in CommitPriority
+    }
+    assert ends[HIGH] < ends[NORMAL] < ends[LOW]
+    assert [len(batch) for batch in batches] == [20] * 6
+    for found in kinds[: ends[HIGH]]:
+        assert found == set(CommitPriority)
+
+
+async def test_an_item_heavier_than_the_share_of_its_priority_goes_with_the_first_commit(
+    counter: SqliteDatabase,
+) -> None:
+    items = [(LOW, 900, 9), *((HIGH, n, 5) for n in range(4))]
+    batches = await _batches_of_a_backlog(counter, 20, *items)
+    assert batches == [[0, 1, 900], [2, 3]]
+    batches = await _batches_of_a_backlog(
+        counter, 20, (LOW, 901, 19), (HIGH, 10, 30), (HIGH, 11, 1)
+    )
+    assert batches == [[10, 901], [11]]
+
+
+async def test_without_a_backlog_one_commit_takes_all_priorities(counter: SqliteDatabase) -> None:
+    batches = await _batches_of_a_backlog(
+        counter, 20, *((priority, n, 1) for n, priority in enumerate([LOW, NORMAL, HIGH, LOW]))
+    )
+    assert [sorted(batch) for batch in batches] == [[0, 1, 2, 3]]
+
+
+async def test_a_full_queue_refuses_low_before_normal_before_high(
+    counter: SqliteDatabase,
+) -> None:
+    limits = GroupCommitLimits(max_waiting=100)
+    commits = Commits(counter, WriteClass.INGEST, store, name="items", limits=limits)
+    waiting, room = [], dict[CommitPriority, int]()
+    for priority in (LOW, NORMAL, HIGH):
+        for _ in range(101):
+            item = asyncio.create_task(commits.put(len(waiting), 1, priority))
+            await asyncio.sleep(0)
+            if item.done():
+                with pytest.raises(TooBusy):
+                    item.result()
+                break
+            waiting.append(item)
+        room[priority] = commits.waiting_weight
+    assert room == {LOW: 80, NORMAL: 90, HIGH: 100}
+    assert [commits.waiting_weight_of(priority) for priority in CommitPriority] == [10, 10, 80]
+    for priority in (LOW, NORMAL):
+        with pytest.raises(TooBusy):
+            await commits.put(999, 1, priority)
+    commits.close()
+    await commits.run()
+    assert len(await asyncio.gather(*waiting)) == 100
+
+
+async def test_an_item_as_heavy_as_the_whole_queue_finds_room_when_nothing_waits(
+    counter: SqliteDatabase,
+) -> None:
+    async with _running(counter, limits=GroupCommitLimits(max_waiting=100)) as commits:
+        assert await commits.put(1, 100, LOW) == 2
 
 
 async def test_one_bad_item_fails_alone(counter: SqliteDatabase) -> None:

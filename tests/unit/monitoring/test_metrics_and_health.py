@@ -29,7 +29,7 @@ class Seconds:
 def test_rates_are_those_of_the_last_minute() -> None:
     now = Seconds()
     metrics = Metrics(now)
-    metrics.watch_queue(lambda: 7)
+    metrics.watch_queue(lambda: 7, {"high": lambda: 5, "low": lambda: 2})
     now.at += 120
     metrics.count_events("accepted", 540)
     now.at += 30
@@ -53,6 +53,8 @@ def test_rates_are_those_of_the_last_minute() -> None:
 
 def test_prometheus_text_has_all_counts() -> None:
     metrics = Metrics()
+    metrics.watch_queue(lambda: 7, {"high": lambda: 5, "low": lambda: 2})
+    metrics.count_too_busy("low", 30)
     metrics.count_events("accepted", 3)
     metrics.count_events("accepted", 2)
     metrics.observe_commit(5, 0.004)
@@ -64,6 +66,11 @@ def test_prometheus_text_has_all_counts() -> None:
     text = metrics.render().decode()
     for line in (
         'homeroom_ingest_events_total{status="accepted"} 5.0',
+        "homeroom_ingest_queue_events 7.0",
+        'homeroom_ingest_waiting_events{priority="high"} 5.0',
+        'homeroom_ingest_waiting_events{priority="low"} 2.0',
+        'homeroom_ingest_too_busy_events_total{priority="high"} 0.0',
+        'homeroom_ingest_too_busy_events_total{priority="low"} 30.0',
         'homeroom_ingest_commit_seconds_bucket{le="0.005"} 1.0',
         'homeroom_http_requests_total{method="GET",route="/api/v1/courses/{courseId}",status="200"}'
         " 1.0",

@@ -18,7 +18,7 @@ from homeroom.progress.event import (
     RejectedEvent,
     event_identity,
 )
-from homeroom.progress.event_body import InvalidBody, decode_body
+from homeroom.progress.event_body import InvalidBody, decode_body, read_body
 
 NOW = 1_795_000_000_000_000
 ANYBODY = EventSender(person=None, trusted=True, may_manage=True)
@@ -332,3 +332,47 @@ def test_every_type_of_event_is_known() -> None:
         "chapter_waived", "attempt_renewed",
     }  # fmt: skip
     assert code(eventType="chapter_started") == "invalid_event"
+
+
+@pytest.mark.parametrize(
+    ("types", "asked", "sender", "priority"),
+    [
+        (["chapter_progress"], None, ANYBODY, "NORMAL"),
+        (["heartbeat", "heartbeat"], None, ANYBODY, "LOW"),
+        (["heartbeat", "chapter_progress"], None, ANYBODY, "NORMAL"),
+        (["chapter_progress", "chapter_complete"], None, ANYBODY, "HIGH"),
+        (["heartbeat", "quiz_attempt"], None, ADA, "HIGH"),
+        (["chapter_progress"], "high", ANYBODY, "HIGH"),
+        (["chapter_complete"], "low", ANYBODY, "LOW"),
+        (["chapter_complete"], "low", ADA, "LOW"),
+        (["chapter_progress"], "high", ADA, "NORMAL"),
+        (["heartbeat"], "high", ADA, "LOW"),
+        (["quiz_attempt"], "high", ADA, "HIGH"),
+    ],
+)
+@pytest.mark.parametrize("unknown", [False, True], ids=["plain", "unknown field"])
+def test_a_batch_has_the_priority_of_its_highest_event_or_the_one_asked_for(
+    types: list[str], asked: str | None, sender: EventSender, priority: str, unknown: bool
+) -> None:
+    quiz = {"attemptId": "q", "score": 1, "maxScore": 1}
+    events = [
+        sent(
+            id=f"e{n}", userId="ada", eventType=each, quiz=quiz if each == "quiz_attempt" else None
+        )
+        for n, each in enumerate(types)
+    ]
+    body = {"events": events, **({"priority": asked} if asked else {})}
+    if unknown:  # such a body is decoded event by event
+        body["surprise"] = 1
+    found = read_body(json.dumps(body).encode(), sender, NOW)
+    assert found.priority.name == priority
+    assert found.unknown_fields == (("surprise",) if unknown else ())
+
+
+def test_a_rejected_event_raises_no_priority_and_an_unknown_one_is_refused() -> None:
+    foreign = sent(userId="bob", eventType="chapter_complete")
+    body = {"events": [foreign, sent(id="e2", userId="ada")], "priority": "high"}
+    assert read_body(json.dumps(body).encode(), ADA, NOW).priority.name == "NORMAL"
+    with pytest.raises(InvalidBody, match="priority") as refused:
+        read_body(json.dumps({**body, "priority": "urgent"}).encode(), ADA, NOW)
+    assert refused.value.status == 422

@@ -11,7 +11,7 @@ from homeroom_client.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from homeroom_client.events import EventType, ProgressEvent, Quiz
+from homeroom_client.events import EventType, Priority, ProgressEvent, Quiz
 from homeroom_client.models import (
     Change,
     ChangedStep,
@@ -62,6 +62,7 @@ __all__ = [
     "InvalidEvent",
     "LearnerCourse",
     "Person",
+    "Priority",
     "ProgressEvent",
     "Quiz",
     "QuizProgress",

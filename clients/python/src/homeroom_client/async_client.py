@@ -19,7 +19,7 @@ from homeroom_client.connection import (
     arguments,
     checked_url,
 )
-from homeroom_client.events import ProgressEvent
+from homeroom_client.events import Priority, ProgressEvent
 from homeroom_client.models import (
     ChangeKind,
     ChangePage,
@@ -94,13 +94,18 @@ class AsyncHomeroom:
         if self._owns_http:
             await self._http.aclose()
 
-    async def send_events(self, events: Iterable[ProgressEvent]) -> SendReport:
+    async def send_events(
+        self, events: Iterable[ProgressEvent], *, priority: Priority | None = None
+    ) -> SendReport:
         """Send events, 1,000 at a time; return once the server has answered for each.
+
+        Without ``priority`` completions and quiz attempts go first where many events wait; a
+        backfill says ``low``.
 
         Each counts once however often it is sent. After ``Unavailable`` or ``AccessRefused`` send
         the error's ``unsent`` again. Events that the server rejects are in the report's ``lost``.
         """
-        return await self._run(operations.send_events(events, self._patience))
+        return await self._run(operations.send_events(events, self._patience, priority))
 
     async def get_progress(self, course_id: str, user_id: str | None = None) -> CourseProgress:
         """Return a learner's course; without ``user_id`` that of the token's own user."""

@@ -25,6 +25,8 @@ EventType = Literal[
 ]
 """The last three need the role service, manager or admin."""
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[str, ...] = get_args(Priority)
 MANAGED_TYPES = frozenset({"progress_reset", "attempt_renewed", "chapter_waived"})
 WITHOUT_CHAPTER = frozenset({"heartbeat", "progress_reset", "attempt_renewed"})
 MAX_METADATA_BYTES = 16_384
@@ -190,11 +192,12 @@ def first_batch(events: Iterable[ProgressEvent], limit: int) -> list[ProgressEve
     return batch
 
 
-def batch_body(events: Iterable[ProgressEvent]) -> bytes:
+def batch_body(events: Iterable[ProgressEvent], priority: Priority | None = None) -> bytes:
     """Return the body of a request; ``sentAt`` is the time of this very request."""
     sent_at = format_time(datetime.now(UTC)).encode()
     joined = b",".join(event.encoded for event in events)
-    return b'{"sentAt":"' + sent_at + b'","events":[' + joined + b"]}"
+    order = b"" if priority is None else b',"priority":"' + priority.encode() + b'"'
+    return b'{"sentAt":"' + sent_at + b'"' + order + b',"events":[' + joined + b"]}"
 
 
 def _check(is_right: bool, name: str, rule: str) -> None:

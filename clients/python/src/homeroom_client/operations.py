@@ -26,6 +26,8 @@ from homeroom_client.errors import (
 from homeroom_client.events import (
     MANAGED_TYPES,
     MAX_BATCH_EVENTS,
+    PRIORITIES,
+    Priority,
     ProgressEvent,
     batch_body,
     check_events,
@@ -224,12 +226,16 @@ def list_changes(
     return ChangePage(changes, _member(body, "nextCursor", str), _member(body, "hasMore", bool))
 
 
-def send_events(given: Iterable[ProgressEvent], patience: Patience) -> Steps[SendReport]:
+def send_events(
+    given: Iterable[ProgressEvent], patience: Patience, priority: Priority | None = None
+) -> Steps[SendReport]:
     """Send events in batches until the server has answered for each.
 
     Raises ``AccessRefused`` or ``Unavailable`` with the events that are left and the report on the
     others.
     """
+    if priority is not None and priority not in PRIORITIES:  # the server would refuse every batch
+        raise ValueError(f"priority must be one of {', '.join(PRIORITIES)}, or None.")
     waiting = deque(check_events(given))
     report = SendReport(0)
     limit = MAX_BATCH_EVENTS
@@ -237,7 +243,7 @@ def send_events(given: Iterable[ProgressEvent], patience: Patience) -> Steps[Sen
     try:
         while waiting:
             batch = first_batch(waiting, limit)
-            request = Request("POST", INGEST_PATH, {}, batch_body(batch))
+            request = Request("POST", INGEST_PATH, {}, batch_body(batch, priority))
             answer = yield request
             body = answer.json()
             verdict = Verdict.RETRY
