@@ -52,14 +52,11 @@ class LearningRecordStore:
 
     async def _settle_conflict(self, statement: dict[str, Any]) -> None:
         """Store a statement of a refused set unless the store has the same."""
-        query = {"statementId": statement["id"]}
-        found = await self._partner.call(
-            "GET", _STATEMENTS, query=query, headers=_HEADERS, expect=(404,)
-        )
-        if found.status == 404:
+        stored = await self._find(statement["id"])
+        if stored is None:
             content = encode_json([statement])
             await self._partner.call("POST", _STATEMENTS, content=content, headers=_HEADERS)
-        elif not is_same_statement(statement, found.decode(dict[str, Any])):
+        elif not is_same_statement(statement, stored):
             raise PartnerError(
                 f"{self._partner.name} holds another statement {statement['id']}; compare it with"
                 " this dispatch, and void it there if it is wrong",
@@ -67,6 +64,21 @@ class LearningRecordStore:
                 response_status=409,
                 is_retriable=False,
             )
+
+    async def _find(self, id: str) -> dict[str, Any] | None:
+        """Return a stored statement, None without it.
+
+        The standard answers with the statement or 404, Ralph with a list of one or none.
+        """
+        response = await self._partner.call(
+            "GET", _STATEMENTS, query={"statementId": id}, headers=_HEADERS, expect=(404,)
+        )
+        if response.status == 404:
+            return None
+        found = response.decode(dict[str, Any])
+        if "statements" not in found:
+            return found
+        return next((each for each in found["statements"] if each.get("id") == id), None)
 
 
 class XapiStep(MessageStep):
