@@ -88,7 +88,7 @@ async def test_after_a_day_hr_is_told_without_it_and_then_what_followed(here: Sc
     }
 
 
-@pytest.mark.parametrize("end", ["skipped", "failed for good"])
+@pytest.mark.parametrize("end", ["skipped", "failed finally"])
 async def test_hr_waits_for_no_credential_that_will_not_come(here: School, end: str) -> None:
     if end == "skipped":
         course = await here.publish(badgeTemplateId=None)

@@ -30,7 +30,7 @@ class GreetingStep(SimpleStep):
     """Greet the graduate."""
 
     name = "greeting"
-    job = Greet
+    job: ClassVar[type[StepArgs]] = Greet
     settings_model = GreetingSettings
     greeted: ClassVar[list[str]] = []
 
@@ -47,14 +47,14 @@ class GreetingStep(SimpleStep):
 
 
 class NotAStep:
-    """No subclass of ``Step``."""
+    """Is no subclass of ``Step``."""
 
 
 class WithoutRun(Step):
     """Lacks what a step has to do."""
 
     name = "greeting"
-    job = Greet
+    job: ClassVar[type[StepArgs]] = Greet
 
 
 class OtherKind(GreetingStep):
@@ -80,7 +80,7 @@ class SecondHr(GreetingStep):
         kind: ClassVar[str] = "completion.hr"
         queue: ClassVar[str] = "greeting"
 
-    job = Report
+    job: ClassVar[type[StepArgs]] = Report
 
 
 class Raises(GreetingStep):

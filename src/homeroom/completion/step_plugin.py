@@ -54,7 +54,7 @@ class ContactDirectory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What ``bootstrap`` passes to a step when it builds it."""
+    """The parts of the application that a step is built from."""
 
     db: Database
     client: httpx.AsyncClient
