@@ -9,6 +9,7 @@ export const QUEUES = {
   "completion.credential": "credentials",
   "completion.analytics": "dispatch",
   "completion.hr": "dispatch",
+  "completion.xapi": "dispatch",
   "progress.replay_quarantine": "progress",
 };
 

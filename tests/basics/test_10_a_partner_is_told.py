@@ -8,9 +8,9 @@ import pytest
 from tests.support.basic_school import School, event
 from tests.support.partner_school import Sandbox, running_sandbox
 
-from homeroom.db.ids import new_id
 from homeroom.dispatch.api import Destination
-from homeroom.dispatch.cloud_event import build_course_completed
+from homeroom.dispatch.cloud_event import COURSE_COMPLETED, build_course_completed
+from homeroom.dispatch.message import MessageKey
 from homeroom.partner.client import open_partner_client
 from homeroom.partner.failure import PartnerError
 
@@ -29,8 +29,9 @@ async def test_a_partner_is_notified_and_recognises_a_repeat_by_its_id(
     await school.publish("fire", "exits")
     await school.send(event("e1", "chapter_complete"))
     [completion] = await school.finished()
-    id, set_to = new_id(), sandbox.settings
-    body = json.dumps(build_course_completed(id, "https://school.example", completion))
+    set_to = sandbox.settings
+    key = MessageKey(completion.id, "analytics", COURSE_COMPLETED)
+    id, body = key.id, json.dumps(build_course_completed(key, "https://school.example", completion))
     async with open_partner_client() as client:
         url, secret = set_to["HOMEROOM_ANALYTICS_URL"], set_to["HOMEROOM_WEBHOOK_SECRET"]
         analytics = Destination(client, "analytics", "analytics", url, secret)

@@ -12,7 +12,13 @@ from tests.support.api_client import AUTH, client
 from tests.support.kernel import Kernel
 
 from homeroom.catalogue.api import Catalogue, Course
-from homeroom.completion.api import ChapterRecord, Completions, NewCompletion, StepState
+from homeroom.completion.api import (
+    ChapterRecord,
+    Completions,
+    NewCompletion,
+    StepContext,
+    StepState,
+)
 from homeroom.credentials import routes as credential_routes
 from homeroom.credentials.api import (
     BuiltInLearnerDirectory,
@@ -25,7 +31,9 @@ from homeroom.credentials.api import (
 )
 from homeroom.credentials.open_badges import badge_routes
 from homeroom.credentials.open_badges.page_routes import CredentialPages, page_router
+from homeroom.credentials.step import CredentialStep
 from homeroom.db.database import Database
+from homeroom.partner.client import open_partner_client
 from homeroom.people import api as people
 from homeroom.people.api import Person
 
@@ -98,9 +106,20 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
         directory=BuiltInLearnerDirectory(db),
         assessment=CourseScoreLookup(),
     )
-    completions = Completions([credentials.step()])
+    completions = Completions()
     kernel = Kernel(db)
-    credentials.register(kernel.registry, completions)
+    async with open_partner_client() as partner_client:
+        step = CredentialStep(
+            StepContext(
+                db,
+                partner_client,
+                profile.base_url,
+                BuiltInLearnerDirectory(db),
+                parts={Completions: completions, Credentials: credentials},
+            )
+        )
+    completions.declare([step.declaration()])
+    completions.register(kernel.registry, step)
     async with db.write() as tx:
         await people.put(tx, Person("ada", "Ada@Example.org", "Ada", "Ọkáfọ̀r"))
     pages = CredentialPages(db, issuer, CertificateStyle(signatory="Head of School"))

@@ -13,7 +13,14 @@ import httpx
 from tests.support.kernel import Kernel
 
 from homeroom.catalogue.api import Catalogue, Course
-from homeroom.completion.api import ChapterRecord, Completions, NewCompletion, StepState
+from homeroom.completion.api import (
+    ChapterRecord,
+    Completions,
+    NewCompletion,
+    Step,
+    StepContext,
+    StepState,
+)
 from homeroom.credentials.api import (
     Credentials,
     CredlyIssuer,
@@ -22,10 +29,12 @@ from homeroom.credentials.api import (
     LearnerDirectory,
     ScoreLookup,
 )
+from homeroom.credentials.step import CredentialStep
 from homeroom.credentials.store import Credential
 from homeroom.db.database import Database
 from homeroom.dispatch import store as dispatch_store
-from homeroom.dispatch.api import Destination, Dispatch, Dispatches
+from homeroom.dispatch.api import Destination, Dispatch, Dispatches, MessageStep
+from homeroom.dispatch.steps import AnalyticsStep, HrStep
 from homeroom.jobs.engine import Engine
 from homeroom.jobs.job import FixedDelays
 from homeroom.partner.backlog import PartnerBacklogs
@@ -248,15 +257,24 @@ async def school(
         source="https://homeroom.example.org",
         analytics=to("analytics", "analytics"),
         hr=to("hr", "the HR system"),
-        directory=people,
         credential_url=credentials.find_url,
         retries=retries,
     )
-    steps = [credentials.step(), *dispatches.steps()]
-    completions = Completions([step for step in steps if step.name in only])
+    completions = Completions()
+    context = StepContext(
+        db,
+        client,
+        "https://homeroom.example.org",
+        people,
+        parts={Completions: completions, Credentials: credentials, Dispatches: dispatches},
+    )
+    steps: list[Step] = [kind(context) for kind in (CredentialStep, AnalyticsStep, HrStep)]
+    completions.declare([step.declaration() for step in steps if step.name in only])
     backlogs = PartnerBacklogs(db)
     kernel = Kernel(db, engine, release_held=backlogs.release_partner_jobs if gated else None)
-    credentials.register(kernel.registry, completions)
-    dispatches.register(kernel.registry, completions)
+    for step in steps:
+        completions.register(kernel.registry, step)
+    senders = [step for step in steps if isinstance(step, MessageStep)]
+    dispatches.register(kernel.registry, completions, senders)
     yield School(db, sandbox, client, credentials, dispatches, completions, kernel, partners)
     await client.aclose()

@@ -26,6 +26,7 @@ from homeroom.bootstrap.partners import (
     build_directory,
     build_generator,
     build_notifications,
+    build_xapi_config,
     destination_profiles,
     llm_retry_policy,
     missing_credly_setting,
@@ -33,18 +34,19 @@ from homeroom.bootstrap.partners import (
     public_url,
     secret_text,
 )
+from homeroom.bootstrap.steps import BuiltSteps, build_steps
 from homeroom.bootstrap.tokens import build_jwt_verifier
 from homeroom.catalogue.api import Catalogue
 from homeroom.changes.api import begin_epoch_after_move
 from homeroom.changes.jobs import PruneChangesHandler
 from homeroom.commit_priority import CommitPriority
-from homeroom.completion.api import Completions
+from homeroom.completion.api import Completions, StepContext
 from homeroom.credentials.api import Credentials, LearnerDirectory, OpenBadgeIssuer
 from homeroom.db.database import Database
 from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.db.sqlite.reserve import release_reserve_if_full
 from homeroom.db.sqlite.transaction import translate_engine_errors
-from homeroom.dispatch.api import Dispatches
+from homeroom.dispatch.api import Dispatches, XapiConfig
 from homeroom.dispatch.destinations import Destinations
 from homeroom.errors import Unavailable
 from homeroom.jobs.api import FixedDelays, Registry
@@ -76,6 +78,7 @@ class Application:
     badge_issuer: OpenBadgeIssuer
     dispatches: Dispatches
     destinations: Destinations
+    steps: BuiltSteps
     notifications: Notifications
     activity: Activity
     completions: Completions
@@ -140,10 +143,23 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         missing_setting=missing_credly_setting(settings),
         retries=FixedDelays(settings.credly_retry_delays),
     )
-    dispatches = _build_dispatches(settings, db, client, people, credentials)
+    dispatches = _build_dispatches(settings, db, client, credentials)
     notifications = build_notifications(settings, db, metrics)
     activity = Activity(db, notifications)
-    completions = Completions([credentials.step(), *dispatches.steps()])
+    completions = Completions()
+    context = StepContext(
+        db,
+        client,
+        public_url(settings),
+        people,
+        parts={
+            Completions: completions,
+            Credentials: credentials,
+            Dispatches: dispatches,
+            XapiConfig: build_xapi_config(settings, db, client),
+        },
+    )
+    steps = build_steps(settings, context, completions, registry)
 
     def observe_commit(stats: CommitStats) -> None:
         metrics.observe_commit(stats.events, stats.seconds)
@@ -175,8 +191,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     )
     catalogue.on_publish.append(progress_jobs.on_publish)
     catalogue.on_enrolment.append(progress_jobs.on_enrolment)
-    credentials.register(registry, completions)
-    dispatches.register(registry, completions)
+    dispatches.register(registry, completions, steps.message_steps)
     progress_jobs.register(registry)
     notifications.register(registry)
     activity.register(registry)
@@ -193,7 +208,8 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         credentials=credentials,
         badge_issuer=badge_issuer,
         dispatches=dispatches,
-        destinations=Destinations(db, destination_profiles(settings)),
+        destinations=Destinations(db, destination_profiles(settings, steps.destination_profiles())),
+        steps=steps,
         notifications=notifications,
         activity=activity,
         completions=completions,
@@ -208,7 +224,6 @@ def _build_dispatches(
     settings: Settings,
     db: Database,
     client: httpx.AsyncClient,
-    directory: LearnerDirectory,
     credentials: Credentials,
 ) -> Dispatches:
     return Dispatches(
@@ -218,13 +233,13 @@ def _build_dispatches(
             client, settings, db, "analytics", "analytics", settings.analytics_url
         ),
         hr=build_destination(client, settings, db, "hr", "the HR system", settings.hr_url),
-        directory=directory,
         credential_url=credentials.find_url,
         missing_settings=missing_webhook_settings(settings),
         retries={
             "analytics": FixedDelays(settings.analytics_retry_delays),
             "hr": FixedDelays(settings.hr_retry_delays),
         },
+        rates={"analytics": settings.analytics_rate, "hr": settings.hr_rate},
     )
 
 

@@ -22,7 +22,7 @@ from homeroom.monitoring.hint_stream import HintStreams
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.monitoring.process_watch import ProcessWatch
 from homeroom.monitoring.routes import StepTotals
-from homeroom.settings import list_settings
+from homeroom.settings import list_settings, list_step_settings
 from homeroom.web.identity import Auth
 from homeroom.web.problem import problem_response
 
@@ -133,7 +133,10 @@ def build_monitoring_router(
         job_counts=job_counts,
         worker_counts=worker_counts,
         step_totals=CachedReading(step_totals).get,
-        settings=list_settings(application.settings),
+        settings=[
+            *list_settings(application.settings),
+            *list_step_settings(application.steps.settings),
+        ],
         read_shared_metrics=read_partners,
         redeem_ticket=redeem_ticket,
         peers=peers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import parseaddr
@@ -26,10 +27,10 @@ from homeroom.credentials.api import (
     read_key_file,
 )
 from homeroom.db.database import Database
-from homeroom.dispatch.api import Destination
+from homeroom.dispatch.api import Destination, XapiConfig
 from homeroom.dispatch.destinations import DestinationProfile
 from homeroom.errors import ConfigurationError
-from homeroom.jobs.api import Backoff
+from homeroom.jobs.api import Backoff, FixedDelays
 from homeroom.lessonplans.api import (
     LessonGenerator,
     LessonRetryPolicy,
@@ -54,7 +55,7 @@ from homeroom.notify.api import (
 )
 from homeroom.notify.delivery_rules import MAIL_GATE
 from homeroom.notify.school import LOGO_CONTENT_ID
-from homeroom.partner.client import Partner, bearer_auth_header
+from homeroom.partner.client import Partner, basic_auth_header, bearer_auth_header
 from homeroom.partner.gate import PartnerGate
 from homeroom.settings import Settings
 from homeroom.settings.school_files import ProgrammeFolder, list_programme_folders, read_logo
@@ -73,9 +74,13 @@ def public_url(settings: Settings) -> str:
     return settings.public_url or f"http://{settings.host}:{settings.port}"
 
 
-def destination_profiles(settings: Settings) -> list[DestinationProfile]:
-    """Return the partner systems that jobs call, in the order of lists."""
-    has_secret = settings.webhook_secret is not None
+def destination_profiles(
+    settings: Settings, of_steps: Sequence[DestinationProfile]
+) -> list[DestinationProfile]:
+    """Return the partner systems that jobs call, in the order of lists.
+
+    ``of_steps`` are those of the steps that send messages.
+    """
     has_credly = None not in (
         settings.credly_url,
         settings.credly_organization,
@@ -89,15 +94,7 @@ def destination_profiles(settings: Settings) -> list[DestinationProfile]:
         DestinationProfile(
             "assessment", "scores", settings.assessment_url is not None, settings.assessment_rate
         ),
-        DestinationProfile(
-            "analytics",
-            "webhook",
-            has_secret and settings.analytics_url is not None,
-            settings.analytics_rate,
-        ),
-        DestinationProfile(
-            "hr", "webhook", has_secret and settings.hr_url is not None, settings.hr_rate
-        ),
+        *of_steps,
         DestinationProfile(MAIL_GATE, "mail", settings.smtp_url is not None, _MAIL_RATE),
     ]
 
@@ -206,6 +203,24 @@ def missing_credly_setting(settings: Settings) -> str:
         if getattr(settings, name) is None:
             return f"HOMEROOM_{name.upper()} is not set"
     return "HOMEROOM_CREDLY_URL is not set"
+
+
+def build_xapi_config(settings: Settings, db: Database, client: httpx.AsyncClient) -> XapiConfig:
+    """Return the learning record store of the settings."""
+    store = None
+    if settings.xapi_url is not None:
+        key, _, secret = (secret_text(settings.xapi_login) or "").partition(":")
+        store = Partner(
+            client,
+            "the learning record store",
+            settings.xapi_url,
+            authorization=basic_auth_header(key, secret) if key else None,
+            secrets=(secret,),
+            gate=PartnerGate(db, "xapi"),
+        )
+    return XapiConfig(
+        store, public_url(settings), FixedDelays(settings.xapi_retry_delays), settings.xapi_rate
+    )
 
 
 def build_destination(

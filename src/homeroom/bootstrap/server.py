@@ -36,6 +36,7 @@ from homeroom.bootstrap.services import (
     run_services,
     start_worker_services,
 )
+from homeroom.bootstrap.steps import installed_setting_names
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.changes import routes as change_routes
 from homeroom.changes.api import ChangeFeed
@@ -163,9 +164,10 @@ async def _first_sign_in(application: Application) -> str | None:
 def validate_settings(settings: Settings) -> None:
     """Log warnings about the settings; raise ``ConfigurationError`` for errors.
 
-    A misspelt name is a warning: it has no effect, and the log shows it.
+    A misspelt name is a warning: it has no effect, and the log shows it. A step that cannot be used
+    is an error, before anything is opened.
     """
-    problems = find_setting_problems(settings)
+    problems = find_setting_problems(settings, None, installed_setting_names(settings))
     for problem in problems:
         if problem.severity == "warning":
             log.warning(

@@ -17,8 +17,9 @@ from homeroom.bootstrap.application import Application, exit_stuck
 from homeroom.bootstrap.database import require_unsealed
 from homeroom.cancellation import cancel_and_wait
 from homeroom.changes.jobs import PruneChanges
+from homeroom.completion.step_installation import follow_installed_steps
 from homeroom.db.seal import InstallationSealed
-from homeroom.errors import DatabaseFault, HomeroomError
+from homeroom.errors import DatabaseFault, HomeroomError, Unavailable
 from homeroom.jobs import queue_store
 from homeroom.jobs.api import declare_schedule
 from homeroom.jobs.downtime import record_scheduler_heartbeat
@@ -95,7 +96,7 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
                 break
         await stopped.wait()
 
-    services = []
+    services = [step_service(application)]
     try:
         await _declare(application)
     except DatabaseFault:
@@ -126,6 +127,26 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         Service("worker", worker.run, worker.stop, is_needed=False),
         Service("scheduler", maintenance.run, maintenance.stop, is_needed=False),
     ]
+
+
+def step_service(application: Application) -> Service:
+    """Return the service that skips the steps of missing plug-ins, once at start.
+
+    It does so once, at the start; a commit that fails is tried again.
+    """
+    stopped = asyncio.Event()
+
+    async def run() -> None:
+        while not stopped.is_set():
+            with suppress(Unavailable):
+                await follow_installed_steps(application.db, application.completions)
+                break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DECLARE_RETRY_SECONDS):
+                    await stopped.wait()
+        await stopped.wait()
+
+    return Service("steps", run, stopped.set, is_needed=False)
 
 
 def dispatcher_services(application: Application, engine: Engine) -> list[Service]:

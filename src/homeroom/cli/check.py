@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from homeroom import settings as settings_model
     from homeroom.bootstrap import database, job_engine
+    from homeroom.bootstrap import steps as installed_steps
     from homeroom.notify import api as notify
     from homeroom.partner import client as partner_calls
     from homeroom.partner import failure as partner_failure
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 else:
     asyncio = LazyModule("asyncio")
     database = LazyModule("homeroom.bootstrap.database")
+    installed_steps = LazyModule("homeroom.bootstrap.steps")
     job_engine = LazyModule("homeroom.bootstrap.job_engine")
     notify = LazyModule("homeroom.notify.api")
     partner_calls = LazyModule("homeroom.partner.client")
@@ -103,7 +105,7 @@ def check(
     except ConfigurationError as error:
         findings = [_error_finding("settings", error)]
     else:
-        findings = _check_settings(settings)
+        findings = [*_check_settings(settings), *_check_steps(settings)]
         faulty = {finding.subject for finding in findings if finding.status == "error"}
         if "HOMEROOM_DATABASE_URL" not in faulty:
             findings += _check_database(settings)
@@ -128,11 +130,28 @@ def _check_settings(settings: Settings) -> list[ConfigurationFinding]:
             each.fix,
             ConfigurationError.exit_code if each.severity == "error" else 0,
         )
-        for each in settings_model.find_setting_problems(settings)
+        for each in settings_model.find_setting_problems(settings, None, _step_names(settings))
     ]
     if any(each.status == "error" for each in findings):
         return findings
     return [ConfigurationFinding("ok", "settings", "A server can run with them."), *findings]
+
+
+def _step_names(settings: Settings) -> list[str]:
+    """Return the names of the steps' settings; none where a step cannot be used."""
+    try:
+        return installed_steps.installed_setting_names(settings)
+    except ConfigurationError:
+        return []
+
+
+def _check_steps(settings: Settings) -> list[ConfigurationFinding]:
+    """Return the completion step that cannot be used, or has invalid settings."""
+    try:
+        installed_steps.check_installed_steps(settings)
+    except ConfigurationError as error:
+        return [_error_finding("steps", error)]
+    return []
 
 
 def _check_database(settings: Settings) -> list[ConfigurationFinding]:
@@ -294,6 +313,14 @@ def _partner_probes(settings: Settings, client: httpx.AsyncClient) -> list[_Part
     )
     add("HOMEROOM_ANALYTICS_URL", "analytics", settings.analytics_url, _probe_webhook)
     add("HOMEROOM_HR_URL", "the HR system", settings.hr_url, _probe_webhook)
+    add(
+        "HOMEROOM_XAPI_URL",
+        "the learning record store",
+        settings.xapi_url,
+        _probe_record_store,
+        _xapi_authorization(settings),
+        "HOMEROOM_XAPI_LOGIN",
+    )
     add("HOMEROOM_JWT_JWKS_URL", "the JWKS server", settings.jwt_jwks_url, _probe_jwks)
     return probes
 
@@ -323,6 +350,18 @@ def _secret_value(secret: SecretStr | None) -> str | None:
 
 async def _probe_directory(partner: Partner) -> object:
     return await partner.call("GET", ("users", _UNKNOWN_ID), expect={404})
+
+
+def _xapi_authorization(settings: Settings) -> str | None:
+    key, _, secret = (_secret_value(settings.xapi_login) or "").partition(":")
+    return partner_calls.basic_auth_header(key, secret) if key else None
+
+
+async def _probe_record_store(partner: Partner) -> object:
+    """Ask for a statement that does not exist, as the key has to allow."""
+    query = {"statementId": "00000000-0000-5000-8000-000000000000"}
+    headers = {"x-experience-api-version": "1.0.3"}
+    return await partner.call("GET", ("statements",), query=query, headers=headers, expect={404})
 
 
 async def _probe_assessment(partner: Partner) -> object:

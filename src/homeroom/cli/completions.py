@@ -32,14 +32,17 @@ from homeroom.errors import BadRequest, HomeroomError, NotFound
 from homeroom.redaction import redact_text
 
 if TYPE_CHECKING:
+    from homeroom import settings as settings_model
     from homeroom.access import api as access
     from homeroom.bootstrap.application import Application
     from homeroom.completion import api as completion_api
-    from homeroom.completion import step_retry
+    from homeroom.completion import step_addition, step_retry
     from homeroom.completion.api import Completion, ListedStep
 else:
     access = LazyModule("homeroom.access.api")
     completion_api = LazyModule("homeroom.completion.api")
+    settings_model = LazyModule("homeroom.settings")
+    step_addition = LazyModule("homeroom.completion.step_addition")
     step_retry = LazyModule("homeroom.completion.step_retry")
 
 STEP_COLUMNS = ("LEARNER", "COURSE", "STEP", "STATUS", "AGE", "TRIES", "REASON")
@@ -50,7 +53,7 @@ StatusName = Literal[
 ]
 RetryableName = Literal["failed", "skipped", "waiting"]
 StepOption = Annotated[
-    str | None, typer.Option("--step", help="Only this step: credential, analytics or hr.")
+    str | None, typer.Option("--step", help="Only this step, such as credential or hr.")
 ]
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only steps with this reason code.")
@@ -283,7 +286,7 @@ def _step_facts(fields: Mapping[str, Any]) -> dict[str, object]:
     ),
 )
 def retry(
-    step: Annotated[str, typer.Option("--step", help="The step: credential, analytics or hr.")],
+    step: Annotated[str, typer.Option("--step", help="The step, such as credential or hr.")],
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Completions.")] = None,
     all_matching: Annotated[
         bool, typer.Option("--all", help="The step of all completions that match; asks first.")
@@ -365,3 +368,82 @@ def _retry_each(ids: Sequence[str], step: str, as_json: bool) -> None:
         print_to_stderr(f"Error: {error.message}")
     if errors:
         raise errors[0]
+
+
+@app.command(
+    "steps",
+    epilog=epilog("homeroom completions steps", "homeroom completions steps --json", codes=(3,)),
+)
+def steps(as_json: JsonOption = False) -> None:
+    """List the installed steps with their settings; secrets are hidden."""
+
+    async def read(application: Application) -> list[dict[str, Any]]:
+        declared = application.completions.steps
+        entries = settings_model.list_step_settings(application.steps.settings)
+        return [
+            {
+                "name": each.name,
+                "package": each.source,
+                "description": each.description,
+                "is_switched_on": declared[each.name].is_switched_on,
+                "job_kind": each.step.job.kind,
+                "queue": each.step.job.queue,
+                "settings": [
+                    {"name": entry.name, "value": entry.value, "description": entry.description}
+                    for entry in entries
+                    if entry.group == settings_model.step_group(each.name)
+                ],
+            }
+            for each in application.steps.installed
+        ]
+
+    found = run_with_application(read)
+    if as_json:
+        print_json({"items": _json_items(found)})
+        return
+    for each in found:
+        state = "" if each["is_switched_on"] else " (switched off by its settings)"
+        print_text(f"{each['name']}{state}: {each['description']}")
+        print_text(f"    {each['package']}, job {each['job_kind']}, queue {each['queue']}")
+        for setting in each["settings"]:
+            value = "unset" if setting["value"] is None else setting["value"]
+            print_text(f"    {setting['name']}={value}  {setting['description']}".rstrip())
+
+
+@app.command(
+    "add-step",
+    epilog=epilog(
+        "homeroom completions add-step xapi --dry-run",
+        "homeroom completions add-step xapi --since 365d",
+        "homeroom completions add-step xapi --course fire-safety --yes",
+    ),
+)
+def add_step(
+    name: Annotated[str, typer.Argument(help="The step, such as xapi.")],
+    user: UserOption = None,
+    course: CourseOption = None,
+    since: SinceOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them only.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a step to completions from before it was installed or switched on.
+
+    Those that have the step are left alone, so the command may be repeated. It asks first.
+    """
+
+    async def add(application: Application, *, is_dry: bool) -> int:
+        query = _completion_filter(application, user, course, since)
+        return await step_addition.add_step(
+            application.db, application.completions, name, query, audit_actor(), dry_run=is_dry
+        )
+
+    count = run_with_application(lambda application: add(application, is_dry=True))
+    if count and not dry_run:
+        confirm(f"Add the step {name} to {pluralize(count, 'completion')}?", yes=yes)
+        count = run_with_application(lambda application: add(application, is_dry=False))
+    if as_json:
+        print_json({"count": count})
+    else:
+        verb = "Would add" if dry_run else "Added"
+        print_text(f"{verb} the step {name} to {pluralize(count, 'completion')}.")

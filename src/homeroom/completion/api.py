@@ -17,6 +17,7 @@ from homeroom.completion.completion import (
     ChapterRecord,
     Completion,
     ListedStep,
+    NewCompletion,
     SkipReason,
     StepState,
     StepStatus,
@@ -28,11 +29,14 @@ from homeroom.completion.step import (
     TOPIC,
     CompletionStep,
     StepArgs,
+    check_steps,
     enqueue_step_job,
     retry_failed_job,
+    run_waiting_steps,
     save_step,
-    start_step,
+    start_steps,
 )
+from homeroom.completion.step_plugin import SimpleStep, Step, StepContext
 from homeroom.completion.step_store import StepCounts, StepFilter, StepStatusFilter
 from homeroom.completion.store import PERSONAL, CompletionFilter
 from homeroom.db.database import Database
@@ -55,8 +59,11 @@ __all__ = [
     "ListedStep",
     "NewCompletion",
     "RetryProgress",
+    "SimpleStep",
     "SkipReason",
+    "Step",
     "StepArgs",
+    "StepContext",
     "StepCounts",
     "StepFilter",
     "StepState",
@@ -72,20 +79,6 @@ RETRY_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class NewCompletion:
-    """A learner who fulfils the criteria of a course, found by ingest in its commit."""
-
-    user_id: str
-    course: Course
-    """In the version of the learner's attempt."""
-    attempt: int
-    completed_at: int
-    score: int | None
-    time_spent: int
-    chapters: tuple[ChapterRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RetryProgress:
     """Progress of the retry of many steps."""
 
@@ -95,14 +88,42 @@ class RetryProgress:
     """Id of the completion after which to continue; None: all are done."""
 
 
+OnStepEnded = Callable[[Tx, StepState], Awaitable[None]]
+
+
 class Completions:
     """Completions and their steps."""
 
-    def __init__(self, steps: Sequence[CompletionStep]) -> None:
-        """Register the steps; raise ValueError where two have the same name."""
+    def __init__(self, steps: Sequence[CompletionStep] = ()) -> None:
+        """Declare the steps; see ``declare``."""
+        self.on_step_ended: list[OnStepEnded] = []
+        """Called in the commit that ends a step, while its row is locked."""
+        self.declare(steps)
+
+    def declare(self, steps: Sequence[CompletionStep]) -> None:
+        """Set the steps of completions in their order; raises as ``check_steps``."""
+        check_steps(steps)
         self.steps = {step.name: step for step in steps}
-        if len(self.steps) != len(steps):
-            raise ValueError("two steps of a completion have the same name")
+        self._positions = [
+            (position, step) for position, step in enumerate(steps) if step.is_switched_on
+        ]
+
+    def register(self, registry: jobs.Registry, step: Step) -> None:
+        """Register the handler of a step's job; the step's state follows the job."""
+        update_step = self.step_updater(step.name)
+
+        async def on_job_change(tx: Tx, job: Job, args: StepArgs) -> None:
+            await update_step(tx, job, args)
+            await step.on_job_change(tx, job, args)
+
+        registry.add(
+            step.job,
+            step.run,
+            on_job_change,
+            is_outstanding=self.is_step_outstanding(step.name),
+            subject=self.job_subject(step.partner_name),
+            retries=step.retries,
+        )
 
     async def record(self, tx: Tx, new_completions: Sequence[NewCompletion]) -> list[Completion]:
         """Record completions, complete the enrolments, and add a job for every step.
@@ -111,7 +132,7 @@ class Completions:
         completed in the same attempt before keeps its date and its jobs.
         """
         now = await store.recording_time(tx)
-        drafts = [(_build_completion(new, new_id(), now), new.course) for new in new_completions]
+        drafts = [(new.to_completion(new_id(), now), new.course) for new in new_completions]
         added_ids = await store.add(tx, [completion for completion, _ in drafts])
         added = [
             (completion, course) for completion, course in drafts if completion.id in added_ids
@@ -130,8 +151,7 @@ class Completions:
         )
         states: list[StepState] = []
         for completion, course in added:
-            for position, step in enumerate(self.steps.values()):
-                states.append(await start_step(tx, completion, course, step, position))
+            states += await start_steps(tx, completion, course, self._positions)
             tx.notify(TOPIC, completion.id)
         await store.add_steps(tx, states)
         user_ids = {each.id: each.user_id for each in completions}
@@ -206,6 +226,10 @@ class Completions:
         """Return completions by (completed_at, id), oldest first, after such a pair."""
         return await store.list_by_date(tx, query, after, count)
 
+    async def lock_step(self, tx: Tx, completion_id: str, name: str) -> StepState | None:
+        """Return a step and lock its row until the transaction ends."""
+        return await store.get_step_for_update(tx, completion_id, name)
+
     async def add_note(self, tx: Tx, completion_id: str, text: str) -> None:
         """Add an audit line, as for a late event that proves an earlier completion (B9).
 
@@ -269,8 +293,18 @@ class Completions:
                 tx.notify(TOPIC, step.completion_id)  # it may be active now
                 return
             await save_step(tx, after)
+            if after.status != "waiting":
+                await self.step_ended(tx, after)
 
         return update_step
+
+    async def step_ended(self, tx: Tx, ended: StepState) -> None:
+        """Run the steps that wait for one that has ended, and notify ``on_step_ended``."""
+        waits = [step for step in self.steps.values() if ended.name in step.waits_for]
+        if waits:
+            await run_waiting_steps(tx, waits, await store.list_steps(tx, [ended.completion_id]))
+        for notify in self.on_step_ended:
+            await notify(tx, ended)
 
     def is_step_outstanding(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[bool]]:
         """Return the function that says whether a step waits for its failed job.
@@ -306,7 +340,7 @@ class Completions:
         """
         completion = await self.get(tx, completion_id)
         if name not in self.steps:
-            raise NotFound(f"The completion has no step {name!r}.")
+            raise NotFound(f"No step {name!r} is installed.")
         course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
         await self._retry_step(tx, completion, course, name)
 
@@ -397,19 +431,3 @@ class Completions:
         run = step.runs + 1
         job_id = await enqueue_step_job(tx, step.completion_id, self.steps[step.name], run)
         return replace(step, job_id=job_id, runs=run, attempts=0)
-
-
-def _build_completion(new: NewCompletion, id: str, now: int) -> Completion:
-    return Completion(
-        id=id,
-        user_id=new.user_id,
-        course_id=new.course.id,
-        attempt=new.attempt,
-        course_version=new.course.version,
-        course_title=new.course.title,
-        completed_at=new.completed_at,
-        recorded_at=now,
-        score=new.score,
-        time_spent=new.time_spent,
-        chapters=tuple(new.chapters),
-    )

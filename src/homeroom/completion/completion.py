@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from homeroom.catalogue.api import Course
 from homeroom.jobs.job import Job, JobState
 
 StepStatus = Literal["waiting", "active", "completed", "failed", "skipped"]
@@ -46,6 +47,36 @@ class Completion:
     chapters: tuple[ChapterRecord, ...]
     superseded_by: str | None = None
     """The completion of a later attempt (B12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCompletion:
+    """A learner who fulfils the criteria of a course, found by ingest in its commit."""
+
+    user_id: str
+    course: Course
+    """In the version of the learner's attempt."""
+    attempt: int
+    completed_at: int
+    score: int | None
+    time_spent: int
+    chapters: tuple[ChapterRecord, ...]
+
+    def to_completion(self, id: str, recorded_at: int) -> Completion:
+        """Return the completion to store."""
+        return Completion(
+            id=id,
+            user_id=self.user_id,
+            course_id=self.course.id,
+            attempt=self.attempt,
+            course_version=self.course.version,
+            course_title=self.course.title,
+            completed_at=self.completed_at,
+            recorded_at=recorded_at,
+            score=self.score,
+            time_spent=self.time_spent,
+            chapters=tuple(self.chapters),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
 from homeroom.completion.completion import ListedStep, StepState
 from homeroom.completion.store import COMPLETION, COMPLETION_STEP, CompletionFilter, find_by_ids
@@ -119,6 +119,61 @@ async def count_steps(tx: Tx, names: Sequence[str]) -> StepCounts:
     oldest = await find_by_ids(tx, sorted(set(oldest_ids.values())))
     since = {name: oldest[id].recorded_at for name, id in oldest_ids.items() if id in oldest}
     return StepCounts(counts, since)
+
+
+async def find_completions_without(
+    tx: Tx, name: str, query: CompletionFilter, after: str | None, count: int
+) -> list[str]:
+    """Return the ids of completions that lack a step, oldest first, above an id."""
+    id, step = COMPLETION.c.id, COMPLETION_STEP.c
+    has_step = exists().where(step.completion_id == id, step.name == name)
+    statement = select(id).where(~has_step, *_completion_conditions(query))
+    if after is not None:
+        statement = statement.where(id > after)
+    return [found for (found,) in await tx.fetch(statement.order_by(id).limit(count))]
+
+
+async def outstanding_names(tx: Tx) -> list[str]:
+    """Return the names of all outstanding steps, installed or not."""
+    step = COMPLETION_STEP.c
+    rows = await tx.fetch(
+        select(step.name).distinct().where(step.status.in_(_STORED["outstanding"]))
+    )
+    return sorted(name for (name,) in rows)
+
+
+async def find_idle(tx: Tx, name: str, after: str | None, count: int) -> list[StepState]:
+    """Return outstanding steps of a name without a running job, above an id."""
+    step = COMPLETION_STEP.c
+    return await _fetch_steps_after(
+        tx,
+        [
+            step.status.in_(_STORED["outstanding"]),
+            step.name == name,
+            func.coalesce(jobs.state_of_job(step.job_id), "") != JobState.ACTIVE.value,
+        ],
+        after,
+        count,
+    )
+
+
+async def find_skipped(
+    tx: Tx, name: str, code: str, after: str | None, count: int
+) -> list[StepState]:
+    """Return the skipped steps of a name with a code, above a completion's id."""
+    step = COMPLETION_STEP.c
+    conditions = [step.status == "skipped", step.name == name, step.skip_code == code]
+    return await _fetch_steps_after(tx, conditions, after, count)
+
+
+async def _fetch_steps_after(
+    tx: Tx, conditions: Sequence[ColumnElement[bool]], after: str | None, count: int
+) -> list[StepState]:
+    id = COMPLETION_STEP.c.completion_id
+    statement = select(COMPLETION_STEP).where(*conditions)
+    if after is not None:
+        statement = statement.where(id > after)
+    return await tx.fetch_into(StepState, statement.order_by(id).limit(count))
 
 
 def _step_conditions(steps: StepFilter) -> list[ColumnElement[bool]]:

@@ -11,7 +11,7 @@ import structlog
 
 from homeroom.access import api as access
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions, CompletionStep, SkipReason
+from homeroom.completion.api import Completion, Completions, SkipReason
 from homeroom.credentials import store
 from homeroom.credentials.credly import CredlyIssuer, parse_credly_time
 from homeroom.credentials.jobs import (
@@ -44,7 +44,7 @@ from homeroom.credentials.store import Credential, CredentialState
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, NotFound, TooBusy
-from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry
+from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays
 from homeroom.partner.failure import PartnerError
 
 __all__ = [
@@ -99,7 +99,7 @@ class Credentials:
         ``badges`` signs credentials here and now. Without it ``issuer`` issues them; without both,
         ``missing_setting`` is the reason to issue none.
         """
-        self._retries = retries
+        self.retries = retries
         self._db = db
         self._issuer, self._directory, self._assessment = issuer, directory, assessment
         self.badges = badges
@@ -122,40 +122,27 @@ class Credentials:
             return SkipReason("course_without_badge", "the course has no badgeTemplateId")
         return None
 
-    def step(self) -> CompletionStep:
-        """Return the step that every completion has."""
-        return CompletionStep(
-            STEP_NAME, lambda id: IssueCredential(completion_id=id), self.skip_reason
-        )
-
-    def register(self, registry: Registry, completions: Completions) -> None:
-        """Register the handler of the step's job."""
+    def build_handler(
+        self, completions: Completions
+    ) -> SignCredentialHandler | IssueCredentialHandler:
+        """Return the handler of the step's job."""
         if self.badges is not None:
-            run = SignCredentialHandler(
+            return SignCredentialHandler(
                 self._db,
                 completions,
                 self.badges,
                 self._directory,
                 self._assessment,
                 self.skip_reason,
-            ).run
-        else:
-            run = IssueCredentialHandler(
-                self._db,
-                completions,
-                self._issuer,
-                self._directory,
-                self._assessment,
-                self.skip_reason,
-                self._retry_after_timeout,
-            ).run
-        registry.add(
-            IssueCredential,
-            run,
-            completions.step_updater(STEP_NAME),
-            is_outstanding=completions.is_step_outstanding(STEP_NAME),
-            subject=completions.job_subject("credly" if self.badges is None else "open-badges"),
-            retries=self._retries,
+            )
+        return IssueCredentialHandler(
+            self._db,
+            completions,
+            self._issuer,
+            self._directory,
+            self._assessment,
+            self.skip_reason,
+            self._retry_after_timeout,
         )
 
     async def list_newest(

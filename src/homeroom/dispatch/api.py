@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from homeroom.access import api as access
-from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions, CompletionStep, SkipReason
+from homeroom.completion.api import Completions, StepState
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.dispatch import destinations, store
 from homeroom.dispatch.jobs import (
-    EVENT_TYPES,
     TOPIC,
-    Destination,
-    FindCredentialUrl,
-    MessageBuilder,
-    NameDirectory,
     ReplayDispatch,
-    ReplayDispatchHandler,
     SendAnalytics,
-    SendDispatchHandler,
     SendHrReport,
+    UpdateDispatch,
     replay_job_id,
 )
+from homeroom.dispatch.message import MessageKey, MessageReceiver
+from homeroom.dispatch.message_step import MessageStep
+from homeroom.dispatch.replay import ReplayDispatchHandler, UpdateDispatchHandler
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
-from homeroom.errors import NotFound
+from homeroom.dispatch.webhook import Destination
+from homeroom.errors import Invalid, NotFound
 from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
+from homeroom.partner.client import Partner
 
 __all__ = [
     "ANALYTICS",
-    "DESTINATIONS",
     "HR",
     "MAX_REPLAYS",
     "PERSONAL",
@@ -41,19 +38,36 @@ __all__ = [
     "Dispatch",
     "DispatchStatus",
     "Dispatches",
+    "MessageKey",
+    "MessageReceiver",
+    "MessageStep",
     "ReplayDispatch",
     "SendAnalytics",
     "SendHrReport",
+    "XapiConfig",
 ]
 
 ANALYTICS, HR = "analytics", "hr"
-DESTINATIONS = (ANALYTICS, HR)
 MAX_REPLAYS = 1_000
 """The most dispatches that one call replays."""
+FindCredentialUrl = Callable[[Tx, str], Awaitable[str | None]]
+"""Return the public URL of a completion's credential, or None while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class XapiConfig:
+    """The settings of the learning record store."""
+
+    store: Partner | None
+    """Its client, whose URL is the one above ``/statements``; None: no URL is set."""
+    source: str
+    """Homeroom's public URL."""
+    retries: FixedDelays
+    rate: float
 
 
 class Dispatches:
-    """All dispatches; ``bootstrap`` builds it with the settings' destinations."""
+    """All dispatches; ``bootstrap`` builds it with the settings' webhooks."""
 
     def __init__(
         self,
@@ -62,69 +76,41 @@ class Dispatches:
         source: str,
         analytics: Destination | None,
         hr: Destination | None,
-        directory: NameDirectory,
         credential_url: FindCredentialUrl,
         missing_settings: dict[str, str] | None = None,
         retries: Mapping[str, FixedDelays] | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
-        """Use these destinations; ``missing_settings`` holds the reasons of absent ones.
+        """Use these webhooks; ``missing_settings`` holds the reasons of absent ones.
 
-        ``retries`` are those of destinations whose settings differ from the usual.
+        ``retries`` and ``rates`` are those of webhooks whose settings differ from the usual.
+        ``source`` is Homeroom's public URL, that of the CloudEvents.
         """
-        self._retries = dict.fromkeys(DESTINATIONS, PARTNER_DELAYS) | dict(retries or {})
         self._db = db
-        self._destinations = {ANALYTICS: analytics, HR: hr}
-        self._missing_settings = {
+        self.source, self.credential_url = source, credential_url
+        self.webhooks = {ANALYTICS: analytics, HR: hr}
+        self.webhook_retries = dict.fromkeys(self.webhooks, PARTNER_DELAYS) | dict(retries or {})
+        self.rates = dict(rates or {})
+        self.missing_settings = {
             ANALYTICS: "HOMEROOM_ANALYTICS_URL is not set",
             HR: "HOMEROOM_HR_URL is not set",
             **(missing_settings or {}),
         }
-        self._message_builder = MessageBuilder(db, source, directory, credential_url)
+        self.steps: dict[str, MessageStep] = {}
+        """The steps that send messages, by name, each of which is a destination."""
 
-    def skip_reason(self, name: str) -> SkipReason | None:
-        """Return the reason to send nothing to a destination, or None."""
-        if self._destinations[name] is not None:
-            return None
-        return SkipReason("destination_not_configured", self._missing_settings[name])
+    def register(
+        self, registry: Registry, completions: Completions, steps: Sequence[MessageStep]
+    ) -> None:
+        """Set the steps that send messages; register replays and updates."""
+        self.steps.update((step.name, step) for step in steps)
 
-    def steps(self) -> list[CompletionStep]:
-        """Return the steps that every completion has, independent of each other."""
+        async def on_step_ended(tx: Tx, ended: StepState) -> None:
+            for step in self.steps.values():
+                await step.on_step_ended(tx, ended)
 
-        def skip_analytics(completion: Completion, course: Course) -> SkipReason | None:
-            return self.skip_reason(ANALYTICS)
-
-        def skip_hr(completion: Completion, course: Course) -> SkipReason | None:
-            return self.skip_reason(HR)
-
-        return [
-            CompletionStep(ANALYTICS, lambda id: SendAnalytics(completion_id=id), skip_analytics),
-            CompletionStep(HR, lambda id: SendHrReport(completion_id=id), skip_hr),
-        ]
-
-    def register(self, registry: Registry, completions: Completions) -> None:
-        """Register the handlers of the steps and of replays."""
-        for name, args, build_message in (
-            (ANALYTICS, SendAnalytics, self._message_builder.build_analytics),
-            (HR, SendHrReport, self._message_builder.build_hr),
-        ):
-            sender = SendDispatchHandler(
-                self._db,
-                completions,
-                name,
-                EVENT_TYPES[name],
-                self._destinations[name],
-                build_message,
-                partial(self.skip_reason, name),
-            )
-            registry.add(
-                args,
-                sender.run,
-                sender.on_job_change,
-                is_outstanding=completions.is_step_outstanding(name),
-                subject=completions.job_subject(name),
-                retries=self._retries[name],
-            )
-        replayer = ReplayDispatchHandler(self._db, completions, self._destinations, self._retries)
+        completions.on_step_ended.append(on_step_ended)
+        replayer = ReplayDispatchHandler(self._db, completions, self.steps)
         registry.add(
             ReplayDispatch,
             replayer.run,
@@ -132,6 +118,20 @@ class Dispatches:
             is_outstanding=replayer.is_outstanding,
             subject=replayer.find_subject,
         )
+        updater = UpdateDispatchHandler(self._db, completions, self.steps)
+        registry.add(
+            UpdateDispatch,
+            updater.run,
+            updater.on_job_change,
+            is_outstanding=updater.is_outstanding,
+            subject=updater.find_subject,
+        )
+
+    def check_destination(self, name: str | None) -> None:
+        """Raise ``Invalid`` for a name that is no step that sends messages."""
+        if name is not None and name not in self.steps:
+            known = ", ".join(self.steps)
+            raise Invalid(f"There is no destination {name!r}; the destinations are {known}.")
 
     async def list_newest(
         self,
@@ -147,7 +147,7 @@ class Dispatches:
     async def list_disabled(self, tx: Tx) -> dict[str, str]:
         """Return the destinations that are switched off, with their reasons."""
         disabled = await store.list_disabled(tx)
-        return {name: disabled[name].reason for name in DESTINATIONS if name in disabled}
+        return {name: disabled[name].reason for name in sorted(disabled)}
 
     async def replay(self, id: str, actor: str) -> Dispatch:
         """Send a dispatch again with the same id and body; switch its destination on.
@@ -188,7 +188,8 @@ class Dispatches:
         for one in dispatches:
             await store.record_replay(tx, one.id)
             job_id = replay_job_id(one.id, one.replays + 1)
-            retries = len(self._retries[one.destination].delays)
+            step = self.steps.get(one.destination)
+            retries = len((PARTNER_DELAYS if step is None else step.delays).delays)
             args = ReplayDispatch(dispatch_id=one.id)
             await enqueue(tx, args, id=job_id, max_retries=retries)
             tx.notify(TOPIC, one.id)

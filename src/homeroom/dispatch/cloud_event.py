@@ -6,13 +6,16 @@ from typing import Any
 
 from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, score_fraction
+from homeroom.dispatch.message import MessageKey
 from homeroom.instant import to_datetime
 
 COURSE_COMPLETED = "org.homeroom.course.completed"
 TRAINING_RECORDED = "org.homeroom.training.recorded"
+TRAINING_UPDATED = "org.homeroom.training.updated"
+"""What was learnt after the record, such as the credential's URL; the same data."""
 
 
-def build_course_completed(id: str, source: str, completion: Completion) -> dict[str, Any]:
+def build_course_completed(key: MessageKey, source: str, completion: Completion) -> dict[str, Any]:
     """Return the event for analytics: scores 0 to 1, progress in percent, seconds."""
     data = {
         "userId": completion.user_id,
@@ -32,11 +35,11 @@ def build_course_completed(id: str, source: str, completion: Completion) -> dict
             for chapter in completion.chapters
         ],
     }
-    return _cloud_event(id, source, COURSE_COMPLETED, completion, data)
+    return _cloud_event(key, source, completion, data)
 
 
-def build_training_recorded(
-    id: str,
+def build_training_record(
+    key: MessageKey,
     source: str,
     completion: Completion,
     course: Course,
@@ -59,22 +62,25 @@ def build_training_recorded(
         "validUntil": None if valid_until is None else _format_time(valid_until),
         "credentialUrl": credential_url,
     }
-    return _cloud_event(id, source, TRAINING_RECORDED, completion, data)
+    return _cloud_event(key, source, completion, data)
 
 
 def _cloud_event(
-    id: str, source: str, type: str, completion: Completion, data: dict[str, Any]
+    key: MessageKey, source: str, completion: Completion, data: dict[str, Any]
 ) -> dict[str, Any]:
-    return {
+    event: dict[str, Any] = {
         "specversion": "1.0",
-        "id": id,
+        "id": key.id,
         "source": source,
-        "type": type,
+        "type": key.type,
         "subject": completion.id,
         "time": _format_time(completion.completed_at),
         "datacontenttype": "application/json",
         "data": data,
     }
+    if key.version > 1:  # an extension attribute; the first version has none
+        event["messageversion"] = key.version
+    return event
 
 
 def _format_time(instant: int) -> str:

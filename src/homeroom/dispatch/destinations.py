@@ -16,7 +16,7 @@ from homeroom.partner import store as partner_store
 from homeroom.partner.breaker import Breaker
 from homeroom.partner.gate import PartnerGate
 
-DestinationKind = Literal["credentials", "directory", "scores", "webhook", "mail"]
+DestinationKind = Literal["credentials", "directory", "scores", "webhook", "lrs", "mail"]
 DestinationState = Literal["on", "away", "refused", "disabled"]
 """``disabled``: it answered 410. ``away`` and ``refused``: see ``partner.breaker``."""
 

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
-import httpx
 import structlog
-from standardwebhooks.webhooks import Webhook
 
-from homeroom.catalogue import api as catalogue
-from homeroom.catalogue.api import Course
-from homeroom.clock import Clock
-from homeroom.completion.api import Completion, Completions, SkipReason, StepArgs
+from homeroom.completion.api import StepArgs
 from homeroom.db.database import Database
-from homeroom.db.ids import derived_id, natural_id
+from homeroom.db.ids import natural_id
 from homeroom.db.tx import Tx
 from homeroom.dispatch import store
-from homeroom.dispatch.cloud_event import (
-    COURSE_COMPLETED,
-    TRAINING_RECORDED,
-    build_course_completed,
-    build_training_recorded,
-)
 from homeroom.dispatch.destinations import disabled_gate
+from homeroom.dispatch.message import MessageReceiver
 from homeroom.dispatch.store import Dispatch
-from homeroom.errors import Conflict, NotFound
-from homeroom.instant import SECOND, to_datetime
-from homeroom.jobs.handler import JobContext, LogSubject
+from homeroom.jobs.handler import JobContext
 from homeroom.jobs.job import (
     NORMAL,
     PARTNER_DELAYS,
@@ -38,19 +25,13 @@ from homeroom.jobs.job import (
     Job,
     JobArgs,
     JobReason,
-    JobState,
     RetryDelays,
 )
-from homeroom.jobs.outcome import Done, Fail, Hold, Outcome, Retry
-from homeroom.partner.client import WEBHOOK_TIMEOUT, Partner, encode_json
+from homeroom.jobs.outcome import Done, Hold, Outcome, Retry
 from homeroom.partner.failure import PartnerError
-from homeroom.partner.gate import PartnerGate
 
 log = structlog.get_logger(__name__)
 TOPIC = "dispatches"
-EVENT_TYPES = {"analytics": COURSE_COMPLETED, "hr": TRAINING_RECORDED}
-MESSAGE_VERSION = 1
-"""Part of a message's id: a version is a message of its own to the receiver."""
 _random_source = random.Random()
 HTTP_GONE = 410
 """The receiver rejects all further messages: the destination is switched off."""
@@ -89,103 +70,22 @@ class ReplayDispatch(JobArgs, frozen=True, kw_only=True):
         return {"dispatch_id": self.dispatch_id}
 
 
-class PersonName(Protocol):
-    """The name of a person."""
+class UpdateDispatch(JobArgs, frozen=True, kw_only=True):
+    """Send what was learnt after a message of a completion to a destination."""
 
-    @property
-    def given_name(self) -> str | None:
-        """The given name; None: not known."""
+    kind: ClassVar[str] = "dispatch.update"
+    queue: ClassVar[str] = "dispatch"
+    priority: ClassVar[int] = NORMAL
+    timeout: ClassVar[timedelta] = timedelta(seconds=60)
+    max_retries: ClassVar[int] = len(PARTNER_DELAYS.delays)
+    backoff: ClassVar[RetryDelays] = PARTNER_DELAYS
 
-    @property
-    def family_name(self) -> str | None:
-        """The family name; None: not known."""
+    completion_id: str
+    destination: str
 
-
-class NameDirectory(Protocol):
-    """A directory of people's names."""
-
-    async def find(self, user_id: str) -> PersonName | None:
-        """Return a person's name, or None for an unknown id. Raises ``PartnerError``."""
-
-
-FindCredentialUrl = Callable[[Tx, str], Awaitable[str | None]]
-"""Return the public URL of a completion's credential, or None while there is none."""
-BuildMessage = Callable[[str, Completion, Course], Awaitable[dict[str, Any]]]
-FindSkipReason = Callable[[], SkipReason | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MessageBuilder:
-    """The builder of messages to partner systems."""
-
-    db: Database
-    source: str
-    """``source`` of the CloudEvents: Homeroom's public URL."""
-    directory: NameDirectory
-    credential_url: FindCredentialUrl
-
-    async def build_analytics(
-        self, id: str, completion: Completion, course: Course
-    ) -> dict[str, Any]:
-        """Return the message to analytics."""
-        return build_course_completed(id, self.source, completion)
-
-    async def build_hr(self, id: str, completion: Completion, course: Course) -> dict[str, Any]:
-        """Return the message to HR; raise ``PartnerError`` where the directory fails."""
-        person = await self.directory.find(completion.user_id)
-        async with self.db.read() as tx:
-            url = await self.credential_url(tx, completion.id)
-        return build_training_recorded(
-            id,
-            self.source,
-            completion,
-            course,
-            given_name=None if person is None else person.given_name,
-            family_name=None if person is None else person.family_name,
-            credential_url=url,
-        )
-
-
-class Destination:
-    """One partner system that receives webhooks."""
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        name: str,
-        title: str,
-        url: str,
-        secret: str,
-        *,
-        timeout: timedelta = WEBHOOK_TIMEOUT,
-        gate: PartnerGate | None = None,
-    ) -> None:
-        """Set its name in the database, its title in messages, and the secret that signs.
-
-        The secret is ``whsec_`` and base64; ``gate`` holds jobs while the partner is away.
-        """
-        self.name = name
-        self.partner = Partner(
-            client, title, url, timeout=timeout, secrets=(secret,), signs_time=True, gate=gate
-        )
-        self._webhook = Webhook(secret)
-        # Receivers compare with the real time, whatever Homeroom's own clock shows.
-        self._real_clock = Clock()
-
-    async def deliver(self, id: str, payload: str) -> int:
-        """Post a message and return the status, 2xx; raise ``PartnerError``.
-
-        The body is sent byte for byte as it is given, because the signature is over its bytes.
-        """
-        now = self._real_clock.now()
-        headers = {
-            "content-type": "application/cloudevents+json",
-            "webhook-id": id,
-            "webhook-timestamp": str(now // SECOND),
-            "webhook-signature": self._webhook.sign(id, to_datetime(now), payload),
-        }
-        response = await self.partner.call("POST", content=payload.encode(), headers=headers)
-        return response.status
+    def log_fields(self) -> dict[str, str | int]:
+        """Return the ids of the completion and the destination."""
+        return {"completion_id": self.completion_id, "destination": self.destination}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +97,7 @@ class DispatchSender:
     async def run(
         self,
         ctx: JobContext,
-        destination: Destination,
+        destination: MessageReceiver,
         dispatch: Dispatch,
         done: Done,
         retries: FixedDelays | None = None,
@@ -240,174 +140,9 @@ class DispatchSender:
         return await ctx.commit(save)
 
 
-@dataclass(frozen=True, slots=True)
-class SendDispatchHandler:
-    """The handler of the step of one destination."""
-
-    db: Database
-    completions: Completions
-    name: str
-    type: str
-    destination: Destination | None
-    build_message: BuildMessage
-    skip_reason: FindSkipReason
-
-    async def run(self, ctx: JobContext, args: StepArgs) -> Outcome:
-        """Send the message once; each attempt sends what the first has stored."""
-        async with self.db.read() as tx:
-            known = await store.get_by_completion(tx, self.name, args.completion_id, self.type)
-            disabled_reason = await store.get_disabled_reason(tx, self.name)
-            if known is None:
-                try:
-                    completion = await self.completions.get(tx, args.completion_id)
-                    course = await catalogue.course_at(
-                        tx, completion.course_id, completion.course_version
-                    )
-                except NotFound as error:
-                    return Fail(error.message)
-        if known is not None and known.status == "delivered":
-            return Done({"externalId": known.id})
-        reason = self.skip_reason()
-        if reason is not None:
-            return await self._skip(ctx, known, reason)
-        assert self.destination is not None  # otherwise there is a reason to skip the step
-        if known is None:
-            try:
-                known = await self._store_dispatch(completion, course)
-            except PartnerError as error:
-                return error.to_outcome()
-            except NotFound as error:  # the learner was erased meanwhile
-                return Fail(error.message)
-        if disabled_reason is not None:
-            return hold_while_disabled(self.name, disabled_reason)
-        done = Done({"externalId": known.id})
-        return await DispatchSender(self.db).run(ctx, self.destination, known, done)
-
-    async def on_job_change(self, tx: Tx, job: Job, args: StepArgs) -> None:
-        """Save the step's state, and the dispatch's where no attempt has recorded one."""
-        await self.completions.step_updater(self.name)(tx, job, args)
-        known = await store.get_by_completion(tx, self.name, args.completion_id, self.type)
-        if known is None:
-            return
-        if job.state is JobState.FAILED and known.status == "waiting":
-            await store.set_status(tx, known.id, "failed", job.last_error)
-        elif job.state in (JobState.WAITING, JobState.DELAYED) and known.status == "failed":
-            await store.set_status(tx, known.id, "waiting", None)
-
-    async def _store_dispatch(self, completion: Completion, course: Course) -> Dispatch:
-        """Store the message before it is sent for the first time.
-
-        Raises ``NotFound`` if the completion is gone by now.
-        """
-        id = message_id(completion.id, self.name, self.type)
-        payload = encode_json(await self.build_message(id, completion, course)).decode()
-        async with self.db.write() as tx:
-            await self.completions.get_locked(tx, completion.id)
-            new = Dispatch(
-                id, self.name, self.type, completion.id, completion.user_id, payload, tx.now
-            )
-            await store.add(tx, new)
-            tx.notify(TOPIC, id)
-            stored = await store.get_by_completion(tx, self.name, completion.id, self.type)
-        assert stored is not None  # by this worker or by another
-        return stored
-
-    async def _skip(self, ctx: JobContext, known: Dispatch | None, reason: SkipReason) -> Outcome:
-        outcome = Done(reason.to_result())
-        async with self.db.write() as tx:
-            if known is not None:
-                await store.set_status(tx, known.id, "skipped", reason.text)
-            await ctx.settle(tx, outcome)
-        return outcome
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayDispatchHandler:
-    """The handler of ``ReplayDispatch``."""
-
-    db: Database
-    completions: Completions
-    destinations: dict[str, Destination | None]
-    retries: Mapping[str, FixedDelays]
-    """Of each destination: one kind of job is for all of them."""
-
-    async def run(self, ctx: JobContext, args: ReplayDispatch) -> Outcome:
-        """Send a message again; a failed step of this message is completed by it."""
-        async with self.db.read() as tx:
-            known = await store.get(tx, args.dispatch_id)
-            if known is None:
-                return Fail(f"there is no dispatch {args.dispatch_id}")
-            disabled_reason = await store.get_disabled_reason(tx, known.destination)
-        destination = self.destinations.get(known.destination)
-        if destination is None:
-            return Fail(f"the destination {known.destination} has no URL in the settings")
-        if disabled_reason is not None:
-            return hold_while_disabled(known.destination, disabled_reason)
-        return await DispatchSender(self.db).run(
-            ctx,
-            destination,
-            known,
-            Done({"dispatch": known.id}),
-            self.retries[known.destination],
-        )
-
-    async def on_job_change(self, tx: Tx, job: Job, args: ReplayDispatch) -> None:
-        """Save the state of the replay to the dispatch and to its step."""
-        known = await store.get(tx, args.dispatch_id)
-        if known is None:
-            return
-        if job.state is JobState.FAILED and known.status == "waiting":
-            await store.set_status(tx, known.id, "failed", job.last_error)
-        if job.state is JobState.COMPLETED and known.status == "delivered":
-            await self._complete_step(tx, known)
-
-    async def is_outstanding(self, tx: Tx, job: Job, args: ReplayDispatch) -> bool:
-        """Return whether the dispatch has failed and this is its last replay."""
-        known = await store.get(tx, args.dispatch_id)
-        return (
-            known is not None
-            and known.status == "failed"
-            and job.id == replay_job_id(known.id, known.replays)
-        )
-
-    async def find_subject(self, tx: Tx, args: ReplayDispatch) -> LogSubject:
-        """Return the learner, the course and the destination of the dispatch."""
-        known = await store.get(tx, args.dispatch_id)
-        if known is None:
-            return LogSubject()
-        try:
-            completion = await self.completions.get(tx, known.completion_id)
-        except NotFound:
-            return LogSubject(known.user_id, None, known.destination)
-        return LogSubject(completion.user_id, completion.course_id, known.destination)
-
-    async def _complete_step(self, tx: Tx, delivered: Dispatch) -> None:
-        """Retry a failed or skipped step, whose job finds the message delivered."""
-        steps = await self.completions.list_steps(tx, [delivered.completion_id])
-        for step in steps[delivered.completion_id]:
-            if step.name == delivered.destination and step.status in {"failed", "skipped"}:
-                try:
-                    await self.completions.retry_step(tx, delivered.completion_id, step.name)
-                except (Conflict, NotFound) as error:
-                    log.warning(
-                        "step_not_completed",
-                        completion_id=delivered.completion_id,
-                        step=step.name,
-                        error=error.message,
-                    )
-
-
 def replay_job_id(dispatch_id: str, number: int) -> str:
     """Return the id of the job of a dispatch's replay; replays count from 1."""
     return natural_id("dispatch", dispatch_id, "replay", str(number))
-
-
-def message_id(completion_id: str, destination: str, type: str) -> str:
-    """Return the id of a completion's message of a type to a destination.
-
-    It is derived, so that a job that runs twice, as in a copy of the database, sends one id.
-    """
-    return derived_id("message", completion_id, destination, type, str(MESSAGE_VERSION))
 
 
 def hold_while_disabled(name: str, reason: str) -> Hold:

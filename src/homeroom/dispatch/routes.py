@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
+from pydantic import Field
 
 from homeroom.db.database import Database
 from homeroom.dispatch.api import Dispatch, Dispatches, DispatchStatus
@@ -15,7 +16,8 @@ from homeroom.web.identity import Auth
 from homeroom.web.model import RequestModel, ResponseModel, Rfc3339Instant, Rfc3339Time
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
-DestinationName = Literal["analytics", "hr"]
+DestinationName = Annotated[str, Field(min_length=1, max_length=64)]
+"""The name of a step that sends messages; plug-ins add some."""
 DispatchId = Annotated[str, Path(alias="dispatchId", min_length=1, max_length=128)]
 
 
@@ -67,6 +69,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
         status: Annotated[DispatchStatus | None, Query()] = None,
     ) -> Page[DispatchView]:
         """Return the dispatches to partner systems, newest first."""
+        dispatches.check_destination(destination)
         key = paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
@@ -79,6 +82,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches) -> APIRouter:
         body: DispatchReplayRequest, identity: Identity = operator
     ) -> DispatchReplay:
         """Send a destination its dispatches since a time again."""
+        dispatches.check_destination(body.destination)
         since: datetime = body.since
         count, more = await dispatches.replay_since(
             body.destination, from_datetime(since), identity.subject

@@ -29,7 +29,8 @@ DISPATCH = Table(
     Column("last_error", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("delivered_at", BigInteger),
-    UniqueConstraint("destination", "completion_id", "type"),
+    Column("version", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("destination", "completion_id", "type", "version"),
     Index(None, "created_at", "id"),
     Index(None, "destination", "created_at", "id"),
 )
@@ -59,10 +60,12 @@ class Dispatch:
     last_status: int | None = None
     last_error: str | None = None
     delivered_at: int | None = None
+    version: int = 1
+    """From 1; a later version of a message replaces the one before."""
 
 
 async def add(tx: Tx, new: Dispatch) -> None:
-    """Insert a dispatch unless its completion has one of this destination and type."""
+    """Insert a dispatch unless its completion has this version of the message."""
     await tx.insert(DISPATCH, [new], on_conflict="ignore")
 
 
@@ -74,13 +77,14 @@ async def get(tx: Tx, id: str) -> Dispatch | None:
 async def get_by_completion(
     tx: Tx, destination: str, completion_id: str, type: str
 ) -> Dispatch | None:
-    """Return the dispatch of a completion to a destination."""
+    """Return the latest version of a completion's message of a type to a destination."""
     statement = select(DISPATCH).where(
         DISPATCH.c.destination == destination,
         DISPATCH.c.completion_id == completion_id,
         DISPATCH.c.type == type,
     )
-    return await tx.fetch_one_into(Dispatch, statement)
+    latest = statement.order_by(DISPATCH.c.version.desc()).limit(1)
+    return await tx.fetch_one_into(Dispatch, latest)
 
 
 async def record_attempt(
@@ -100,6 +104,15 @@ async def set_status(tx: Tx, id: str, status: DispatchStatus, error: str | None)
     await tx.execute(
         "UPDATE dispatch SET status = ?, last_error = COALESCE(?, last_error) WHERE id = ?",
         (status, error, id),
+    )
+
+
+async def set_replaced(tx: Tx, replaced: Dispatch, by: str) -> None:
+    """End a dispatch that a later version replaces; a delivered one stays so."""
+    status = "skipped" if replaced.delivered_at is None else "delivered"
+    await tx.execute(
+        "UPDATE dispatch SET status = ?, last_error = ? WHERE id = ? AND status = 'waiting'",
+        (status, f"replaced by {by}", replaced.id),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,7 @@ class CloudEventEnvelope(Struct, frozen=True):
     data: dict[str, Any]
     time: ZonedInstant | UnsetType = UNSET
     subject: NonEmptyText | UnsetType = UNSET
+    messageversion: Annotated[int, Meta(ge=2)] | UnsetType = UNSET
     datacontenttype: Literal["application/json"] | UnsetType = UNSET
 
 
@@ -77,11 +78,13 @@ class TrainingRecorded(Struct, frozen=True, rename="camel"):
     credential_url: Annotated[str, Meta(pattern="^https?://")] | None
 
 
-def event_problems(body: dict[str, Any], event_type: str, shape: type[Struct]) -> list[str]:
+def event_problems(
+    body: dict[str, Any], event_types: Sequence[str], shape: type[Struct]
+) -> list[str]:
     """Return all faults of an event; empty if it is accepted."""
     found = _field_problems(body, CloudEventEnvelope, "")
-    if isinstance(body.get("type"), str) and body["type"] != event_type:
-        found.append(f"type is {body['type']}, not {event_type}")
+    if isinstance(body.get("type"), str) and body["type"] not in event_types:
+        found.append(f"type is {body['type']}, not {' or '.join(event_types)}")
     data = body.get("data")
     if isinstance(data, dict):
         found += _field_problems(data, shape, "data.")
@@ -117,19 +120,19 @@ class WebhookReceiver:
     """A receiver of signed CloudEvents that accepts each `webhook-id` once.
 
     A repeated `webhook-id` gets the same response and is counted. A second `webhook-id` for
-    the same subject is accepted too, as a real receiver would, and shows in the summary as
-    `doubled`: it means that the sender sent an event twice.
+    the same subject, type and version is accepted too, as a real receiver would, and shows in
+    the summary as `doubled`: it means that the sender sent an event twice.
     """
 
     def __init__(
         self,
         secret: str,
-        event_type: str,
+        event_types: Sequence[str],
         shape: type[Struct],
         subject: Callable[[dict[str, Any]], str],
     ) -> None:
         self._webhook = Webhook(secret)
-        self._event_type = event_type
+        self._event_types = event_types
         self._shape = shape
         self._subject = subject
         self.deliveries: dict[str, ReceivedWebhook] = {}
@@ -143,10 +146,10 @@ class WebhookReceiver:
             raise RequestRefused(405, "webhooks are posted", headers={"allow": "POST"})
         self._verify(request)
         body = request.read_object("application/cloudevents+json", "application/json")
-        found = event_problems(body, self._event_type, self._shape)
+        found = event_problems(body, self._event_types, self._shape)
         if found:
             raise RequestRefused(422, *found)
-        return self._accept(request.headers["webhook-id"], body["data"], request.body)
+        return self._accept(request.headers["webhook-id"], body, request.body)
 
     def summary(self) -> dict[str, Any]:
         """Count deliveries by `webhook-id` and by subject."""
@@ -166,7 +169,7 @@ class WebhookReceiver:
         except ValueError as error:  # a signature header that isn't `v1,<base64>`
             raise RequestRefused(401, "webhook signature: cannot be read") from error
 
-    def _accept(self, webhook_id: str, data: dict[str, Any], body: bytes) -> SandboxResponse:
+    def _accept(self, webhook_id: str, event: dict[str, Any], body: bytes) -> SandboxResponse:
         digest = hashlib.sha256(body).digest()
         known = self.deliveries.get(webhook_id)
         if known is not None:
@@ -179,7 +182,11 @@ class WebhookReceiver:
             return SandboxResponse(200, {"status": "repeated"}, "repeated", reasons)
         if len(self.deliveries) >= _MAX_DELIVERIES:
             raise RequestRefused(507, "the sandbox is full: POST /control/reset")
-        subject = self._subject(data)
+        subject = self._subject(event["data"])
+        if event["type"] != self._event_types[0]:  # an update is a message of its own
+            subject += f"|{event['type']}"
+        if "messageversion" in event:
+            subject += f"|{event['messageversion']}"
         self.deliveries[webhook_id] = ReceivedWebhook(
             sandbox_request.format_rfc3339(sandbox_request.utc_now()), digest, subject
         )
@@ -191,7 +198,7 @@ def analytics_receiver(secret: str) -> WebhookReceiver:
     """Return the receiver for analytics; subjects are attempts at a course."""
     return WebhookReceiver(
         secret,
-        "org.homeroom.course.completed",
+        ("org.homeroom.course.completed",),
         CourseCompleted,
         lambda data: f"{data['userId']}|{data['courseId']}|{data['attempt']}",
     )
@@ -201,7 +208,7 @@ def hr_receiver(secret: str) -> WebhookReceiver:
     """Return the receiver for HR; subjects are an employee, a course and its end."""
     return WebhookReceiver(
         secret,
-        "org.homeroom.training.recorded",
+        ("org.homeroom.training.recorded", "org.homeroom.training.updated"),
         TrainingRecorded,
         lambda data: f"{data['employeeId']}|{data['courseId']}|{data['completedAt']}",
     )

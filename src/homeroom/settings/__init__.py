@@ -9,12 +9,24 @@ from homeroom.settings.check import find_setting_problems
 from homeroom.settings.listing import SettingEntry, list_settings
 from homeroom.settings.model import Settings, load
 from homeroom.settings.problem import SettingProblem
+from homeroom.settings.step_settings import (
+    StepSettings,
+    list_step_settings,
+    load_step_settings,
+    step_group,
+    step_setting_names,
+)
 
 __all__ = [
     "SettingEntry",
     "SettingProblem",
     "Settings",
+    "StepSettings",
     "find_setting_problems",
     "list_settings",
+    "list_step_settings",
     "load",
+    "load_step_settings",
+    "step_group",
+    "step_setting_names",
 ]

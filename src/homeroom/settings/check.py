@@ -6,7 +6,7 @@ These checks compare several settings, or inspect the machine: folders, files, i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -21,9 +21,14 @@ _MODEL_PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "goog
 
 
 def find_setting_problems(
-    settings: Settings, environ: Mapping[str, str] | None = None
+    settings: Settings,
+    environ: Mapping[str, str] | None = None,
+    step_names: Collection[str] = (),
 ) -> list[SettingProblem]:
-    """Return the problems of the settings, errors first."""
+    """Return the problems of the settings, errors first.
+
+    ``step_names`` are the names of the settings of the steps that are installed.
+    """
     problems = [
         *_storage_problems(settings),
         *_missing_package_problems(settings),
@@ -34,7 +39,7 @@ def find_setting_problems(
         *message_problems(settings),
         *_model_problems(settings),
         *unknown_setting_problems(
-            os.environ if environ is None else environ, known_names(), ENV_PREFIX
+            os.environ if environ is None else environ, [*known_names(), *step_names], ENV_PREFIX
         ),
     ]
     return sorted(problems, key=lambda problem: problem.severity)

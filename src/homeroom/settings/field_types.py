@@ -117,6 +117,18 @@ def _check_link_template(text: str) -> str:
     return str(_check_http_url(text))
 
 
+def _parse_class_names(text: object) -> object:
+    """Return ``one:A,two.b:C`` as ``("one:A", "two.b:C")``."""
+    if not isinstance(text, str):
+        return text
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        module, _, class_name = name.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), class_name)):
+            raise ValueError("write modules and classes as school_steps:AlumniStep")
+    return names
+
+
 def _parse_origins(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -184,6 +196,7 @@ Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
 HttpUrl = Annotated[str, BeforeValidator(_check_http_url)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_check_redis_url)]
 HostPorts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_host_ports)]
+ClassNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_class_names)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 ClaimPath = Annotated[str, AfterValidator(_check_claim_path)]
 RoleMap = Annotated[tuple[tuple[str, Role], ...], NoDecode, BeforeValidator(_parse_role_map)]

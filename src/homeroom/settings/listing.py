@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from homeroom.settings.model import SETTING_GROUPS, Settings, env_name
 
@@ -30,23 +33,34 @@ class SettingEntry:
 
 def list_settings(settings: Settings) -> list[SettingEntry]:
     """Return every setting in the order of its group, secrets hidden."""
+    entries: list[SettingEntry] = []
+    for group in SETTING_GROUPS:
+        names = {field: env_name(field, info) for field, info in group.model_fields.items()}
+        title = (group.__doc__ or "").split(".")[0]
+        entries += list_group(settings, group.model_fields, names, title)
+    return entries
+
+
+def list_group(
+    values: BaseModel, fields: Mapping[str, FieldInfo], names: Mapping[str, str], title: str
+) -> list[SettingEntry]:
+    """Return the settings of one group; ``names`` are by field."""
     return [
         SettingEntry(
-            name=env_name(field, info),
-            group=(group.__doc__ or "").split(".")[0],
-            value=_display_value(getattr(settings, field)),
-            default=_display_value(info.default) or "unset",
-            is_set=field in settings.model_fields_set,
+            name=names[field],
+            group=title,
+            value=_display_value(getattr(values, field)),
+            default=_display_value(info.get_default(call_default_factory=True)) or "unset",
+            is_set=field in values.model_fields_set,
             secret="SecretStr" in str(info.annotation),
             description=info.description or "",
         )
-        for group in SETTING_GROUPS
-        for field, info in group.model_fields.items()
+        for field, info in fields.items()
     ]
 
 
 def _display_value(value: Any) -> str | None:
-    if value is None or value == ():
+    if value is None or value == () or value is PydanticUndefined:
         return None
     if isinstance(value, SecretStr):
         return HIDDEN_VALUE

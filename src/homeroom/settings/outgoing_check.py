@@ -40,6 +40,15 @@ def partner_problems(settings: Settings) -> list[SettingProblem]:
                     'Make one with: echo "whsec_$(openssl rand -base64 32)"',
                 )
             )
+    login = settings.xapi_login
+    if login is not None and not all(login.get_secret_value().partition(":")):
+        problems.append(
+            SettingProblem(
+                "HOMEROOM_XAPI_LOGIN",
+                "It is no key and secret with a colon between them.",
+                "Copy both from the learning record store, as key:secret.",
+            )
+        )
     if settings.credly_url:
         for name in ("organization", "token"):
             if not getattr(settings, f"credly_{name}"):
@@ -50,13 +59,13 @@ def partner_problems(settings: Settings) -> list[SettingProblem]:
                         "Set both from Credly's developer page, or unset the URL.",
                     )
                 )
-    for name in ("directory", "assessment"):
-        if getattr(settings, f"{name}_token") and not getattr(settings, f"{name}_url"):
+    for name, key in (("directory", "token"), ("assessment", "token"), ("xapi", "login")):
+        if getattr(settings, f"{name}_{key}") and not getattr(settings, f"{name}_url"):
             problems.append(
                 SettingProblem(
-                    f"HOMEROOM_{name.upper()}_TOKEN",
-                    f"A token is set, but HOMEROOM_{name.upper()}_URL is not.",
-                    "Set the URL, or unset the token.",
+                    f"HOMEROOM_{name.upper()}_{key.upper()}",
+                    f"A {key} is set, but HOMEROOM_{name.upper()}_URL is not.",
+                    f"Set the URL, or unset the {key}.",
                     "warning",
                 )
             )

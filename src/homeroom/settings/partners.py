@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
 
-from homeroom.settings.field_types import Delays, HttpUrl, Mailbox, Rate
+from homeroom.settings.field_types import ClassNames, Delays, HttpUrl, Mailbox, Rate
 
 RETRY_DELAYS = (
     timedelta(seconds=5),
@@ -48,12 +48,27 @@ class PartnerSettings(BaseModel):
     analytics_url: HttpUrl | None = Field(None, description="Webhook for completed courses.")
     analytics_retry_delays: Delays = Field(RETRY_DELAYS, description=_DELAYS.format("analytics"))
     analytics_rate: Rate = Field(DEFAULT_RATE, description=_RATE.format("analytics"))
-    xapi_url: HttpUrl | None = Field(None, description="Learning record store; not used yet.")
+    xapi_url: HttpUrl | None = Field(
+        None,
+        description="Learning record store that gets xAPI statements: the URL above `/statements`."
+        " Unset: completions have no step for it.",
+    )
+    xapi_login: SecretStr | None = Field(
+        None, description="Login of the learning record store, as `key:secret`."
+    )
+    xapi_retry_delays: Delays = Field(RETRY_DELAYS, description=_DELAYS.format("the record store"))
+    xapi_rate: Rate = Field(DEFAULT_RATE, description=_RATE.format("the record store"))
     hr_url: HttpUrl | None = Field(None, description="Webhook for training records.")
     hr_retry_delays: Delays = Field(RETRY_DELAYS, description=_DELAYS.format("HR"))
     hr_rate: Rate = Field(DEFAULT_RATE, description=_RATE.format("HR"))
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
+    )
+
+    steps: ClassNames = Field(
+        (),
+        description="Further steps of completions as `module:Class`, separated by commas. Those of"
+        " installed packages are found by their entry points.",
     )
 
     @property
