@@ -21,11 +21,13 @@ from homeroom.credentials.api import (
     Credential,
     Credentials,
     IssuerProfile,
+    LearnerMessages,
     OpenBadgeIssuer,
 )
 from homeroom.credentials.open_badges import badge_routes
 from homeroom.credentials.open_badges.page_routes import CredentialPages, page_router
 from homeroom.db.database import Database
+from homeroom.notify.api import Notifications
 from homeroom.people import api as people
 from homeroom.people.api import Person
 
@@ -57,13 +59,19 @@ class BadgeSchool:
             draft = await Catalogue().publish(tx, "data", {**COURSE, **changes})
         return draft.course
 
-    async def complete(self, course: Course, user_id: str = "ada", attempt: int = 1) -> str:
+    async def complete(
+        self,
+        course: Course,
+        user_id: str = "ada",
+        attempt: int = 1,
+        completed_at: int = COMPLETED_AT,
+    ) -> str:
         """Record a completion and return its id."""
         new = NewCompletion(
             user_id,
             course,
             attempt,
-            COMPLETED_AT,
+            completed_at,
             8_750,
             5_400,
             (ChapterRecord("c1", 10_000, 5_400, True),),
@@ -90,17 +98,22 @@ class BadgeSchool:
 async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchool]:
     """Build the packages with this installation as the issuer."""
     profile = options.pop("profile", PROFILE)
+    directory = options.pop("directory", None) or BuiltInLearnerDirectory(db)
+    notifications: Notifications | None = options.pop("notifications", None)
     issuer = OpenBadgeIssuer(db, profile, **options)
     credentials = Credentials(
         db,
         issuer=None,
         badges=issuer,
-        directory=BuiltInLearnerDirectory(db),
+        directory=directory,
         assessment=CourseScoreLookup(),
+        messages=(None if notifications is None else LearnerMessages(db, notifications, directory)),
     )
     completions = Completions([credentials.step()])
     kernel = Kernel(db)
     credentials.register(kernel.registry, completions)
+    if notifications is not None:
+        notifications.register(kernel.registry)
     async with db.write() as tx:
         await people.put(tx, Person("ada", "Ada@Example.org", "Ada", "Ọkáfọ̀r"))
     pages = CredentialPages(db, issuer, CertificateStyle(signatory="Head of School"))

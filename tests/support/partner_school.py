@@ -20,6 +20,7 @@ from homeroom.credentials.api import (
     HttpLearnerDirectory,
     HttpScoreLookup,
     LearnerDirectory,
+    LearnerMessages,
     ScoreLookup,
 )
 from homeroom.credentials.store import Credential
@@ -28,6 +29,7 @@ from homeroom.dispatch import store as dispatch_store
 from homeroom.dispatch.api import Destination, Dispatch, Dispatches
 from homeroom.jobs.engine import Engine
 from homeroom.jobs.job import FixedDelays
+from homeroom.notify.api import Notifications
 from homeroom.partner.backlog import PartnerBacklogs
 from homeroom.partner.client import Partner, bearer_auth_header, open_partner_client
 from homeroom.partner.gate import PartnerGate
@@ -184,6 +186,7 @@ async def school(
     gated: bool = False,
     settings: Mapping[str, str] | None = None,
     retries: Mapping[str, FixedDelays] | None = None,
+    notifications: Notifications | None = None,
 ) -> AsyncIterator[School]:
     """Build the packages of the three steps with a sandbox as the partners.
 
@@ -231,6 +234,7 @@ async def school(
         directory=people,
         assessment=assessment or HttpScoreLookup(partners["assessment"]),
         enabled=enabled,
+        messages=None if notifications is None else LearnerMessages(db, notifications, people),
     )
     if credly is not None:
         partners["credly"] = credly.partner
@@ -257,6 +261,8 @@ async def school(
     backlogs = PartnerBacklogs(db)
     kernel = Kernel(db, engine, release_held=backlogs.release_partner_jobs if gated else None)
     credentials.register(kernel.registry, completions)
+    if notifications is not None:
+        notifications.register(kernel.registry)
     dispatches.register(kernel.registry, completions)
     yield School(db, sandbox, client, credentials, dispatches, completions, kernel, partners)
     await client.aclose()

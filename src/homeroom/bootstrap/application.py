@@ -37,7 +37,12 @@ from homeroom.catalogue.api import Catalogue
 from homeroom.changes.api import begin_epoch_after_move
 from homeroom.changes.jobs import PruneChangesHandler
 from homeroom.completion.api import Completions
-from homeroom.credentials.api import Credentials, LearnerDirectory, OpenBadgeIssuer
+from homeroom.credentials.api import (
+    Credentials,
+    LearnerDirectory,
+    LearnerMessages,
+    OpenBadgeIssuer,
+)
 from homeroom.db.database import Database
 from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.db.sqlite.reserve import release_reserve_if_full
@@ -128,6 +133,8 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     registry, metrics, catalogue = Registry(), Metrics(), Catalogue()
     people = build_directory(settings, db, client)
     badge_issuer = build_badge_issuer(settings, db)
+    notifications = build_notifications(settings, db, metrics)
+    messages = LearnerMessages(db, notifications, people, is_enabled=settings.learner_messages)
     credentials = Credentials(
         db,
         issuer=build_credly_issuer(settings, db, client),
@@ -137,9 +144,9 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         enabled=settings.enable_credentials,
         missing_setting=missing_credly_setting(settings),
         retries=FixedDelays(settings.credly_retry_delays),
+        messages=messages,
     )
     dispatches = _build_dispatches(settings, db, client, people, credentials)
-    notifications = build_notifications(settings, db, metrics)
     activity = Activity(db, notifications)
     completions = Completions([credentials.step(), *dispatches.steps()])
 

@@ -29,6 +29,7 @@ from homeroom.credentials.learner_lookup import (
     LearnerRecord,
     ScoreLookup,
 )
+from homeroom.credentials.learner_messages import AnnounceExpiries, LearnerMessages
 from homeroom.credentials.open_badges import badge_store
 from homeroom.credentials.open_badges.badge_document import IssuerProfile
 from homeroom.credentials.open_badges.badge_issuer import (
@@ -51,6 +52,7 @@ __all__ = [
     "PERSONAL",
     "STEP_NAME",
     "TOPIC",
+    "AnnounceExpiries",
     "BuiltInLearnerDirectory",
     "CertificateStyle",
     "CourseScoreLookup",
@@ -64,6 +66,7 @@ __all__ = [
     "IssueCredential",
     "IssuerProfile",
     "LearnerDirectory",
+    "LearnerMessages",
     "LearnerRecord",
     "OpenBadgeIssuer",
     "ScoreLookup",
@@ -93,12 +96,15 @@ class Credentials:
         missing_setting: str = "HOMEROOM_CREDLY_URL is not set",
         retry_after_timeout: timedelta = RETRY_AFTER_TIMEOUT,
         retries: FixedDelays = PARTNER_DELAYS,
+        messages: LearnerMessages | None = None,
     ) -> None:
         """Use these partners.
 
         ``badges`` signs credentials here and now. Without it ``issuer`` issues them; without both,
-        ``missing_setting`` is the reason to issue none.
+        ``missing_setting`` is the reason to issue none. ``messages`` tells the learners; None: they
+        are told nothing.
         """
+        self._messages = messages
         self._retries = retries
         self._db = db
         self._issuer, self._directory, self._assessment = issuer, directory, assessment
@@ -138,6 +144,7 @@ class Credentials:
                 self._directory,
                 self._assessment,
                 self.skip_reason,
+                self._messages,
             ).run
         else:
             run = IssueCredentialHandler(
@@ -148,7 +155,10 @@ class Credentials:
                 self._assessment,
                 self.skip_reason,
                 self._retry_after_timeout,
+                self._messages,
             ).run
+        if self._messages is not None:
+            self._messages.register(registry, completions)
         registry.add(
             IssueCredential,
             run,

@@ -33,6 +33,7 @@ from homeroom.notify.message import (
     DeliveryObserver,
     Message,
     NoticeObserver,
+    Recipient,
     get_message_type,
     observe_no_notices,
     observe_nothing,
@@ -86,6 +87,7 @@ __all__ = [
     "PlannedMessage",
     "PruneNotifications",
     "ReasonCode",
+    "Recipient",
     "RenderedMessage",
     "SendResult",
     "SmtpProgress",
@@ -170,6 +172,10 @@ class Notifications:
         """Store messages in the caller's transaction, each at most once by its key."""
         return await self.notifier.send(tx, messages)
 
+    async def find_sent(self, tx: Tx, keys: Sequence[str]) -> set[str]:
+        """Return those of some keys whose messages were sent."""
+        return await store.find_sent_keys(tx, keys)
+
     async def resolve(self, tx: Tx, keys: Sequence[str]) -> None:
         """Mark messages as resolved: read, and cancelled where they are pending."""
         for id in await store.resolve_notifications(tx, keys):
@@ -178,7 +184,12 @@ class Notifications:
     def render(
         self, notification: Notification, locale: str | None, *, with_body: bool = False
     ) -> RenderedMessage:
-        """Return a notification's texts; after a purge, the title of its type."""
+        """Return a notification's texts; after a purge, the title of its type.
+
+        ``locale`` is that of the built-in directory; the message's own comes first.
+        """
+        if notification.recipient is not None:
+            locale = notification.recipient.locale or locale
         if notification.purged_at is not None:
             return RenderedMessage(MESSAGE_TYPE_TITLES[notification.type], "", "", "")
         return self.templates.render(
@@ -330,6 +341,11 @@ _COMPLIANCE_EXAMPLE = {
     "userId": "u1",
     "name": "Ada Okafor",
 }
+_CREDENTIAL_EXAMPLE = {
+    "course": "Data for everyone",
+    "url": "https://learn.example.org/credentials/4fTzq0bW1mUuYQ2yqkN8Qw7e",
+    "validUntil": 1_827_529_000_000_000,
+}
 EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
     "log_reminder": _OBLIGATION_EXAMPLE,
     "deadline_warning": _OBLIGATION_EXAMPLE,
@@ -405,5 +421,10 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
         "runs": 2,
         "foundAt": _EXAMPLE_RECEIVED_AT,
     },
+    "credential_issued": {
+        **_CREDENTIAL_EXAMPLE,
+        "certificateUrl": f"{_CREDENTIAL_EXAMPLE['url']}.pdf",
+    },
+    "credential_expiring": _CREDENTIAL_EXAMPLE,
 }
 """Parameters of previews and test mails, by type."""
