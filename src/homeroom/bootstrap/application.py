@@ -138,7 +138,12 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     credentials = Credentials(
         db,
         issuer=build_credly_issuer(settings, db, client),
-        badges=None if settings.uses_credly else badge_issuer,
+        badges=(
+            badge_issuer
+            if not settings.uses_credly or settings.credential_without_template == "sign"
+            else None
+        ),
+        uses_credly=settings.uses_credly,
         directory=people,
         assessment=build_assessment(settings, db, client),
         enabled=settings.enable_credentials,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
 
 from homeroom.access import api as access
+from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, Completions, CompletionStep, SkipReason
 from homeroom.credentials import store
@@ -45,7 +46,7 @@ from homeroom.credentials.store import Credential, CredentialState
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, NotFound, TooBusy
-from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry
+from homeroom.jobs.api import PARTNER_DELAYS, Fail, FixedDelays, JobContext, Outcome, Registry
 from homeroom.partner.failure import PartnerError
 
 __all__ = [
@@ -97,18 +98,21 @@ class Credentials:
         retry_after_timeout: timedelta = RETRY_AFTER_TIMEOUT,
         retries: FixedDelays = PARTNER_DELAYS,
         messages: LearnerMessages | None = None,
+        uses_credly: bool | None = None,
     ) -> None:
         """Use these partners.
 
-        ``badges`` signs credentials here and now. Without it ``issuer`` issues them; without both,
-        ``missing_setting`` is the reason to issue none. ``messages`` tells the learners; None: they
-        are told nothing.
+        ``badges`` signs credentials here and now; where ``uses_credly`` (by default where
+        there is an ``issuer``), only those of courses without a template. ``issuer`` issues the
+        others; without both, ``missing_setting`` is the reason to issue none. ``messages`` tells
+        the learners; None: they are told nothing.
         """
         self._messages = messages
         self._retries = retries
         self._db = db
         self._issuer, self._directory, self._assessment = issuer, directory, assessment
-        self.badges = badges
+        self._badges = badges
+        self._uses_credly = issuer is not None if uses_credly is None else uses_credly
         self._enabled, self._missing_setting = enabled, missing_setting
         self._retry_after_timeout = retry_after_timeout
         self._fetch_slots = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
@@ -120,13 +124,19 @@ class Credentials:
             return SkipReason(
                 "credentials_disabled", "credentials are switched off (ENABLE_CREDENTIALS=false)"
             )
-        if self.badges is not None:
-            return self.badges.skip_reason()
+        badges = self._signer(course)
+        if badges is not None:
+            return badges.skip_reason()
         if self._issuer is None:
             return SkipReason("issuer_not_configured", self._missing_setting)
         if course.badge_template_id is None:
             return SkipReason("course_without_badge", "the course has no badgeTemplateId")
         return None
+
+    def _signer(self, course: Course) -> OpenBadgeIssuer | None:
+        """Return the issuer that signs a course's credentials here; None: Credly issues them."""
+        is_for_credly = self._uses_credly and course.badge_template_id is not None
+        return None if is_for_credly else self._badges
 
     def step(self) -> CompletionStep:
         """Return the step that every completion has."""
@@ -136,27 +146,28 @@ class Credentials:
 
     def register(self, registry: Registry, completions: Completions) -> None:
         """Register the handler of the step's job."""
-        if self.badges is not None:
-            run = SignCredentialHandler(
+        order = IssueCredentialHandler(
+            self._db,
+            completions,
+            self._issuer,
+            self._directory,
+            self._assessment,
+            self.skip_reason,
+            self._retry_after_timeout,
+            self._messages,
+        )
+        run: Callable[[JobContext, IssueCredential], Awaitable[Outcome]] = order.run
+        if self._badges is not None:
+            sign = SignCredentialHandler(
                 self._db,
                 completions,
-                self.badges,
+                self._badges,
                 self._directory,
                 self._assessment,
                 self.skip_reason,
                 self._messages,
-            ).run
-        else:
-            run = IssueCredentialHandler(
-                self._db,
-                completions,
-                self._issuer,
-                self._directory,
-                self._assessment,
-                self.skip_reason,
-                self._retry_after_timeout,
-                self._messages,
-            ).run
+            )
+            run = self._run_by_course(completions, sign, order) if self._uses_credly else sign.run
         if self._messages is not None:
             self._messages.register(registry, completions)
         registry.add(
@@ -164,9 +175,32 @@ class Credentials:
             run,
             completions.step_updater(STEP_NAME),
             is_outstanding=completions.is_step_outstanding(STEP_NAME),
-            subject=completions.job_subject("credly" if self.badges is None else "open-badges"),
+            subject=completions.job_subject(
+                "credly" if self._badges is None or self._uses_credly else "open-badges"
+            ),
             retries=self._retries,
         )
+
+    def _run_by_course(
+        self,
+        completions: Completions,
+        sign: SignCredentialHandler,
+        order: IssueCredentialHandler,
+    ) -> Callable[[JobContext, IssueCredential], Awaitable[Outcome]]:
+        """Return the handler of a school with both issuers: the course decides."""
+
+        async def run(ctx: JobContext, args: IssueCredential) -> Outcome:
+            async with self._db.read() as tx:
+                try:
+                    completion = await completions.get(tx, args.completion_id)
+                    course = await catalogue.course_at(
+                        tx, completion.course_id, completion.course_version
+                    )
+                except NotFound as error:
+                    return Fail(error.message)
+            return await (order if self._signer(course) is None else sign).run(ctx, args)
+
+        return run
 
     async def list_newest(
         self, tx: Tx, user_id: str | None, before: tuple[int, str] | None, count: int

@@ -27,7 +27,7 @@ from homeroom.partner.failure import PartnerError
 
 NOTICE_DAYS = (30, 7)
 """Days before the end of a validity on which the learner is told, the first one first."""
-MAX_COMPLETION_AGE_US = 30 * DAY
+MAX_COMPLETION_AGE_US = 60 * DAY
 """A completion that is older when its credential is issued, such as an imported one, is no news."""
 _NEWS_LIFETIME_US = 14 * DAY
 _CHECK = "credentials.completion"
