@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -20,6 +21,7 @@ from homeroom.credentials.jobs import (
     TOPIC,
     IssueCredential,
     IssueCredentialHandler,
+    store_new_issue,
 )
 from homeroom.credentials.learner_lookup import (
     BuiltInLearnerDirectory,
@@ -42,7 +44,7 @@ from homeroom.credentials.open_badges.badge_job import SignCredentialHandler
 from homeroom.credentials.open_badges.certificate import CertificateStyle
 from homeroom.credentials.open_badges.signing import read_key_file
 from homeroom.credentials.store import PERSONAL as PERSONAL_CREDENTIALS
-from homeroom.credentials.store import Credential, CredentialState
+from homeroom.credentials.store import Credential, CredentialSelection, CredentialState
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, NotFound, TooBusy
@@ -51,13 +53,16 @@ from homeroom.partner.failure import PartnerError
 
 __all__ = [
     "PERSONAL",
+    "REVOCATION_PAGE",
     "STEP_NAME",
     "TOPIC",
     "AnnounceExpiries",
     "BuiltInLearnerDirectory",
+    "BulkRevocation",
     "CertificateStyle",
     "CourseScoreLookup",
     "Credential",
+    "CredentialSelection",
     "CredentialState",
     "Credentials",
     "CredlyIssuer",
@@ -78,8 +83,21 @@ PERSONAL = (*badge_store.PERSONAL, *PERSONAL_CREDENTIALS)
 log = structlog.get_logger(__name__)
 STEP_NAME = "credential"
 _EVENT_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+REVOCATION_PAGE = 200
+"""Credentials of one call; at Credly each is a request of its own."""
 _MAX_CONCURRENT_FETCHES, _MAX_WAITING_FETCHES = 4, 32
 """The webhook needs no token, and each call of it causes a call to Credly."""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRevocation:
+    """The result of the revocation of many credentials."""
+
+    revoked: list[Credential]
+    failures: list[tuple[str, str]]
+    """Id and error of each that stays as it is."""
+    after: str | None
+    """The id after which to continue; None: all are done."""
 
 
 class Credentials:
@@ -248,6 +266,59 @@ class Credentials:
             if not await self._is_revoked_there(self._issuer, known, error):
                 raise
         return await self._save_revoked(id, reason, actor)
+
+    async def revoke_selected(
+        self,
+        selection: CredentialSelection,
+        reason: str,
+        actor: str,
+        *,
+        after: str | None = None,
+        count: int = REVOCATION_PAGE,
+        dry_run: bool = False,
+    ) -> BulkRevocation:
+        """Revoke the next ``count`` selected credentials after an id, by id.
+
+        Each is a commit of its own. One that its issuer fails to revoke stays as it is and is
+        listed with the error. ``dry_run`` lists them and changes nothing.
+        """
+        async with self._db.read() as tx:
+            found = await store.list_revocable(tx, selection, after, count)
+        revoked: list[Credential] = []
+        failures: list[tuple[str, str]] = []
+        for each in found:
+            try:
+                revoked.append(each if dry_run else await self.revoke(each.id, reason, actor))
+            except (PartnerError, Conflict, NotFound) as error:
+                failures.append((each.id, error.message))
+        return BulkRevocation(revoked, failures, found[-1].id if len(found) == count else None)
+
+    async def reissue(self, id: str, actor: str, completions: Completions) -> Credential:
+        """Store a new issue of a revoked credential, and the job that issues it.
+
+        The revoked one keeps its page and its status. Raises ``NotFound``; ``Conflict`` where it is
+        not revoked, was issued anew already, or its step would be skipped now.
+        """
+        async with self._db.write() as tx:
+            known = await store.get(tx, id)
+            if known is None:
+                raise NotFound(f"There is no credential {id!r}.")
+            if known.state != "revoked":
+                raise Conflict("Only a revoked credential can be issued anew.")
+            completion = await completions.get_locked(tx, known.completion_id)
+            course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
+            signer = self._signer(course)
+            issuer = OPEN_BADGES_ISSUER if signer is not None else known.issuer
+            latest = await store.get_by_completion(tx, completion.id, issuer)
+            if latest is None or latest.id != id:
+                raise Conflict("The credential was issued anew already, or has another issuer now.")
+            new = await store_new_issue(tx, known)
+            if new is None:
+                raise Conflict("The credential was issued anew already.")
+            await completions.restart_step(tx, completion.id, STEP_NAME)
+            details = {"replaces": id}
+            await access.record_audit(tx, actor, "credential.reissued", new.id, details)
+        return new
 
     async def _save_revoked(self, id: str, reason: str, actor: str) -> Credential:
         async with self._db.write() as tx:

@@ -185,6 +185,25 @@ class IssueCredentialHandler:
         return await ctx.commit(save)
 
 
+async def store_new_issue(tx: Tx, revoked: Credential) -> Credential | None:
+    """Store the next issue of a revoked credential; None where it has one already."""
+    new = replace(
+        revoked,
+        id=new_credential_id(),
+        state="issuing",
+        external_id=None,
+        url=None,
+        created_at=tx.now,
+        issuer_state=None,
+        issuer_state_at=None,
+        revoked_at=None,
+        revocation_reason=None,
+        superseded_by=None,
+        issue=revoked.issue + 1,
+    )
+    return new if await store.add(tx, new) else None
+
+
 async def store_before_issuing(
     tx: Tx,
     completion: Completion,

@@ -51,6 +51,9 @@ class SignCredentialHandler:
             except NotFound as error:
                 return Fail(error.message)
             issued = (await store.list_by_completions(tx, [completion.id])).get(completion.id)
+            own = await store.get_by_completion(tx, completion.id, self.issuer.name)
+            if own is not None and own.state == "issuing":
+                issued = None  # not issued yet, perhaps anew after a revocation
         if issued is not None:
             return Done({"externalId": issued.id})
         reason = self.skip_reason(completion, course)
