@@ -1,4 +1,6 @@
-"""Picture mails at the width of a phone: ``python -m tests.docs.mail_png chromium docs/mail.png``.
+"""Picture mails at the width of a phone: ``python -m tests.docs.mail_png chromium docs``.
+
+Writes ``mail.png``, mails to facilitators and managers, and ``learner-mail.png``.
 
 They go through a real conversation into the sandbox's mail server, and are shown from there.
 """
@@ -24,16 +26,19 @@ from homeroom.notify.api import (
     parse_smtp_url,
 )
 
-TYPES = ("log_reminder", "manager_report")
+PICTURES = {
+    "mail.png": ("log_reminder", "manager_report"),
+    "learner-mail.png": ("credential_issued", "credential_expiring"),
+}
 WIDTH, HEIGHT, GAP = 390, 680, 24
 STOP = "https://homeroom.example.org/u/token"
 
 
-async def send(environment: dict[str, str]) -> None:
+async def send(environment: dict[str, str], types: tuple[str, ...]) -> None:
     """Send an example of each type."""
     sender = MailIdentity(environment["HOMEROOM_MAIL_FROM"])
     channel_sender = SmtpSender(parse_smtp_url(environment["HOMEROOM_SMTP_URL"]), sender)
-    for type in TYPES:
+    for type in types:
         words = MessageTemplates().render(
             type,
             EXAMPLE_PARAMS[type],
@@ -47,7 +52,7 @@ async def send(environment: dict[str, str]) -> None:
             raise RuntimeError(verdict.error)
 
 
-def picture(browser: str, target: Path) -> None:
+def picture(browser: str, target: Path, types: tuple[str, ...]) -> None:
     """Send, show side by side, and write the picture."""
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "homeroom.sandbox", "--until-stdin-closes"],
@@ -57,11 +62,11 @@ def picture(browser: str, target: Path) -> None:
     assert sandbox.stdin is not None
     assert sandbox.stdout is not None
     said = json.loads(sandbox.stdout.readline())
-    asyncio.run(send(said["environment"]))
+    asyncio.run(send(said["environment"], types))
     style = f"border:0;width:{WIDTH}px;height:{HEIGHT}px;margin-right:{GAP}px"
     frames = "".join(
         f'<iframe src="{said["url"]}/control/mail/{number}" style="{style}"></iframe>'
-        for number in range(1, len(TYPES) + 1)
+        for number in range(1, len(types) + 1)
     )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "mails.html"
@@ -78,7 +83,7 @@ def picture(browser: str, target: Path) -> None:
                 "--disable-sync",
                 "--hide-scrollbars",
                 "--virtual-time-budget=4000",
-                f"--window-size={len(TYPES) * WIDTH + GAP},{HEIGHT}",
+                f"--window-size={len(types) * WIDTH + GAP},{HEIGHT}",
                 f"--screenshot={target.resolve()}",
                 page.as_uri(),
             ],
@@ -91,4 +96,5 @@ def picture(browser: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    picture(sys.argv[1], Path(sys.argv[2]))
+    for name, types in PICTURES.items():
+        picture(sys.argv[1], Path(sys.argv[2]) / name, types)
