@@ -232,3 +232,14 @@ async def test_credly_s_badge_is_announced_to_the_address_of_the_partners_direct
         await PERSONAL_DATA.erase(db, "u-7", "test")
         async with db.read() as tx:
             assert await tx.fetch("SELECT * FROM notification") == []
+
+
+async def test_a_school_may_switch_them_off(
+    db: Database, notifications: Notifications, mail: MailServer
+) -> None:
+    async with badge_school(db, notifications=notifications, tells_learners=False) as school:
+        await complete_now(school, validity="P100D")
+        await announce(school, timedelta(days=95))
+    assert mail.mails == []
+    async with db.read() as tx:
+        assert await tx.fetch("SELECT * FROM notification") == []

@@ -100,6 +100,7 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
     profile = options.pop("profile", PROFILE)
     directory = options.pop("directory", None) or BuiltInLearnerDirectory(db)
     notifications: Notifications | None = options.pop("notifications", None)
+    tells_learners = options.pop("tells_learners", True)
     issuer = OpenBadgeIssuer(db, profile, **options)
     credentials = Credentials(
         db,
@@ -107,7 +108,11 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
         badges=issuer,
         directory=directory,
         assessment=CourseScoreLookup(),
-        messages=(None if notifications is None else LearnerMessages(db, notifications, directory)),
+        messages=(
+            None
+            if notifications is None
+            else LearnerMessages(db, notifications, directory, is_enabled=tells_learners)
+        ),
     )
     completions = Completions([credentials.step()])
     kernel = Kernel(db)
