@@ -24,7 +24,11 @@ from homeroom.db.database import Database
 from homeroom.db.postgres.database import PostgresDatabase
 from homeroom.db.sqlite.database import SqliteDatabase
 
-pytest_plugins = ["tests.support.redis_server", "tests.support.node_service"]
+pytest_plugins = [
+    "tests.support.redis_server",
+    "tests.support.node_service",
+    "tests.support.credential_verifier",
+]
 
 for _name in [name for name in os.environ if name.startswith("HOMEROOM_")]:
     del os.environ[_name]  # the developer's own settings must not decide a test

@@ -1,7 +1,7 @@
 """Picture mails, light and dark: ``python -m tests.docs.mail_png docs``.
 
-Writes ``mail.png``, as a phone shows them, and ``mail-desktop.png``. Each mail is composed as it is
-sent, parsed again, and its HTML is shown.
+Writes ``mail.png``, as a phone shows them, ``mail-desktop.png``, and ``learner-mail.png``. Each mail
+is composed as it is sent, parsed again, and its HTML is shown.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class Picture:
 PICTURES = (
     Picture("mail.png", 390, 620, (("log_reminder", False), ("log_reminder", True))),
     Picture("mail-desktop.png", 640, 920, (("manager_report", False), ("manager_report", True))),
+    Picture(
+        "learner-mail.png", 390, 620, (("credential_issued", False), ("credential_expiring", True))
+    ),
 )
 
 

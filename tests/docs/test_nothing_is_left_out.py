@@ -104,6 +104,7 @@ async def test_every_kind_that_is_no_housekeeping_says_what_waits_for_it(
         "access.prune",
         "activity.prune",
         "changes.prune",
+        "credentials.announce_expiries",
         "notify.prune",
         "progress.expire",
         "progress.fold_events",

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.api_client import as_
 from tests.support.badge_school import BASE_URL, COMPLETED_AT, PROFILE, badge_school
-from tests.support.missing_server import skip_or_fail
-from tools.servers.debian import Missing
-from tools.servers.node import installed
+from tests.support.credential_verifier import verify
 
 from homeroom.credentials.open_badges import signing
 from homeroom.credentials.open_badges.badge_document import OPEN_BADGES_CONTEXT, whole_seconds
@@ -21,26 +17,6 @@ from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 NOW = "2026-12-01T09:00:00Z"
-HERE = Path(__file__).with_name("credential_verifier")
-
-
-@pytest.fixture(scope="session")
-def verifier(request: pytest.FixtureRequest) -> Path:
-    assert request.config.cache is not None
-    folder = Path(request.config.cache.mkdir("credential-verifier"))
-    try:
-        return installed(HERE, folder)
-    except Missing as missing:
-        skip_or_fail(missing)
-
-
-def verify(folder: Path, credentials: list[Any], documents: dict[str, Any]) -> list[Any]:
-    text = json.dumps({"credentials": credentials, "documents": documents, "now": NOW})
-    done = subprocess.run(
-        ["node", "verify.mjs"], cwd=folder, input=text, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 async def test_an_independent_verifier_accepts_and_refuses(
@@ -71,7 +47,7 @@ async def test_an_independent_verifier_accepts_and_refuses(
     expired = {name: value for name, value in signed[0].items() if name != "proof"}
     expired |= {"validFrom": "2001-01-01T00:00:00Z", "validUntil": "2002-01-01T00:00:00Z"}
     expired = signing.add_proof(expired, PROFILE, key, whole_seconds(COMPLETED_AT))
-    results = verify(verifier, [*signed, changed, expired], documents)
+    results = verify(verifier, [*signed, changed, expired], documents, NOW)
     # The packages call a revoked credential verified: its status is a result of its own.
     assert results[:2] == [
         {"verified": True, "revoked": [False], "errors": []},

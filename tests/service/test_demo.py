@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.support.credential_verifier import verify
 
+from homeroom.clock import Clock
+from homeroom.credentials.open_badges.badge_document import OPEN_BADGES_CONTEXT, whole_seconds
+from homeroom.credentials.open_badges.signing import read_context
 from homeroom.demo import comparison
 from homeroom.demo.comparison import ComparisonLine, compare_results
 from homeroom.demo.environment import (
@@ -126,7 +130,7 @@ def anyio_backend() -> str:
 async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DemoEnvironment]:
     """Return a small class that was played, and whose numbers agree."""
     folder = tmp_path_factory.mktemp("school")
-    async with open_environment(DemoOptions(folder, learners=8, port=0, seconds=2.0)) as made:
+    async with open_environment(DemoOptions(folder, learners=14, port=0, seconds=2.0)) as made:
         await made.load()
         await made.play()
         assert await made.settle()
@@ -138,6 +142,29 @@ async def checked(made: DemoEnvironment) -> list[ComparisonLine]:
     assert await made.settle()  # a schedule may have come due since the class was played
     read = await comparison.read_actual(made.api, made.sandbox.url, made.expected)
     return compare_results(made.expected, made.answers, read)
+
+
+async def test_a_third_partys_verifier_accepts_the_credentials_of_the_demo(
+    played: DemoEnvironment, verifier: Path
+) -> None:
+    async def get(url: str) -> Any:
+        answer = await played.api.get(url)
+        assert answer.status_code == 200, url
+        return answer.json()
+
+    listed = (await get("/api/v1/credentials?limit=100"))["items"]
+    signed = [await get(f"{each['url']}.json") for each in listed if each["issuer"] == "homeroom"]
+    assert signed
+    profile = await get("/issuer/profile")
+    addresses = {each["credentialStatus"]["statusListCredential"] for each in signed}
+    documents = {url: await get(url) for url in [*profile["assertionMethod"], *addresses]}
+    documents |= {
+        profile["id"]: profile,
+        OPEN_BADGES_CONTEXT: read_context(OPEN_BADGES_CONTEXT),
+    }
+    now = whole_seconds(Clock().now())
+    results = await asyncio.to_thread(verify, verifier, signed, documents, now)
+    assert results == [{"verified": True, "revoked": [False], "errors": []}] * len(signed)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ from homeroom.credentials.api import (
     Credential,
     Credentials,
     IssuerProfile,
+    LearnerMessages,
     OpenBadgeIssuer,
 )
 from homeroom.credentials.open_badges import badge_routes
 from homeroom.credentials.open_badges.page_routes import CredentialPages, page_router
 from homeroom.credentials.step import CredentialStep
 from homeroom.db.database import Database
+from homeroom.notify.api import Notifications
 from homeroom.partner.client import open_partner_client
 from homeroom.people import api as people
 from homeroom.people.api import Person
@@ -65,13 +67,19 @@ class BadgeSchool:
             draft = await Catalogue().publish(tx, "data", {**COURSE, **changes})
         return draft.course
 
-    async def complete(self, course: Course, user_id: str = "ada", attempt: int = 1) -> str:
+    async def complete(
+        self,
+        course: Course,
+        user_id: str = "ada",
+        attempt: int = 1,
+        completed_at: int = COMPLETED_AT,
+    ) -> str:
         """Record a completion and return its id."""
         new = NewCompletion(
             user_id,
             course,
             attempt,
-            COMPLETED_AT,
+            completed_at,
             8_750,
             5_400,
             (ChapterRecord("c1", 10_000, 5_400, True),),
@@ -98,13 +106,22 @@ class BadgeSchool:
 async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchool]:
     """Build the packages with this installation as the issuer."""
     profile = options.pop("profile", PROFILE)
+    directory = options.pop("directory", None) or BuiltInLearnerDirectory(db)
+    notifications: Notifications | None = options.pop("notifications", None)
+    tells_learners = options.pop("tells_learners", True)
     issuer = OpenBadgeIssuer(db, profile, **options)
+    messages = (
+        None
+        if notifications is None
+        else LearnerMessages(db, notifications, directory, is_enabled=tells_learners)
+    )
     credentials = Credentials(
         db,
         issuer=None,
         badges=issuer,
-        directory=BuiltInLearnerDirectory(db),
+        directory=directory,
         assessment=CourseScoreLookup(),
+        messages=messages,
     )
     completions = Completions()
     kernel = Kernel(db)
@@ -114,12 +131,15 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
                 db,
                 partner_client,
                 profile.base_url,
-                BuiltInLearnerDirectory(db),
+                directory,
                 parts={Completions: completions, Credentials: credentials},
             )
         )
     completions.declare([step.declaration()])
     completions.register(kernel.registry, step)
+    if notifications is not None and messages is not None:
+        messages.register(kernel.registry, completions)
+        notifications.register(kernel.registry)
     async with db.write() as tx:
         await people.put(tx, Person("ada", "Ada@Example.org", "Ada", "Ọkáfọ̀r"))
     pages = CredentialPages(db, issuer, CertificateStyle(signatory="Head of School"))

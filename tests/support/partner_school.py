@@ -27,6 +27,7 @@ from homeroom.credentials.api import (
     HttpLearnerDirectory,
     HttpScoreLookup,
     LearnerDirectory,
+    LearnerMessages,
     ScoreLookup,
 )
 from homeroom.credentials.step import CredentialStep
@@ -37,6 +38,7 @@ from homeroom.dispatch.api import Destination, Dispatch, Dispatches, MessageStep
 from homeroom.dispatch.steps import AnalyticsStep, HrStep
 from homeroom.jobs.engine import Engine
 from homeroom.jobs.job import FixedDelays
+from homeroom.notify.api import Notifications
 from homeroom.partner.backlog import PartnerBacklogs
 from homeroom.partner.client import Partner, bearer_auth_header, open_partner_client
 from homeroom.partner.gate import PartnerGate
@@ -193,6 +195,7 @@ async def school(
     gated: bool = False,
     settings: Mapping[str, str] | None = None,
     retries: Mapping[str, FixedDelays] | None = None,
+    notifications: Notifications | None = None,
 ) -> AsyncIterator[School]:
     """Build the packages of the three steps with a sandbox as the partners.
 
@@ -234,12 +237,14 @@ async def school(
         "assessment": partner("assessment", "the assessment service"),
     }
     people = directory or HttpLearnerDirectory(partners["directory"])
+    messages = None if notifications is None else LearnerMessages(db, notifications, people)
     credentials = Credentials(
         db,
         issuer=credly,
         directory=people,
         assessment=assessment or HttpScoreLookup(partners["assessment"]),
         enabled=enabled,
+        messages=messages,
     )
     if credly is not None:
         partners["credly"] = credly.partner
@@ -274,6 +279,9 @@ async def school(
     kernel = Kernel(db, engine, release_held=backlogs.release_partner_jobs if gated else None)
     for step in steps:
         completions.register(kernel.registry, step)
+    if notifications is not None and messages is not None:
+        messages.register(kernel.registry, completions)
+        notifications.register(kernel.registry)
     senders = [step for step in steps if isinstance(step, MessageStep)]
     dispatches.register(kernel.registry, completions, senders)
     yield School(db, sandbox, client, credentials, dispatches, completions, kernel, partners)

@@ -41,7 +41,11 @@ from homeroom.changes.api import begin_epoch_after_move
 from homeroom.changes.jobs import PruneChangesHandler
 from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions, StepContext
-from homeroom.credentials.api import Credentials, LearnerDirectory, OpenBadgeIssuer
+from homeroom.credentials.api import (
+    Credentials,
+    LearnerMessages,
+    OpenBadgeIssuer,
+)
 from homeroom.db.database import Database
 from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.db.sqlite.reserve import release_reserve_if_full
@@ -133,18 +137,25 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     registry, metrics, catalogue = Registry(), Metrics(), Catalogue()
     people = build_directory(settings, db, client)
     badge_issuer = build_badge_issuer(settings, db)
+    notifications = build_notifications(settings, db, metrics)
+    messages = LearnerMessages(db, notifications, people, is_enabled=settings.learner_messages)
     credentials = Credentials(
         db,
         issuer=build_credly_issuer(settings, db, client),
-        badges=None if settings.uses_credly else badge_issuer,
+        badges=(
+            badge_issuer
+            if not settings.uses_credly or settings.credential_without_template == "sign"
+            else None
+        ),
+        uses_credly=settings.uses_credly,
         directory=people,
         assessment=build_assessment(settings, db, client),
         enabled=settings.enable_credentials,
         missing_setting=missing_credly_setting(settings),
         retries=FixedDelays(settings.credly_retry_delays),
+        messages=messages,
     )
     dispatches = _build_dispatches(settings, db, client, credentials)
-    notifications = build_notifications(settings, db, metrics)
     activity = Activity(db, notifications)
     completions = Completions()
     context = StepContext(
@@ -160,6 +171,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         },
     )
     steps = build_steps(settings, context, completions, registry)
+    messages.register(registry, completions)
 
     def observe_commit(stats: CommitStats) -> None:
         metrics.observe_commit(stats.events, stats.seconds)

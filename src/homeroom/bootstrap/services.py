@@ -18,6 +18,7 @@ from homeroom.bootstrap.database import require_unsealed
 from homeroom.cancellation import cancel_and_wait
 from homeroom.changes.jobs import PruneChanges
 from homeroom.completion.step_installation import follow_installed_steps
+from homeroom.credentials.api import AnnounceExpiries
 from homeroom.db.seal import InstallationSealed
 from homeroom.errors import DatabaseFault, HomeroomError, Unavailable
 from homeroom.jobs import queue_store
@@ -66,6 +67,7 @@ async def _declare(application: Application) -> None:
         await declare_schedule(tx, "changes.prune", "57 * * * *", "UTC", PruneChanges())
         await declare_schedule(tx, "notify.prune", "27 3 * * *", "UTC", PruneNotifications())
         await declare_schedule(tx, "activity.prune", "37 3 * * *", "UTC", PruneScheduleRuns())
+        await declare_schedule(tx, "credentials.expiry", "37 * * * *", "UTC", AnnounceExpiries())
         await refresh_schedules(tx)
         await record_scheduler_heartbeat(tx)  # before the first job asks for downtimes
         for queue in application.registry.queues():

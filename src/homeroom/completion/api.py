@@ -383,6 +383,24 @@ class Completions:
         last = found[-1].completion_id if len(found) == RETRY_BATCH else None
         return RetryProgress(count, last)
 
+    async def restart_step(self, tx: Tx, completion_id: str, name: str) -> None:
+        """Run a completed step again, for a result that was withdrawn.
+
+        Raises ``NotFound``; ``Conflict`` for a step that is not completed, or is to be skipped now.
+        """
+        completion = await self.get(tx, completion_id)
+        course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
+        step = await store.get_step_for_update(tx, completion_id, name)
+        if step is None:
+            raise NotFound(f"The completion has no step {name!r}.")
+        if step.status != "completed":
+            raise Conflict(f"The step is {step.status}; only a completed one can be restarted.")
+        reason = self.steps[name].skip_reason(completion, course)
+        if reason is not None:
+            raise Conflict(f"The step would be skipped: {reason.text}.")
+        waiting = replace(step, status="waiting", finished_at=None, external_id=None)
+        await save_step(tx, await self._with_new_job(tx, waiting))
+
     async def _retry_step(self, tx: Tx, completion: Completion, course: Course, name: str) -> None:
         step = await store.get_step_for_update(tx, completion.id, name)
         if step is None:

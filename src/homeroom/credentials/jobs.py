@@ -16,6 +16,7 @@ from homeroom.completion.api import Completion, Completions, SkipReason, StepArg
 from homeroom.credentials import store
 from homeroom.credentials.credly import Badge, BadgeOrder, CredlyIssuer, format_credly_time
 from homeroom.credentials.learner_lookup import LearnerDirectory, LearnerRecord, ScoreLookup
+from homeroom.credentials.learner_messages import LearnerMessages
 from homeroom.credentials.store import Credential
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
@@ -64,6 +65,7 @@ class IssueCredentialHandler:
     assessment: ScoreLookup
     skip_reason: Callable[[Completion, Course], SkipReason | None]
     retry_after_timeout: timedelta = RETRY_AFTER_TIMEOUT
+    messages: LearnerMessages | None = None
 
     async def run(self, ctx: JobContext, args: IssueCredential) -> Outcome:
         """Issue the credential, or find the one that an earlier attempt has issued."""
@@ -104,7 +106,7 @@ class IssueCredentialHandler:
             return Fail(error.message)
         if isinstance(badge, Retry | Hold | Fail):
             return badge
-        return await self._save_issued(ctx, credential, badge)
+        return await self._save_issued(ctx, completion, credential, learner, badge)
 
     async def _store_before_ordering(
         self, issuer: CredlyIssuer, completion: Completion, order: BadgeOrder, score: int | None
@@ -160,16 +162,46 @@ class IssueCredentialHandler:
             )
         return next((badge for badge in matching if badge.id not in used_ids), None)
 
-    async def _save_issued(self, ctx: JobContext, credential: Credential, badge: Badge) -> Outcome:
-        """Save the credential and end the job in one commit."""
+    async def _save_issued(
+        self,
+        ctx: JobContext,
+        completion: Completion,
+        credential: Credential,
+        learner: LearnerRecord | None,
+        badge: Badge,
+    ) -> Outcome:
+        """Save the credential, tell the learner and end the job in one commit."""
 
         async def save(tx: Tx) -> Outcome:
             await store.set_issued(tx, credential.id, badge.id, badge.badge_url, badge.state)
             await store.mark_superseded(tx, credential)
+            if self.messages is not None:
+                await self.messages.announce_issued(
+                    tx, completion, credential, learner, url=badge.badge_url, certificate_url=None
+                )
             tx.notify(TOPIC, credential.id)
             return Done({"externalId": credential.id})
 
         return await ctx.commit(save)
+
+
+async def store_new_issue(tx: Tx, revoked: Credential) -> Credential | None:
+    """Store the next issue of a revoked credential; None where it has one already."""
+    new = replace(
+        revoked,
+        id=new_credential_id(),
+        state="issuing",
+        external_id=None,
+        url=None,
+        created_at=tx.now,
+        issuer_state=None,
+        issuer_state_at=None,
+        revoked_at=None,
+        revocation_reason=None,
+        superseded_by=None,
+        issue=revoked.issue + 1,
+    )
+    return new if await store.add(tx, new) else None
 
 
 async def store_before_issuing(

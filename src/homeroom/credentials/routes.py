@@ -12,10 +12,16 @@ from pydantic import Field
 
 from homeroom.changes.api import CREDENTIALS, ChangeKind, LoadRecords
 from homeroom.completion.api import Completion, CompletionFilter, Completions, score_fraction
-from homeroom.credentials.api import Credential, Credentials, CredentialState
+from homeroom.credentials.api import (
+    REVOCATION_PAGE,
+    Credential,
+    Credentials,
+    CredentialSelection,
+    CredentialState,
+)
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
-from homeroom.errors import BadRequest, TooLarge
+from homeroom.errors import BadRequest, Invalid, TooLarge
 from homeroom.identity import Identity, Role
 from homeroom.web.identity import Auth
 from homeroom.web.model import (
@@ -83,6 +89,47 @@ class CredentialRevocation(RequestModel):
     reason: Annotated[str, Field(min_length=1, max_length=500)]
 
 
+class BulkCredentialRevocation(RequestModel):
+    """A selection of credentials and the reason of their revocation.
+
+    At least one of ``credentialIds``, ``userId`` and ``courseId`` is required.
+    """
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    credential_ids: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
+        Field(min_length=1, max_length=REVOCATION_PAGE),
+    ] = None
+    user_id: ExternalId | None = None
+    course_id: ExternalId | None = None
+    issued_since: Rfc3339Instant | None = None
+    dry_run: bool = False
+    after: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
+class ReissuedCredential(ResponseModel):
+    """The new credential of a completion; its step issues it."""
+
+    id: str
+    completion_id: str
+
+
+class FailedRevocation(ResponseModel):
+    """A credential that stays as it is, and why."""
+
+    id: str
+    error: str
+
+
+class BulkRevocationResult(ResponseModel):
+    """The credentials that are revoked, or would be; ``nextAfter`` continues."""
+
+    dry_run: bool
+    items: list[CredentialView]
+    failures: list[FailedRevocation]
+    next_after: str | None
+
+
 class _CredlyEventHint(msgspec.Struct):
     id: str
 
@@ -135,6 +182,7 @@ def router(
     """Return the routes of credentials and achievements, and the webhook of Credly."""
     routes = APIRouter(tags=["Completion"])
     _add_lists(routes, db, auth, credentials, completions)
+    _add_bulk_revocation(routes, auth, credentials, completions)
     _add_revocation(routes, auth, credentials)
     _add_credly_webhook(routes, credentials)
     return routes
@@ -186,6 +234,42 @@ def _add_revocation(routes: APIRouter, auth: Auth, credentials: Credentials) -> 
         return _credential_view(
             await credentials.revoke(credential_id, body.reason, identity.subject)
         )
+
+
+def _add_bulk_revocation(
+    routes: APIRouter, auth: Auth, credentials: Credentials, completions: Completions
+) -> None:
+    operator: Identity = Depends(auth.require(Role.OPERATOR))
+
+    @routes.post("/api/v1/credentials/revoke")
+    async def revoke_credentials(
+        body: BulkCredentialRevocation, identity: Identity = operator
+    ) -> BulkRevocationResult:
+        """Revoke the selected credentials, 200 a call; ``dryRun`` only lists them."""
+        if body.credential_ids is None and body.user_id is None and body.course_id is None:
+            raise Invalid("Give credentialIds, userId or courseId: nothing is selected.")
+        ids = None if body.credential_ids is None else tuple(body.credential_ids)
+        done = await credentials.revoke_selected(
+            CredentialSelection(ids, body.user_id, body.course_id, body.issued_since),
+            body.reason,
+            identity.subject,
+            after=body.after,
+            dry_run=body.dry_run,
+        )
+        return BulkRevocationResult(
+            dry_run=body.dry_run,
+            items=[_credential_view(each) for each in done.revoked],
+            failures=[FailedRevocation(id=id, error=error) for id, error in done.failures],
+            next_after=done.after,
+        )
+
+    @routes.post("/api/v1/credentials/{credentialId}/reissue", status_code=202)
+    async def reissue_credential(
+        credential_id: CredentialId, identity: Identity = operator
+    ) -> ReissuedCredential:
+        """Issue a revoked credential anew, under another id."""
+        new = await credentials.reissue(credential_id, identity.subject, completions)
+        return ReissuedCredential(id=new.id, completion_id=new.completion_id)
 
 
 def _add_credly_webhook(routes: APIRouter, credentials: Credentials) -> None:

@@ -21,7 +21,7 @@ class CredentialStep(Step):
         """Take the issuers from the settings."""
         super().__init__(context)
         self._credentials = context.part(Credentials)
-        self._handler = self._credentials.build_handler(context.part(Completions))
+        self._run = self._credentials.build_handler(context.part(Completions))
 
     @property
     def retries(self) -> FixedDelays:
@@ -31,7 +31,7 @@ class CredentialStep(Step):
     @property
     def partner_name(self) -> str:
         """Return the issuer."""
-        return "credly" if self._credentials.badges is None else "open-badges"
+        return self._credentials.partner_name
 
     def skip_reason(self, completion: Completion, course: Course) -> SkipReason | None:
         """Return the reason to issue no credential, or None."""
@@ -39,4 +39,4 @@ class CredentialStep(Step):
 
     async def run(self, ctx: JobContext, args: Any) -> Outcome:
         """Issue the credential, or find the one that an earlier attempt has issued."""
-        return await self._handler.run(ctx, args)
+        return await self._run(ctx, args)

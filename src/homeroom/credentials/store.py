@@ -37,7 +37,8 @@ CREDENTIAL = Table(
     Column("revoked_at", BigInteger),
     Column("revocation_reason", Text),
     Column("superseded_by", Text),
-    UniqueConstraint("completion_id", "issuer"),
+    Column("issue", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("completion_id", "issuer", "issue"),
     UniqueConstraint("issuer", "external_id"),
     Index(None, "user_id", "created_at", "id"),
     Index(None, "created_at", "id"),
@@ -71,6 +72,19 @@ class Credential:
     revoked_at: int | None
     revocation_reason: str | None
     superseded_by: str | None
+    issue: int = 1
+    """Counted from 1: one that was revoked may be issued anew, under another id."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSelection:
+    """Issued credentials that are not revoked; None matches all. Instants are microseconds."""
+
+    ids: tuple[str, ...] | None = None
+    user_id: str | None = None
+    course_id: str | None = None
+    issued_since: int | None = None
+    """By ``created_at``, the instant of issue, and not by the date of the completion."""
 
 
 async def add(tx: Tx, new: Credential) -> bool:
@@ -84,11 +98,31 @@ async def get(tx: Tx, id: str) -> Credential | None:
 
 
 async def get_by_completion(tx: Tx, completion_id: str, issuer: str) -> Credential | None:
-    """Return the credential that a completion has of an issuer."""
+    """Return the latest credential that a completion has of an issuer."""
     statement = select(CREDENTIAL).where(
         CREDENTIAL.c.completion_id == completion_id, CREDENTIAL.c.issuer == issuer
     )
-    return await tx.fetch_one_into(Credential, statement)
+    latest = statement.order_by(CREDENTIAL.c.issue.desc()).limit(1)
+    return await tx.fetch_one_into(Credential, latest)
+
+
+async def list_revocable(
+    tx: Tx, selection: CredentialSelection, after_id: str | None, count: int
+) -> list[Credential]:
+    """Return selected credentials that can be revoked, by id, after an id."""
+    columns = CREDENTIAL.c
+    statement = select(CREDENTIAL).where(columns.state.in_(("issued", "superseded")))
+    if selection.ids is not None:
+        statement = statement.where(columns.id.in_(selection.ids))
+    if selection.user_id is not None:
+        statement = statement.where(columns.user_id == selection.user_id)
+    if selection.course_id is not None:
+        statement = statement.where(columns.course_id == selection.course_id)
+    if selection.issued_since is not None:
+        statement = statement.where(columns.created_at >= selection.issued_since)
+    if after_id is not None:
+        statement = statement.where(columns.id > after_id)
+    return await tx.fetch_into(Credential, statement.order_by(columns.id).limit(count))
 
 
 async def list_by_completions(tx: Tx, completion_ids: Sequence[str]) -> dict[str, Credential]:
@@ -100,7 +134,7 @@ async def list_by_completions(tx: Tx, completion_ids: Sequence[str]) -> dict[str
             Credential,
             select(CREDENTIAL)
             .where(CREDENTIAL.c.completion_id.in_(part), CREDENTIAL.c.state != "issuing")
-            .order_by(CREDENTIAL.c.created_at),
+            .order_by(CREDENTIAL.c.created_at, CREDENTIAL.c.issue),
         )
         found.update((each.completion_id, each) for each in credentials)
     return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import httpx
+import jwt
 
 from homeroom.demo.expected import ExpectedChapter, ExpectedCourse, ExpectedResults
 from homeroom.demo.player import AnswerTally, acknowledged_seconds, ids_accepted_twice
@@ -18,6 +20,8 @@ ApiItem = Mapping[str, Any]
 LearnerCourse = tuple[str, str]
 """A user id and a course id."""
 ChapterNumbers = dict[tuple[str, ...], float]
+_SIGNED_HERE = "homeroom"
+"""The issuer of credentials that the server signs."""
 COMPLETION_STEPS = ("analytics", "credential", "hr")
 _JOBS_PER_COMPLETION = {"credentials": 1, "dispatch": 2}
 """Jobs that a finished course adds to each queue."""
@@ -51,6 +55,9 @@ class ActualResults:
     queues: dict[str, ApiItem]
     quarantined: list[ApiItem]
     partners: Mapping[str, ApiItem]
+    credentials: list[ApiItem]
+    verified: set[str]
+    """Ids of the credentials whose JWS has a valid signature by a published key."""
 
 
 async def list_items(api: httpx.AsyncClient, path: str, **query: str) -> AsyncIterator[ApiItem]:
@@ -90,6 +97,7 @@ async def read_actual(
         async for item in list_items(api, f"/api/v1/courses/{course_id}/learners"):
             learners[item["userId"], course_id] = item
     queues = {queue["name"]: queue for queue in await _get_json(api, "/api/v1/queues")}
+    credentials = [item async for item in list_items(api, "/api/v1/credentials")]
     return ActualResults(
         learners=learners,
         progress=await _read_progress(api, list(learners)),
@@ -98,7 +106,27 @@ async def read_actual(
         queues=queues,
         quarantined=[item async for item in list_items(api, "/api/v1/progress/quarantine")],
         partners=await _get_json(api, f"{sandbox_url}/control/summary"),
+        credentials=credentials,
+        verified=await _verify_credentials(
+            api, [each["id"] for each in credentials if each["issuer"] == _SIGNED_HERE]
+        ),
     )
+
+
+async def _verify_credentials(api: httpx.AsyncClient, ids: Collection[str]) -> set[str]:
+    """Return the credentials that a verifier accepts who knows the published keys alone."""
+    if not ids:
+        return set()
+    keys = jwt.PyJWKSet.from_dict(await _get_json(api, "/issuer/jwks.json"))
+    verified = set()
+    for id in ids:
+        answer = await api.get(f"/credentials/{id}.jwt")
+        answer.raise_for_status()
+        kid = jwt.get_unverified_header(answer.text)["kid"]
+        with suppress(jwt.InvalidTokenError, KeyError):
+            jwt.decode(answer.text, keys[kid], algorithms=["EdDSA"])
+            verified.add(id)
+    return verified
 
 
 async def _read_progress(
@@ -132,6 +160,7 @@ def compare_results(
         *_compare_progress(expected, answers, actual),
         *_compare_completions(expected, actual),
         *_compare_jobs(expected, actual),
+        *_compare_credentials(expected, actual),
         *_compare_partners(expected, actual),
     ]
 
@@ -337,15 +366,33 @@ def _compare_jobs(expected: ExpectedResults, actual: ActualResults) -> list[Comp
     return lines
 
 
+def _compare_credentials(expected: ExpectedResults, actual: ActualResults) -> list[ComparisonLine]:
+    signed = [key for key in expected.finished if key[1] in expected.signed_courses]
+    found = [each for each in actual.credentials if each["issuer"] == _SIGNED_HERE]
+    at_credly = len(expected.finished) - len(signed)
+    return [
+        _compare_tables(
+            "one credential signed here a finished course",
+            dict.fromkeys(signed, 1),
+            Counter((each["userId"], each["courseId"]) for each in found),
+        ),
+        compare_numbers("of these verified with the keys", len(signed), len(actual.verified)),
+        compare_numbers("badges at Credly", at_credly, actual.partners["credly"]["badges"]),
+        compare_numbers("badges issued twice", 0, actual.partners["credly"]["doubled"]),
+        compare_numbers(
+            "mails to learners who finished a course",
+            len(expected.finished),
+            actual.partners["mail"]["accepted"],
+        ),
+    ]
+
+
 def _compare_partners(expected: ExpectedResults, actual: ActualResults) -> list[ComparisonLine]:
     count, partners = len(expected.finished), actual.partners
     sent = Counter(
         each["destination"] for each in actual.dispatches if each["status"] == "delivered"
     )
-    lines = [
-        compare_numbers("badges at Credly", count, partners["credly"]["badges"]),
-        compare_numbers("badges issued twice", 0, partners["credly"]["doubled"]),
-    ]
+    lines = []
     for name in ("analytics", "hr"):
         inbox = partners[name]
         doubled = inbox["doubled"]
@@ -357,7 +404,7 @@ def _compare_partners(expected: ExpectedResults, actual: ActualResults) -> list[
             ),
             compare_numbers(f"{name}: repeats that changed", 0, inbox["changedOnRepeat"]),
         ]
-    refused = {name: each["refused"] for name, each in partners.items() if each["refused"]}
+    refused = {name: each["refused"] for name, each in partners.items() if each.get("refused")}
     lines.append(
         compare_numbers("requests a partner refused", 0, sum(refused.values()), str(refused))
     )

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from homeroom.sandbox.directory_and_assessment import generated_person
 _CONCURRENCY = 8
 _TOKEN_LIFETIME = timedelta(hours=2)
 REPLAY_SECONDS = 60.0
+SIGNED_COURSE = "site-safety-induction"
+"""The course of the demo whose credentials are signed here; Credly issues those of the other."""
 PARTNER_FAULTS: Sequence[Mapping[str, Any]] = (
     # All work must be done once in spite of these. No partner fails more often than a job is
     # retried, even if one job meets all of its faults.
@@ -144,6 +146,14 @@ class DemoEnvironment:
         await self.sandbox.stop()
 
 
+def _signed_here(course: Outline) -> Outline:
+    """Return the signed course without its template at Credly, and others as they are."""
+    if course.id != SIGNED_COURSE:
+        return course
+    document = {name: each for name, each in course.document.items() if name != "badgeTemplateId"}
+    return replace(course, document=document)
+
+
 def example_courses() -> list[Outline]:
     """Return the courses of ``examples/courses``."""
     files = sorted((packaged_folder("examples") / "courses").glob("*.json"))
@@ -159,7 +169,7 @@ async def open_environment(options: DemoOptions) -> AsyncIterator[DemoEnvironmen
             f"There is a database in {options.data_dir} already; the demo needs a new one.",
             hint="Choose an empty folder with --data-dir, or leave it out.",
         )
-    courses = example_courses()
+    courses = [_signed_here(each) for each in example_courses()]
     plan = generate_workload(
         courses,
         learners=options.learners,
@@ -179,6 +189,10 @@ async def open_environment(options: DemoOptions) -> AsyncIterator[DemoEnvironmen
             "HOMEROOM_LOG_FORMAT": "json",
             # No job is pruned, so that their number can be compared with the workload.
             "HOMEROOM_JOBS_KEEP_COMPLETED": "1000000",
+            # One course has no template at Credly: its credentials are signed here.
+            "HOMEROOM_CREDENTIAL_WITHOUT_TEMPLATE": "sign",
+            "HOMEROOM_CREDENTIAL_ALLOW_HTTP": "true",
+            "HOMEROOM_ISSUER_NAME": "The demo school",
             # The sandbox fails often, and a viewer waits no five minutes for a retry.
             **{f"HOMEROOM_{name}_RETRY_DELAYS": _RETRY_DELAYS for name in _DESTINATIONS},
             **partners,

@@ -83,6 +83,8 @@ class ExpectedResults:
     """Seconds that each event id adds; rejected ids are missing."""
     conflicts: int
     """Different bodies that were sent under the id of another event."""
+    signed_courses: frozenset[str]
+    """The courses without a template at Credly, whose credentials are signed here."""
 
     @property
     def finished(self) -> dict[tuple[str, str], ExpectedCourse]:
@@ -127,7 +129,14 @@ def compute_expected(plan: Workload, courses: Sequence[Outline]) -> ExpectedResu
         for learner in plan.learners
         for course_id in learner.courses
     }
-    return ExpectedResults(sums, dispositions, len(conflicts), time_spent, len(set(conflicts)))
+    return ExpectedResults(
+        sums,
+        dispositions,
+        len(conflicts),
+        time_spent,
+        len(set(conflicts)),
+        frozenset(each.id for each in courses if "badgeTemplateId" not in each.document),
+    )
 
 
 def _event_disposition(

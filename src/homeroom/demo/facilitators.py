@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+import httpx
 import msgspec
 
 from homeroom.activity.api import Offering, Programme
@@ -187,14 +188,22 @@ async def run_weeks(sandbox_url: str, seed: int) -> list[ComparisonLine]:
     # to standard error: standard output is for the result
     logging_config.configure_logging(settings.log_level, "json")
     async with open_http_client(base_url=sandbox_url) as sandbox:
+        before = await _count_mails(sandbox)  # those to the learners of the class
         for fault in MAIL_FAULTS:
             (await sandbox.post("/control/mail/faults", json=fault)).raise_for_status()
         async with open_application(settings, migrated=True) as application:
             await _create_programmes(application, plans, seed)
             await _run_timeline(application, plans)
             counts, states = await _count_messages(application)
-        mails = (await sandbox.get("/control/summary")).raise_for_status().json()["mail"]
+        mails = await _count_mails(sandbox)
+    mails = {**mails, "accepted": mails["accepted"] - before["accepted"]}
     return _compare_messages(plans, counts, states, mails)
+
+
+async def _count_mails(sandbox: httpx.AsyncClient) -> dict[str, Any]:
+    """Return the counts of the sandbox's mail server."""
+    summary = (await sandbox.get("/control/summary")).raise_for_status().json()
+    return dict(summary["mail"])
 
 
 async def _create_programmes(

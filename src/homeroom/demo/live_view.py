@@ -24,7 +24,7 @@ REFRESH_SECONDS = 0.7
 LINE_INTERVAL_SECONDS = 3.0
 _COURSE_STATUSES = ("registered", "in_progress", "completed")
 _JOB_STATES = ("waiting", "delayed", "active", "completed", "failed")
-_PARTNERS = {"credential": "Credly", "analytics": "analytics", "hr": "HR"}
+_PARTNERS = {"credential": "credentials", "analytics": "analytics", "hr": "HR"}
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from homeroom.notify.message import (
     DeliveryObserver,
     Message,
     NoticeObserver,
+    Recipient,
     get_message_type,
     observe_no_notices,
     observe_nothing,
@@ -89,6 +90,7 @@ __all__ = [
     "PlannedMessage",
     "PruneNotifications",
     "ReasonCode",
+    "Recipient",
     "RenderedMessage",
     "School",
     "SendResult",
@@ -176,6 +178,10 @@ class Notifications:
         """Store messages in the caller's transaction, each at most once by its key."""
         return await self.notifier.send(tx, messages)
 
+    async def find_sent(self, tx: Tx, keys: Sequence[str]) -> set[str]:
+        """Return those of some keys whose messages were sent."""
+        return await store.find_sent_keys(tx, keys)
+
     async def resolve(self, tx: Tx, keys: Sequence[str]) -> None:
         """Mark messages as resolved: read, and cancelled where they are pending."""
         for id in await store.resolve_notifications(tx, keys):
@@ -184,7 +190,12 @@ class Notifications:
     def render(
         self, notification: Notification, locale: str | None, *, with_body: bool = False
     ) -> RenderedMessage:
-        """Return a notification's texts; after a purge, the title of its type."""
+        """Return a notification's texts; after a purge, the title of its type.
+
+        ``locale`` is that of the built-in directory; the message's own comes first.
+        """
+        if notification.recipient is not None:
+            locale = notification.recipient.locale or locale
         if notification.purged_at is not None:
             return RenderedMessage(MESSAGE_TYPE_TITLES[notification.type], "", "", "")
         return self.templates.render(

@@ -53,7 +53,6 @@ from homeroom.notify.notifier import TOPIC
 from homeroom.notify.sending_pace import POSTPONEMENT
 from homeroom.notify.smtp_response import DeliveryDecision, SmtpPhase
 from homeroom.notify.store import Delivery, Notification
-from homeroom.people import api as people
 
 log = structlog.get_logger(__name__)
 _INTERRUPTED = "The attempt was cancelled before the message was submitted; it is repeated."
@@ -197,7 +196,6 @@ class BundleRunner:
         if len(ready) == 1:
             return first.to_outgoing()
         channel, user_id = first.delivery.channel, first.notification.user_id
-        person = await people.get(tx, user_id)
         message_types = [get_message_type(each.notification.type) for each in ready]
         key = await store.get_or_create_link_key(tx)
         unsubscribe_url = self._context.unsubscribe_url(key, user_id, message_types, channel)
@@ -207,7 +205,7 @@ class BundleRunner:
             self._context,
             "bundle",
             {"items": items},
-            person,
+            first.person,
             unsubscribe_url,
             programme_id=programmes.pop() if len(programmes) == 1 else None,
         )

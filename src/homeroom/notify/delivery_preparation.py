@@ -81,6 +81,7 @@ class ReadyDelivery:
     address: str
     rendered: RenderedMessage
     unsubscribe_url: str | None
+    person: people.Person | None
 
     def to_outgoing(self) -> OutgoingMessage:
         """Return the message as its channel's sender sends it."""
@@ -116,7 +117,8 @@ async def prepare_delivery(
     if params is None:
         return UnsentDelivery(DeliveryStatus.CANCELLED, RESOLVED_REASON)
     user_id, message_type = notification.user_id, get_message_type(notification.type)
-    recipients = await context.notifier.load_recipients(tx, [user_id])
+    described = {} if notification.recipient is None else {user_id: notification.recipient}
+    recipients = await context.notifier.load_recipients(tx, [user_id], described)
     message = Message(notification.dedupe_key, message_type.name, user_id)
     planned = {
         each.channel: each for each in context.notifier.plan_message(message, recipients, tx.now)
@@ -143,7 +145,7 @@ async def prepare_delivery(
         unsubscribe_url,
         programme_id=notification.programme_id,
     )
-    return ReadyDelivery(delivery, notification, address, rendered, unsubscribe_url)
+    return ReadyDelivery(delivery, notification, address, rendered, unsubscribe_url, person)
 
 
 def render_message(
@@ -160,7 +162,7 @@ def render_message(
         name,
         params,
         locale=None if person is None else person.locale,
-        given_name=None if person is None else person.given_name,
+        given_name=None if person is None else person.given_name or None,
         unsubscribe_url=unsubscribe_url,
         programme_id=programme_id,
     )

@@ -21,6 +21,11 @@ _COMPLIANCE_EXAMPLE = {
     "userId": "u1",
     "name": "Ada Okafor",
 }
+_CREDENTIAL_EXAMPLE = {
+    "course": "Data for everyone",
+    "url": "https://learn.example.org/credentials/4fTzq0bW1mUuYQ2yqkN8Qw7e",
+    "validUntil": 1_827_529_000_000_000,
+}
 EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
     "log_reminder": _OBLIGATION_EXAMPLE,
     "deadline_warning": _OBLIGATION_EXAMPLE,
@@ -105,5 +110,10 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
         "runs": 2,
         "foundAt": _EXAMPLE_RECEIVED_AT,
     },
+    "credential_issued": {
+        **_CREDENTIAL_EXAMPLE,
+        "certificateUrl": f"{_CREDENTIAL_EXAMPLE['url']}.pdf",
+    },
+    "credential_expiring": _CREDENTIAL_EXAMPLE,
 }
 """Parameters of previews and test mails, by type."""

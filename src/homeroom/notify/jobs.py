@@ -28,6 +28,7 @@ from homeroom.notify.delivery_rules import (
 )
 from homeroom.notify.message import (
     ALERT_PRIORITY,
+    LEARNER_PRIORITY,
     REMINDER_PRIORITY,
     WARNING_PRIORITY,
     MessageType,
@@ -78,6 +79,14 @@ class SendReminder(DeliveryJobArgs, frozen=True, kw_only=True):
     priority: ClassVar[int] = REMINDER_PRIORITY
 
 
+class SendLearnerMessage(DeliveryJobArgs, frozen=True, kw_only=True):
+    """Send a message to a learner."""
+
+    kind: ClassVar[str] = "notify.send_learner_message"
+    queue: ClassVar[str] = NotificationQueue.LEARNERS.value
+    priority: ClassVar[int] = LEARNER_PRIORITY
+
+
 class SendBundle(JobArgs, frozen=True, kw_only=True):
     """Send a bundle of messages as one; the payload is ``{"bundle": "..."}``."""
 
@@ -103,6 +112,7 @@ DELIVERY_JOBS_BY_QUEUE: Mapping[NotificationQueue, type[DeliveryJobArgs]] = {
     NotificationQueue.ALERTS: SendAlert,
     NotificationQueue.WARNINGS: SendWarning,
     NotificationQueue.REMINDERS: SendReminder,
+    NotificationQueue.LEARNERS: SendLearnerMessage,
 }
 
 

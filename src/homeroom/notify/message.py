@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-ALERT_PRIORITY, WARNING_PRIORITY, REMINDER_PRIORITY = 10, 7, 5
-"""Alerts run before warnings and warnings before reminders; 10 is the most urgent."""
+ALERT_PRIORITY, WARNING_PRIORITY, REMINDER_PRIORITY, LEARNER_PRIORITY = 10, 7, 5, 3
+"""Alerts run before warnings, warnings before reminders, and these before messages to learners, of
+which there may be thousands at once; 10 is the most urgent."""
 
 
 class Channel(StrEnum):
@@ -26,6 +27,7 @@ class NotificationQueue(StrEnum):
     ALERTS = "manager-alerts"
     WARNINGS = "deadline-warnings"
     REMINDERS = "facilitator-reminders"
+    LEARNERS = "learner-messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ MESSAGE_TYPES: Mapping[str, MessageType] = _types_by_name(
     MessageType(
         "schedule_missed", NotificationQueue.ALERTS, ALERT_PRIORITY, mandatory=True, critical=True
     ),
+    MessageType("credential_issued", NotificationQueue.LEARNERS, LEARNER_PRIORITY, may_wait=True),
+    MessageType("credential_expiring", NotificationQueue.LEARNERS, LEARNER_PRIORITY, may_wait=True),
 )
 
 
@@ -73,6 +77,15 @@ def get_message_type(name: str) -> MessageType:
         raise KeyError(
             f"There is no message type {name!r}. The types are {', '.join(MESSAGE_TYPES)}."
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A recipient whom another directory than the built-in one describes."""
+
+    email: str | None
+    given_name: str | None
+    locale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,8 @@ class Message:
     """Microseconds UTC after which it is not sent. None: it never expires."""
     group: str | None = None
     """Messages of a group that follow one within ten minutes are mailed together."""
+    recipient: Recipient | None = None
+    """Used instead of the entry of the built-in directory; None: that entry."""
 
 
 class DeliveryObserver(Protocol):

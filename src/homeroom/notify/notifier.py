@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,7 @@ from homeroom.notify.message import (
     DeliveryObserver,
     Message,
     MessageType,
+    Recipient,
     get_message_type,
     observe_nothing,
 )
@@ -151,7 +153,7 @@ class Notifier:
             notifications.append(_to_notification(id, message, tx.now))
         new_ids = await store.add_notifications(tx, notifications)
         new = {id: message for id, message in messages_by_id.items() if id in new_ids}
-        recipients = await self.load_recipients(tx, {message.user_id for message in new.values()})
+        recipients = await self.load_recipients(tx, *_recipients_of(list(new.values())))
         await self._add_deliveries(tx, new, recipients)
         for user_id in recipients.preferences:
             tx.notify(TOPIC, user_id)
@@ -161,7 +163,7 @@ class Notifier:
     async def plan(self, tx: Tx, messages: Sequence[Message]) -> list[PlannedMessage]:
         """Return the deliveries that sending messages would create; change nothing."""
         sent_keys = await store.find_sent_keys(tx, [message.key for message in messages])
-        recipients = await self.load_recipients(tx, {message.user_id for message in messages})
+        recipients = await self.load_recipients(tx, *_recipients_of(messages))
         return [
             PlannedMessage(
                 message,
@@ -189,9 +191,19 @@ class Notifier:
             throttle_group,
         )
 
-    async def load_recipients(self, tx: Tx, user_ids: Collection[str]) -> RecipientData:
-        """Load people with their preferences, addresses and suppressions."""
+    async def load_recipients(
+        self,
+        tx: Tx,
+        user_ids: Collection[str],
+        described: Mapping[str, Recipient] = MappingProxyType({}),
+    ) -> RecipientData:
+        """Load people with their preferences, addresses and suppressions.
+
+        ``described`` are those whom another directory describes, by id.
+        """
         person_by_id = await people.find(tx, user_ids)
+        for user_id, recipient in described.items():
+            person_by_id[user_id] = _to_person(user_id, recipient, person_by_id.get(user_id))
         profiles = await preference_store.get_profiles(tx, user_ids)
         choices = await preference_store.get_preferences(tx, user_ids)
         preferences: dict[str, NotificationPreferences] = {}
@@ -276,6 +288,24 @@ class Notifier:
         return ThrottleGroup(message.group, first + THROTTLE_WINDOW_US)
 
 
+def _recipients_of(messages: Sequence[Message]) -> tuple[set[str], dict[str, Recipient]]:
+    """Return the ids of the recipients, and those whom another directory describes."""
+    described = {each.user_id: each.recipient for each in messages if each.recipient is not None}
+    return {each.user_id for each in messages}, described
+
+
+def _to_person(user_id: str, recipient: Recipient, known: Person | None) -> Person:
+    """Return a described recipient as a person; the built-in directory has the time zone."""
+    return Person(
+        user_id,
+        recipient.email,
+        recipient.given_name or "",
+        "",
+        recipient.locale,
+        None if known is None else known.time_zone,
+    )
+
+
 def bundle_job_id(bundle: str) -> str:
     """Return the natural id of the job that sends a bundle."""
     return natural_id("notify", "bundle", hashlib.sha256(bundle.encode()).hexdigest()[:32])
@@ -298,6 +328,7 @@ def _to_notification(id: str, message: Message, now: int) -> Notification:
         group_name=message.group,
         created_at=now,
         expires_at=message.expires_at,
+        recipient=message.recipient,
     )
 
 

@@ -232,6 +232,10 @@ def _filters(locale: Locale) -> dict[str, Any]:
         # Subtracted before the conversion: the clock may have changed within that minute.
         return format_moment(to_local(instant - _MINUTE_US, time_zone), "full")
 
+    def day(instant: int) -> str:
+        """Return the day of an instant in UTC, as certificates show it."""
+        return format_date(to_datetime(instant), "long", locale=locale)
+
     def week_name(key: str) -> str:
         year, number = key.split("-W")
         monday = date.fromisocalendar(int(year), int(number), 1)
@@ -244,6 +248,7 @@ def _filters(locale: Locale) -> dict[str, Any]:
         return format_list([each["name"] for each in people], locale=locale)
 
     return {
+        "day": day,
         "moment": moment,
         "deadline": deadline,
         "name_list": name_list,

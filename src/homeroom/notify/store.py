@@ -15,7 +15,7 @@ from sqlalchemy import select
 from homeroom.db.tables import record_reader
 from homeroom.db.tx import Row, Tx
 from homeroom.notify.delivery_rules import RESOLVED_REASON, DeliveryStatus, Reason, statuses_before
-from homeroom.notify.message import Channel
+from homeroom.notify.message import Channel, Recipient
 from homeroom.notify.tables import DELIVERY, DELIVERY_ATTEMPT, LINK_KEY, NOTIFICATION
 
 _DELIVERY_COLUMNS = tuple(DELIVERY.columns.keys())
@@ -41,6 +41,7 @@ class Notification:
     group_name: str | None
     created_at: int
     expires_at: int | None
+    recipient: Recipient | None = None
     read_at: int | None = None
     resolved_at: int | None = None
     purged_at: int | None = None
@@ -368,7 +369,8 @@ async def purge_notifications(
 ) -> tuple[int, int]:
     """Purge texts before one instant and rows before another; return both counts."""
     texts = await tx.execute(
-        "UPDATE notification SET params = '{}', about = NULL, metadata = '{}', purged_at = ?"
+        "UPDATE notification SET params = '{}', about = NULL, metadata = '{}', recipient = NULL,"
+        " purged_at = ?"
         " WHERE id IN (SELECT id FROM notification WHERE created_at < ? AND purged_at IS NULL"
         " LIMIT ?)",
         (tx.now, texts_before, limit),

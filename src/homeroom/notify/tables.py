@@ -42,6 +42,7 @@ NOTIFICATION = Table(
     Column("about", Text),  # JSON; null: always relevant
     Column("metadata", Text, nullable=False),  # JSON
     Column("group_name", Text),
+    Column("recipient", Text),  # JSON; null: the built-in directory describes the recipient
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("read_at", BigInteger),

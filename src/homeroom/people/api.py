@@ -45,6 +45,7 @@ _JSON_COLUMNS = frozenset(
         "payload",
         "quiz",
         "quizzes",
+        "recipient",
         "roles",
     }
 )

@@ -45,6 +45,10 @@ class MessageSettings(BaseModel):
     smtp_mails_per_minute: int | None = Field(
         None, ge=10, description="Mails a minute of all processes together. Unset: no limit."
     )
+    learner_messages: bool = Field(
+        True,
+        description="Tell learners that a credential was issued, and that it expires soon.",
+    )
     school_name: OneLine | None = Field(
         None, description="Name of the school in the footer of mails. Unset: the sender's."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
@@ -73,7 +74,7 @@ class PartnerSettings(BaseModel):
 
     @property
     def uses_credly(self) -> bool:
-        """Return whether a setting of Credly is set: then nothing is signed here."""
+        """Return whether a setting of Credly is set: then it issues what has a template there."""
         given = (self.credly_url, self.credly_organization, self.credly_token)
         return any(value is not None for value in given)
 
@@ -91,6 +92,11 @@ class CredentialSettings(BaseModel):
     )
     credential_shows_score: bool = Field(
         False, description="Credentials state the learner's score, if there is one."
+    )
+    credential_without_template: Literal["skip", "sign"] = Field(
+        "skip",
+        description="With Credly, what a course without `badgeTemplateId` gets: `skip` skips the"
+        " step, `sign` signs a credential here.",
     )
     credential_allow_http: bool = Field(
         False,

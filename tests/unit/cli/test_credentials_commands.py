@@ -63,3 +63,30 @@ def test_a_credential_is_revoked_and_the_key_replaced(terminal: Any) -> None:
         "credential_key.rotated",
         "credential_key.rotated",
     ]
+
+
+def test_many_are_listed_by_a_dry_run_and_then_revoked(terminal: Any, tmp_path: Path) -> None:
+    terminal.ok("db", "upgrade")
+    for id, user in (("c1", "ada"), ("c2", "bo"), ("c3", "cleo")):
+        terminal.rows(
+            "INSERT INTO credential (id, completion_id, user_id, course_id, attempt, issuer,"
+            " template_id, state, external_id, issued_at, created_at) VALUES"
+            f" ('{id}', 'k{id}', '{user}', 'data', 1, 'homeroom', 'data', 'issued', '{id}', 1, 1)"
+        )
+    words = ("credentials", "revoke-many", "--reason", "a mistake")
+    listed = terminal.ok(*words, "--course", "data", "--dry-run", "--json").json
+    assert [each["id"] for each in listed["items"]] == ["c1", "c2", "c3"]
+    assert terminal.rows("SELECT count(*) FROM credential WHERE state = 'revoked'") == [(0,)]
+    file = tmp_path / "ids.txt"
+    file.write_text("c1\n\nc3\n")
+    assert "c3" in terminal.ok(*words, "--file", str(file), "--yes").out
+    assert terminal.rows("SELECT id FROM credential WHERE state = 'revoked' ORDER BY id") == [
+        ("c1",),
+        ("c3",),
+    ]
+    assert terminal(*words, "--yes").code == 2
+    assert terminal(*words, "--file", str(tmp_path / "none"), "--yes").code == 2
+    recent = terminal.ok(*words, "--course", "data", "--since", "7d", "--dry-run", "--json")
+    assert recent.json["items"] == []
+    assert terminal("credentials", "reissue", "c2", "--yes").code == 5
+    assert terminal("credentials", "reissue", "none", "--yes").code == 4

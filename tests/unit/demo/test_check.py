@@ -16,6 +16,7 @@ from homeroom.demo.workload import PlannedLearner, PlannedRequest, Workload, par
 COURSE = parse_outline(
     {
         "courseId": "c",
+        "badgeTemplateId": "t",
         "units": [{"id": "u", "chapters": [{"id": "one"}]}],
     }
 )
@@ -70,7 +71,10 @@ def played() -> tuple[ExpectedResults, AnswerTally, dict[str, Any]]:
             "credly": {"badges": 1, "doubled": 0, "refused": 0},
             "analytics": dict(inbox),
             "hr": dict(inbox),
+            "mail": {"accepted": 1},
         },
+        "credentials": [],
+        "verified": set(),
     }
     return compute_expected(plan, [COURSE]), answers, found
 
@@ -108,6 +112,13 @@ def test_no_comparison_is_no_agreement() -> None:
         (("queues", "credentials", "counts", "completed"), 2, "jobs completed: credentials"),
         (("partners", "credly", "doubled"), 1, "badges issued twice"),
         (("partners", "credly", "badges"), 2, "badges at Credly"),
+        (("partners", "mail", "accepted"), 0, "mails to learners who finished a course"),
+        (
+            ("credentials",),
+            [{"issuer": "homeroom", "userId": "u1", "courseId": "c"}],
+            "one credential signed here a finished course",
+        ),
+        (("verified",), {"k"}, "of these verified with the keys"),
         (("partners", "hr", "doubled"), {"u1|c|1": 2}, "hr: courses received twice"),
         (("partners", "analytics", "changedOnRepeat"), 1, "analytics: repeats that changed"),
         (("partners", "hr", "refused"), 1, "requests a partner refused"),

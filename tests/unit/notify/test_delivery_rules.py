@@ -198,4 +198,5 @@ def test_every_queue_has_one_priority() -> None:
         "manager-alerts": 10,
         "deadline-warnings": 7,
         "facilitator-reminders": 5,
+        "learner-messages": 3,
     }

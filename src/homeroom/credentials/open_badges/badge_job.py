@@ -11,6 +11,7 @@ from homeroom.completion.api import Completion, Completions, SkipReason
 from homeroom.credentials import store
 from homeroom.credentials.jobs import TOPIC, IssueCredential, store_before_issuing
 from homeroom.credentials.learner_lookup import LearnerDirectory, ScoreLookup
+from homeroom.credentials.learner_messages import LearnerMessages
 from homeroom.credentials.open_badges import badge_store
 from homeroom.credentials.open_badges.badge_issuer import OpenBadgeIssuer
 from homeroom.credentials.open_badges.badge_store import CredentialStatus
@@ -33,6 +34,7 @@ class SignCredentialHandler:
     directory: LearnerDirectory
     assessment: ScoreLookup
     skip_reason: Callable[[Completion, Course], SkipReason | None]
+    messages: LearnerMessages | None = None
 
     async def run(self, ctx: JobContext, args: IssueCredential) -> Outcome:
         """Sign the credential, or find the one that an earlier attempt has stored.
@@ -49,6 +51,9 @@ class SignCredentialHandler:
             except NotFound as error:
                 return Fail(error.message)
             issued = (await store.list_by_completions(tx, [completion.id])).get(completion.id)
+            own = await store.get_by_completion(tx, completion.id, self.issuer.name)
+            if own is not None and own.state == "issuing":
+                issued = None  # not issued yet, perhaps anew after a revocation
         if issued is not None:
             return Done({"externalId": issued.id})
         reason = self.skip_reason(completion, course)
@@ -68,6 +73,10 @@ class SignCredentialHandler:
                 url = self.issuer.profile.credential_url(credential.id)
                 await store.set_issued(tx, credential.id, credential.id, url, None)
                 await store.mark_superseded(tx, credential)
+                if self.messages is not None:
+                    await self.messages.announce_issued(
+                        tx, completion, credential, learner, url=url, certificate_url=f"{url}.pdf"
+                    )
                 tx.notify(TOPIC, credential.id)
                 await ctx.settle(tx, outcome)
         except PartnerError as error:
