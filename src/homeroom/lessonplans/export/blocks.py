@@ -169,7 +169,7 @@ def _body_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
             )
             for each in body.activities
         ],
-        (1, 2, 4, 6, 6),
+        (2, 3, 6, 10, 10),
     )
     yield from _assessment_blocks(body, wording)
     if body.differentiation is not None:
@@ -198,7 +198,7 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
             (labels[each.kind], levels[each.bloom_level], each.method, each.text, each.outcome_id)
             for each in body.assessments
         ],
-        (2, 2, 3, 8, 2),
+        (5, 5, 6, 14, 4),
     )
     for each in body.assessments:
         if each.rubric:
@@ -227,7 +227,7 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
                     (row.topic, levels[row.bloom_level], str(row.questions))
                     for row in each.blueprint
                 ],
-                (6, 2, 1),
+                (8, 3, 2),
             )
 
 

@@ -11,12 +11,9 @@ against the specification.
 from __future__ import annotations
 
 import html
-import io
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from lxml import etree
 
@@ -31,6 +28,7 @@ from homeroom.lessonplans.export.blocks import (
     lesson_blocks,
     module_blocks,
 )
+from homeroom.lessonplans.export.zip_file import build_zip
 from homeroom.lessonplans.plan import LessonPlan
 
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
@@ -80,7 +78,6 @@ class CartridgeVersion:
 VERSION_1_1 = CartridgeVersion("1.1.0", "v1p1")
 VERSION_1_3 = CartridgeVersion("1.3.0", "v1p3")
 _LINK_PATTERN = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
-_FIRST_ZIP_YEAR, _LAST_ZIP_YEAR = 1980, 2107
 _STYLE = (
     "body{font-family:sans-serif;line-height:1.4}table{border-collapse:collapse}"
     "td,th{border:1px solid #aaa;padding:4px;vertical-align:top;text-align:left}"
@@ -217,7 +214,7 @@ def render_common_cartridge(plan: LessonPlan, version: CartridgeVersion = VERSIO
             cartridge.add_item(folder, name, address[:250])
             cartridge.add_link(name, address)
     files = [("imsmanifest.xml", _serialize_xml(cartridge.manifest)), *cartridge.files]
-    return _build_zip(files, to_datetime(plan.created_at))
+    return build_zip(files, to_datetime(plan.created_at))
 
 
 def _author_links(module: CurriculumModule) -> list[str]:
@@ -261,17 +258,3 @@ def _escape_html(text: str) -> str:
 def _serialize_xml(root: etree._Element) -> bytes:
     text: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True, pretty_print=True)
     return text
-
-
-def _build_zip(files: list[tuple[str, bytes]], moment: datetime) -> bytes:
-    """Pack files into a zip file; the same plan yields the same bytes."""
-    year = min(max(moment.year, _FIRST_ZIP_YEAR), _LAST_ZIP_YEAR)
-    stamp = moment.astimezone(UTC).replace(year=year)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files:
-            info = zipfile.ZipInfo(name, stamp.timetuple()[:6])
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, content)
-    return buffer.getvalue()
