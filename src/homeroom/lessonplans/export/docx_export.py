@@ -310,7 +310,7 @@ class _DocxWriter:
         _draw_line_below(paragraph)
 
     def _new_table(self, rows: int, widths: Sequence[int]) -> Table:
-        table = self.word.add_table(rows=rows, cols=len(widths))
+        table: Table = self.word.add_table(rows=rows, cols=len(widths))
         table._tbl.tblStyle_val = self._style_ids["Table Grid"]
         table.autofit = False
         if self._printed.right_to_left:
@@ -424,13 +424,14 @@ def _raster_picture(path: Path) -> io.BytesIO:
     if path.suffix.lower() != ".svg":
         return io.BytesIO(path.read_bytes())
     with tempfile.TemporaryDirectory(prefix="homeroom-logo-") as folder:
-        (Path(folder) / "logo.svg").write_bytes(path.read_bytes())
-        source = Path(folder) / "logo.typ"
+        root = Path(folder)
+        (root / "logo.svg").write_bytes(path.read_bytes())
+        source = root / "logo.typ"
         source.write_text(
             "#set page(width: auto, height: auto, margin: 0pt, fill: none)\n"
             '#image("logo.svg", height: 2cm)'
         )
-        drawn = typst.compile(source, root=folder, format="png", ppi=_LOGO_PIXELS_PER_INCH)
+        drawn = typst.compile(source, root=root, format="png", ppi=_LOGO_PIXELS_PER_INCH)
     assert isinstance(drawn, bytes)  # a list only for several pages
     return io.BytesIO(drawn)
 

@@ -28,7 +28,7 @@ _MAX_SHOWN = 5
 class FontSelection:
     """The fonts of one file."""
 
-    folders: Sequence[Path]
+    folders: list[Path]
     families: Sequence[str]
     uses_system_fonts: bool
     """False: the file is the same on every machine."""
@@ -90,7 +90,7 @@ def _missing_characters(missing: set[int]) -> Invalid:
         shown += f" and {len(names) - _MAX_SHOWN} more"
     return Invalid(
         f"No font for the PDF file has: {shown}.",
-        hint="Install fonts: pip install 'homeroom[fonts]' (Devanagari, Khmer, Tamil, Telugu, Thai,"
+        hint="Install fonts: pip install 'homeroom[fonts]' (Khmer, Tamil, Telugu, Thai,"
         " Hebrew, Chinese, Japanese, Korean), or into the system, or into HOMEROOM_ISSUER_FONTS."
         " DOCX files use the fonts of their readers.",
     )

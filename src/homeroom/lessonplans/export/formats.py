@@ -193,8 +193,8 @@ def _render_in_process(plan: LessonPlan, form: ExportFormat, style: PrintStyle |
             f"Rendering the {form} file took longer than {RENDER_TIMEOUT_SECONDS:g} s."
         ) from error
     if done.returncode == EXIT_INVALID:
-        error = json.loads(done.stdout)
-        raise Invalid(error["message"], hint=error["hint"])
+        told = json.loads(done.stdout)
+        raise Invalid(told["message"], hint=told["hint"])
     if done.returncode != 0:
         stderr = done.stderr.decode(errors="replace")[-4_000:]
         log.error("export_failed", plan_id=plan.id, format=form, error=stderr)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import typst
 
 from homeroom.instant import SECOND
 from homeroom.lessonplans.curriculum import printable
 from homeroom.lessonplans.export.blocks import Block, Grid
-from homeroom.lessonplans.export.fonts import FontSelection, select_fonts
+from homeroom.lessonplans.export.fonts import select_fonts
 from homeroom.lessonplans.export.print_document import (
     PrintedPlan,
     WritingSpace,
@@ -33,37 +33,27 @@ def render_pdf(plan: LessonPlan, style: PrintStyle) -> bytes:
     data = _plan_data(print_plan(plan), style)
     fonts = select_fonts(_texts(data), style.fonts)
     data["fonts"] = fonts.families
-    [content] = _compile(data, style, fonts, plan.created_at // SECOND, "pdf")
-    return content
-
-
-def _compile(
-    data: dict[str, Any],
-    style: PrintStyle,
-    fonts: FontSelection,
-    timestamp: int,
-    form: Literal["pdf", "png"],
-) -> list[bytes]:
     with TemporaryDirectory(prefix="homeroom-plan-") as folder:
         # typst reads files below its root alone; paths in SVG files lead nowhere else.
-        source = Path(folder) / _TEMPLATE.name
+        root = Path(folder)
+        source = root / _TEMPLATE.name
         shutil.copyfile(_TEMPLATE, source)
         if style.logo is not None:
             data["logo"] = f"logo{style.logo.suffix.lower()}"
-            shutil.copyfile(style.logo, source.with_name(data["logo"]))
-        made = typst.compile(
+            shutil.copyfile(style.logo, root / data["logo"])
+        content = typst.compile(
             source,
-            root=folder,
-            format=form,
+            root=root,
+            format="pdf",
             font_paths=fonts.folders,
             ignore_system_fonts=not fonts.uses_system_fonts,
             sys_inputs={"plan": json.dumps(data, ensure_ascii=False)},
-            timestamp=timestamp,
+            timestamp=plan.created_at // SECOND,
             # PDF/UA-1: its rules on tags, titles and alternative texts hold, or this fails.
             pdf_standards="ua-1",
         )
-    assert made is not None  # None only with the name of a file
-    return [made] if isinstance(made, bytes) else made
+    assert isinstance(content, bytes)  # a list only for several pages, None only with a file name
+    return content
 
 
 def _plan_data(printed: PrintedPlan, style: PrintStyle) -> dict[str, Any]:
@@ -115,7 +105,7 @@ def _block_data(block: Block | WritingSpace) -> dict[str, Any]:
 def _printable(value: Any) -> Any:
     """Return data with a space for each character that no font has a shape for."""
     if isinstance(value, str):
-        return "\n".join(printable(line) for line in value.split("\n"))
+        return printable(value)
     if isinstance(value, dict):
         return {key: _printable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
