@@ -24,6 +24,9 @@ from homeroom.lessonplans.export.common_cartridge import (
     render_common_cartridge,
 )
 
+CPX = "{http://www.imsglobal.org/xsd/imsccv1p3/imscp_extensionv1p2}"
+ASSIGNMENT_TYPE = "assignment_xmlv1p0"
+
 
 class Names:
     """What the specification of one version calls things; written out, not taken from the code."""
@@ -45,6 +48,8 @@ class Names:
             f"associatedcontent/imscc_xml{short}/learning-application-resource",
         }
         self.uses = uses
+        if short == "v1p3":
+            self.types.add(ASSIGNMENT_TYPE)
 
 
 VERSIONS = {
@@ -62,7 +67,12 @@ CHILDREN = {
     "organizations": [("organization", 0, 1)],
     "organization": [("title", 0, 1), ("item", 1, 1), ("metadata", 0, 1)],
     "resources": [("resource", 0, None)],
-    "resource": [("metadata", 0, 1), ("file", 0, None), ("dependency", 0, None)],
+    "resource": [
+        ("metadata", 0, 1),
+        ("file", 0, None),
+        ("dependency", 0, None),
+        ("variant", 0, 1),
+    ],
     "file": [("metadata", 0, 1)],
 }
 ATTRIBUTES = {
@@ -192,6 +202,9 @@ def _role(resource: Any, names: Names) -> list[str]:
 def _resources(root: Any, names: Names, packed: set[str]) -> list[str]:
     found = []
     listed = {"imsmanifest.xml"}
+    targets = {
+        each.get("identifier"): each.get("type") for each in root.iter(f"{names.cp}resource")
+    }
     for resource in root.iter(f"{names.cp}resource"):
         id, kind, href = (resource.get(key) for key in ("identifier", "type", "href"))
         files = [unquote(each.get("href")) for each in resource.findall(f"{names.cp}file")]
@@ -208,6 +221,13 @@ def _resources(root: Any, names: Names, packed: set[str]) -> list[str]:
             href is not None or len(files) != 1 or resource.findall(f"{names.cp}dependency")
         ):
             found.append(f"{id} is a web link: one file, no href, no dependency")
+        if "/assessment" in str(kind) and (href is not None or len(files) != 1):
+            found.append(f"{id} is a quiz: one file, no href")
+        for variant in resource.findall(f"{CPX}variant"):
+            # What a platform without assignments shows, and what others show in its place.
+            target = targets.get(variant.get("identifierref"))
+            if kind != "webcontent" or target != ASSIGNMENT_TYPE:
+                found.append(f"{id} has a variant that is a {target}")
         found += _role(resource, names)
     found += [f"{name} is not in the package" for name in listed - packed]
     found += [f"{name} is in no resource" for name in packed - listed]
@@ -244,7 +264,8 @@ def test_lesson_pages_are_for_instructors_and_the_overview_is_for_all(version: s
         (each.get("intendeduse"), each.findtext(f".//{lom}intendedEndUserRole/{lom}value"))
         for each in cartridge.all("resource")
     }
-    assert roles == {("lessonplan", "Instructor"), ("syllabus", None), (None, None)}
+    others = {("assignment", None)} if version == "1.3" else set()
+    assert roles == {("lessonplan", "Instructor"), ("syllabus", None), (None, None), *others}
 
 
 def test_the_rules_can_be_broken(version: str) -> None:
@@ -277,6 +298,7 @@ def test_a_module_is_a_folder_with_its_lessons_and_the_authors_links() -> None:
         "1. Flour": [
             "Overview",
             "1.1 Name three kinds of flour",
+            "1.1 Quiz: f1",
             "1.2 Compare how much water each takes (1 of 2: modelling)",
             "1.3 Compare how much water each takes (2 of 2: independent practice)",
             "https://example.org/flour",

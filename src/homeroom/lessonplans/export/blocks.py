@@ -12,7 +12,7 @@ from typing import Literal
 
 from homeroom.lessonplans.curriculum import CurriculumModule, contact_hours, one_line
 from homeroom.lessonplans.generator import RULE_BASED
-from homeroom.lessonplans.lesson import LessonBody
+from homeroom.lessonplans.lesson import LessonAssessment, LessonBody
 from homeroom.lessonplans.plan import LessonPlan, PlannedLesson
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
@@ -202,19 +202,8 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
     )
     for each in body.assessments:
         if each.rubric:
-            steps = max(len(row.steps) for row in each.rubric)
             yield Heading(4, labels["rubric"].format(id=one_line(each.outcome_id)))
-            yield Grid(
-                [
-                    labels["criterion"],
-                    *(labels.get(f"step_{step}", str(step)) for step in range(1, steps + 1)),
-                ],
-                [
-                    (row.criterion, *row.steps, *[""] * (steps - len(row.steps)))
-                    for row in each.rubric
-                ],
-                (4, *[2] * steps),
-            )
+            yield rubric_grid(each, wording)
         if each.checklist:
             yield Heading(4, labels["checklist"].format(id=one_line(each.outcome_id)))
             rows = [(item, "") for item in each.checklist]
@@ -229,6 +218,23 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
                 ],
                 (8, 3, 2),
             )
+
+
+def rubric_grid(assessment: LessonAssessment, wording: Wording) -> Grid:
+    """Return the rubric of an assessment as a table."""
+    labels = wording.labels
+    steps = max(len(row.steps) for row in assessment.rubric)
+    return Grid(
+        [
+            labels["criterion"],
+            *(labels.get(f"step_{step}", str(step)) for step in range(1, steps + 1)),
+        ],
+        [
+            (row.criterion, *row.steps, *[""] * (steps - len(row.steps)))
+            for row in assessment.rubric
+        ],
+        (4, *[2] * steps),
+    )
 
 
 def _list_blocks(title: str, items: Sequence[str]) -> Iterator[Block]:

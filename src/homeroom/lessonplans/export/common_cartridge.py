@@ -3,9 +3,9 @@
 Moodle, Canvas and other learning platforms import it. Moodle reads 1.0 and 1.1 only, and whatever
 reads 1.3 reads 1.1 too, so 1.1 is the default.
 A cartridge is a zip file with ``imsmanifest.xml``: one organization, a folder per module, a page
-per lesson (``webcontent`` with the intended use ``lessonplan``, for the role ``Instructor``), and
-the author's web addresses as web links. ``tests/unit/lessonplans/test_cartridge.py`` checks it
-against the specification.
+per lesson (``webcontent`` with the intended use ``lessonplan``, for the role ``Instructor``), the
+lessons' quizzes in QTI 1.2, in 1.3 their assignments, and the author's web addresses as web links.
+``tests/unit/lessonplans/test_cartridge.py`` checks it against the specification.
 """
 
 from __future__ import annotations
@@ -24,14 +24,26 @@ from homeroom.lessonplans.export.blocks import (
     Bullets,
     Grid,
     Heading,
+    Paragraph,
     authorship_note,
     lesson_blocks,
     module_blocks,
+    rubric_grid,
+)
+from homeroom.lessonplans.export.qti import quiz_document
+from homeroom.lessonplans.export.quiz import (
+    Assignment,
+    Quiz,
+    lesson_assignments,
+    lesson_quizzes,
 )
 from homeroom.lessonplans.export.zip_file import build_zip
-from homeroom.lessonplans.plan import LessonPlan
+from homeroom.lessonplans.plan import LessonPlan, PlannedLesson
+from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
+ASSIGNMENT = "http://www.imsglobal.org/xsd/imscc_extensions/assignment"
+PACKAGE_EXTENSION = "http://www.imsglobal.org/xsd/imsccv1p3/imscp_extensionv1p2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +74,29 @@ class CartridgeVersion:
         return f"http://www.imsglobal.org/xsd/imscc{self.short}/imswl_{self.short}"
 
     @property
+    def assessment_type(self) -> str:
+        """Type of resources that are quizzes."""
+        return f"imsqti_xmlv1p2/imscc_xml{self.short}/assessment"
+
+    @property
+    def has_assignments(self) -> bool:
+        """Whether the version has a type of resources for assignments."""
+        return self.short == "v1p3"
+
+    @property
     def schema_locations(self) -> str:
         """Pairs of namespace and address of its schema."""
         profile = f"http://www.imsglobal.org/profile/cc/cc{self.short}"
         lom = f"{profile}/LOM/cc{self.short}"
-        return " ".join(
-            (
-                f"{self.content_packaging} {profile}/cc{self.short}_imscp_v1p2_v1p0.xsd",
-                f"{self.manifest_metadata} {lom}_lommanifest_v1p0.xsd",
-                f"{self.resource_metadata} {lom}_lomresource_v1p0.xsd",
-            )
-        )
+        locations = [
+            f"{self.content_packaging} {profile}/cc{self.short}_imscp_v1p2_v1p0.xsd",
+            f"{self.manifest_metadata} {lom}_lommanifest_v1p0.xsd",
+            f"{self.resource_metadata} {lom}_lomresource_v1p0.xsd",
+        ]
+        if self.has_assignments:
+            extension = f"{profile}/cc{self.short}_cpextensionv1p2_v1p0.xsd"
+            locations.append(f"{PACKAGE_EXTENSION} {extension}")
+        return " ".join(locations)
 
 
 VERSION_1_1 = CartridgeVersion("1.1.0", "v1p1")
@@ -100,6 +124,7 @@ class _CartridgeBuilder:
                 "lomimscc": version.manifest_metadata,
                 "lom": version.resource_metadata,
                 "xsi": XSI,
+                **({"cpx": PACKAGE_EXTENSION} if version.has_assignments else {}),
             },
         )
         self.manifest.set(f"{{{XSI}}}schemaLocation", version.schema_locations)
@@ -192,29 +217,112 @@ class _CartridgeBuilder:
         etree.SubElement(link, f"{{{space}}}url", {"href": address, "target": "_blank"})
         self.files.append((href, _serialize_xml(link)))
 
+    def add_quiz(self, name: str, quiz: Quiz) -> None:
+        """Add a quiz as a resource."""
+        href = f"quizzes/{name}.xml"
+        resource = etree.SubElement(
+            self.resources,
+            self._tag("resource"),
+            {"identifier": f"resource-{name}", "type": self.version.assessment_type},
+        )
+        etree.SubElement(resource, self._tag("file"), {"href": href})
+        self.files.append((href, _serialize_xml(quiz_document(quiz, f"quiz-{name}"))))
+
+    def add_assignment(self, name: str, page: str, assignment: Assignment, grading: str) -> None:
+        """Add an assignment, and the page that platforms without assignments show instead.
+
+        ``grading`` is HTML for those who grade.
+        """
+        self.add_page(name, page, "assignment")
+        variant = etree.SubElement(
+            self.resources[-1],
+            f"{{{PACKAGE_EXTENSION}}}variant",
+            {"identifier": f"variant-{name}", "identifierref": f"assignment-{name}"},
+        )
+        etree.SubElement(variant, f"{{{PACKAGE_EXTENSION}}}metadata")
+        href = f"assignments/{name}.xml"
+        resource = etree.SubElement(
+            self.resources,
+            self._tag("resource"),
+            {"identifier": f"assignment-{name}", "type": "assignment_xmlv1p0"},
+        )
+        etree.SubElement(resource, self._tag("file"), {"href": href})
+        document = _assignment_document(assignment, f"assignment-{name}", grading)
+        self.files.append((href, _serialize_xml(document)))
+
+
+def _assignment_document(assignment: Assignment, identifier: str, grading: str) -> etree._Element:
+    root = etree.Element(
+        f"{{{ASSIGNMENT}}}assignment", {"identifier": identifier}, nsmap={None: ASSIGNMENT}
+    )
+
+    def add(name: str, text: str, **attributes: str) -> None:
+        etree.SubElement(root, f"{{{ASSIGNMENT}}}{name}", attributes).text = text
+
+    add("title", printable(assignment.title))
+    add("text", f"<p>{_escape_html(assignment.text)}</p>", texttype="text/html")
+    rubric = [] if assignment.rubric is None else assignment.rubric.rubric
+    if rubric:
+        add("instructor_text", grading, texttype="text/html")
+        points = sum(len(row.steps) - 1 for row in rubric)  # the lowest step is worth nothing
+        add("gradable", "true", points_possible=str(points))
+    else:
+        add("gradable", "false")
+    formats = etree.SubElement(root, f"{{{ASSIGNMENT}}}submission_formats")
+    for kind in ("html", "file"):
+        etree.SubElement(formats, f"{{{ASSIGNMENT}}}format", {"type": kind})
+    return root
+
 
 def render_common_cartridge(plan: LessonPlan, version: CartridgeVersion = VERSION_1_1) -> bytes:
     """Return a plan as a Common Cartridge."""
     cartridge = _CartridgeBuilder(plan, version)
     language = html.escape(plan.curriculum.locale, quote=True)
+    wording = load_wording(wording_language(plan.curriculum))
     for index, module in enumerate(plan.curriculum.modules):
         number = str(index + 1)
         folder = cartridge.add_folder(f"module-{number}", f"{number}. {one_line(module.title)}")
         name = f"module-{number}-overview"
         overview = _render_page(language, list(module_blocks(plan, index, module)))
-        cartridge.add_item(folder, name, "Overview")
+        cartridge.add_item(folder, name, wording.labels["overview"])
         cartridge.add_page(name, overview, "syllabus")
         for lesson in plan.lessons_of(index):
             name = f"lesson-{lesson.slot.number.replace('.', '-')}"
             cartridge.add_item(folder, name, f"{lesson.slot.number} {one_line(lesson.title)}")
             page = _render_page(language, list(lesson_blocks(plan, lesson)))
             cartridge.add_page(name, page, "lessonplan", role="Instructor")
+            _add_learner_work(cartridge, folder, lesson, name, wording)
         for position, address in enumerate(_author_links(module), start=1):
             name = f"link-{number}-{position}"
             cartridge.add_item(folder, name, address[:250])
             cartridge.add_link(name, address)
     files = [("imsmanifest.xml", _serialize_xml(cartridge.manifest)), *cartridge.files]
     return build_zip(files, to_datetime(plan.created_at))
+
+
+def _add_learner_work(
+    cartridge: _CartridgeBuilder,
+    folder: etree._Element,
+    lesson: PlannedLesson,
+    name: str,
+    wording: Wording,
+) -> None:
+    """Add the quizzes of a lesson and, where the version has them, its assignments."""
+    for quiz in lesson_quizzes(lesson, wording):
+        cartridge.add_item(folder, f"{name}-{quiz.name}", quiz.title)
+        cartridge.add_quiz(f"{name}-{quiz.name}", quiz)
+    if lesson.body is None or not cartridge.version.has_assignments:
+        return
+    for assignment in lesson_assignments(lesson.body, wording):
+        title = f"{lesson.slot.number} {assignment.title}"
+        heading, text = Heading(3, title), Paragraph(assignment.text)
+        rubric: list[Block] = (
+            [] if assignment.rubric is None else [rubric_grid(assignment.rubric, wording)]
+        )
+        page = _render_page(wording.language, [heading, text, *rubric])
+        grading = "".join(part for block in rubric for part in _render_block(block))
+        cartridge.add_item(folder, f"{name}-{assignment.name}", title)
+        cartridge.add_assignment(f"{name}-{assignment.name}", page, assignment, grading)
 
 
 def _author_links(module: CurriculumModule) -> list[str]:
