@@ -18,7 +18,7 @@ import structlog
 from homeroom.csv_escape import escape_formula
 from homeroom.errors import Conflict, HomeroomError, Invalid
 from homeroom.lessonplans.curriculum import one_line
-from homeroom.lessonplans.export import blocks
+from homeroom.lessonplans.export import markdown
 from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.lessonplans.plan import (
     LessonMeeting,
@@ -107,7 +107,7 @@ def render_csv(plan: LessonPlan) -> bytes:
 EXPORT_FORMATS: Mapping[ExportFormat, ExportFormatInfo] = {
     "json": ExportFormatInfo("application/json", "everything, for programs", render_json),
     "md": ExportFormatInfo(
-        "text/markdown; charset=utf-8", "to read and to edit", blocks.render_markdown
+        "text/markdown; charset=utf-8", "to read and to edit", markdown.render_markdown
     ),
     "docx": ExportFormatInfo(
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -127,7 +127,7 @@ EXPORT_FORMATS: Mapping[ExportFormat, ExportFormatInfo] = {
         "the same as a Common Cartridge 1.3, which Moodle does not read",
     ),
     "checklist": ExportFormatInfo(
-        "text/markdown; charset=utf-8", "the open places, to tick off", blocks.render_checklist
+        "text/markdown; charset=utf-8", "the open places, to tick off", markdown.render_checklist
     ),
 }
 
