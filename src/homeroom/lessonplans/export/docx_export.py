@@ -187,7 +187,7 @@ class _DocxWriter:
             if text:
                 _small(foot, text)
             if field is not None:
-                _add_field(foot, foot._p, field, "1").font.size = Pt(8)
+                _add_field(foot, foot._p, field, "1", Pt(8))
 
     def _write_title_page(self) -> None:
         style, printed = self._style, self._printed
@@ -366,24 +366,27 @@ def _append_run(parent: Any) -> Any:
     return run
 
 
-def _add_field(paragraph: DocxParagraph, parent: Any, instruction: str, shown: str) -> Run:
-    """Add a field that a word processor computes; return the run of its result."""
+def _add_field(
+    paragraph: DocxParagraph, parent: Any, instruction: str, shown: str, size: Length | None = None
+) -> None:
+    """Add a field that a word processor computes, with the result that is shown until then."""
 
-    def add_mark(kind: str) -> None:
+    def add_run() -> Run:
+        run = Run(_append_run(parent), paragraph)
+        run.font.size = size
+        return run
+
+    for kind in ("begin", "separate", "end"):
         mark = OxmlElement("w:fldChar")
         mark.set(qn("w:fldCharType"), kind)
-        _append_run(parent).append(mark)
-
-    add_mark("begin")
-    code = OxmlElement("w:instrText")
-    code.set(qn("xml:space"), "preserve")
-    code.text = f" {instruction} "
-    _append_run(parent).append(code)
-    add_mark("separate")
-    result = Run(_append_run(parent), paragraph)
-    result.text = shown
-    add_mark("end")
-    return result
+        add_run()._r.append(mark)
+        if kind == "begin":
+            code = OxmlElement("w:instrText")
+            code.set(qn("xml:space"), "preserve")
+            code.text = f" {instruction} "
+            add_run()._r.append(code)
+        elif kind == "separate":
+            add_run().text = shown
 
 
 def _draw_line_below(paragraph: DocxParagraph) -> None:

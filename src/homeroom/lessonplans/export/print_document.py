@@ -30,7 +30,7 @@ MAX_ROW_LINES = 30
 """A table row that needs more lines may be split across pages; it might not fit on one."""
 _PORTRAIT_CHARACTERS = 105
 """Characters of table text in a line across a portrait page, on average."""
-_SCHEME_WIDTHS = (3, 5, 3, 12, 14, 10, 8)
+_SCHEME_WIDTHS = (3, 6, 3, 12, 13, 10, 8)
 
 
 @dataclass(frozen=True, slots=True)
