@@ -20,7 +20,7 @@ _WRITE_ROLES = (Role.AUTHOR, Role.SERVICE)
 PlanId = Annotated[ExternalId, Path(alias="workflowId")]
 
 
-class ScheduleEdit(RequestModel):
+class PlanScheduleEdit(RequestModel):
     """Changes of a schedule; only the given fields change."""
 
     starts_on: date | None = None
@@ -33,7 +33,7 @@ class ScheduleEdit(RequestModel):
     """All holidays and breaks: no lesson is on these days."""
 
 
-class ScheduleView(ResponseModel):
+class PlanScheduleView(ResponseModel):
     """The schedule of a plan."""
 
     workflow_id: str
@@ -47,21 +47,21 @@ class ScheduleView(ResponseModel):
     last_lesson_on: date | None
 
 
-class ScheduleResponse(ResponseModel):
+class PlanScheduleResponse(ResponseModel):
     """The response with a schedule."""
 
     success: Literal[True] = True
-    data: ScheduleView
+    data: PlanScheduleView
 
 
-class PublicationBody(RequestModel):
+class PlanPublicationBody(RequestModel):
     """The course of a plan; the body is optional."""
 
     course_id: ExternalId | None = None
     """If absent, that of the curriculum."""
 
 
-class PublicationView(ResponseModel):
+class PlanPublicationView(ResponseModel):
     """The draft course of a plan."""
 
     workflow_id: str
@@ -73,11 +73,11 @@ class PublicationView(ResponseModel):
     chapters: int
 
 
-class PublicationResponse(ResponseModel):
+class PlanPublicationResponse(ResponseModel):
     """The response to a publication."""
 
     success: Literal[True] = True
-    data: PublicationView
+    data: PlanPublicationView
 
 
 def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
@@ -87,27 +87,27 @@ def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
 
     @routes.patch("/{workflowId}/schedule")
     async def change_schedule(
-        workflow_id: PlanId, body: ScheduleEdit, identity: Identity = writer
-    ) -> ScheduleResponse:
+        workflow_id: PlanId, body: PlanScheduleEdit, identity: Identity = writer
+    ) -> PlanScheduleResponse:
         """Move a plan to another first day, time or zone, or replace its breaks.
 
         Lessons keep their ids, so a calendar that imports the file again moves its events.
         """
         changes = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
         plan = await reschedule(db, workflow_id, changes, identity.subject)
-        return ScheduleResponse(data=_schedule_view(plan))
+        return PlanScheduleResponse(data=_schedule_view(plan))
 
     @routes.post(
         "/{workflowId}/course",
-        response_model=PublicationResponse,
-        responses={201: {"model": PublicationResponse, "description": "A new course"}},
+        response_model=PlanPublicationResponse,
+        responses={201: {"model": PlanPublicationResponse, "description": "A new course"}},
     )
     async def publish_course(
         workflow_id: PlanId,
         response: Response,
-        body: PublicationBody | None = None,
+        body: PlanPublicationBody | None = None,
         identity: Identity = writer,
-    ) -> PublicationResponse:
+    ) -> PlanPublicationResponse:
         """Make a draft course of a plan: modules are units, lessons chapters.
 
         It is a draft because `autoEnrol` is false: learners come into it only after its author has
@@ -116,8 +116,8 @@ def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
         course_id = None if body is None else body.course_id
         made = await publisher.publish(workflow_id, identity.subject, course_id)
         response.status_code = 201 if made.is_new else 200
-        return PublicationResponse(
-            data=PublicationView(
+        return PlanPublicationResponse(
+            data=PlanPublicationView(
                 workflow_id=workflow_id,
                 course_id=made.course_id,
                 version=made.version,
@@ -130,10 +130,10 @@ def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
     return routes
 
 
-def _schedule_view(plan: LessonPlan) -> ScheduleView:
+def _schedule_view(plan: LessonPlan) -> PlanScheduleView:
     preferences = plan.curriculum.preferences
     meetings = schedule_meetings(plan)
-    return ScheduleView(
+    return PlanScheduleView(
         workflow_id=plan.id,
         revision=plan.schedule_revision,
         starts_on=preferences.starts_on,

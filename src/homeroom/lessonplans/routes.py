@@ -146,7 +146,9 @@ class LessonResponse(ResponseModel):
     data: LessonJson
 
 
-def router(db: Database, auth: Auth, plans: LessonPlans, style: PrintStyle) -> APIRouter:
+def router(
+    db: Database, auth: Auth, plans: LessonPlans, style: PrintStyle | None = None
+) -> APIRouter:
     """Return the routes of lesson plans."""
     routes = APIRouter(prefix="/api/v3/workflow", tags=["Lesson plans"])
     _add_curriculum_routes(routes, db, auth, plans)
@@ -301,7 +303,7 @@ def _add_plan_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         )
 
 
-def _add_export(routes: APIRouter, db: Database, auth: Auth, style: PrintStyle) -> None:
+def _add_export(routes: APIRouter, db: Database, auth: Auth, style: PrintStyle | None) -> None:
     reader = Depends(auth.require(*_READ_ROLES))
     export_slots = asyncio.Semaphore(MAX_CONCURRENT_EXPORTS)
 
