@@ -116,16 +116,16 @@ class _CartridgeBuilder:
         """Create a manifest with its required elements."""
         self.version = version
         self.files: list[tuple[str, bytes]] = []
+        namespaces: dict[str | None, str] = {
+            None: version.content_packaging,
+            "lomimscc": version.manifest_metadata,
+            "lom": version.resource_metadata,
+            "xsi": XSI,
+        }
+        if version.has_assignments:
+            namespaces["cpx"] = PACKAGE_EXTENSION
         self.manifest = etree.Element(
-            self._tag("manifest"),
-            {"identifier": f"plan-{plan.id}"},
-            nsmap={
-                None: version.content_packaging,
-                "lomimscc": version.manifest_metadata,
-                "lom": version.resource_metadata,
-                "xsi": XSI,
-                **({"cpx": PACKAGE_EXTENSION} if version.has_assignments else {}),
-            },
+            self._tag("manifest"), {"identifier": f"plan-{plan.id}"}, nsmap=namespaces
         )
         self.manifest.set(f"{{{XSI}}}schemaLocation", version.schema_locations)
         metadata = etree.SubElement(self.manifest, self._tag("metadata"))
