@@ -83,7 +83,7 @@ def hostile() -> dict[str, Any]:
                 ],
             }
         ],
-        "preferences": {"deliveryMode": "+cmd"},
+        "preferences": {"deliveryMode": "+cmd", "startsOn": "2027-03-24"},
     }
 
 

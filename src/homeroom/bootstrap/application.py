@@ -31,6 +31,7 @@ from homeroom.bootstrap.partners import (
     llm_retry_policy,
     missing_credly_setting,
     missing_webhook_settings,
+    print_style,
     public_url,
     secret_text,
 )
@@ -55,6 +56,8 @@ from homeroom.dispatch.destinations import Destinations
 from homeroom.errors import Unavailable
 from homeroom.jobs.api import FixedDelays, Registry
 from homeroom.lessonplans.api import LessonPlans
+from homeroom.lessonplans.course_publication import CoursePublisher
+from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.monitoring.metrics import Metrics
 from homeroom.notify.api import Notifications
 from homeroom.partner.client import open_partner_client
@@ -90,6 +93,8 @@ class Application:
     ingest: Ingest
     progress_jobs: ProgressJobs
     plans: LessonPlans
+    plan_publisher: CoursePublisher
+    plan_style: PrintStyle
 
 
 @asynccontextmanager
@@ -229,6 +234,8 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         ingest=ingest,
         progress_jobs=progress_jobs,
         plans=plans,
+        plan_publisher=CoursePublisher(db, catalogue),
+        plan_style=print_style(settings),
     )
 
 

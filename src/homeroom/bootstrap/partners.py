@@ -38,6 +38,7 @@ from homeroom.lessonplans.api import (
     ModelLimits,
     RuleBasedGenerator,
 )
+from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.monitoring.metrics import Metrics
 from homeroom.notify.api import (
     AppriseSender,
@@ -193,6 +194,16 @@ def certificate_style(settings: Settings) -> CertificateStyle:
         logo=settings.issuer_logo,
         signature=settings.issuer_signature,
         signatory=settings.issuer_signatory,
+        fonts=settings.issuer_fonts,
+    )
+
+
+def print_style(settings: Settings) -> PrintStyle:
+    """Return the school's look of printed lesson plans."""
+    return PrintStyle(
+        school=settings.issuer_name or settings.school_name,
+        logo=settings.issuer_logo,
+        colour=settings.issuer_colour,
         fonts=settings.issuer_fonts,
     )
 

@@ -25,7 +25,7 @@ from homeroom.catalogue.course import (
     Unit,
     Validity,
 )
-from homeroom.catalogue.course_document import MAX_CHAPTERS
+from homeroom.catalogue.course_document import MAX_CHAPTERS, dump_course
 from homeroom.catalogue.criteria import (
     AllItems,
     AllOf,
@@ -96,6 +96,7 @@ __all__ = [
     "current_courses",
     "current_versions_read",
     "dependent_courses",
+    "dump_course",
     "enrolment_record_id",
     "enrolments",
     "enrolments_in",

@@ -20,6 +20,7 @@ from homeroom.cli.plan_view import (
 from homeroom.cli.plans_edit import calls, delete, edit, resolve_plan_id
 from homeroom.cli.plans_files import OutputOption, template, write_file
 from homeroom.cli.plans_options import with_curriculum_options
+from homeroom.cli.plans_output import publish, schedule
 from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
 from homeroom.errors import Invalid, NotFound
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from homeroom.lessonplans import curriculum_file, plan_queries
     from homeroom.lessonplans import plan as plan_model
     from homeroom.lessonplans.export import formats
+    from homeroom.lessonplans.export.print_style import PrintStyle
     from homeroom.lessonplans.plan import LessonPlan
     from homeroom.lessonplans.plan_queries import GenerationStatus
 else:
@@ -43,7 +45,7 @@ else:
     plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
 
 app = command_group("Generate lesson plans from a curriculum.")
-EXPORT_FORMATS = ("json", "md", "docx", "pdf", "csv", "ics", "imscc", "checklist")
+EXPORT_FORMATS = ("json", "md", "docx", "pdf", "csv", "ics", "imscc", "imscc-1.3", "checklist")
 """The names of ``formats.EXPORT_FORMATS``, for the help, which does not load the formats."""
 FILE_TYPES = "JSON, YAML, CSV, XLSX or DOCX"
 POLL_SECONDS = 0.2
@@ -255,7 +257,12 @@ def export_(
     chosen = next((each for each in formats.EXPORT_FORMATS if each == form), None)
     if chosen is None:
         raise Invalid(f"There is no format {form!r}; there are {', '.join(EXPORT_FORMATS)}.")
-    exported = formats.export_file(run_with_database(lambda db: _load_plan(db, id)), chosen)
+
+    async def load(application: Application) -> tuple[LessonPlan, PrintStyle]:
+        return await _load_plan(application.db, id), application.plan_style
+
+    plan, style = run_with_application(load)
+    exported = formats.export_file(plan, chosen, style)
     write_file(exported.content, exported.name, output)
 
 
@@ -270,6 +277,21 @@ app.command(
     epilog=epilog("homeroom plans delete ID", "homeroom plans delete last --yes", codes=(4, 5))
 )(delete)
 app.command(epilog=epilog("homeroom plans calls last", codes=(4,)))(calls)
+app.command(
+    epilog=epilog(
+        "homeroom plans schedule last --starts-on 2027-01-11",
+        "homeroom plans schedule ID --break 2027-03-29..2027-04-09=Easter --break 2027-05-01",
+        "homeroom plans schedule ID --starts-on 2027-09-01 --holidays school-holidays.ics",
+        codes=(4, 5),
+    )
+)(schedule)
+app.command(
+    epilog=epilog(
+        "homeroom plans publish last",
+        "homeroom plans publish ID --course data-skills",
+        codes=(4, 5),
+    )
+)(publish)
 
 
 def _read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) -> list[Any]:

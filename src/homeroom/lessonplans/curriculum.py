@@ -43,6 +43,7 @@ MAX_CRITERIA, MAX_PREREQUISITES, MAX_MATERIALS = 12, 20, 30
 MAX_CRITERION, MAX_ROOM = 200, 120
 MAX_WEIGHT = 100
 MAX_GROUP = 1_000
+MAX_BREAKS = 200
 MAX_ERRORS_SHOWN = 50
 
 Weekday = Literal["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
@@ -338,6 +339,27 @@ class CurriculumModule(CurriculumPart):
     ] = None
 
 
+class SchoolBreak(CurriculumPart):
+    """Days without lessons: a holiday, or a break of some weeks."""
+
+    title: TitleText | None = None
+    first_day: Annotated[date, BeforeValidator(_parse_date), Field(alias="from")]
+    last_day: Annotated[date, BeforeValidator(_parse_date), Field(alias="until")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_day_by_default(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("until") is None and "from" in value:
+            return {**value, "until": value["from"]}
+        return value
+
+    @model_validator(mode="after")
+    def _check_order(self) -> SchoolBreak:
+        if self.last_day < self.first_day:
+            raise ValueError("must not end before it begins")
+        return self
+
+
 class TeachingPreferences(CurriculumPart):
     """The author's preferences for teaching a curriculum."""
 
@@ -347,7 +369,7 @@ class TeachingPreferences(CurriculumPart):
     delivery_mode: DeliveryMode = "classroom"
     starts_on: Annotated[
         Annotated[date, BeforeValidator(_parse_date)] | None,
-        Field(description="First day. If absent, the Monday after the plan was created."),
+        Field(description="First day. If absent, lessons have no dates."),
     ] = None
     start_time: Annotated[str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")] = (
         "09:00"
@@ -365,6 +387,14 @@ class TeachingPreferences(CurriculumPart):
     lessons_per_day: Annotated[
         int, Field(ge=1, le=MAX_LESSONS_PER_DAY), BeforeValidator(_require_number)
     ] = 1
+    breaks: Annotated[
+        tuple[SchoolBreak, ...],
+        Field(
+            exclude_if=not_,
+            max_length=MAX_BREAKS,
+            description="Holidays and breaks: no lesson is on these days.",
+        ),
+    ] = ()
     leftover: Annotated[
         Literal["shorter_lesson", "spread"],
         Field(

@@ -15,6 +15,7 @@ from homeroom.lessonplans.curriculum import (
     Curriculum,
     CurriculumModule,
     LearningOutcome,
+    SchoolBreak,
     TeachingPreferences,
     count_lessons,
 )
@@ -44,11 +45,18 @@ _ITEMS = {
     "prerequisites": "prerequisite",
     "materials": "material",
     "weekdays": "weekday",
+    "breaks": "break",
 }
 _FIELDS = sorted(
     {
         field.alias or name
-        for model in (Curriculum, CurriculumModule, LearningOutcome, TeachingPreferences)
+        for model in (
+            Curriculum,
+            CurriculumModule,
+            LearningOutcome,
+            SchoolBreak,
+            TeachingPreferences,
+        )
         for name, field in model.model_fields.items()
     }
 )

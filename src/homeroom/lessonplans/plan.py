@@ -9,7 +9,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from homeroom.lessonplans.curriculum import WEEKDAYS, Curriculum, CurriculumModule, contact_hours
+from homeroom.lessonplans.curriculum import (
+    WEEKDAYS,
+    Curriculum,
+    CurriculumModule,
+    SchoolBreak,
+    contact_hours,
+)
 from homeroom.lessonplans.lesson import LessonBody, LessonFinding
 from homeroom.lessonplans.lesson_allocation import LessonSlot
 from homeroom.lessonplans.open_places import OpenPlace, find_open_places
@@ -18,7 +24,6 @@ SCHEMA_VERSION = 2
 """Version 2 added kind, open places, domains, purposes and retrieved outcomes."""
 LESSON_BREAK = timedelta(minutes=10)
 """The break between two lessons of one day."""
-_MICROSECONDS = 1_000_000
 
 PlanKind = Literal["outline", "plan"]
 """``outline`` while a lesson is not written or a place is open; otherwise ``plan``."""
@@ -36,6 +41,8 @@ class PlannedLesson:
     revision: int
     edited: bool
     provenance: Mapping[str, object]
+    changed_at: int | None = None
+    """Instant of the last generation or edit."""
 
     @property
     def title(self) -> str:
@@ -59,6 +66,10 @@ class LessonPlan:
     created_at: int
     created_by: str
     lessons: tuple[PlannedLesson, ...]
+    schedule_revision: int = 0
+    """Number of changes of its first day, time or breaks."""
+    scheduled_at: int | None = None
+    """Instant of the last such change."""
 
     def lessons_of(self, index: int) -> list[PlannedLesson]:
         """Return the lessons of a module."""
@@ -279,16 +290,18 @@ def plan_progress(rounds: Mapping[int, int], lessons: Sequence[LessonProgress]) 
 
 
 def schedule_meetings(plan: LessonPlan) -> list[LessonMeeting]:
-    """Return the meetings of all lessons, in order.
+    """Return the meetings of all lessons, in order; none for a plan without a first day.
 
     A day holds at most ``lessonsPerDay`` lessons, and after its first lesson none that would end
-    after midnight.
+    after midnight. No lesson is on a day of a break.
     """
     preferences = plan.curriculum.preferences
     zone = ZoneInfo(preferences.time_zone)
     start_time = time.fromisoformat(preferences.start_time)
     weekdays = {WEEKDAYS.index(day) for day in preferences.weekdays}
-    day = preferences.starts_on or _monday_after(plan.created_at)
+    day = preferences.starts_on
+    if day is None:
+        return []
     meetings: list[LessonMeeting] = []
     held, begins = 0, datetime.combine(day, start_time)
     for lesson in plan.lessons:
@@ -297,7 +310,7 @@ def schedule_meetings(plan: LessonPlan) -> list[LessonMeeting]:
         if held >= preferences.lessons_per_day or (held and begins + length > midnight):
             day, held = day + timedelta(days=1), 0
         if held == 0:
-            while day.weekday() not in weekdays:
+            while day.weekday() not in weekdays or _is_free(day, preferences.breaks):
                 day += timedelta(days=1)
             begins = datetime.combine(day, start_time)
         # The length is elapsed time: it is the same across a change to or from summer time.
@@ -323,6 +336,5 @@ def _gap_reasons(gaps: Sequence[LessonFinding]) -> list[dict[str, str]]:
     return [{"code": gap.code, "message": gap.message} for gap in gaps]
 
 
-def _monday_after(instant: int) -> date:
-    day = datetime.fromtimestamp(instant // _MICROSECONDS, UTC).date()
-    return day + timedelta(days=7 - day.weekday())
+def _is_free(day: date, breaks: Sequence[SchoolBreak]) -> bool:
+    return any(each.first_day <= day <= each.last_day for each in breaks)

@@ -88,6 +88,8 @@ async def load_plan(tx: Tx, plan_id: str) -> LessonPlan:
         input_hash=plan.input_hash,
         created_at=plan.created_at,
         created_by=plan.created_by,
+        schedule_revision=plan.schedule_revision,
+        scheduled_at=plan.scheduled_at,
         lessons=tuple(
             PlannedLesson(
                 slot=lesson.slot,
@@ -97,6 +99,7 @@ async def load_plan(tx: Tx, plan_id: str) -> LessonPlan:
                 revision=lesson.revision,
                 edited=lesson.edited_at is not None,
                 provenance=lesson.provenance,
+                changed_at=max(lesson.written_at or 0, lesson.edited_at or 0) or None,
             )
             for lesson in await store.list_lessons(tx, plan_id)
         ),

@@ -20,6 +20,7 @@ from homeroom.lessonplans import plan_queries, responses
 from homeroom.lessonplans.api import GenerationStart, LessonPlans
 from homeroom.lessonplans.curriculum import Curriculum
 from homeroom.lessonplans.export.formats import EXPORT_FORMATS, ExportFormat, export_file
+from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.lessonplans.lesson import (
     Differentiation,
     LessonActivity,
@@ -145,14 +146,16 @@ class LessonResponse(ResponseModel):
     data: LessonJson
 
 
-def router(db: Database, auth: Auth, plans: LessonPlans) -> APIRouter:
+def router(
+    db: Database, auth: Auth, plans: LessonPlans, style: PrintStyle | None = None
+) -> APIRouter:
     """Return the routes of lesson plans."""
     routes = APIRouter(prefix="/api/v3/workflow", tags=["Lesson plans"])
     _add_curriculum_routes(routes, db, auth, plans)
     _add_generation_routes(routes, auth, plans)
     _add_regeneration_routes(routes, auth, plans)
     _add_plan_reads(routes, db, auth)
-    _add_export(routes, db, auth)
+    _add_export(routes, db, auth, style)
     _add_model_calls(routes, db, auth)
     _add_edit_routes(routes, auth, plans)
     return routes
@@ -300,7 +303,7 @@ def _add_plan_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
         )
 
 
-def _add_export(routes: APIRouter, db: Database, auth: Auth) -> None:
+def _add_export(routes: APIRouter, db: Database, auth: Auth, style: PrintStyle | None) -> None:
     reader = Depends(auth.require(*_READ_ROLES))
     export_slots = asyncio.Semaphore(MAX_CONCURRENT_EXPORTS)
 
@@ -323,7 +326,7 @@ def _add_export(routes: APIRouter, db: Database, auth: Auth) -> None:
             plan = await plan_queries.load_plan(tx, workflow_id)
         # A hundred pages take one to two seconds, so a thread waits for them.
         async with export_slots:
-            file = await asyncio.to_thread(export_file, plan, form)
+            file = await asyncio.to_thread(export_file, plan, form, style)
         return Response(
             file.content,
             media_type=file.media_type,

@@ -19,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
 )
 
 from homeroom.db.personal_data import rows_naming
@@ -45,6 +46,8 @@ LESSON_PLAN = Table(
     Column("changes", Integer, nullable=False),  # incremented first by each change: a lock
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("schedule_revision", Integer, nullable=False, server_default=text("0")),
+    Column("scheduled_at", BigInteger),
     Index(None, "created_at", "id"),
 )
 LESSON_PLAN_MODULE = Table(
@@ -101,6 +104,9 @@ class PlanRow:
     changes: int
     created_at: int
     created_by: str
+    schedule_revision: int = 0
+    """Number of changes of its first day, time or breaks."""
+    scheduled_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,15 @@ async def lock_plan(tx: Tx, plan_id: str) -> bool:
         "UPDATE lesson_plan SET changes = changes + 1 WHERE id = ?", (plan_id,)
     )
     return changed == 1
+
+
+async def save_schedule(tx: Tx, plan_id: str, curriculum: str) -> None:
+    """Store a curriculum (JSON text) of which only the schedule has changed."""
+    await tx.execute(
+        "UPDATE lesson_plan SET curriculum = ?, schedule_revision = schedule_revision + 1,"
+        " scheduled_at = ? WHERE id = ?",
+        (curriculum, tx.now, plan_id),
+    )
 
 
 async def delete_plan(tx: Tx, plan_id: str) -> None:

@@ -110,20 +110,23 @@ class CredentialSettings(BaseModel):
         None, description="Address for questions about credentials; it is published."
     )
     issuer_logo: Path | None = Field(
-        None, description="PNG, JPEG or SVG file of the logo on certificates, of 1 MiB at most."
+        None,
+        description="PNG, JPEG or SVG file of the logo on certificates and lesson plans, of 1 MiB"
+        " at most.",
     )
     issuer_colour: str = Field(
         "#1f4e79",
         pattern="^#[0-9a-fA-F]{6}$",
-        description="Colour of badges and certificates; white text has to be readable on it.",
+        description="Colour of badges, certificates and lesson plans; white text has to be readable"
+        " on it.",
     )
     issuer_signature: Path | None = Field(
         None, description="PNG, JPEG or SVG file of a signature on certificates, of 1 MiB at most."
     )
     issuer_fonts: Path | None = Field(
         None,
-        description="Folder of further fonts for certificates. Those of Homeroom know Latin, Greek,"
-        " Cyrillic, Arabic and Devanagari.",
+        description="Folder of further fonts for certificates and lesson plans. Those of Homeroom"
+        " know Latin, Greek, Cyrillic, Arabic and Devanagari.",
     )
     issuer_signatory: str | None = Field(
         None, max_length=100, description="Name and office below the signature."

@@ -177,3 +177,54 @@ def test_a_lesson_is_edited_and_a_plan_deleted(
         assert terminal.rows(f"SELECT COUNT(*) FROM {table}") == [(0,)]
     terminal.ok("plans", "create", TABLE, "--no-wait")
     assert terminal("plans", "delete", "last", "--yes").code == 5, "it is being generated"
+
+
+HOLIDAYS = b"""BEGIN:VCALENDAR\r
+VERSION:2.0\r
+PRODID:-//tests//EN\r
+BEGIN:VEVENT\r
+UID:1@tests\r
+DTSTAMP:20260101T000000Z\r
+DTSTART;VALUE=DATE:20270329\r
+DTEND;VALUE=DATE:20270410\r
+SUMMARY:Easter\r
+END:VEVENT\r
+BEGIN:VEVENT\r
+UID:2@tests\r
+DTSTAMP:20260101T000000Z\r
+DTSTART:20270112T090000Z\r
+SUMMARY:A meeting\r
+END:VEVENT\r
+END:VCALENDAR\r
+"""
+
+
+def test_a_plan_gets_days_and_breaks_and_becomes_a_course(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.ok("plans", "create", TABLE)
+    assert "no first day" in terminal.ok("plans", "schedule", "last").out
+    assert terminal("plans", "export", "last", "-f", "ics", "-o", "-").code == 5
+    (tmp_path / "holidays.ics").write_bytes(HOLIDAYS)
+    words = "--starts-on 2027-03-26 --break 2027-04-12..2027-04-13=Trip --holidays holidays.ics"
+    shown = terminal.ok("plans", "schedule", "last", *words.split()).out
+    assert "from 2027-03-26 to" in shown
+    assert "No lessons from 2027-04-12 to 2027-04-13: Trip" in shown
+    assert "No lessons from 2027-03-29 to 2027-04-09: Easter" in shown
+    plan = terminal.ok("plans", "schedule", "last", "--json").json
+    assert (plan["revision"], len(plan["breaks"])) == (1, 2)
+    assert terminal("plans", "schedule", "last", "--starts-on", "soon").code == 2
+    (tmp_path / "holidays.ics").write_bytes(
+        HOLIDAYS.replace(b"SUMMARY", b"RRULE:FREQ=YEARLY\r\nSUMMARY")
+    )
+    assert terminal("plans", "schedule", "last", "--holidays", "holidays.ics").code == 2
+    terminal.ok("plans", "schedule", "last", "--starts-on", "none")
+
+    assert terminal("plans", "publish", "last").code == 2, "no course is named"
+    assert (
+        "draft course aid, version 1"
+        in terminal.ok("plans", "publish", "last", "--course", "aid").out
+    )
+    again = terminal.ok("plans", "publish", "last", "--course", "aid", "--json").json
+    assert (again["changed"], again["version"]) == (False, 1)

@@ -1,23 +1,19 @@
-"""A plan as headings, paragraphs, lists and tables, and as Markdown (pure).
+"""A plan as headings, paragraphs, lists and tables (pure).
 
 Every text format renders these blocks.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from homeroom.lessonplans.curriculum import CurriculumModule, contact_hours, one_line
 from homeroom.lessonplans.generator import RULE_BASED
-from homeroom.lessonplans.lesson import LessonBody
+from homeroom.lessonplans.lesson import LessonAssessment, LessonBody
 from homeroom.lessonplans.plan import LessonPlan, PlannedLesson
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
-
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$^])")
-_LINE_START_MARKUP = re.compile(r"^(\s*)([-+=]|\d+[.)])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +165,7 @@ def _body_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
             )
             for each in body.activities
         ],
-        (1, 2, 4, 6, 6),
+        (2, 3, 6, 10, 10),
     )
     yield from _assessment_blocks(body, wording)
     if body.differentiation is not None:
@@ -198,23 +194,12 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
             (labels[each.kind], levels[each.bloom_level], each.method, each.text, each.outcome_id)
             for each in body.assessments
         ],
-        (2, 2, 3, 8, 2),
+        (5, 5, 6, 14, 4),
     )
     for each in body.assessments:
         if each.rubric:
-            steps = max(len(row.steps) for row in each.rubric)
             yield Heading(4, labels["rubric"].format(id=one_line(each.outcome_id)))
-            yield Grid(
-                [
-                    labels["criterion"],
-                    *(labels.get(f"step_{step}", str(step)) for step in range(1, steps + 1)),
-                ],
-                [
-                    (row.criterion, *row.steps, *[""] * (steps - len(row.steps)))
-                    for row in each.rubric
-                ],
-                (4, *[2] * steps),
-            )
+            yield rubric_grid(each, wording)
         if each.checklist:
             yield Heading(4, labels["checklist"].format(id=one_line(each.outcome_id)))
             rows = [(item, "") for item in each.checklist]
@@ -227,8 +212,25 @@ def _assessment_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
                     (row.topic, levels[row.bloom_level], str(row.questions))
                     for row in each.blueprint
                 ],
-                (6, 2, 1),
+                (8, 3, 2),
             )
+
+
+def rubric_grid(assessment: LessonAssessment, wording: Wording) -> Grid:
+    """Return the rubric of an assessment as a table."""
+    labels = wording.labels
+    steps = max(len(row.steps) for row in assessment.rubric)
+    return Grid(
+        [
+            labels["criterion"],
+            *(labels.get(f"step_{step}", str(step)) for step in range(1, steps + 1)),
+        ],
+        [
+            (row.criterion, *row.steps, *[""] * (steps - len(row.steps)))
+            for row in assessment.rubric
+        ],
+        (4, *[2] * steps),
+    )
 
 
 def _list_blocks(title: str, items: Sequence[str]) -> Iterator[Block]:
@@ -243,62 +245,3 @@ def _wording(plan: LessonPlan) -> Wording:
 
 def _count(labels: Mapping[str, str], noun: str, count: int) -> str:
     return labels[f"{noun}_one" if count == 1 else f"{noun}_many"].format(count=count)
-
-
-def render_checklist(plan: LessonPlan) -> bytes:
-    """Return the open places of a plan as a list of boxes to tick, in Markdown."""
-    labels = _wording(plan).labels
-    title = labels["checklist_title"].format(title=one_line(plan.curriculum.title))
-    lines = [f"# {_escape_markdown(title)}", ""]
-    places = plan.open_places
-    if not places:
-        lines.append(labels["checklist_none"])
-    for lesson in plan.lessons:
-        own = [place for other, place in places if other is lesson]
-        if own:
-            heading = f"{lesson.slot.number} {one_line(lesson.title)}"
-            lines += ["", f"## {_escape_markdown(heading)}", ""]
-            lines += [f"- [ ] {_escape_markdown(each.asks)} (`{each.field}`)" for each in own]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def render_markdown(plan: LessonPlan) -> bytes:
-    """Return a plan as Markdown."""
-    return ("\n\n".join(_render_block(block) for block in plan_blocks(plan)) + "\n").encode()
-
-
-def _render_block(block: Block) -> str:
-    if isinstance(block, Heading):
-        return "#" * block.level + " " + _escape_markdown(block.text)
-    if isinstance(block, Bullets):
-        return "\n".join(f"- {_escape_markdown(item)}" for item in block.items)
-    if isinstance(block, Grid):
-        return _render_table(block)
-    text = _escape_markdown(block.text)
-    return f"> {text}" if block.style == "gap" else _style_paragraph(block, text)
-
-
-def _style_paragraph(block: Paragraph, text: str) -> str:
-    return f"*{text}*" if block.style == "note" else text
-
-
-def _render_table(block: Grid) -> str:
-    rows = [block.columns, ["---"] * len(block.columns)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    for row in block.rows:
-        lines.append("| " + " | ".join(_render_cell(cell) for cell in row) + " |")
-    return "\n".join(lines)
-
-
-def _render_cell(text: str) -> str:
-    return "<br>".join(_escape_markdown(line) for line in text.split("\n"))
-
-
-def _escape_markdown(text: str) -> str:
-    """Return text as one line that Markdown shows literally."""
-    line = _MARKUP.sub(r"\\\1", one_line(text))
-    return _LINE_START_MARKUP.sub(lambda hit: hit[1] + _escape_line_start(hit[2]), line)
-
-
-def _escape_line_start(mark: str) -> str:
-    return f"{mark[:-1]}\\{mark[-1]}"

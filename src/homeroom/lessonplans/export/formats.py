@@ -9,16 +9,17 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 
 from homeroom.csv_escape import escape_formula
-from homeroom.errors import HomeroomError
+from homeroom.errors import Conflict, HomeroomError, Invalid
 from homeroom.lessonplans.curriculum import one_line
-from homeroom.lessonplans.export import blocks
+from homeroom.lessonplans.export import markdown
+from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.lessonplans.plan import (
     LessonMeeting,
     LessonPlan,
@@ -29,11 +30,15 @@ from homeroom.lessonplans.plan import (
 from homeroom.lessonplans.wording import load_wording, wording_language
 
 log = structlog.get_logger(__name__)
-ExportFormat = Literal["json", "md", "docx", "pdf", "csv", "ics", "imscc", "checklist"]
+ExportFormat = Literal["json", "md", "docx", "pdf", "csv", "ics", "imscc", "imscc-1.3", "checklist"]
+EXIT_INVALID = 3
+"""Exit code of the render process for a plan that it cannot render, with JSON on its output."""
 RENDER_TIMEOUT_SECONDS = 120.0
 """Timeout of the render process; the largest plans take some seconds."""
 _UNSAFE_IN_FILE_NAME = re.compile(r"[\W_]+")
 """Everything but digits and letters of any alphabet."""
+_FILE_ENDINGS: Mapping[ExportFormat, str] = {"checklist": "checklist.md", "imscc-1.3": "imscc"}
+"""Endings of files that are not the name of their format."""
 CSV_COLUMNS = (
     "lesson",
     "week",
@@ -92,7 +97,8 @@ def render_csv(plan: LessonPlan) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(CSV_COLUMNS)
-    for lesson, meeting in zip(plan.lessons, schedule_meetings(plan), strict=True):
+    meetings: Sequence[LessonMeeting | None] = schedule_meetings(plan)
+    for lesson, meeting in zip(plan.lessons, meetings or [None] * len(plan.lessons), strict=True):
         cells = _csv_cells(plan, lesson, meeting)
         writer.writerow([escape_formula(one_line(cell)) for cell in cells])
     return text.getvalue().encode("utf-8-sig")
@@ -101,7 +107,7 @@ def render_csv(plan: LessonPlan) -> bytes:
 EXPORT_FORMATS: Mapping[ExportFormat, ExportFormatInfo] = {
     "json": ExportFormatInfo("application/json", "everything, for programs", render_json),
     "md": ExportFormatInfo(
-        "text/markdown; charset=utf-8", "to read and to edit", blocks.render_markdown
+        "text/markdown; charset=utf-8", "to read and to edit", markdown.render_markdown
     ),
     "docx": ExportFormatInfo(
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -113,34 +119,47 @@ EXPORT_FORMATS: Mapping[ExportFormat, ExportFormatInfo] = {
     ),
     "ics": ExportFormatInfo("text/calendar; charset=utf-8", "for calendars"),
     "imscc": ExportFormatInfo(
+        "application/vnd.ims.imsccv1p1+zip",
+        "a Common Cartridge 1.1 for Moodle, Canvas and others",
+    ),
+    "imscc-1.3": ExportFormatInfo(
         "application/vnd.ims.imsccv1p3+zip",
-        "a Common Cartridge 1.3 for Moodle, Canvas and others",
+        "the same as a Common Cartridge 1.3, which Moodle does not read",
     ),
     "checklist": ExportFormatInfo(
-        "text/markdown; charset=utf-8", "the open places, to tick off", blocks.render_checklist
+        "text/markdown; charset=utf-8", "the open places, to tick off", markdown.render_checklist
     ),
 }
 
 
-def export_file(plan: LessonPlan, form: ExportFormat) -> ExportedFile:
+def export_file(
+    plan: LessonPlan, form: ExportFormat, style: PrintStyle | None = None
+) -> ExportedFile:
     """Return a plan as a file in a format; blocks the calling thread.
 
-    Raises ``HomeroomError`` if the file cannot be rendered.
+    ``style`` is the school's look of printed formats. Raises ``Conflict`` for a calendar of a plan
+    without a first day, ``Invalid`` where no font has its characters, and ``HomeroomError`` if the
+    file cannot be rendered.
     """
+    if form == "ics" and plan.curriculum.preferences.starts_on is None:
+        raise Conflict(
+            "The plan has no first day, so its lessons have no dates for a calendar.",
+            hint=f"Set it with: homeroom plans schedule {plan.id} --starts-on 2027-01-11",
+        )
     info = EXPORT_FORMATS[form]
     stem = _UNSAFE_IN_FILE_NAME.sub("-", plan.curriculum.title.lower()).strip("-")[:60]
-    content = _render_in_process(plan, form) if info.render is None else info.render(plan)
-    ending = "checklist.md" if form == "checklist" else form
+    content = _render_in_process(plan, form, style) if info.render is None else info.render(plan)
+    ending = _FILE_ENDINGS.get(form, form)
     return ExportedFile(f"{stem or 'lesson-plans'}.{ending}", info.media_type, content)
 
 
-def _csv_cells(plan: LessonPlan, lesson: PlannedLesson, meeting: LessonMeeting) -> list[str]:
+def _csv_cells(plan: LessonPlan, lesson: PlannedLesson, meeting: LessonMeeting | None) -> list[str]:
     slot, body = lesson.slot, lesson.body
     return [
         slot.number,
         str(slot.week),
-        meeting.begins.date().isoformat(),
-        meeting.begins.strftime("%H:%M"),
+        "" if meeting is None else meeting.begins.date().isoformat(),
+        "" if meeting is None else meeting.begins.strftime("%H:%M"),
         str(slot.minutes),
         plan.curriculum.modules[slot.module_index].title,
         lesson.title,
@@ -160,16 +179,22 @@ def _csv_cells(plan: LessonPlan, lesson: PlannedLesson, meeting: LessonMeeting) 
     ]
 
 
-def _render_in_process(plan: LessonPlan, form: ExportFormat) -> bytes:
+def _render_in_process(plan: LessonPlan, form: ExportFormat, style: PrintStyle | None) -> bytes:
     command = [sys.executable, "-m", "homeroom.lessonplans.export.render_process", form]
     try:
         done = subprocess.run(  # noqa: S603 - our own module and a known format
-            command, input=pickle.dumps(plan), capture_output=True, timeout=RENDER_TIMEOUT_SECONDS
+            command,
+            input=pickle.dumps((plan, style)),
+            capture_output=True,
+            timeout=RENDER_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise HomeroomError(
             f"Rendering the {form} file took longer than {RENDER_TIMEOUT_SECONDS:g} s."
         ) from error
+    if done.returncode == EXIT_INVALID:
+        told = json.loads(done.stdout)
+        raise Invalid(told["message"], hint=told["hint"])
     if done.returncode != 0:
         stderr = done.stderr.decode(errors="replace")[-4_000:]
         log.error("export_failed", plan_id=plan.id, format=form, error=stderr)
