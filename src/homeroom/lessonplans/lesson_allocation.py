@@ -20,6 +20,7 @@ from homeroom.lessonplans.curriculum import (
     TeachingPreferences,
     input_hash,
     one_line,
+    without_end_marks,
 )
 from homeroom.lessonplans.lesson_sequence import (
     LessonStage,
@@ -314,7 +315,7 @@ def _working_title(share: _LessonShare, module: CurriculumModule, wording: Wordi
     if share.stage.value in wording.titles:
         text = wording.titles[share.stage.value].format(module=one_line(module.title))
     else:
-        text = one_line(share.outcomes[0].text).rstrip(".;:, ")
+        text = without_end_marks(one_line(share.outcomes[0].text), ".;:, ")
         if len(share.outcomes) > 1:
             text += " " + wording.titles["more"].format(count=len(share.outcomes) - 1)
     return _shorten(text, MAX_WORKING_TITLE - len(end)) + end

@@ -15,7 +15,12 @@ from homeroom.lessonplans.activity_patterns import (
     teaching_place,
 )
 from homeroom.lessonplans.bloom import BloomLevel, OutcomeDomain
-from homeroom.lessonplans.curriculum import Curriculum, TeachingPreferences, one_line
+from homeroom.lessonplans.curriculum import (
+    Curriculum,
+    TeachingPreferences,
+    one_line,
+    without_end_marks,
+)
 from homeroom.lessonplans.lesson import (
     MAX_ITEMS,
     ActivityPhase,
@@ -287,7 +292,7 @@ def _activity_minutes(total: int, phases: Sequence[str]) -> list[int]:
 
 def _outcome_parts(outcome: PlacedOutcome, wording: Wording) -> tuple[str, ...]:
     """Split an outcome at its verbs: "design and test a form" has two parts."""
-    text = one_line(outcome.text).rstrip(".;: ")
+    text = without_end_marks(one_line(outcome.text), ".;: ")
     verbs = read_outcome(outcome.text, wording.language).verbs
     if len(verbs) < 2 or wording.language == "de":
         return (text,)
