@@ -116,7 +116,7 @@ async def test_a_bad_answer_is_repaired_by_a_second_prompt_with_the_findings(
     assert model.requests[1]["question"]["reasons"]
 
 
-async def test_a_second_bad_answer_is_a_gap_and_a_rule_based_lesson_takes_its_place(
+async def test_a_part_that_fails_twice_is_a_gap_and_a_rule_based_part_takes_its_place(
     db: SqliteDatabase,
 ) -> None:
     async with application_with(db, scripts.inventing, scripts.inventing) as (app, model):
@@ -128,7 +128,16 @@ async def test_a_second_bad_answer_is_a_gap_and_a_rule_based_lesson_takes_its_pl
     [gap] = plan.gaps
     assert gap.slot.number == "1.1"
     assert {one.code for one in gap.gaps} == {"invented_link", "invented_outcome", "bloom_level"}
-    assert gap.generator == "rule-based"
+    assert {one.field for one in gap.gaps} == {"references", "assessments"}
+    assert gap.generator == "openai:scripted, rule-based"
+    assert model.requests[1]["question"]["question"]["write"] == ["assessments", "references"]
+    assert gap.body is not None
+    assert gap.body.vocabulary[0].term == "dough", "the parts that passed are kept"
+    assert gap.body.references == []
+    assert gap.body.assessments[0].outcome_id == "m1.o1"
+    authors = gap.provenance["parts"]
+    assert isinstance(authors, dict)
+    assert (authors["vocabulary"], authors["assessments"]) == ("openai:scripted", "rule-based")
     assert plan.lessons[1].generator == "openai:scripted"
     assert model.requests_by_lesson == {"1.1": 2, "1.2": 1}
 
