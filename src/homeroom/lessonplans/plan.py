@@ -36,6 +36,8 @@ class PlannedLesson:
     revision: int
     edited: bool
     provenance: Mapping[str, object]
+    edited_parts: tuple[str, ...] = ()
+    """The parts that a person has edited since they were generated."""
 
     @property
     def title(self) -> str:
@@ -85,7 +87,8 @@ class LessonPlan:
     @property
     def generators(self) -> list[str]:
         """Return the names of the lessons' generators, sorted, each once."""
-        return sorted({lesson.generator for lesson in self.lessons if lesson.generator})
+        names = {name for each in self.lessons for name in (each.generator or "").split(", ")}
+        return sorted(names - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,7 @@ def lesson_document(plan: LessonPlan, lesson: PlannedLesson) -> dict[str, Any]:
         "written": lesson.body is not None,
         "generator": lesson.generator,
         "edited": lesson.edited,
+        "editedParts": list(lesson.edited_parts),
         "revision": lesson.revision,
         "gaps": _gap_reasons(lesson.gaps),
         "openPlaces": [{"field": place.field, "asks": place.asks} for place in lesson.open_places],
@@ -320,7 +324,10 @@ def _module_document(plan: LessonPlan, index: int, module: CurriculumModule) -> 
 
 
 def _gap_reasons(gaps: Sequence[LessonFinding]) -> list[dict[str, str]]:
-    return [{"code": gap.code, "message": gap.message} for gap in gaps]
+    return [
+        {"code": gap.code, "message": gap.message, **({"field": gap.field} if gap.field else {})}
+        for gap in gaps
+    ]
 
 
 def _monday_after(instant: int) -> date:

@@ -97,6 +97,7 @@ async def load_plan(tx: Tx, plan_id: str) -> LessonPlan:
                 revision=lesson.revision,
                 edited=lesson.edited_at is not None,
                 provenance=lesson.provenance,
+                edited_parts=lesson.edited_parts,
             )
             for lesson in await store.list_lessons(tx, plan_id)
         ),
