@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from homeroom.cli.group import LazyModule
-from homeroom.cli.terminal import escape_control_characters, format_instant
+from homeroom.cli.terminal import escape_control_characters, format_instant, shrink_columns
 
 if TYPE_CHECKING:
     from rich import console as rich_console
@@ -142,7 +142,7 @@ def lesson_table(plan: LessonPlan) -> tuple[list[str], list[list[object]]]:
         ]
         for lesson in plan.lessons
     ]
-    return columns, rows
+    return columns, shrink_columns(columns, rows, ["TITLE", "BY", "MISSING"])
 
 
 def lesson_lines(plan: LessonPlan, lesson: PlannedLesson) -> list[str]:
