@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from homeroom.bootstrap import inline_worker
     from homeroom.bootstrap.application import Application
     from homeroom.db.database import Database
-    from homeroom.lessonplans import plan_queries
     from homeroom.lessonplans import plan as plan_model
+    from homeroom.lessonplans import plan_queries
     from homeroom.lessonplans.export import formats
     from homeroom.lessonplans.plan import LessonPlan
     from homeroom.lessonplans.plan_queries import GenerationStatus

@@ -38,7 +38,7 @@ _LEAST_IMPORTANT = (
 """Columns that a narrow terminal leaves out first, in this order."""
 _MOST_IMPORTANT = frozenset({"STATE", "STATUS", "WAITING", "ACTIVE", "FAILED", "MISSED", "LATE"})
 _shows_all_columns = False
-_TABLE_WIDTH, _LEAST_WIDTH = 80, 12
+_TABLE_WIDTH, _LEAST_WIDTH = 80, 16
 _OPAQUE_FIELDS = frozenset({"data", "result", "progress", "queues"})
 """Members whose keys are those of a client or a partner; they are printed unchanged."""
 
@@ -156,7 +156,7 @@ def shrink_columns(
 ) -> list[list[object]]:
     """Return rows that fit 80 columns, with texts of the named columns cut as far as needed.
 
-    A column is cut to 12 characters at least, the first one first. ``--wide`` cuts nothing.
+    A column is cut to 16 characters at least, the first one first. ``--wide`` cuts nothing.
     """
     shown = [list(row) for row in rows]
     if _shows_all_columns or not rows:
@@ -169,7 +169,7 @@ def shrink_columns(
         index = columns.index(name)
         excess = sum(widths) + 2 * (len(columns) - 1) - _TABLE_WIDTH
         if excess > 0:
-            widths[index] = max(_LEAST_WIDTH, widths[index] - excess)
+            widths[index] = min(widths[index], max(_LEAST_WIDTH, widths[index] - excess))
             for row in shown:
                 row[index] = truncate_line(str(row[index]), widths[index])
     return shown

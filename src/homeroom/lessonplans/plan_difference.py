@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-_MAX_TEXT = 72
+_MAX_TEXT, _SHOWN_BEFORE = 72, 20
 _COMPARED = (
     *("title", "durationMinutes", "stage", "outcomes", "priorKnowledge", "keyPoints"),
     *("vocabulary", "misconceptions", "materials", "explanation", "activities", "checks"),
@@ -52,9 +52,13 @@ class LessonDifference:
         yield _shorten(f"{self.number} {self.title} ({self.kind})", 80)
         for change in self.changes:
             yield f"  {change.path}"
-            for mark, value in (("-", change.before), ("+", change.after)):
-                if value is not None:
-                    yield f"  {mark} {_shorten(_text(value), _MAX_TEXT)}"
+            old, new = (
+                None if value is None else _text(value) for value in (change.before, change.after)
+            )
+            start = _first_difference(old or "", new or "")
+            for mark, text in (("-", old), ("+", new)):
+                if text is not None:
+                    yield f"  {mark} {_shorten(_cut_front(text, start), _MAX_TEXT)}"
 
 
 def compare_plans(
@@ -126,6 +130,20 @@ def _text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_text(each) for each in value)
     return " ".join(str(value).split())
+
+
+def _first_difference(old: str, new: str) -> int:
+    """Return the length of the common beginning of two texts."""
+    return next(
+        (at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
+        min(len(old), len(new)),
+    )
+
+
+def _cut_front(text: str, start: int) -> str:
+    """Return a text from shortly before a position, so that a late difference is seen."""
+    before = start - _SHOWN_BEFORE
+    return text if before <= 0 or len(text) <= _MAX_TEXT else f"…{text[before:]}"
 
 
 def _shorten(text: str, length: int) -> str:
