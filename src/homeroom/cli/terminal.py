@@ -154,7 +154,7 @@ def show_all_columns() -> None:
 def shrink_columns(
     columns: Sequence[str], rows: Sequence[Sequence[object]], names: Sequence[str]
 ) -> list[list[object]]:
-    """Return rows that fit 80 columns, with texts of the named columns cut as far as needed.
+    """Return rows that fit 80 columns, with texts of some columns cut.
 
     A column is cut to 16 characters at least, the first one first. ``--wide`` cuts nothing.
     """

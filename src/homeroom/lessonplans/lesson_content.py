@@ -35,7 +35,7 @@ _EDGE_MARKS = " .,;:!?\"'()[]\u201c\u201d\u201e\u00ab\u00bb"
 def check_quizzes(
     slot: LessonSlot, body: LessonBody, *, written: Collection[str] = ()
 ) -> list[LessonFinding]:
-    """Return the failed checks of questions and of lists that must not repeat themselves.
+    """Return the failed checks of questions, and of lists without repetition.
 
     ``written`` are the parts that are blamed for a question that two parts have.
     """

@@ -1,4 +1,4 @@
-"""A person's changes of a lesson: whole parts, or values inside a part by path (pure)."""
+"""A person's changes of a lesson: whole parts, or values by path (pure)."""
 
 from __future__ import annotations
 

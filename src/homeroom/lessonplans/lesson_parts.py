@@ -54,7 +54,7 @@ _FIELD_NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LessonRequest:
-    """What the next run writes into a lesson that exists; stored as JSON with the lesson."""
+    """The parts that the next run writes into an existing lesson, stored with it."""
 
     parts: tuple[str, ...]
     """The parts to write; all others stay as they are."""
@@ -149,8 +149,7 @@ def fill_places(
             replace_open_place(document, places[number - 1].field, earlier, texts[number])
     return LessonBody.model_validate(document)
 
-
-def requested_parts(body: LessonBody, request: LessonRequest) -> tuple[str, ...]:
+    """Return the parts of a request that are written: with ``fill`` empty ones."""
     """Return the parts that a request has written anew: with ``fill`` only empty ones."""
     if not request.fill:
         return request.parts

@@ -123,7 +123,7 @@ def _compare_lists(before: list[Any], after: list[Any], path: str) -> Iterator[V
 
 
 def _text(value: Any) -> str:
-    """Return a value in one line: names and values of an object, separated by semicolons."""
+    """Return a value in one line, with names and values of objects."""
     if isinstance(value, Mapping):
         pairs = [f"{key}: {_text(each)}" for key, each in value.items() if each]
         return "; ".join(pairs)
@@ -141,7 +141,7 @@ def _first_difference(old: str, new: str) -> int:
 
 
 def _cut_front(text: str, start: int) -> str:
-    """Return a text from shortly before a position, so that a late difference is seen."""
+    """Return a text from shortly before the place where it differs."""
     before = start - _SHOWN_BEFORE
     return text if before <= 0 or len(text) <= _MAX_TEXT else f"…{text[before:]}"
 

@@ -1,4 +1,4 @@
-"""What a regeneration of a lesson's sections, or a fill, asks of the next run."""
+"""Requests for the next run: sections to regenerate, and lessons to fill."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def writes_anything(lesson: LessonRow, request: LessonRequest) -> bool:
 
 
 async def start_fill(tx: Tx, plan_id: str, index: int, lessons: Sequence[LessonRow]) -> int:
-    """Start a round of a module that fills its lessons; return how many have something to fill.
+    """Start a round of a module that fills its lessons; return how many.
 
     ``lessons`` are those of the plan. Without any to fill, the module stays as it is.
     """

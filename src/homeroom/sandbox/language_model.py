@@ -1,4 +1,4 @@
-"""A language model behind the API of OpenAI, which checks what it is asked and answers by rule."""
+"""A language model with the API of OpenAI, which checks questions strictly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BYTES_PER_TOKEN = 4
 
 
 class ModelFault(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """A fault of the model's answers: its kind, its number of times, and the number of a lesson.
+    """A fault of the model's answers: its kind, its times, and its lesson.
 
     - `truncated`: half an answer that ends at the token limit; `refused`: a refusal.
     - `chatter`: a sentence instead of JSON; `fenced`: the right answer in a code fence.
@@ -207,7 +207,7 @@ class _Question(Struct, rename="camel"):
 
 
 def _check_question(question: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Raise RequestRefused for a question that is incomplete or does not fit the schema."""
+    """Raise RequestRefused if a question is incomplete or unlike the schema."""
     try:
         asked = msgspec.convert(question, _Question)
     except msgspec.ValidationError as error:

@@ -103,7 +103,7 @@ def _vocabulary(outcomes: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _activities(question: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the suggested activities, with words; without any, three that fill the minutes."""
+    """Return the suggested activities; without any, three that fill the time."""
     minutes = question["lesson"]["minutes"]
     suggested = question.get("suggestedActivities") or []
     if sum(each["minutes"] for each in suggested) != minutes:

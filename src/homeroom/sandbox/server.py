@@ -72,7 +72,7 @@ def environment(
 
 
 def model_environment(base_url: str, config: SandboxConfig) -> dict[str, str]:
-    """Return the settings with which Homeroom has lesson plans written by the sandbox's model."""
+    """Return the settings that name the sandbox's language model."""
     return {
         "HOMEROOM_LLM_URL": base_url.rstrip("/") + PATH_PREFIXES["llm"],
         "HOMEROOM_LLM_MODEL": config.llm_model,
