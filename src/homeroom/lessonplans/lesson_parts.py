@@ -149,8 +149,9 @@ def fill_places(
             replace_open_place(document, places[number - 1].field, earlier, texts[number])
     return LessonBody.model_validate(document)
 
+
+def requested_parts(body: LessonBody, request: LessonRequest) -> tuple[str, ...]:
     """Return the parts of a request that are written: with ``fill`` empty ones."""
-    """Return the parts that a request has written anew: with ``fill`` only empty ones."""
     if not request.fill:
         return request.parts
     empty = empty_parts(body)
