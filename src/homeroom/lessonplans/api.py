@@ -40,6 +40,7 @@ from homeroom.lessonplans.lesson_parts import parts_named
 from homeroom.lessonplans.model.config import ModelConfig, ModelLimits
 from homeroom.lessonplans.plan import LessonPlan, PlannedLesson, plan_progress, plan_status
 from homeroom.lessonplans.store import PERSONAL, TOPIC, PlanRow
+from homeroom.lessonplans.text_language import other_language
 from homeroom.lessonplans.wording import known_language
 
 __all__ = [
@@ -102,12 +103,11 @@ class LessonPlans:
     async def create(self, tx: Tx, body: Any, actor: str) -> str:
         """Store a curriculum and allocate its lessons; return the plan's id.
 
-        Raises ``Invalid`` with every fault of the curriculum, and for a language that the rules
-        do not know unless the curriculum names one for their wording.
+        Raises ``Invalid`` with every fault of the curriculum, and for a language that the rules do
+        not know, or that its texts are in and it does not say, unless it names one for the wording.
         """
         curriculum = parse_curriculum(body)
-        if known_language(curriculum) is None and not self.generator.is_model:
-            raise _unknown_language(curriculum)
+        _check_language(curriculum)
         slots = allocate_lessons(curriculum)
         if len(slots) > MAX_LESSONS:
             raise _too_many_lessons(curriculum, len(slots))
@@ -398,12 +398,28 @@ def _find_module_index(curriculum: Curriculum, module_id: str) -> int:
     raise NotFound(f"The plan has no module {module_id!r}.")
 
 
-def _unknown_language(curriculum: Curriculum) -> Invalid:
-    detail = (
-        f"is {curriculum.locale!r}; the rules know English and German. Set preferences.wording to"
-        " 'en' or 'de' to have their wording in that language around your texts"
+def _check_language(curriculum: Curriculum) -> None:
+    """Raise ``Invalid`` for a language that outcomes cannot be read in.
+
+    A curriculum that names a language for the wording asks to go on all the same.
+    """
+    if curriculum.preferences.wording is not None:
+        return
+    choice = (
+        "the rules know English and German. Set preferences.wording to 'en' or 'de' to go on, with"
+        " their wording in that language around your texts"
     )
-    return Invalid(
+    if known_language(curriculum) is None:
+        detail = f"is {curriculum.locale!r}; {choice}"
+    elif "locale" not in curriculum.model_fields_set:
+        texts = [outcome.text for module in curriculum.modules for outcome in module.outcomes]
+        language = other_language([curriculum.title, *texts])
+        if language is None:
+            return
+        detail = f"is not given, and the texts look like {language}. Set locale; {choice}"
+    else:
+        return
+    raise Invalid(
         f"The language of the curriculum {detail}.",
         details={"errors": [{"pointer": "#/locale", "detail": detail, "code": "unknown_language"}]},
     )
