@@ -84,6 +84,7 @@ class LessonEdit(RequestModel):
     explanation: Explanation | None = None
     activities: list[LessonActivity] | None = None
     checks: list[ChoiceQuestion] | None = None
+    """Questions that are asked between the activities."""
     practice: list[PracticeTask] | None = None
     starter_quiz: list[ChoiceQuestion] | None = None
     exit_quiz: list[ChoiceQuestion] | None = None
