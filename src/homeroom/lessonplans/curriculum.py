@@ -81,11 +81,6 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-def without_end_marks(text: str, marks: str) -> str:
-    """Return text without some marks at its end; text of nothing but marks stays."""
-    return text.rstrip(marks) or text
-
-
 def contact_hours(minutes: int) -> int | float:
     """Return minutes as hours; parsing that number yields the same minutes."""
     return minutes // 60 if minutes % 60 == 0 else round(minutes / 60, 4)

@@ -20,7 +20,6 @@ from homeroom.lessonplans.curriculum import (
     TeachingPreferences,
     input_hash,
     one_line,
-    without_end_marks,
 )
 from homeroom.lessonplans.lesson_sequence import (
     LessonStage,
@@ -36,7 +35,7 @@ from homeroom.lessonplans.lesson_time import (
     split_by_largest_remainder,
     split_into_lessons,
 )
-from homeroom.lessonplans.outcome_reading import read_outcome
+from homeroom.lessonplans.outcome_reading import read_outcome, without_end_marks
 from homeroom.lessonplans.verb_table import OutcomeLanguage, ReadingBasis
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 

@@ -19,7 +19,6 @@ from homeroom.lessonplans.curriculum import (
     Curriculum,
     TeachingPreferences,
     one_line,
-    without_end_marks,
 )
 from homeroom.lessonplans.lesson import (
     MAX_ITEMS,
@@ -35,7 +34,7 @@ from homeroom.lessonplans.lesson_allocation import LessonSlot, PlacedOutcome
 from homeroom.lessonplans.lesson_sequence import LessonStage, lesson_phases, phase_weights
 from homeroom.lessonplans.lesson_time import STEP_MINUTES, split_by_largest_remainder
 from homeroom.lessonplans.open_places import close_author_marks
-from homeroom.lessonplans.outcome_reading import read_outcome
+from homeroom.lessonplans.outcome_reading import read_outcome, without_end_marks
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
 _MAX_QUOTED_OUTCOMES, _MAX_EXPLAINED_OUTCOMES = 3, 10
