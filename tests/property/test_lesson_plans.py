@@ -9,7 +9,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar
 from lxml import etree
@@ -76,6 +76,16 @@ def write_plan(curriculum: Curriculum) -> list[Any]:
     ]
 
 
+def one_outcome(text: str, level: str | None) -> dict[str, Any]:
+    """Return a curriculum of one lesson on one outcome."""
+    outcome = {"id": "0.0", "text": text, "bloomLevel": level}
+    module = {"id": "module 0", "title": "0", "contactHours": 0.25, "outcomes": [outcome]}
+    return {"title": "0", "modules": [module], "preferences": {"lessonMinutes": 30}}
+
+
+# An outcome of nothing but punctuation, which is cut off before its text is quoted.
+@example(one_outcome(".", "remember"))
+@example(one_outcome(":;", None))
 @settings(
     max_examples=200 * EFFORT,
     deadline=None,

@@ -87,3 +87,18 @@ async def test_an_unknown_language_is_refused_before_anything_is_stored(
     plan_id = await app.create_and_start(body)
     assert (await app.run(plan_id)).status == "complete"
     assert "[ergänzen: " in repr((await app.plan(plan_id)).lessons[0].body)
+
+
+async def test_texts_in_a_language_that_is_not_said_are_refused(sqlite: SqliteDatabase) -> None:
+    app = build_plan_application(sqlite, RuleBasedGenerator())
+    body = curriculum(modules=1, lessons=2, title="Le pain")
+    first, second = body["modules"][0]["outcomes"]
+    first["text"] = "Expliquer le rôle de la levure dans la pâte et dans les pains"
+    second["text"] = "Comparer la cuisson au four et la cuisson sur la pierre"
+    with pytest.raises(Invalid) as caught:
+        await app.create(body)
+    [error] = caught.value.details["errors"]
+    assert (error["pointer"], error["code"]) == ("#/locale", "unknown_language")
+    assert "French" in error["detail"]
+    for said in ({"locale": "en"}, {"preferences": {"wording": "en"}}):
+        await app.create({**body, **said})

@@ -123,14 +123,17 @@ def sandbox(
     seed: Annotated[
         int, typer.Option(help="Seed of the generated people and scores, and of random faults.")
     ] = 0,
+    model: Annotated[
+        bool, typer.Option("--model", help="Print the settings of the language model, too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run partner systems to develop and test against, until Ctrl-C.
 
     They are a directory, an assessment service, a Credly-like issuer, receivers for analytics and
-    HR, and a mail server. They check the requests that they receive, and can be made to fail, to be
-    slow, or to time out after the work is done. Standard output gets the settings that point
-    Homeroom at them, to be read by a shell.
+    HR, a mail server, and a language model for lesson plans. They check the requests that they
+    receive, and can be made to fail, to be slow, or to time out after the work is done. Standard
+    output gets the settings that point Homeroom at them, to be read by a shell.
     """
     given: dict[str, Any] = {
         "webhook_secret": webhook_secret,
@@ -151,6 +154,8 @@ def sandbox(
     def announce(bound_port: int) -> None:
         url = f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
         settings = sandbox_server.environment(url, config, mail_ports[0])
+        if model:
+            settings |= sandbox_server.model_environment(url, config)
         if as_json:
             print_json({"url": url, "environment": settings})
         else:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from homeroom.cli.group import LazyModule
-from homeroom.cli.terminal import escape_control_characters, format_instant
+from homeroom.cli.terminal import escape_control_characters, format_instant, shrink_columns
 
 if TYPE_CHECKING:
     from rich import console as rich_console
@@ -98,10 +98,8 @@ def plan_status_lines(status: GenerationStatus) -> list[str]:
             f"{left[:1].upper()}{left[1:]}; last heartbeat {format_instant(status.heartbeat_at)}"
         )
     if status.open_places:
-        lines.append(
-            f"Outline: {status.open_places} places are open; list them with: homeroom plans export"
-            f" {status.plan.id} -f checklist -o -"
-        )
+        lines.append(f"Outline: {status.open_places} places are open; list them with:")
+        lines.append(f"  homeroom plans checklist {status.plan.id}")
     if status.lessons_with_gaps:
         lines.append(f"Lessons with missing parts: {status.lessons_with_gaps}")
     spent = status.spent
@@ -129,7 +127,7 @@ def plan_status_json(status: GenerationStatus) -> dict[str, Any]:
 
 def lesson_table(plan: LessonPlan) -> tuple[list[str], list[list[object]]]:
     """Return the lessons of a plan as a table."""
-    columns = ["LESSON", "WEEK", "MIN", "TITLE", "BY", "OPEN", "MISSING"]
+    columns = ["LESSON", "WEEK", "MIN", "TITLE", "BY", "OPEN", "GAPS"]
     rows: list[list[object]] = [
         [
             lesson.slot.number,
@@ -142,7 +140,7 @@ def lesson_table(plan: LessonPlan) -> tuple[list[str], list[list[object]]]:
         ]
         for lesson in plan.lessons
     ]
-    return columns, rows
+    return columns, shrink_columns(columns, rows, ["BY", "TITLE", "GAPS"])
 
 
 def lesson_lines(plan: LessonPlan, lesson: PlannedLesson) -> list[str]:
@@ -156,9 +154,8 @@ def lesson_lines(plan: LessonPlan, lesson: PlannedLesson) -> list[str]:
         elif isinstance(block, blocks.Grid):
             for row in block.rows:
                 cells = (f"{name}: {cell}" for name, cell in zip(block.columns, row, strict=True))
-                lines.append(
-                    "  " + "\n    ".join(escape_control_characters(cell) for cell in cells)
-                )
+                parts = [part for cell in cells for part in cell.split("\n")]
+                lines.append("  " + "\n    ".join(map(escape_control_characters, parts)))
         else:
             lines.append(block.text)
     return lines[1:]

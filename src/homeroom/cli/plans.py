@@ -17,12 +17,20 @@ from homeroom.cli.plan_view import (
     plan_status_json,
     plan_status_lines,
 )
-from homeroom.cli.plans_edit import calls, delete, edit, resolve_plan_id
-from homeroom.cli.plans_files import OutputOption, template, write_file
+from homeroom.cli.plans_compare import checklist, diff
+from homeroom.cli.plans_edit import calls, delete, edit, find_lesson, resolve_plan_id
+from homeroom.cli.plans_files import OutputOption, read_curricula, template, write_file
 from homeroom.cli.plans_options import with_curriculum_options
 from homeroom.cli.plans_output import publish, schedule
-from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
-from homeroom.errors import Invalid, NotFound
+from homeroom.cli.terminal import (
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+    shrink_columns,
+)
+from homeroom.errors import BadRequest, Invalid, NotFound
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,8 +38,8 @@ if TYPE_CHECKING:
     from homeroom.bootstrap import inline_worker
     from homeroom.bootstrap.application import Application
     from homeroom.db.database import Database
-    from homeroom.lessonplans import curriculum_file, plan_queries
     from homeroom.lessonplans import plan as plan_model
+    from homeroom.lessonplans import plan_queries
     from homeroom.lessonplans.export import formats
     from homeroom.lessonplans.export.print_style import PrintStyle
     from homeroom.lessonplans.plan import LessonPlan
@@ -39,7 +47,6 @@ if TYPE_CHECKING:
 else:
     asyncio = LazyModule("asyncio")
     inline_worker = LazyModule("homeroom.bootstrap.inline_worker")
-    curriculum_file = LazyModule("homeroom.lessonplans.curriculum_file")
     formats = LazyModule("homeroom.lessonplans.export.formats")
     plan_model = LazyModule("homeroom.lessonplans.plan")
     plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
@@ -90,7 +97,7 @@ def import_(
 
     Options replace what the files say.
     """
-    bodies = _read_curricula(files, options, as_json)
+    bodies = read_curricula(files, options, as_json)
 
     async def store_all(application: Application) -> list[str]:
         async with application.db.write() as tx:
@@ -127,7 +134,7 @@ def create(
     A running worker generates them; without one, this command does. Options replace what the file
     says.
     """
-    (body,) = _read_curricula([file], options, as_json)
+    (body,) = read_curricula([file], options, as_json)
 
     async def run(application: Application) -> GenerationStatus:
         async with application.db.write() as tx:
@@ -266,6 +273,86 @@ def export_(
     write_file(exported.content, exported.name, output)
 
 
+@app.command(
+    epilog=epilog(
+        "homeroom plans regenerate last 2.1",
+        "homeroom plans regenerate last 2.1 --section teaching --section exitQuiz",
+        "homeroom plans regenerate ID --module m2 --overwrite-edits",
+        "homeroom plans regenerate ID --fill",
+        codes=(EXIT_FAILED, 4, 5),
+    )
+)
+def regenerate(
+    id: PlanIdArgument,
+    lesson: Annotated[
+        str | None, typer.Argument(metavar="[LESSON]", help="Its number, such as 2.1.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="All lessons of the module of this id.")
+    ] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this section of the lesson: overview, teaching, assessment, support, or one"
+            " part, such as vocabulary; may be repeated."
+        ),
+    ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Have a model write only what is empty or open.")
+    ] = False,
+    overwrite_edits: Annotated[
+        bool, typer.Option("--overwrite-edits", help="Replace what people have edited, too.")
+    ] = False,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate a lesson, sections of it or a module again; edits stay.
+
+    With --fill a language model completes an outline: a lesson, a module or the whole plan.
+    """
+    if (lesson is None) == (module is None) and not (fill and lesson is None):
+        raise BadRequest(
+            "Name a lesson or a module, and not both.", hint="--fill alone is for the whole plan."
+        )
+    if section and lesson is None:
+        raise BadRequest("A section is one of a lesson; name the lesson.")
+
+    async def run(application: Application) -> GenerationStatus:
+        plan_id = await resolve_plan_id(application.db, id)
+        plans, actor = application.plans, audit_actor()
+        if lesson is not None:
+            _, planned = await find_lesson(application.db, plan_id, lesson)
+            await plans.regenerate_lesson(
+                plan_id,
+                planned.slot.id,
+                actor,
+                overwrite_edits=overwrite_edits,
+                sections=section or (),
+                fill=fill,
+            )
+        elif module is not None:
+            await plans.regenerate_module(
+                plan_id, module, actor, overwrite_edits=overwrite_edits, fill=fill
+            )
+        else:
+            await plans.fill(plan_id, actor)
+        return await _wait_until_done(application, plan_id, wait=wait, has_bar=not as_json)
+
+    _print_status(run_with_application(run), as_json=as_json, wait=wait)
+
+
+app.command(
+    epilog=epilog(
+        "homeroom plans checklist last", "homeroom plans checklist last > open.md", codes=(4,)
+    )
+)(checklist)
+app.command(
+    epilog=epilog(
+        "homeroom plans diff ID last",
+        "homeroom plans diff last before.json --lesson 2.1",
+        codes=(4,),
+    )
+)(diff)
 app.command(
     epilog=epilog(
         "homeroom plans edit last 2.1",
@@ -292,40 +379,6 @@ app.command(
         codes=(4, 5),
     )
 )(publish)
-
-
-def _read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) -> list[Any]:
-    """Read files; print the faults of all of them and raise ``Invalid`` if any."""
-    bodies, faults = [], []
-    for file in files:
-        try:
-            form = curriculum_file.CURRICULUM_FORMATS.get(file.suffix.lower())
-            if form is None:
-                raise Invalid(f"is none of {', '.join(curriculum_file.CURRICULUM_FORMATS)}")
-            bodies.append(
-                curriculum_file.read_curriculum_file(file.read_bytes(), form, file.stem, options)
-            )
-        except OSError as error:
-            faults.append({"file": str(file), "pointer": "#", "detail": str(error.strerror)})
-        except Invalid as error:
-            errors = error.details.get("errors") or [{"pointer": "#", "detail": error.message}]
-            faults += [
-                {"file": str(file), "pointer": one["pointer"], "detail": one["detail"]}
-                for one in errors
-            ]
-            hidden = error.details.get("errorCount", len(errors)) - len(errors)
-            if hidden:
-                faults.append(
-                    {"file": str(file), "pointer": "#", "detail": f"{hidden} more faults"}
-                )
-    if not faults:
-        return bodies
-    if as_json:
-        print_json({"items": [], "errors": faults})
-    else:
-        for fault in faults:
-            print_to_stderr(f"{fault['file']}: {fault['pointer']}: {fault['detail']}")
-    raise Invalid(f"{pluralize(len(faults), 'fault')}; nothing was stored.")
 
 
 async def _load_plan(db: Database, id: str) -> LessonPlan:
@@ -396,4 +449,5 @@ def _list_plans(as_json: bool) -> None:
          each.plan.title]
         for each in plans
     ]  # fmt: skip
-    print_table(["PLAN", "STATUS", "MODULES", "TITLE"], rows, "There are no lesson plans yet.")
+    columns = ["PLAN", "STATUS", "MODULES", "TITLE"]
+    print_table(columns, shrink_columns(columns, rows, ["TITLE"]), "There are no lesson plans yet.")

@@ -16,6 +16,7 @@ from homeroom.cli.terminal import (
     print_table,
     print_text,
     print_to_stderr,
+    shrink_columns,
 )
 from homeroom.errors import BadRequest, HomeroomError, Invalid, NotFound
 
@@ -52,7 +53,7 @@ def edit(
 
     A text that does not pass is kept in a file, to continue with --from.
     """
-    plan_id, planned = run_with_database(lambda db: _find_lesson(db, id, lesson))
+    plan_id, planned = run_with_database(lambda db: find_lesson(db, id, lesson))
     if planned.body is None:
         raise NotFound(f"The lesson {lesson} is not generated yet.")
     body = planned.body.model_dump(mode="json", by_alias=True)
@@ -130,7 +131,11 @@ def calls(id: PlanIdArgument, as_json: JsonOption = False) -> None:
         for row, view in zip(rows, views, strict=True)
     ]
     headings = ["STARTED", "MODEL", "OUTCOME", "HTTP", "IN", "OUT", "COST"]
-    print_table(headings, table, "No model was called for this plan.")
+    print_table(
+        headings,
+        shrink_columns(headings, table, ["MODEL", "COST"]),
+        "No model was called for this plan.",
+    )
 
 
 async def resolve_plan_id(db: Database, id: str) -> str:
@@ -149,7 +154,7 @@ async def _read_plan_row(db: Database, plan_id: str) -> Any:
         return await plan_queries.load_plan_row(tx, plan_id)
 
 
-async def _find_lesson(db: Database, id: str, lesson: str) -> tuple[str, PlannedLesson]:
+async def find_lesson(db: Database, id: str, lesson: str) -> tuple[str, PlannedLesson]:
     """Return a plan's id and its lesson of a number or id. Raises ``NotFound``."""
     plan_id = await resolve_plan_id(db, id)
     async with db.read() as tx:

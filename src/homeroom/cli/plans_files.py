@@ -1,4 +1,4 @@
-"""Files that ``homeroom plans`` writes: templates of curricula."""
+"""Files that ``homeroom plans`` reads and writes: curricula, templates, exports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeroom.cli.group import LazyModule
-from homeroom.cli.terminal import print_text
+from homeroom.cli.terminal import pluralize, print_json, print_text, print_to_stderr
 from homeroom.errors import BadRequest, Conflict, Invalid
 
 if TYPE_CHECKING:
-    from homeroom.lessonplans import curriculum_template
+    from homeroom.lessonplans import curriculum_file, curriculum_template
 else:
+    curriculum_file = LazyModule("homeroom.lessonplans.curriculum_file")
     curriculum_template = LazyModule("homeroom.lessonplans.curriculum_template")
 
 OutputOption = Annotated[
@@ -55,3 +56,37 @@ def write_file(content: bytes, name: str, output: Path | None) -> None:
     except OSError as error:
         raise BadRequest(f"{path} cannot be written: {error.strerror}.") from error
     print_text(str(path))
+
+
+def read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) -> list[Any]:
+    """Read files; print the faults of all of them and raise ``Invalid`` if any."""
+    bodies, faults = [], []
+    for file in files:
+        try:
+            form = curriculum_file.CURRICULUM_FORMATS.get(file.suffix.lower())
+            if form is None:
+                raise Invalid(f"is none of {', '.join(curriculum_file.CURRICULUM_FORMATS)}")
+            bodies.append(
+                curriculum_file.read_curriculum_file(file.read_bytes(), form, file.stem, options)
+            )
+        except OSError as error:
+            faults.append({"file": str(file), "pointer": "#", "detail": str(error.strerror)})
+        except Invalid as error:
+            errors = error.details.get("errors") or [{"pointer": "#", "detail": error.message}]
+            faults += [
+                {"file": str(file), "pointer": one["pointer"], "detail": one["detail"]}
+                for one in errors
+            ]
+            hidden = error.details.get("errorCount", len(errors)) - len(errors)
+            if hidden:
+                faults.append(
+                    {"file": str(file), "pointer": "#", "detail": f"{hidden} more faults"}
+                )
+    if not faults:
+        return bodies
+    if as_json:
+        print_json({"items": [], "errors": faults})
+    else:
+        for fault in faults:
+            print_to_stderr(f"{fault['file']}: {fault['pointer']}: {fault['detail']}")
+    raise Invalid(f"{pluralize(len(faults), 'fault')}; nothing was stored.")

@@ -38,6 +38,7 @@ _LEAST_IMPORTANT = (
 """Columns that a narrow terminal leaves out first, in this order."""
 _MOST_IMPORTANT = frozenset({"STATE", "STATUS", "WAITING", "ACTIVE", "FAILED", "MISSED", "LATE"})
 _shows_all_columns = False
+_TABLE_WIDTH, _LEAST_WIDTH = 80, 16
 _OPAQUE_FIELDS = frozenset({"data", "result", "progress", "queues"})
 """Members whose keys are those of a client or a partner; they are printed unchanged."""
 
@@ -148,6 +149,30 @@ def show_all_columns() -> None:
     """Print all columns of tables, however narrow the terminal is (``--wide``)."""
     global _shows_all_columns
     _shows_all_columns = True
+
+
+def shrink_columns(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], names: Sequence[str]
+) -> list[list[object]]:
+    """Return rows that fit 80 columns, with texts of some columns cut.
+
+    A column is cut to 16 characters at least, the first one first. ``--wide`` cuts nothing.
+    """
+    shown = [list(row) for row in rows]
+    if _shows_all_columns or not rows:
+        return shown
+    widths = [
+        max(len(columns[index]), *(len(str(row[index])) for row in rows))
+        for index in range(len(columns))
+    ]
+    for name in names:
+        index = columns.index(name)
+        excess = sum(widths) + 2 * (len(columns) - 1) - _TABLE_WIDTH
+        if excess > 0:
+            widths[index] = min(widths[index], max(_LEAST_WIDTH, widths[index] - excess))
+            for row in shown:
+                row[index] = truncate_line(str(row[index]), widths[index])
+    return shown
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -21,6 +21,7 @@ addresses: Addresses on the channels.
 all: Every one of these criteria has to hold.
 allClear: Tell managers also when nothing is missing.
 allComplete: Every module has its lessons.
+answer: The right answer.
 any: At least one of these criteria has to hold.
 approved: The completion was approved by hand.
 assessments: How the outcomes are assessed.
@@ -89,6 +90,7 @@ details: More about it.
 differentiation: Support and stretch for different learners.
 digestAt: Local time of the digest.
 disabledReason: Why it was switched off.
+distractors: Wrong answers that are plausible.
 dropping: Chapters that the new version drops.
 dryRun: Only count, and change nothing.
 duplicate: Number of events that count already.
@@ -108,8 +110,11 @@ eventId: Id of the event.
 events: The events.
 eventsPerSecond: Events of the last minute, per second.
 eventType: Type of the event.
+examples: Examples of what is explained.
+exitQuiz: Questions at the end, on the outcomes of the lesson.
 expected: The number that was expected.
 expiresAt: When it ends; null for never.
+explanation: What is said and shown of new content.
 exportedAt: When the export was made.
 externalId: Its id at the partner.
 facilitatorDoes: What the facilitator does.
@@ -119,6 +124,7 @@ failedJobs: Number of failed jobs.
 failedReason: Why the job failed.
 failures: Failures in a row.
 familyName: Family name.
+feedback: What learners are told about their answer or task.
 filter: Which jobs.
 finishedAt: When it ended; null before.
 firedAt: When it fired.
@@ -234,6 +240,7 @@ paused: It is paused.
 perUserTime: Send at each person's local time.
 phase: Phase of the lesson.
 pid: Id of the process.
+practice: Tasks with feedback.
 preferences: How it is to be done.
 present: Number of those who were present.
 preview: What a run would do.
@@ -249,6 +256,7 @@ provenance: Where it comes from.
 publishedAt: When this version was published.
 q: Text to search for.
 quarantined: Number of events that are stored until their course exists.
+question: The question.
 questions: Number of questions.
 queue: Name of the queue.
 queueLength: Number of waiting jobs.
@@ -291,6 +299,7 @@ seconds: Time in seconds.
 secret: The value is hidden.
 sent: Number of sent ones.
 seq: Position in the order of arrival.
+shown: What is shown, line by line.
 showsName: The credential's page shows the learner's name.
 since: From this time on.
 skipCode: Why the step was skipped, for programs.
@@ -300,8 +309,10 @@ slotAt: The time of the slot.
 slots: The latest slots.
 sms: Telephone number.
 spent: What the model calls used.
+spoken: What the facilitator says.
 start: The start.
 startedAt: When it began.
+starterQuiz: Questions at the beginning, on earlier outcomes.
 startsOn: The first day.
 startTime: Local time of the first lesson.
 state: Its state.
@@ -316,6 +327,7 @@ success: The request was accepted.
 supersededBy: Id of the record that took its place.
 support: For those who need help.
 targetWeek: The week that a reminder is about.
+task: What learners do.
 term: The term.
 text: The text, for people.
 ticket: The ticket; only this answer holds it.
@@ -383,6 +395,8 @@ exemptionId: Id of the exemption.
 keyId: Id of the API key.
 logId: Id of the activity log.
 overwriteEdits: Write lessons anew that a person has edited.
+section: Only this section of the lesson, or this part; may be repeated.
+fill: Have a language model write only what is empty.
 Idempotency-Key: Makes the request safe to repeat: the same key is the same request.
 If-None-Match: The ETag of an earlier answer; 304 if it is still current.
 """

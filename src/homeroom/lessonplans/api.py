@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from homeroom.access import api as access
 from homeroom.db.database import Database
@@ -17,7 +16,7 @@ from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.jobs.api import FINISHED, Registry, find
 from homeroom.jobs.api import cancel as cancel_job
-from homeroom.lessonplans import plan_queries, store
+from homeroom.lessonplans import lesson_store, plan_queries, regeneration, store
 from homeroom.lessonplans.curriculum import (
     MAX_LESSONS,
     Curriculum,
@@ -33,11 +32,15 @@ from homeroom.lessonplans.jobs import (
     enqueue_module,
     next_incomplete_module,
 )
-from homeroom.lessonplans.lesson import LessonBody, check_lesson, find_links
+from homeroom.lessonplans.lesson import check_lesson, find_links
 from homeroom.lessonplans.lesson_allocation import allocate_lessons
+from homeroom.lessonplans.lesson_content import check_quizzes
+from homeroom.lessonplans.lesson_edit import apply_changes
+from homeroom.lessonplans.lesson_parts import parts_named
 from homeroom.lessonplans.model.config import ModelConfig, ModelLimits
 from homeroom.lessonplans.plan import LessonPlan, PlannedLesson, plan_progress, plan_status
 from homeroom.lessonplans.store import PERSONAL, TOPIC, PlanRow
+from homeroom.lessonplans.text_language import other_language
 from homeroom.lessonplans.wording import known_language
 
 __all__ = [
@@ -57,7 +60,6 @@ __all__ = [
 _DEFAULT_MODEL_LESSON_MS = 30_000
 """Assumed duration of a model's lesson before any was generated."""
 _DEFAULT_RULES_LESSON_MS = 10
-MAX_ERRORS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,11 @@ class LessonPlans:
     async def create(self, tx: Tx, body: Any, actor: str) -> str:
         """Store a curriculum and allocate its lessons; return the plan's id.
 
-        Raises ``Invalid`` with every fault of the curriculum, and for a language that the rules
-        do not know unless the curriculum names one for their wording.
+        Raises ``Invalid`` with every fault of the curriculum, and for a language that the rules do
+        not know, or that its texts are in and it does not say, unless it names one for the wording.
         """
         curriculum = parse_curriculum(body)
-        if known_language(curriculum) is None and not self.generator.is_model:
-            raise _unknown_language(curriculum)
+        _check_language(curriculum)
         slots = allocate_lessons(curriculum)
         if len(slots) > MAX_LESSONS:
             raise _too_many_lessons(curriculum, len(slots))
@@ -185,50 +186,92 @@ class LessonPlans:
             tx.notify(TOPIC, plan_id)
 
     async def regenerate_module(
-        self, plan_id: str, module_id: str, actor: str, *, overwrite_edits: bool
+        self,
+        plan_id: str,
+        module_id: str,
+        actor: str,
+        *,
+        overwrite_edits: bool,
+        fill: bool = False,
     ) -> GenerationStart:
-        """Regenerate a module.
+        """Regenerate a module, or fill what is empty in it.
 
         Lessons that a person has edited stay, unless ``overwrite_edits`` is true. Raises
-        ``NotFound``, and ``Conflict`` while the plan is being generated.
+        ``NotFound``, and ``Conflict`` while the plan is being generated and for ``fill`` without a
+        language model.
         """
+        self._require_model(fill=fill)
         async with self._db.write() as tx:
             curriculum = await self._lock_idle(tx, plan_id)
             index = _find_module_index(curriculum, module_id)
+            details: dict[str, Any] = {"module": module_id, "overwriteEdits": overwrite_edits}
+            if fill:
+                details["fill"] = True
+                await access.record_audit(tx, actor, "plan.module_regenerated", plan_id, details)
+                lessons = await store.list_lessons(tx, plan_id)
+                if not await regeneration.start_fill(tx, plan_id, index, lessons):
+                    return await self._generation_start(tx, plan_id, 0)
+                return await self._enqueue(tx, plan_id, index)
             await store.start_module_round(tx, plan_id, index)
             if not overwrite_edits:
                 await store.carry_lessons_over(tx, plan_id, index, edited_only=True)
-            details = {"module": module_id, "overwriteEdits": overwrite_edits}
             await access.record_audit(tx, actor, "plan.module_regenerated", plan_id, details)
             return await self._enqueue(tx, plan_id, index)
 
-    async def regenerate_lesson(
-        self, plan_id: str, lesson_id: str, actor: str, *, overwrite_edits: bool
-    ) -> GenerationStart:
-        """Regenerate one lesson and no other of its module.
+    async def fill(self, plan_id: str, actor: str) -> GenerationStart:
+        """Have a language model fill what is empty in a plan, module after module.
 
-        Raises ``NotFound``, and ``Conflict`` while the plan is being generated, for a lesson that
-        is not generated yet, and for an edited lesson without ``overwrite_edits``.
+        Everything else stays, edits included. Raises ``NotFound``, and ``Conflict`` while the plan
+        is being generated and without a language model.
         """
+        self._require_model(fill=True)
+        async with self._db.write() as tx:
+            curriculum = await self._lock_idle(tx, plan_id)
+            lessons = await store.list_lessons(tx, plan_id)
+            for index in range(len(curriculum.modules)):
+                await regeneration.start_fill(tx, plan_id, index, lessons)
+            return await self._start(tx, plan_id, actor, "plan.filled")
+
+    async def regenerate_lesson(
+        self,
+        plan_id: str,
+        lesson_id: str,
+        actor: str,
+        *,
+        overwrite_edits: bool,
+        sections: Sequence[str] = (),
+        fill: bool = False,
+    ) -> GenerationStart:
+        """Regenerate one lesson, or sections of it, and no other of its module.
+
+        ``sections`` are names of sections and parts; none: the whole lesson. Of sections, the parts
+        that a person has edited stay, unless ``overwrite_edits`` is true. ``fill`` writes only what
+        is empty.
+
+        Raises ``NotFound``, ``Invalid`` for an unknown section, and ``Conflict`` while the plan is
+        being generated, for a lesson that is not generated yet, for edits without
+        ``overwrite_edits`` that leave nothing to write, and for ``fill`` without a language model.
+        """
+        self._require_model(fill=fill)
+        parts = parts_named(sections)
         async with self._db.write() as tx:
             await self._lock_idle(tx, plan_id)
             lesson = await self._find_lesson(tx, plan_id, lesson_id)
-            if lesson.body_json is None:
-                raise Conflict(
-                    "The lesson is not generated yet.",
-                    hint="Start the plan: POST /api/v3/workflow/{id}/step10",
-                )
-            if lesson.edited_at is not None and not overwrite_edits:
-                raise Conflict(
-                    "A person has edited this lesson.",
-                    hint="To discard the edit and regenerate the lesson, add overwriteEdits=true.",
-                )
+            request = regeneration.lesson_request(
+                lesson, parts, fill=fill, overwrite_edits=overwrite_edits
+            )
+            details: dict[str, Any] = {"lesson": lesson_id, "overwriteEdits": overwrite_edits}
+            if request is not None:
+                details |= {"parts": list(request.parts), "fill": request.fill}
+            await access.record_audit(tx, actor, "plan.lesson_regenerated", plan_id, details)
+            if request is not None and not regeneration.writes_anything(lesson, request):
+                return await self._generation_start(tx, plan_id, 0)
             await store.start_module_round(tx, plan_id, lesson.module_idx)
             await store.carry_lessons_over(
                 tx, plan_id, lesson.module_idx, edited_only=False, excluded_id=lesson_id
             )
-            details = {"lesson": lesson_id, "overwriteEdits": overwrite_edits}
-            await access.record_audit(tx, actor, "plan.lesson_regenerated", plan_id, details)
+            if request is not None:
+                await lesson_store.request_parts(tx, plan_id, lesson.idx, request)
             return await self._enqueue(tx, plan_id, lesson.module_idx)
 
     async def edit_lesson(
@@ -258,13 +301,14 @@ class LessonPlans:
                     f"The lesson has revision {lesson.revision}; the edit is based on {revision}.",
                     hint="Read the lesson again and apply the edit to that revision.",
                 )
-            body = _apply_changes(current, changes)
+            body = apply_changes(current, changes)
             findings = check_lesson(
                 lesson.slot,
                 body,
                 titles=await store.list_other_titles(tx, plan_id, lesson.idx),
                 allowed_links=find_links(body.texts()),  # a person may add any link
             )
+            findings += check_quizzes(lesson.slot, body)
             if findings:
                 raise Invalid(
                     f"The edited lesson fails a check: {findings[0].message}.",
@@ -275,13 +319,20 @@ class LessonPlans:
                         ]
                     },
                 )
-            await store.save_edit(tx, lesson, body, actor[:128])
+            await lesson_store.save_edit(tx, lesson, current, body, actor[:128])
             await access.record_audit(
                 tx, actor, "plan.lesson_edited", plan_id, {"lesson": lesson_id}
             )
             tx.notify(TOPIC, plan_id)
             plan = await plan_queries.load_plan(tx, plan_id)
         return plan, next(each for each in plan.lessons if each.slot.id == lesson_id)
+
+    def _require_model(self, *, fill: bool) -> None:
+        if fill and not self.generator.is_model:
+            raise Conflict(
+                "Only a language model can fill what is empty; the rules wrote what they can.",
+                hint="Set HOMEROOM_LLM_MODEL, and restart the server and its workers.",
+            )
 
     async def _lock(self, tx: Tx, plan_id: str) -> None:
         if not await store.lock_plan(tx, plan_id):
@@ -347,12 +398,28 @@ def _find_module_index(curriculum: Curriculum, module_id: str) -> int:
     raise NotFound(f"The plan has no module {module_id!r}.")
 
 
-def _unknown_language(curriculum: Curriculum) -> Invalid:
-    detail = (
-        f"is {curriculum.locale!r}; the rules know English and German. Set preferences.wording to"
-        " 'en' or 'de' to have their wording in that language around your texts"
+def _check_language(curriculum: Curriculum) -> None:
+    """Raise ``Invalid`` for a language that outcomes cannot be read in.
+
+    A curriculum that names a language for the wording asks to go on all the same.
+    """
+    if curriculum.preferences.wording is not None:
+        return
+    choice = (
+        "the rules know English and German. Set preferences.wording to 'en' or 'de' to go on, with"
+        " their wording in that language around your texts"
     )
-    return Invalid(
+    if known_language(curriculum) is None:
+        detail = f"is {curriculum.locale!r}; {choice}"
+    elif "locale" not in curriculum.model_fields_set:
+        texts = [outcome.text for module in curriculum.modules for outcome in module.outcomes]
+        language = other_language([curriculum.title, *texts])
+        if language is None:
+            return
+        detail = f"is not given, and the texts look like {language}. Set locale; {choice}"
+    else:
+        return
+    raise Invalid(
         f"The language of the curriculum {detail}.",
         details={"errors": [{"pointer": "#/locale", "detail": detail, "code": "unknown_language"}]},
     )
@@ -369,22 +436,3 @@ def _too_many_lessons(curriculum: Curriculum, count: int) -> Invalid:
             ]
         },
     )
-
-
-def _apply_changes(body: LessonBody, changes: Mapping[str, Any]) -> LessonBody:
-    try:
-        return LessonBody.model_validate({**body.model_dump(by_alias=True), **changes})
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise Invalid(
-            details={
-                "errors": [
-                    {
-                        "pointer": "#" + "".join(f"/{part}" for part in fault["loc"]),
-                        "detail": fault["msg"].removeprefix("Value error, "),
-                        "code": fault["type"],
-                    }
-                    for fault in faults[:MAX_ERRORS_SHOWN]
-                ]
-            }
-        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -11,9 +11,13 @@ from homeroom.errors import HomeroomError
 from homeroom.lessonplans.curriculum import Curriculum, CurriculumModule
 from homeroom.lessonplans.lesson import LessonBody, LessonFinding
 from homeroom.lessonplans.lesson_allocation import LessonSlot
+from homeroom.lessonplans.lesson_parts import PARTS, merge_parts
+from homeroom.lessonplans.open_places import OpenPlace
 from homeroom.lessonplans.rule_writer import write_lesson_by_rules
 
 RULE_BASED = "rule-based"
+PLACES = "places"
+"""The name of the texts for open places in an answer, beside those of parts."""
 RULES_VERSION = "2"
 """Version of the rules' wording and tables; stored with every lesson."""
 
@@ -48,7 +52,7 @@ class ProviderThrottled(GeneratorError):
 
 @dataclass(frozen=True, slots=True)
 class LessonTask:
-    """A lesson to generate, with its context."""
+    """A lesson to generate, or some parts of it, with its context."""
 
     plan_id: str
     job_id: str
@@ -58,6 +62,17 @@ class LessonTask:
     titles: Sequence[str]
     """Titles of the plan's other lessons; working titles for those not generated yet."""
     allowed_links: Collection[str]
+    current: LessonBody | None = None
+    """The lesson whose other parts stay as they are; None: a new lesson."""
+    parts: tuple[str, ...] = PARTS
+    """The parts to write."""
+    places: tuple[OpenPlace, ...] = ()
+    """The open places to fill in the parts that stay."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what an answer has to hold: the parts, and ``places`` if any."""
+        return (*self.parts, PLACES) if self.places else self.parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,10 @@ class LessonResult:
     generator: str
     gaps: tuple[LessonFinding, ...] = ()
     provenance: dict[str, object] = field(default_factory=dict)
+    written_by: Mapping[str, str] | None = None
+    """The generator of each new part; None: ``generator`` wrote all that were asked for."""
+    filled: tuple[str, ...] = ()
+    """The parts whose open places ``generator`` filled."""
 
 
 class LessonGenerator(ABC):
@@ -110,5 +129,6 @@ class RuleBasedGenerator(LessonGenerator):
 
 
 def write_task_by_rules(task: LessonTask) -> LessonBody:
-    """Return the rule-based lesson for a task."""
-    return write_lesson_by_rules(task.slot, task.curriculum)
+    """Return the rule-based lesson for a task; parts that it does not ask for stay."""
+    body = write_lesson_by_rules(task.slot, task.curriculum)
+    return body if task.current is None else merge_parts(task.current, body, task.parts)

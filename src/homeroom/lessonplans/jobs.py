@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
@@ -31,17 +32,21 @@ from homeroom.jobs.api import (
     Snooze,
     enqueue,
 )
-from homeroom.lessonplans import store
+from homeroom.lessonplans import lesson_store, store
 from homeroom.lessonplans.curriculum import Curriculum
 from homeroom.lessonplans.curriculum_parser import parse_curriculum
 from homeroom.lessonplans.generator import (
     GeneratorError,
     LessonGenerator,
     LessonResult,
-    LessonTask,
     ProviderThrottled,
 )
-from homeroom.lessonplans.lesson import curriculum_links
+from homeroom.lessonplans.lesson_task import (
+    generator_label,
+    kept_gaps,
+    lesson_task,
+    part_authors,
+)
 from homeroom.lessonplans.plan import plan_progress
 from homeroom.lessonplans.store import TOPIC, LessonRow, ModuleRow, PlanRow
 
@@ -186,28 +191,21 @@ class GenerateModuleHandler:
     ) -> None:
         """Generate a lesson with no transaction open, then store it."""
         started = time.monotonic()
-        result = await self.generator.write(
-            LessonTask(
-                plan_id=work.plan.id,
-                job_id=ctx.job.id,
-                curriculum=curriculum,
-                module=curriculum.modules[lesson.module_idx],
-                slot=lesson.slot,
-                titles=work.titles,
-                allowed_links=curriculum_links(curriculum),
-            )
-        )
+        task = lesson_task(lesson, ctx.job.id, curriculum, titles=work.titles, plan_id=work.plan.id)
+        result = await self.generator.write(task)
         took_ms = round((time.monotonic() - started) * 1_000)
+        written_by = part_authors(lesson, task, result)
         async with self.db.write() as tx:
-            saved = await store.save_lesson(
+            saved = await lesson_store.save_lesson(
                 tx,
                 lesson,
                 work.module.round,
                 result.body,
-                gaps=result.gaps,
-                generator=result.generator,
-                provenance=self._provenance(tx, work.plan, result),
+                gaps=(*kept_gaps(lesson, task), *result.gaps),
+                generator=generator_label(result, written_by),
+                provenance=self._provenance(tx, work.plan, result, written_by),
                 took_ms=took_ms,
+                edited_parts=set(lesson.edited_parts) - set(task.parts),
             )
             tx.notify(TOPIC, work.plan.id)
         if not saved:
@@ -224,10 +222,14 @@ class GenerateModuleHandler:
             lessons = await store.list_lesson_progress(tx, module.plan_id)
         await ctx.progress(plan_progress({module.idx: module.round}, lessons).percent)
 
-    def _provenance(self, tx: Tx, plan: PlanRow, result: LessonResult) -> dict[str, object]:
+    def _provenance(
+        self, tx: Tx, plan: PlanRow, result: LessonResult, written_by: Mapping[str, str]
+    ) -> dict[str, object]:
+        label = generator_label(result, written_by)
         return {
-            "generator": result.generator,
+            "generator": label,
             **result.provenance,
+            **({"parts": written_by} if len(set(written_by.values())) > 1 else {}),
             "inputHash": plan.input_hash,
             "generatedAt": to_rfc3339(tx.now),
         }

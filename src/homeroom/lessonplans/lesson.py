@@ -33,6 +33,7 @@ def _not_blank(text: str) -> str:
 
 LineText = Annotated[str, StringConstraints(max_length=600), AfterValidator(_not_blank)]
 ProseText = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_not_blank)]
+LessonTitle = Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_blank)]
 LineTexts = Annotated[list[LineText], Field(max_length=MAX_ITEMS)]
 
 
@@ -70,6 +71,32 @@ class LessonActivity(LessonPart):
     resources: LineTexts = []
 
 
+class Explanation(LessonPart):
+    """The explanation of new content: what is said, what is shown, and examples."""
+
+    spoken: ProseText
+    shown: LineTexts = []
+    examples: LineTexts = []
+
+
+class ChoiceQuestion(LessonPart):
+    """A question with one right answer and at least two wrong ones."""
+
+    question: LineText
+    answer: LineText
+    distractors: Annotated[list[LineText], Field(min_length=2, max_length=6)]
+    feedback: ProseText | None = None
+    """What a learner is told who chose a wrong answer."""
+    outcome_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
+
+class PracticeTask(LessonPart):
+    """A task for learners, with the feedback that they get on it."""
+
+    task: ProseText
+    feedback: ProseText
+
+
 class RubricRow(LessonPart):
     """A criterion with the descriptions of its steps, from the lowest to the highest."""
 
@@ -99,6 +126,9 @@ class LessonAssessment(LessonPart):
     blueprint: Annotated[list[QuizBlueprintRow], Field(max_length=MAX_ITEMS, exclude_if=not_)] = []
 
 
+Questions = Annotated[list[ChoiceQuestion], Field(max_length=MAX_ITEMS)]
+
+
 class Differentiation(LessonPart):
     """Support for learners who need it, and a task for those who are ahead."""
 
@@ -113,13 +143,19 @@ class LessonBody(LessonPart):
     Number, minutes, outcomes and order are the lesson slot's.
     """
 
-    title: Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_blank)]
+    title: LessonTitle
     prior_knowledge: LineTexts = []
     key_points: LineTexts = []
     vocabulary: Annotated[list[VocabularyTerm], Field(max_length=MAX_ITEMS)] = []
     misconceptions: Annotated[list[Misconception], Field(max_length=MAX_ITEMS)] = []
     materials: LineTexts = []
+    # Empty parts are left out, as above: rule-based lessons have none of them.
+    explanation: Annotated[Explanation | None, Field(exclude_if=not_)] = None
     activities: Annotated[list[LessonActivity], Field(min_length=1, max_length=MAX_ITEMS)]
+    checks: Annotated[Questions, Field(exclude_if=not_)] = []
+    practice: Annotated[list[PracticeTask], Field(max_length=MAX_ITEMS, exclude_if=not_)] = []
+    starter_quiz: Annotated[Questions, Field(exclude_if=not_)] = []
+    exit_quiz: Annotated[Questions, Field(exclude_if=not_)] = []
     assessments: Annotated[list[LessonAssessment], Field(max_length=2 * MAX_ITEMS)]
     differentiation: Differentiation | None = None
     homework: ProseText | None = None
@@ -147,6 +183,8 @@ class LessonFinding:
 
     code: str
     message: str
+    field: str = ""
+    """The part of the lesson, by its name in JSON; empty: the lesson as a whole."""
 
 
 def find_links(texts: Collection[str]) -> set[str]:
@@ -160,10 +198,13 @@ def find_links(texts: Collection[str]) -> set[str]:
 
 def curriculum_links(curriculum: Curriculum) -> set[str]:
     """Return the web addresses in a curriculum; a lesson may contain no others."""
-    texts = [curriculum.title, curriculum.preferences.delivery_mode]
+    preferences = curriculum.preferences
+    texts = [curriculum.title, preferences.delivery_mode, preferences.room or ""]
+    texts += preferences.materials
     for module in curriculum.modules:
         texts += [module.id, module.title, module.notes or ""]
-        texts += [text for outcome in module.outcomes for text in (outcome.id, outcome.text)]
+        for outcome in module.outcomes:
+            texts += [outcome.id, outcome.text, *outcome.criteria]
     return find_links(texts)
 
 
@@ -181,17 +222,17 @@ def check_lesson(
             LessonFinding(
                 "minutes",
                 f"the activities take {total} minutes; the lesson has {slot.minutes}",
+                "activities",
             )
         )
     if body.title.casefold() in {title.casefold() for title in titles}:
-        findings.append(
-            LessonFinding("title_taken", f"another lesson of the plan has the title {body.title!r}")
-        )
+        message = f"another lesson of the plan has the title {body.title!r}"
+        findings.append(LessonFinding("title_taken", message, "title"))
     findings += _check_assessments(slot, body)
-    for link in sorted(find_links(body.texts()) - set(allowed_links)):
-        findings.append(
-            LessonFinding("invented_link", f"the address {link} is not in the curriculum")
-        )
+    for field, value in body.model_dump(by_alias=True).items():
+        for link in sorted(find_links(_collect_texts(value)) - set(allowed_links)):
+            message = f"the address {link} is not in the curriculum"
+            findings.append(LessonFinding("invented_link", message, field))
     return findings
 
 
@@ -201,24 +242,20 @@ def _check_assessments(slot: LessonSlot, body: LessonBody) -> list[LessonFinding
     for assessment in body.assessments:
         outcome = outcomes.get(assessment.outcome_id)
         if outcome is None:
-            findings.append(
-                LessonFinding(
-                    "invented_outcome",
-                    f"an assessment names the outcome {assessment.outcome_id!r}; this lesson has "
-                    + ", ".join(repr(id) for id in outcomes),
-                )
+            has = ", ".join(repr(id) for id in outcomes)
+            message = (
+                f"an assessment names the outcome {assessment.outcome_id!r}; this lesson has {has}"
             )
+            findings.append(LessonFinding("invented_outcome", message, "assessments"))
         elif assessment.bloom_level.rank > outcome.level.rank:
-            findings.append(
-                LessonFinding(
-                    "bloom_level",
-                    f"an assessment of {outcome.id!r} asks for the level {assessment.bloom_level},"
-                    f" above the outcome's {outcome.level}",
-                )
+            message = (
+                f"an assessment of {outcome.id!r} asks for the level {assessment.bloom_level},"
+                f" above the outcome's {outcome.level}"
             )
+            findings.append(LessonFinding("bloom_level", message, "assessments"))
     assessed = {assessment.outcome_id for assessment in body.assessments}
     findings += [
-        LessonFinding("not_assessed", f"no assessment names the outcome {id!r}")
+        LessonFinding("not_assessed", f"no assessment names the outcome {id!r}", "assessments")
         for id in slot.assesses
         if id not in assessed
     ]

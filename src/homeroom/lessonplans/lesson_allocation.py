@@ -35,7 +35,7 @@ from homeroom.lessonplans.lesson_time import (
     split_by_largest_remainder,
     split_into_lessons,
 )
-from homeroom.lessonplans.outcome_reading import read_outcome
+from homeroom.lessonplans.outcome_reading import read_outcome, without_end_marks
 from homeroom.lessonplans.verb_table import OutcomeLanguage, ReadingBasis
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
@@ -314,7 +314,7 @@ def _working_title(share: _LessonShare, module: CurriculumModule, wording: Wordi
     if share.stage.value in wording.titles:
         text = wording.titles[share.stage.value].format(module=one_line(module.title))
     else:
-        text = one_line(share.outcomes[0].text).rstrip(".;:, ")
+        text = without_end_marks(one_line(share.outcomes[0].text), ".;:, ")
         if len(share.outcomes) > 1:
             text += " " + wording.titles["more"].format(count=len(share.outcomes) - 1)
     return _shorten(text, MAX_WORKING_TITLE - len(end)) + end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from homeroom.lessonplans.lesson import LessonBody
 
@@ -35,6 +36,24 @@ def find_open_places(body: LessonBody) -> list[OpenPlace]:
     """
     document = body.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"title"})
     return list(_find_in(document, ""))
+
+
+def has_open_place(text: str) -> bool:
+    """Return whether a text has an open place."""
+    return _PLACE.search(text) is not None
+
+
+def replace_open_place(document: Any, field: str, number: int, text: str) -> None:
+    """Replace an open place in a lesson's JSON by a text.
+
+    ``field`` is the path of the place; ``number`` counts the places of that field from 0.
+    """
+    *parents, last = (int(key) if key.isdecimal() else key for key in field.split("/"))
+    holder = document
+    for key in parents:
+        holder = holder[key]
+    found = list(_PLACE.finditer(holder[last]))[number]
+    holder[last] = holder[last][: found.start()] + text + holder[last][found.end() :]
 
 
 def close_author_marks(text: str) -> str:

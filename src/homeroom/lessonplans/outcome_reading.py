@@ -24,3 +24,8 @@ def read_outcome(text: str, language: OutcomeLanguage = "en") -> OutcomeReading:
     line = " ".join(_LIST_MARK.sub("", text[:MAX_CHARACTERS_READ]).split())
     reader = read_german if language == "de" else read_english
     return reader(line, load_verb_table(language))
+
+
+def without_end_marks(text: str, marks: str) -> str:
+    """Return text without some marks at its end; text of nothing but marks stays."""
+    return text.rstrip(marks) or text

@@ -43,6 +43,8 @@ class PlannedLesson:
     provenance: Mapping[str, object]
     changed_at: int | None = None
     """Instant of the last generation or edit."""
+    edited_parts: tuple[str, ...] = ()
+    """The parts that a person has edited since they were generated."""
 
     @property
     def title(self) -> str:
@@ -96,7 +98,8 @@ class LessonPlan:
     @property
     def generators(self) -> list[str]:
         """Return the names of the lessons' generators, sorted, each once."""
-        return sorted({lesson.generator for lesson in self.lessons if lesson.generator})
+        names = {name for each in self.lessons for name in (each.generator or "").split(", ")}
+        return sorted(names - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ def lesson_document(plan: LessonPlan, lesson: PlannedLesson) -> dict[str, Any]:
         "written": lesson.body is not None,
         "generator": lesson.generator,
         "edited": lesson.edited,
+        "editedParts": list(lesson.edited_parts),
         "revision": lesson.revision,
         "gaps": _gap_reasons(lesson.gaps),
         "openPlaces": [{"field": place.field, "asks": place.asks} for place in lesson.open_places],
@@ -333,7 +337,10 @@ def _module_document(plan: LessonPlan, index: int, module: CurriculumModule) -> 
 
 
 def _gap_reasons(gaps: Sequence[LessonFinding]) -> list[dict[str, str]]:
-    return [{"code": gap.code, "message": gap.message} for gap in gaps]
+    return [
+        {"code": gap.code, "message": gap.message, **({"field": gap.field} if gap.field else {})}
+        for gap in gaps
+    ]
 
 
 def _is_free(day: date, breaks: Sequence[SchoolBreak]) -> bool:

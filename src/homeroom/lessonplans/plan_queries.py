@@ -100,6 +100,7 @@ async def load_plan(tx: Tx, plan_id: str) -> LessonPlan:
                 edited=lesson.edited_at is not None,
                 provenance=lesson.provenance,
                 changed_at=max(lesson.written_at or 0, lesson.edited_at or 0) or None,
+                edited_parts=lesson.edited_parts,
             )
             for lesson in await store.list_lessons(tx, plan_id)
         ),

@@ -206,13 +206,22 @@ LESSON_SCHEMA: dict[str, Any] = {
         "written": {"type": "boolean"},
         "generator": {"type": ["string", "null"], "description": "rule-based, or the model."},
         "edited": {"type": "boolean"},
+        "editedParts": {
+            "type": "array",
+            "description": "Parts that a person has edited; regeneration of a section keeps them.",
+            "items": {"type": "string"},
+        },
         "revision": {"type": "integer"},
         "gaps": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["code", "message"],
-                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "field": {"type": "string", "description": "The part that has the gap."},
+                },
             },
         },
         "stage": {
@@ -233,7 +242,12 @@ LESSON_SCHEMA: dict[str, Any] = {
                 "properties": {"field": {"type": "string"}, "asks": {"type": "string"}},
             },
         },
+        "explanation": {"type": "object"},
         "activities": {"type": "array", "items": {"type": "object"}},
+        "checks": {"type": "array", "items": {"type": "object"}},
+        "practice": {"type": "array", "items": {"type": "object"}},
+        "starterQuiz": {"type": "array", "items": {"type": "object"}},
+        "exitQuiz": {"type": "array", "items": {"type": "object"}},
         "assessments": {"type": "array", "items": {"type": "object"}},
         "provenance": {"type": "object"},
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -22,14 +22,18 @@ from homeroom.lessonplans.curriculum import Curriculum
 from homeroom.lessonplans.export.formats import EXPORT_FORMATS, ExportFormat, export_file
 from homeroom.lessonplans.export.print_style import PrintStyle
 from homeroom.lessonplans.lesson import (
+    ChoiceQuestion,
     Differentiation,
+    Explanation,
     LessonActivity,
     LessonAssessment,
     LineTexts,
     Misconception,
+    PracticeTask,
     ProseText,
     VocabularyTerm,
 )
+from homeroom.lessonplans.lesson_parts import PARTS
 from homeroom.lessonplans.plan import LessonPlan, PlanStatus, lesson_document, plan_document
 from homeroom.lessonplans.responses import GenerationStartView, GenerationStatusView, ModelCallView
 from homeroom.web import etag
@@ -59,6 +63,8 @@ PlanId = Annotated[ExternalId, Path(alias="workflowId")]
 ModuleId = Annotated[ExternalId, Path(alias="moduleId")]
 LessonId = Annotated[ExternalId, Path(alias="lessonId")]
 OverwriteEdits = Annotated[bool, Query(alias="overwriteEdits")]
+SectionNames = Annotated[list[str] | None, Query(alias="section", max_length=len(PARTS))]
+"""Names of sections (`overview`, `teaching`, `assessment`, `support`) or of single parts."""
 CurriculumBody = Annotated[JsonObject, RequestBody(), _SchemaOf(Curriculum)]
 """Any object: ``LessonPlans.create`` validates it and reports all its errors at once."""
 LessonPlanJson = Annotated[JsonObject, WithJsonSchema(responses.PLAN_SCHEMA)]
@@ -76,12 +82,23 @@ class LessonEdit(RequestModel):
     vocabulary: list[VocabularyTerm] | None = None
     misconceptions: list[Misconception] | None = None
     materials: LineTexts | None = None
+    explanation: Explanation | None = None
     activities: list[LessonActivity] | None = None
+    checks: list[ChoiceQuestion] | None = None
+    """Questions that are asked between the activities."""
+    practice: list[PracticeTask] | None = None
+    starter_quiz: list[ChoiceQuestion] | None = None
+    exit_quiz: list[ChoiceQuestion] | None = None
     assessments: list[LessonAssessment] | None = None
     differentiation: Differentiation | None = None
     homework: ProseText | None = None
     references: LineTexts | None = None
     notes: ProseText | None = None
+    values: dict[str, Any] | None = None
+    """New values inside parts, by path: `activities/1/facilitatorDoes`, as `openPlaces` names it.
+
+    A path that ends in `-` appends to a list, and null removes an entry of a list.
+    """
 
 
 class LessonPlanCreated(ResponseModel):
@@ -199,6 +216,14 @@ def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: L
         ]
         return Page(items=items, next_cursor=cursor)
 
+    @routes.delete("/{workflowId}", status_code=204)
+    async def delete_workflow(workflow_id: PlanId, identity: Identity = writer) -> None:
+        """Delete a plan with its lessons; the records of its model calls stay.
+
+        A plan that is being generated is rejected: cancel it first.
+        """
+        await plans.delete(workflow_id, identity.subject)
+
     @routes.get("/{workflowId}", dependencies=[reader], response_model=responses.WorkflowView)
     async def get_workflow(request: Request, workflow_id: PlanId) -> Response:
         """Return a plan's curriculum with all its defaults."""
@@ -247,32 +272,53 @@ def _add_regeneration_routes(routes: APIRouter, auth: Auth, plans: LessonPlans) 
         workflow_id: PlanId,
         module_id: ModuleId,
         overwrite_edits: OverwriteEdits = False,
+        fill: bool = False,
         identity: Identity = writer,
     ) -> StartGenerationResponse:
         """Regenerate one module.
 
-        Lessons that a person has edited stay, unless `overwriteEdits` is true.
+        Lessons that a person has edited stay, unless `overwriteEdits` is true. With `fill` a
+        language model writes only what is empty, and fills the open places.
         """
         return _start_response(
             await plans.regenerate_module(
-                workflow_id, module_id, identity.subject, overwrite_edits=overwrite_edits
+                workflow_id,
+                module_id,
+                identity.subject,
+                overwrite_edits=overwrite_edits,
+                fill=fill,
             )
         )
+
+    @routes.post("/{workflowId}/step10/fill", status_code=202)
+    async def fill_lesson_plan(
+        workflow_id: PlanId, identity: Identity = writer
+    ) -> StartGenerationResponse:
+        """Have a language model write what is empty in a plan; everything else stays."""
+        return _start_response(await plans.fill(workflow_id, identity.subject))
 
     @routes.post("/{workflowId}/step10/lessons/{lessonId}/regenerate", status_code=202)
     async def regenerate_lesson(
         workflow_id: PlanId,
         lesson_id: LessonId,
+        sections: SectionNames = None,
         overwrite_edits: OverwriteEdits = False,
+        fill: bool = False,
         identity: Identity = writer,
     ) -> StartGenerationResponse:
-        """Regenerate one lesson.
+        """Regenerate one lesson, or with `section` some of its sections or parts.
 
-        A lesson that a person has edited is rejected, unless `overwriteEdits` is true.
+        A lesson that a person has edited is rejected, unless `overwriteEdits` is true; in a section
+        the edited parts stay. With `fill` a language model writes only what is empty.
         """
         return _start_response(
             await plans.regenerate_lesson(
-                workflow_id, lesson_id, identity.subject, overwrite_edits=overwrite_edits
+                workflow_id,
+                lesson_id,
+                identity.subject,
+                overwrite_edits=overwrite_edits,
+                sections=sections or (),
+                fill=fill,
             )
         )
 
@@ -361,7 +407,7 @@ def _add_edit_routes(routes: APIRouter, auth: Auth, plans: LessonPlans) -> None:
         """Replace parts of a lesson by a person's edit.
 
         Regeneration keeps the edited lesson, unless `overwriteEdits` is true. `revision`, if given,
-        must be the lesson's current revision.
+        must be the lesson's current revision. `values` changes single values inside parts.
         """
         changes = body.model_dump(by_alias=True, exclude_unset=True, exclude={"revision"})
         plan, lesson = await plans.edit_lesson(

@@ -15,7 +15,11 @@ from homeroom.lessonplans.activity_patterns import (
     teaching_place,
 )
 from homeroom.lessonplans.bloom import BloomLevel, OutcomeDomain
-from homeroom.lessonplans.curriculum import Curriculum, TeachingPreferences, one_line
+from homeroom.lessonplans.curriculum import (
+    Curriculum,
+    TeachingPreferences,
+    one_line,
+)
 from homeroom.lessonplans.lesson import (
     MAX_ITEMS,
     ActivityPhase,
@@ -30,7 +34,7 @@ from homeroom.lessonplans.lesson_allocation import LessonSlot, PlacedOutcome
 from homeroom.lessonplans.lesson_sequence import LessonStage, lesson_phases, phase_weights
 from homeroom.lessonplans.lesson_time import STEP_MINUTES, split_by_largest_remainder
 from homeroom.lessonplans.open_places import close_author_marks
-from homeroom.lessonplans.outcome_reading import read_outcome
+from homeroom.lessonplans.outcome_reading import read_outcome, without_end_marks
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
 _MAX_QUOTED_OUTCOMES, _MAX_EXPLAINED_OUTCOMES = 3, 10
@@ -287,7 +291,7 @@ def _activity_minutes(total: int, phases: Sequence[str]) -> list[int]:
 
 def _outcome_parts(outcome: PlacedOutcome, wording: Wording) -> tuple[str, ...]:
     """Split an outcome at its verbs: "design and test a form" has two parts."""
-    text = one_line(outcome.text).rstrip(".;: ")
+    text = without_end_marks(one_line(outcome.text), ".;: ")
     verbs = read_outcome(outcome.text, wording.language).verbs
     if len(verbs) < 2 or wording.language == "de":
         return (text,)

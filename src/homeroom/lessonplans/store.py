@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
     delete,
     func,
     select,
@@ -27,6 +28,7 @@ from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
 from homeroom.lessonplans.lesson import LessonBody, LessonFinding
 from homeroom.lessonplans.lesson_allocation import LessonSlot
+from homeroom.lessonplans.lesson_parts import PARTS, LessonRequest
 from homeroom.lessonplans.open_places import find_open_places
 from homeroom.lessonplans.plan import LessonProgress
 
@@ -84,6 +86,8 @@ LESSON_PLAN_LESSON = Table(
     Column("edited_at", BigInteger),
     Column("edited_by", Text),
     Column("open_places", Integer),  # of its body; null: written by a release before 0062
+    Column("edited_parts", Text),  # JSON; null beside edited_at: edited before 0067, any part
+    Column("requested", Text),  # JSON of the LessonRequest of its round; null: the whole lesson
     PrimaryKeyConstraint("plan_id", "idx"),
     UniqueConstraint("plan_id", "id"),
     Index(None, "generator", "written_at"),
@@ -150,6 +154,8 @@ class LessonRow(_NewLesson):
     written_at: int | None
     edited_at: int | None
     edited_by: str | None
+    edited_parts: tuple[str, ...]
+    requested: LessonRequest | None
 
     @property
     def body(self) -> LessonBody | None:
@@ -157,12 +163,17 @@ class LessonRow(_NewLesson):
         return None if self.body_json is None else LessonBody.model_validate_json(self.body_json)
 
 
-_SPECIAL_COLUMNS = {"body", "gaps", "provenance", "open_places"}
+_SPECIAL_COLUMNS = {"body", "gaps", "provenance", "open_places", "edited_parts"}
+_ALL_PARTS = msgspec.json.encode(PARTS).decode()
 _SELECT_LESSONS = select(
     *(column for column in LESSON_PLAN_LESSON.c if column.name not in _SPECIAL_COLUMNS),
     LESSON_PLAN_LESSON.c.body.label("body_json"),
     func.coalesce(LESSON_PLAN_LESSON.c.gaps, "[]").label("gaps"),
     func.coalesce(LESSON_PLAN_LESSON.c.provenance, "{}").label("provenance"),
+    case(
+        (LESSON_PLAN_LESSON.c.edited_at.is_(None), "[]"),
+        else_=func.coalesce(LESSON_PLAN_LESSON.c.edited_parts, _ALL_PARTS),
+    ).label("edited_parts"),
 )
 
 
@@ -287,10 +298,14 @@ async def set_module_state(
 
 
 async def start_module_round(tx: Tx, plan_id: str, index: int) -> None:
-    """Start a new round of a module: all its lessons become outstanding.
+    """Start a new round of a module: all its lessons become outstanding, as a whole.
 
     Generated lessons stay readable until the new round replaces them.
     """
+    await tx.execute(
+        "UPDATE lesson_plan_lesson SET requested = NULL WHERE plan_id = ? AND module_idx = ?",
+        (plan_id, index),
+    )
     await tx.execute(
         "UPDATE lesson_plan_module SET round = round + 1, state = 'pending', error = NULL"
         " WHERE plan_id = ? AND idx = ?",
@@ -381,72 +396,6 @@ async def count_uncounted_open_places(tx: Tx, plan_id: str) -> int:
     return sum(len(find_open_places(LessonBody.model_validate_json(body))) for (body,) in rows)
 
 
-async def save_lesson(
-    tx: Tx,
-    lesson: LessonRow,
-    current_round: int,
-    body: LessonBody,
-    *,
-    gaps: Sequence[LessonFinding],
-    generator: str,
-    provenance: dict[str, object],
-    took_ms: int,
-) -> bool:
-    """Store a lesson as generated in a round.
-
-    Returns False if the lesson was generated or edited meanwhile; it then stays unchanged.
-    """
-    changed = await tx.execute(
-        "UPDATE lesson_plan_lesson SET title = ?, body = ?, gaps = ?, generator = ?,"
-        " provenance = ?, took_ms = ?, written_at = ?, round = ?, open_places = ?,"
-        " revision = revision + 1,"
-        " edited_at = NULL, edited_by = NULL"
-        " WHERE plan_id = ? AND idx = ? AND round < ? AND revision = ?",
-        (
-            body.title,
-            body.model_dump_json(by_alias=True),
-            _encode_json(gaps) if gaps else None,
-            generator,
-            _encode_json(provenance),
-            took_ms,
-            tx.now,
-            current_round,
-            len(find_open_places(body)),
-            lesson.plan_id,
-            lesson.idx,
-            current_round,
-            lesson.revision,
-        ),
-    )
-    return changed == 1
-
-
-async def save_edit(tx: Tx, lesson: LessonRow, body: LessonBody, actor: str) -> bool:
-    """Store a person's edit, which closes all gaps.
-
-    Returns False if the lesson changed meanwhile; it then stays unchanged. An edited lesson counts
-    as generated in its module's round, so the current job skips it.
-    """
-    changed = await tx.execute(
-        "UPDATE lesson_plan_lesson SET title = ?, body = ?, gaps = NULL, edited_at = ?,"
-        " edited_by = ?, open_places = ?, revision = revision + 1,"
-        " round = (SELECT m.round FROM lesson_plan_module AS m WHERE m.plan_id ="
-        " lesson_plan_lesson.plan_id AND m.idx = lesson_plan_lesson.module_idx)"
-        " WHERE plan_id = ? AND idx = ? AND revision = ?",
-        (
-            body.title,
-            body.model_dump_json(by_alias=True),
-            tx.now,
-            actor,
-            len(find_open_places(body)),
-            lesson.plan_id,
-            lesson.idx,
-            lesson.revision,
-        ),
-    )
-    return changed == 1
-
-
 async def mean_lesson_ms(tx: Tx, generator: str) -> float | None:
     """Return the mean duration of a generator's last fifty lessons; None without any."""
     [(mean_ms,)] = await tx.fetch(
@@ -455,7 +404,3 @@ async def mean_lesson_ms(tx: Tx, generator: str) -> float | None:
         (generator,),
     )
     return None if mean_ms is None else float(mean_ms)
-
-
-def _encode_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

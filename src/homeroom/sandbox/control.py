@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from homeroom.sandbox.credly import BadgeTemplate
 from homeroom.sandbox.directory_and_assessment import SandboxPerson, SandboxScore
 from homeroom.sandbox.fault import InjectedFault
+from homeroom.sandbox.language_model import ModelFault
 from homeroom.sandbox.mail import MailFault
 from homeroom.sandbox.sandbox_request import SERVER_NAMES, RequestRefused, ServerName
 from homeroom.sandbox.state import SandboxState
@@ -62,6 +63,8 @@ def control_routes(state: SandboxState) -> list[BaseRoute]:
         ("POST", "/control/templates", _set_templates),
         ("GET", "/control/mail", _mails),
         ("POST", "/control/mail/faults", _add_mail_fault),
+        ("POST", "/control/model/faults", _add_model_fault),
+        ("DELETE", "/control/model/faults", _clear_model_faults),
         ("POST", "/control/reset", _reset),
     ]
     pages: list[BaseRoute] = [
@@ -174,6 +177,15 @@ async def _mails(state: SandboxState, request: Request) -> Any:
 
 async def _add_mail_fault(state: SandboxState, request: Request) -> Any:
     return {"id": state.mailbox.add(await _read_body(request, MailFault))}
+
+
+async def _add_model_fault(state: SandboxState, request: Request) -> Any:
+    return {"id": state.llm.add(await _read_body(request, ModelFault))}
+
+
+async def _clear_model_faults(state: SandboxState, request: Request) -> Any:
+    state.llm.clear()
+    return {"items": []}
 
 
 def _mail_page(state: SandboxState) -> Callable[[Request], Awaitable[Response]]:

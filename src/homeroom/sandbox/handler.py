@@ -1,4 +1,4 @@
-"""Endpoints of the five servers: read, apply a fault, handle, log, respond."""
+"""Endpoints of the six servers: read, apply a fault, handle, log, respond."""
 
 from __future__ import annotations
 
@@ -174,6 +174,8 @@ def _refusal_response(server: ServerName, refused: RequestRefused) -> SandboxRes
     body: dict[str, Any] = {"error": message}
     if server == "credly":
         body = {"data": {"message": message}}
+    elif server == "llm":
+        body = {"error": {"message": message, "type": "invalid_request_error", "code": None}}
     return SandboxResponse(refused.status, body, "refused", refused.reasons, refused.headers)
 
 

@@ -14,14 +14,17 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-ServerName = Literal["directory", "assessment", "credly", "analytics", "hr"]
-SERVER_NAMES: tuple[ServerName, ...] = ("directory", "assessment", "credly", "analytics", "hr")
+ServerName = Literal["directory", "assessment", "credly", "analytics", "hr", "llm"]
+SERVER_NAMES: tuple[ServerName, ...] = (
+    *("directory", "assessment", "credly", "analytics", "hr", "llm"),
+)
 PATH_PREFIXES: dict[ServerName, str] = {
     "directory": "/directory",
     "assessment": "/assessment",
     "credly": "/credly/v1",
     "analytics": "/analytics",
     "hr": "/hr",
+    "llm": "/llm/v1",
 }
 
 RequestOutcome = Literal["accepted", "refused", "repeated", "failed"]

@@ -27,7 +27,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def create_app(config: SandboxConfig) -> Starlette:
-    """Return the app of all five servers and the control API, with a new state."""
+    """Return the app of all six servers and the control API, with a new state."""
     state = SandboxState(config)
     routes: list[BaseRoute] = [Route("/", _index), *control.control_routes(state)]
     for server in SERVER_NAMES:
@@ -51,6 +51,7 @@ def environment(
     settings = {
         f"HOMEROOM_{server.upper()}_URL": base_url + PATH_PREFIXES[server]
         for server in SERVER_NAMES
+        if server != "llm"  # `model_environment`: with it, lesson plans are not written by rule
     }
     settings |= {
         "HOMEROOM_CREDLY_ORGANIZATION": config.organization,
@@ -68,6 +69,15 @@ def environment(
     if config.assessment_token is not None:
         settings["HOMEROOM_ASSESSMENT_TOKEN"] = config.assessment_token
     return settings
+
+
+def model_environment(base_url: str, config: SandboxConfig) -> dict[str, str]:
+    """Return the settings that name the sandbox's language model."""
+    return {
+        "HOMEROOM_LLM_URL": base_url.rstrip("/") + PATH_PREFIXES["llm"],
+        "HOMEROOM_LLM_MODEL": config.llm_model,
+        "HOMEROOM_LLM_API_KEY": config.llm_key,
+    }
 
 
 async def serve(

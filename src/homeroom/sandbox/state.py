@@ -16,6 +16,7 @@ from homeroom.sandbox import sandbox_request, webhook
 from homeroom.sandbox.credly import CredlyServer
 from homeroom.sandbox.directory_and_assessment import AssessmentServer, DirectoryServer
 from homeroom.sandbox.fault import FaultInjector
+from homeroom.sandbox.language_model import LanguageModelServer
 from homeroom.sandbox.mail import SandboxMailbox
 from homeroom.sandbox.sandbox_request import (
     SERVER_NAMES,
@@ -46,6 +47,8 @@ class SandboxConfig:
     organization: str = "sandbox-school"
     directory_token: str | None = None
     assessment_token: str | None = None
+    llm_key: str = "sandbox-llm-key"
+    llm_model: str = "sandbox-teacher"
     seed: int = 0
     keep: int = 10_000
 
@@ -179,7 +182,7 @@ class RequestLog:
 
 
 class SandboxState:
-    """The five servers, their request log, and the injected faults.
+    """The six servers, their request log, and the injected faults.
 
     `stopping` is set when the process ends, so that hanging requests end.
     """
@@ -199,6 +202,7 @@ class SandboxState:
         self.credly = CredlyServer(self.config.credly_token, self.config.organization)
         self.analytics = webhook.analytics_receiver(self.config.webhook_secret)
         self.hr = webhook.hr_receiver(self.config.webhook_secret)
+        self.llm = LanguageModelServer(self.config.llm_key, self.config.llm_model)
 
     def handle(self, request: SandboxRequest) -> SandboxResponse:
         """Pass a request to its server. Raises RequestRefused."""
@@ -208,6 +212,7 @@ class SandboxState:
             "credly": self.credly.handle,
             "analytics": self.analytics.handle,
             "hr": self.hr.handle,
+            "llm": self.llm.handle,
         }
         return handlers[request.server](request)
 
@@ -217,6 +222,7 @@ class SandboxState:
             "credly": self.credly.summary(),
             "analytics": self.analytics.summary(),
             "hr": self.hr.summary(),
+            "llm": self.llm.summary(),
         }
         counted: dict[str, Any] = {
             server: self.ledger.counts(server) | summaries.get(server, {})

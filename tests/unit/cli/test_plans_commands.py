@@ -36,7 +36,7 @@ def test_a_plan_is_imported_started_and_shown(terminal: Terminal) -> None:
         "complete", 6, 6,
     )  # fmt: skip
     shown = terminal.ok("plans", "show", id).out
-    assert "Perform chest compressions on a manikin" in shown
+    assert "Perform chest compressions on a" in shown
     lesson = terminal.ok("plans", "show", id, "--lesson", "2.1").out
     assert lesson.startswith("2.1 ")
     assert "[add: materials and copies that this lesson needs]" in lesson
@@ -228,3 +228,58 @@ def test_a_plan_gets_days_and_breaks_and_becomes_a_course(
     )
     again = terminal.ok("plans", "publish", "last", "--course", "aid", "--json").json
     assert (again["changed"], again["version"]) == (False, 1)
+
+
+def test_a_section_is_regenerated_and_the_difference_is_shown(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.ok("plans", "create", TABLE)
+    terminal.ok("plans", "export", "last", "-f", "json", "-o", "before.json")
+    assert "do not differ" in terminal.ok("plans", "diff", "last", "before.json").out
+    lesson = terminal.ok("plans", "show", "last", "--json").json["modules"][1]["lessons"][0]
+    edited = {name: lesson[name] for name in ("title", "activities", "assessments")}
+    Path("lesson.yaml").write_text(json.dumps({**edited, "notes": "By hand."}))
+    terminal.ok("plans", "edit", "last", "2.1", "--from", "lesson.yaml")
+    shown = terminal.ok("plans", "diff", "last", "before.json").out
+    assert "2.1 " in shown
+    assert "  - By hand." in shown
+    assert "1 lesson of the plans differ" in shown
+    [changed] = terminal.ok("plans", "diff", "last", "before.json", "--json").json["items"]
+    assert "homework" in [each["path"] for each in changed["changes"]]
+    other = terminal.ok("plans", "diff", "last", "before.json", "--lesson", "1.1")
+    assert "do not differ" in other.out
+
+    for words in ([], ["2.1", "--module", "m"], ["--module", "m", "--section", "overview"]):
+        assert terminal("plans", "regenerate", "last", *words).code == 2, words
+    assert terminal("plans", "regenerate", "last", "2.1").code == 5, "a person has edited it"
+    assert terminal("plans", "regenerate", "last", "--fill").code == 5, "there is no model"
+    assert terminal("plans", "regenerate", "last", "2.1", "--section", "poems").code == 2
+    words = ["plans", "regenerate", "last", "2.1", "--section", "support"]
+    terminal.ok(*words, "--overwrite-edits")
+    after = terminal.ok("plans", "show", "last", "--json").json["modules"][1]["lessons"][0]
+    assert after["homework"] == lesson["homework"]
+    assert after["notes"] == lesson["notes"]
+    assert after["editedParts"], "other sections are still a person's"
+    assert terminal("plans", "diff", "last", "nothing").code == 4
+    assert terminal("plans", "diff", "last", "lesson.yaml").code == 2
+
+
+def test_what_is_open_is_listed(terminal: Terminal) -> None:
+    terminal.ok("plans", "create", TABLE)
+    listed = terminal.ok("plans", "checklist", "last")
+    items = terminal.ok("plans", "checklist", "last", "--json").json["items"]
+    assert listed.out.count("- [ ] ") == len(items) > 0
+    assert items[0]["field"]
+
+
+def test_tables_of_plans_fit_80_columns(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeroom.cli.terminal._shows_all_columns", False)
+    terminal.ok("plans", "create", EXAMPLE, "--title", "A long title " * 10)
+    for words in (["status"], ["show", "last"]):
+        lines = terminal.ok("plans", *words).out.splitlines()
+        assert max(map(len, lines)) <= 80, words
+    wide = terminal.ok("--wide", "plans", "show", "last").out.splitlines()
+    assert max(map(len, wide)) > 80

@@ -11,7 +11,7 @@ from typing import Literal
 
 from homeroom.lessonplans.curriculum import CurriculumModule, contact_hours, one_line
 from homeroom.lessonplans.generator import RULE_BASED
-from homeroom.lessonplans.lesson import LessonAssessment, LessonBody
+from homeroom.lessonplans.lesson import ChoiceQuestion, LessonAssessment, LessonBody
 from homeroom.lessonplans.plan import LessonPlan, PlannedLesson
 from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
@@ -150,6 +150,14 @@ def _body_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
     errors = [f"{each.misconception}: {each.correction}" for each in body.misconceptions]
     yield from _list_blocks(labels["misconceptions"], errors)
     yield from _list_blocks(labels["materials"], body.materials)
+    yield from _question_blocks(labels, "starter_quiz", body.starter_quiz)
+    if body.explanation is not None:
+        yield Heading(4, labels["explanation"])
+        yield Paragraph(body.explanation.spoken)
+        shown = [labels["shown"].format(text=each) for each in body.explanation.shown]
+        examples = [labels["example"].format(text=each) for each in body.explanation.examples]
+        if shown or examples:
+            yield Bullets([*shown, *examples])
     yield Heading(4, labels["activities"])
     names = ("minutes", "phase", "activity", "facilitator", "learners")
     yield Grid(
@@ -167,6 +175,12 @@ def _body_blocks(body: LessonBody, wording: Wording) -> Iterator[Block]:
         ],
         (2, 3, 6, 10, 10),
     )
+    yield from _question_blocks(labels, "checks", body.checks)
+    if body.practice:
+        yield Heading(4, labels["practice_tasks"])
+        rows = [(each.task, each.feedback) for each in body.practice]
+        yield Grid((labels["task"], labels["feedback"]), rows, (1, 1))
+    yield from _question_blocks(labels, "exit_quiz", body.exit_quiz)
     yield from _assessment_blocks(body, wording)
     if body.differentiation is not None:
         yield Heading(4, labels["differentiation"])
@@ -231,6 +245,26 @@ def rubric_grid(assessment: LessonAssessment, wording: Wording) -> Grid:
         ],
         (4, *[2] * steps),
     )
+
+
+def _question_blocks(
+    labels: Mapping[str, str], name: str, questions: Sequence[ChoiceQuestion]
+) -> Iterator[Block]:
+    if questions:
+        yield Heading(4, labels[name])
+        yield Grid(
+            [labels[column] for column in ("question", "answer", "distractors", "feedback")],
+            [
+                (
+                    each.question,
+                    each.answer,
+                    "\n".join(f"- {distractor}" for distractor in each.distractors),
+                    each.feedback or "",
+                )
+                for each in questions
+            ],
+            (4, 3, 3, 3),
+        )
 
 
 def _list_blocks(title: str, items: Sequence[str]) -> Iterator[Block]:

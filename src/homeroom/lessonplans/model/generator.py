@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from homeroom.db.database import Database
 from homeroom.lessonplans.generator import (
+    PLACES,
     RULE_BASED,
     GeneratorError,
     LessonGenerator,
@@ -42,10 +44,12 @@ from homeroom.lessonplans.generator import (
     LessonTask,
     write_task_by_rules,
 )
-from homeroom.lessonplans.lesson import LessonBody, LessonFinding, check_lesson
+from homeroom.lessonplans.lesson import LessonFinding, LessonPart
+from homeroom.lessonplans.lesson_parts import answer_model
 from homeroom.lessonplans.model import prompt
 from homeroom.lessonplans.model.config import ModelConfig
 from homeroom.lessonplans.model.cost import ModelPrices
+from homeroom.lessonplans.model.draft import compose_draft, place_parts
 from homeroom.lessonplans.model.transport import (
     MAX_RETRY_AFTER_SECONDS,
     MeteredTransport,
@@ -60,18 +64,18 @@ _OPENAI_MODEL_PATTERN = re.compile(r"(gpt-|o[0-9])")
 
 @dataclass(frozen=True, slots=True)
 class _ModelAnswer:
-    """The result of one prompt: a lesson, or the reasons why there is none."""
+    """The result of one prompt: parts of a lesson, or the reasons why there are none."""
 
-    body: LessonBody | None
+    parts: LessonPart | None
     findings: list[LessonFinding]
     is_repairable: bool = True
     """False if a second prompt with the findings cannot help."""
 
 
 class ModelGenerator(LessonGenerator):
-    """Prompts a model, checks its lesson, and prompts again with the findings.
+    """Prompts a model, checks each part, and prompts again for the parts that failed.
 
-    Findings that remain become gaps of a rule-based lesson.
+    A part that fails again is a gap: a rule-based one takes its place, or the one that was there.
     """
 
     is_model = True
@@ -89,9 +93,8 @@ class ModelGenerator(LessonGenerator):
             trust_env=False,
             timeout=config.timeout.total_seconds(),
         )
-        self._agent: Agent[None, LessonBody] = Agent(
+        self._agent: Agent[None, str] = Agent(
             _build_model(config, self._client),
-            output_type=_output_type(config),
             instructions=prompt.INSTRUCTIONS,
             retries=0,
         )
@@ -101,30 +104,39 @@ class ModelGenerator(LessonGenerator):
         await self._client.aclose()
 
     async def write(self, task: LessonTask) -> LessonResult:
-        """Generate a lesson. Raises ``GeneratorError``."""
-        provenance: dict[str, object] = {
-            "model": self._config.model,
-            "promptVersion": prompt.PROMPT_VERSION,
-        }
-        answer = await self._ask_model(task, prompt.lesson_prompt(task))
-        if answer.findings and answer.is_repairable:
-            repair = prompt.repair_prompt(task, answer.body, answer.findings)
-            answer = await self._ask_model(task, repair, is_repair=True)
-        if answer.body is not None and not answer.findings:
-            return LessonResult(answer.body, self.name, provenance=provenance)
-        # A rule-based lesson takes its place, so that minutes and outcomes stay right.
-        gaps = tuple(answer.findings)
-        return LessonResult(write_task_by_rules(task), RULE_BASED, gaps=gaps, provenance=provenance)
+        """Generate a lesson or parts of it. Raises ``GeneratorError``."""
+        # What the model does not write, or writes wrongly, is there already or made by rules, so
+        # that minutes and outcomes stay right.
+        base = task.current or write_task_by_rules(task)
+        answer = await self._ask_model(task, task.names, prompt.lesson_prompt(task))
+        draft = compose_draft(task, base, base, task.names, answer.parts, answer.findings)
+        if draft.findings and answer.is_repairable:
+            repair = prompt.repair_prompt(task, draft.failed, answer.parts, draft.findings)
+            again = await self._ask_model(task, draft.failed, repair, is_repair=True)
+            draft = compose_draft(task, base, draft.body, draft.failed, again.parts, again.findings)
+        written_by = {part: self.name for part in task.parts if part not in draft.failed}
+        is_filled = bool(task.places) and PLACES not in draft.failed
+        is_written = bool(written_by) or is_filled
+        if task.current is None:
+            written_by |= {part: RULE_BASED for part in task.parts if part in draft.failed}
+        return LessonResult(
+            draft.without_failed(task, base),
+            self.name if is_written else RULE_BASED,
+            gaps=tuple(draft.findings),
+            provenance={"model": self._config.model, "promptVersion": prompt.PROMPT_VERSION},
+            written_by=written_by,
+            filled=place_parts(task) if is_filled else (),
+        )
 
     async def _ask_model(
-        self, task: LessonTask, message: str, *, is_repair: bool = False
+        self, task: LessonTask, names: Sequence[str], message: str, *, is_repair: bool = False
     ) -> _ModelAnswer:
         """Prompt the model; if its answer is truncated, again with twice the token limit."""
         limit = self._config.max_tokens
         for max_tokens in (limit, 2 * limit):
             try:
                 call = ModelCall(task, max_tokens, is_repair=is_repair or max_tokens > limit)
-                body = await self._call(call, message)
+                return _ModelAnswer(await self._call(call, names, message), [])
             except OutputTokenLimitExceeded:
                 continue
             except ContentFilterError:
@@ -132,17 +144,13 @@ class ModelGenerator(LessonGenerator):
                 return _ModelAnswer(None, [finding], is_repairable=False)
             except UnexpectedModelBehavior as error:
                 return _ModelAnswer(None, _unreadable_findings(error))
-            findings = check_lesson(
-                task.slot, body, titles=task.titles, allowed_links=task.allowed_links
-            )
-            return _ModelAnswer(body, findings)
         finding = LessonFinding(
             "truncated", f"the model's answer was truncated at {2 * limit} tokens"
         )
         return _ModelAnswer(None, [finding], is_repairable=False)
 
-    async def _call(self, call: ModelCall, message: str) -> LessonBody:
-        """Call the model.
+    async def _call(self, call: ModelCall, names: Sequence[str], message: str) -> LessonPart:
+        """Call the model for some parts.
 
         Raises ``GeneratorError``; pydantic-ai's ``UnexpectedModelBehavior`` for an invalid answer.
         """
@@ -151,14 +159,26 @@ class ModelGenerator(LessonGenerator):
             max_tokens=call.max_tokens, timeout=self._config.timeout.total_seconds()
         )
         try:
-            result = await self._agent.run(message, model_settings=settings)
+            result = await self._agent.run(
+                message, output_type=self._output_type(names), model_settings=settings
+            )
         except UnexpectedModelBehavior:
             raise
         except (AgentRunError, UserError) as error:
             raise call.refusal or self._generator_error(error) from error
         finally:
             current_model_call.reset(token)
-        return result.output
+        output: LessonPart = result.output
+        return output
+
+    def _output_type(self, names: Sequence[str]) -> Any:
+        parts = tuple(name for name in names if name != PLACES)
+        answer = answer_model(parts, has_places=PLACES in names)
+        if self._config.output_mode == "native":
+            return NativeOutput(answer, name="lesson")
+        if self._config.output_mode == "prompted":
+            return PromptedOutput(answer)
+        return ToolOutput(answer, name="lesson")
 
     def _generator_error(self, error: Exception) -> GeneratorError:
         """Return the error for a failed call."""
@@ -210,14 +230,6 @@ def _unreadable_findings(error: UnexpectedModelBehavior) -> list[LessonFinding]:
         )
         for fault in faults[:_MAX_REASONS]
     ]
-
-
-def _output_type(config: ModelConfig) -> Any:
-    if config.output_mode == "native":
-        return NativeOutput(LessonBody, name="lesson")
-    if config.output_mode == "prompted":
-        return PromptedOutput(LessonBody)
-    return ToolOutput(LessonBody, name="lesson")
 
 
 def _build_model(config: ModelConfig, client: httpx2.AsyncClient) -> Model[Any]:
