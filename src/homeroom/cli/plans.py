@@ -43,7 +43,7 @@ else:
     plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
 
 app = command_group("Generate lesson plans from a curriculum.")
-EXPORT_FORMATS = ("json", "md", "docx", "pdf", "csv", "ics", "imscc", "checklist")
+EXPORT_FORMATS = ("json", "md", "docx", "pdf", "csv", "ics", "imscc", "imscc-1.3", "checklist")
 """The names of ``formats.EXPORT_FORMATS``, for the help, which does not load the formats."""
 FILE_TYPES = "JSON, YAML, CSV, XLSX or DOCX"
 POLL_SECONDS = 0.2

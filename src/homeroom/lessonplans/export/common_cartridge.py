@@ -1,9 +1,11 @@
-"""Export of a plan as a Common Cartridge 1.3.
+"""Export of a plan as a Common Cartridge 1.1 or 1.3.
 
-Moodle, Canvas and other learning platforms import it.
+Moodle, Canvas and other learning platforms import it. Moodle reads 1.0 and 1.1 only, and whatever
+reads 1.3 reads 1.1 too, so 1.1 is the default.
 A cartridge is a zip file with ``imsmanifest.xml``: one organization, a folder per module, a page
-per lesson (``webcontent`` with the intended use ``lessonplan``), and the author's web addresses as
-web links. ``tests/unit/lessonplans/test_cartridge.py`` checks it against the specification.
+per lesson (``webcontent`` with the intended use ``lessonplan``, for the role ``Instructor``), and
+the author's web addresses as web links. ``tests/unit/lessonplans/test_cartridge.py`` checks it
+against the specification.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lxml import etree
@@ -30,14 +33,52 @@ from homeroom.lessonplans.export.blocks import (
 )
 from homeroom.lessonplans.plan import LessonPlan
 
-CONTENT_PACKAGING = "http://www.imsglobal.org/xsd/imsccv1p3/imscp_v1p1"
-LOM_MANIFEST = "http://ltsc.ieee.org/xsd/imsccv1p3/LOM/manifest"
-WEB_LINK = "http://www.imsglobal.org/xsd/imsccv1p3/imswl_v1p3"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
-_SCHEMAS = (
-    (CONTENT_PACKAGING, "http://www.imsglobal.org/profile/cc/ccv1p3/ccv1p3_imscp_v1p2_v1p0.xsd"),
-    (LOM_MANIFEST, "http://www.imsglobal.org/profile/cc/ccv1p3/LOM/ccv1p3_lommanifest_v1p0.xsd"),
-)
+
+
+@dataclass(frozen=True, slots=True)
+class CartridgeVersion:
+    """The names of one version of Common Cartridge; ``short`` is its part of addresses."""
+
+    schema_version: str
+    short: str
+
+    @property
+    def content_packaging(self) -> str:
+        """Namespace of the manifest."""
+        return f"http://www.imsglobal.org/xsd/imscc{self.short}/imscp_v1p1"
+
+    @property
+    def manifest_metadata(self) -> str:
+        """Namespace of the metadata of the whole cartridge."""
+        return f"http://ltsc.ieee.org/xsd/imscc{self.short}/LOM/manifest"
+
+    @property
+    def resource_metadata(self) -> str:
+        """Namespace of the metadata of one resource."""
+        return f"http://ltsc.ieee.org/xsd/imscc{self.short}/LOM/resource"
+
+    @property
+    def web_link(self) -> str:
+        """Namespace of web links."""
+        return f"http://www.imsglobal.org/xsd/imscc{self.short}/imswl_{self.short}"
+
+    @property
+    def schema_locations(self) -> str:
+        """Pairs of namespace and address of its schema."""
+        profile = f"http://www.imsglobal.org/profile/cc/cc{self.short}"
+        lom = f"{profile}/LOM/cc{self.short}"
+        return " ".join(
+            (
+                f"{self.content_packaging} {profile}/cc{self.short}_imscp_v1p2_v1p0.xsd",
+                f"{self.manifest_metadata} {lom}_lommanifest_v1p0.xsd",
+                f"{self.resource_metadata} {lom}_lomresource_v1p0.xsd",
+            )
+        )
+
+
+VERSION_1_1 = CartridgeVersion("1.1.0", "v1p1")
+VERSION_1_3 = CartridgeVersion("1.3.0", "v1p3")
 _LINK_PATTERN = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 _FIRST_ZIP_YEAR, _LAST_ZIP_YEAR = 1980, 2107
 _STYLE = (
@@ -50,66 +91,74 @@ _STYLE = (
 class _CartridgeBuilder:
     """Builds a manifest together with its files."""
 
-    def __init__(self, plan: LessonPlan) -> None:
+    def __init__(self, plan: LessonPlan, version: CartridgeVersion) -> None:
         """Create a manifest with its required elements."""
+        self.version = version
         self.files: list[tuple[str, bytes]] = []
         self.manifest = etree.Element(
-            f"{{{CONTENT_PACKAGING}}}manifest",
+            self._tag("manifest"),
             {"identifier": f"plan-{plan.id}"},
-            nsmap={None: CONTENT_PACKAGING, "lomimscc": LOM_MANIFEST, "xsi": XSI},
+            nsmap={
+                None: version.content_packaging,
+                "lomimscc": version.manifest_metadata,
+                "lom": version.resource_metadata,
+                "xsi": XSI,
+            },
         )
-        locations = " ".join(part for schema in _SCHEMAS for part in schema)
-        self.manifest.set(f"{{{XSI}}}schemaLocation", locations)
-        metadata = etree.SubElement(self.manifest, f"{{{CONTENT_PACKAGING}}}metadata")
-        etree.SubElement(metadata, f"{{{CONTENT_PACKAGING}}}schema").text = "IMS Common Cartridge"
-        etree.SubElement(metadata, f"{{{CONTENT_PACKAGING}}}schemaversion").text = "1.3.0"
+        self.manifest.set(f"{{{XSI}}}schemaLocation", version.schema_locations)
+        metadata = etree.SubElement(self.manifest, self._tag("metadata"))
+        etree.SubElement(metadata, self._tag("schema")).text = "IMS Common Cartridge"
+        etree.SubElement(metadata, self._tag("schemaversion")).text = version.schema_version
         self._add_lom(metadata, plan)
-        organizations = etree.SubElement(self.manifest, f"{{{CONTENT_PACKAGING}}}organizations")
+        organizations = etree.SubElement(self.manifest, self._tag("organizations"))
         organization = etree.SubElement(
             organizations,
-            f"{{{CONTENT_PACKAGING}}}organization",
+            self._tag("organization"),
             {"identifier": "organization", "structure": "rooted-hierarchy"},
         )
-        self.root = etree.SubElement(
-            organization, f"{{{CONTENT_PACKAGING}}}item", {"identifier": "root"}
-        )
-        self.resources = etree.SubElement(self.manifest, f"{{{CONTENT_PACKAGING}}}resources")
+        self.root = etree.SubElement(organization, self._tag("item"), {"identifier": "root"})
+        self.resources = etree.SubElement(self.manifest, self._tag("resources"))
+
+    def _tag(self, name: str) -> str:
+        return f"{{{self.version.content_packaging}}}{name}"
 
     def _add_lom(self, metadata: etree._Element, plan: LessonPlan) -> None:
-        lom = etree.SubElement(metadata, f"{{{LOM_MANIFEST}}}lom")
-        general = etree.SubElement(lom, f"{{{LOM_MANIFEST}}}general")
+        space = self.version.manifest_metadata
+        lom = etree.SubElement(metadata, f"{{{space}}}lom")
+        general = etree.SubElement(lom, f"{{{space}}}general")
         for name, text in (
             ("title", one_line(plan.curriculum.title)),
             ("description", authorship_note(plan)),
         ):
-            parent = etree.SubElement(general, f"{{{LOM_MANIFEST}}}{name}")
-            string = etree.SubElement(parent, f"{{{LOM_MANIFEST}}}string")
+            parent = etree.SubElement(general, f"{{{space}}}{name}")
+            string = etree.SubElement(parent, f"{{{space}}}string")
             string.set("language", plan.curriculum.locale)
             string.text = text
 
     def add_folder(self, identifier: str, title: str) -> etree._Element:
         """Add a folder."""
-        item = etree.SubElement(
-            self.root, f"{{{CONTENT_PACKAGING}}}item", {"identifier": identifier}
-        )
-        etree.SubElement(item, f"{{{CONTENT_PACKAGING}}}title").text = title
+        item = etree.SubElement(self.root, self._tag("item"), {"identifier": identifier})
+        etree.SubElement(item, self._tag("title")).text = title
         return item
 
     def add_item(self, folder: etree._Element, name: str, title: str) -> None:
         """Add an item to a folder that shows a resource."""
         item = etree.SubElement(
             folder,
-            f"{{{CONTENT_PACKAGING}}}item",
+            self._tag("item"),
             {"identifier": f"item-{name}", "identifierref": f"resource-{name}"},
         )
-        etree.SubElement(item, f"{{{CONTENT_PACKAGING}}}title").text = title
+        etree.SubElement(item, self._tag("title")).text = title
 
-    def add_page(self, name: str, content: str, use: str) -> None:
-        """Add an HTML page as a resource; its ``href`` is its file."""
+    def add_page(self, name: str, content: str, use: str, role: str | None = None) -> None:
+        """Add an HTML page as a resource; its ``href`` is its file.
+
+        Platforms show a page with the role ``Instructor`` to those who teach, not to learners.
+        """
         href = f"content/{name}.html"
         resource = etree.SubElement(
             self.resources,
-            f"{{{CONTENT_PACKAGING}}}resource",
+            self._tag("resource"),
             {
                 "identifier": f"resource-{name}",
                 "type": "webcontent",
@@ -117,27 +166,39 @@ class _CartridgeBuilder:
                 "intendeduse": use,
             },
         )
-        etree.SubElement(resource, f"{{{CONTENT_PACKAGING}}}file", {"href": href})
+        if role is not None:
+            self._add_role(resource, role)
+        etree.SubElement(resource, self._tag("file"), {"href": href})
         self.files.append((href, content.encode()))
+
+    def _add_role(self, resource: etree._Element, role: str) -> None:
+        space = self.version.resource_metadata
+        lom = etree.SubElement(etree.SubElement(resource, self._tag("metadata")), f"{{{space}}}lom")
+        educational = etree.SubElement(lom, f"{{{space}}}educational")
+        user_role = etree.SubElement(educational, f"{{{space}}}intendedEndUserRole")
+        source = etree.SubElement(user_role, f"{{{space}}}source")
+        source.text = f"IMSGLC_CC_Roles{self.version.short}"
+        etree.SubElement(user_role, f"{{{space}}}value").text = role
 
     def add_link(self, name: str, address: str) -> None:
         """Add a web link as a resource; it has a file but no ``href``."""
         href = f"links/{name}.xml"
         resource = etree.SubElement(
             self.resources,
-            f"{{{CONTENT_PACKAGING}}}resource",
-            {"identifier": f"resource-{name}", "type": "imswl_xmlv1p3"},
+            self._tag("resource"),
+            {"identifier": f"resource-{name}", "type": f"imswl_xml{self.version.short}"},
         )
-        etree.SubElement(resource, f"{{{CONTENT_PACKAGING}}}file", {"href": href})
-        link = etree.Element(f"{{{WEB_LINK}}}webLink", nsmap={None: WEB_LINK})
-        etree.SubElement(link, f"{{{WEB_LINK}}}title").text = address
-        etree.SubElement(link, f"{{{WEB_LINK}}}url", {"href": address, "target": "_blank"})
+        etree.SubElement(resource, self._tag("file"), {"href": href})
+        space = self.version.web_link
+        link = etree.Element(f"{{{space}}}webLink", nsmap={None: space})
+        etree.SubElement(link, f"{{{space}}}title").text = address
+        etree.SubElement(link, f"{{{space}}}url", {"href": address, "target": "_blank"})
         self.files.append((href, _serialize_xml(link)))
 
 
-def render_common_cartridge(plan: LessonPlan) -> bytes:
+def render_common_cartridge(plan: LessonPlan, version: CartridgeVersion = VERSION_1_1) -> bytes:
     """Return a plan as a Common Cartridge."""
-    cartridge = _CartridgeBuilder(plan)
+    cartridge = _CartridgeBuilder(plan, version)
     language = html.escape(plan.curriculum.locale, quote=True)
     for index, module in enumerate(plan.curriculum.modules):
         number = str(index + 1)
@@ -150,7 +211,7 @@ def render_common_cartridge(plan: LessonPlan) -> bytes:
             name = f"lesson-{lesson.slot.number.replace('.', '-')}"
             cartridge.add_item(folder, name, f"{lesson.slot.number} {one_line(lesson.title)}")
             page = _render_page(language, list(lesson_blocks(plan, lesson)))
-            cartridge.add_page(name, page, "lessonplan")
+            cartridge.add_page(name, page, "lessonplan", role="Instructor")
         for position, address in enumerate(_author_links(module), start=1):
             name = f"link-{number}-{position}"
             cartridge.add_item(folder, name, address[:250])

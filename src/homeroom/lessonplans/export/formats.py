@@ -29,11 +29,13 @@ from homeroom.lessonplans.plan import (
 from homeroom.lessonplans.wording import load_wording, wording_language
 
 log = structlog.get_logger(__name__)
-ExportFormat = Literal["json", "md", "docx", "pdf", "csv", "ics", "imscc", "checklist"]
+ExportFormat = Literal["json", "md", "docx", "pdf", "csv", "ics", "imscc", "imscc-1.3", "checklist"]
 RENDER_TIMEOUT_SECONDS = 120.0
 """Timeout of the render process; the largest plans take some seconds."""
 _UNSAFE_IN_FILE_NAME = re.compile(r"[\W_]+")
 """Everything but digits and letters of any alphabet."""
+_FILE_ENDINGS: Mapping[ExportFormat, str] = {"checklist": "checklist.md", "imscc-1.3": "imscc"}
+"""Endings of files that are not the name of their format."""
 CSV_COLUMNS = (
     "lesson",
     "week",
@@ -113,8 +115,12 @@ EXPORT_FORMATS: Mapping[ExportFormat, ExportFormatInfo] = {
     ),
     "ics": ExportFormatInfo("text/calendar; charset=utf-8", "for calendars"),
     "imscc": ExportFormatInfo(
+        "application/vnd.ims.imsccv1p1+zip",
+        "a Common Cartridge 1.1 for Moodle, Canvas and others",
+    ),
+    "imscc-1.3": ExportFormatInfo(
         "application/vnd.ims.imsccv1p3+zip",
-        "a Common Cartridge 1.3 for Moodle, Canvas and others",
+        "the same as a Common Cartridge 1.3, which Moodle does not read",
     ),
     "checklist": ExportFormatInfo(
         "text/markdown; charset=utf-8", "the open places, to tick off", blocks.render_checklist
@@ -130,7 +136,7 @@ def export_file(plan: LessonPlan, form: ExportFormat) -> ExportedFile:
     info = EXPORT_FORMATS[form]
     stem = _UNSAFE_IN_FILE_NAME.sub("-", plan.curriculum.title.lower()).strip("-")[:60]
     content = _render_in_process(plan, form) if info.render is None else info.render(plan)
-    ending = "checklist.md" if form == "checklist" else form
+    ending = _FILE_ENDINGS.get(form, form)
     return ExportedFile(f"{stem or 'lesson-plans'}.{ending}", info.media_type, content)
 
 

@@ -189,6 +189,9 @@ RENDERERS: Mapping[str, Callable[[LessonPlan], bytes]] = {
     "pdf": render_pdf,
     "ics": render_icalendar,
     "imscc": common_cartridge.render_common_cartridge,
+    "imscc-1.3": lambda plan: common_cartridge.render_common_cartridge(
+        plan, common_cartridge.VERSION_1_3
+    ),
 }
 
 
