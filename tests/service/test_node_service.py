@@ -14,10 +14,15 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.condition import until_async
+from tests.support.mail_server import MailServer, mail_server
+from tests.support.mail_worker import mail_notifications
 from tests.support.partner_school import COURSE, Sandbox, running_sandbox
 from tools.servers.redis import RedisServer
 
+from homeroom.clock import Clock
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.demo.subprocesses import ChildProcess, ServerProcess, free_port
+from homeroom.notify.api import EXAMPLE_PARAMS, Message
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 PATIENCE_SECONDS = 60.0
@@ -29,6 +34,8 @@ CREDENTIAL = "completion.credential"
 class Platform:
     """Homeroom on Redis (API and worker apart), its partners, and the Node service."""
 
+    folder: Path
+    mail: MailServer
     api: httpx.AsyncClient
     board: httpx.AsyncClient
     sandbox: Sandbox
@@ -94,10 +101,20 @@ class Platform:
         [found] = [each for each in answer.json()["queues"] if each["name"] == queue]
         return list(found["jobs"])
 
-    async def press(self, queue: str, *path: str) -> None:
+    async def press(self, queue: str, *path: str, **body: Any) -> None:
         """Press a button of Bull Board."""
-        answer = await self.board.put("/".join(("/api/queues", queue, *path)), json={})
+        answer = await self.board.put("/".join(("/api/queues", queue, *path)), json=body)
         assert answer.is_success, answer.text
+
+    async def boards(self) -> dict[str, dict[str, Any]]:
+        """Return the queues that Bull Board shows by name."""
+        answer = await self.board.get("/api/queues", params={"page": 1, "jobsPerPage": 1})
+        return {each["name"]: each for each in answer.json()["queues"]}
+
+    async def queue(self, name: str) -> dict[str, Any]:
+        """Return a queue as Homeroom shows it."""
+        queues: list[dict[str, Any]] = (await self.api.get("/api/v1/queues")).json()
+        return next(each for each in queues if each["name"] == name)
 
 
 def _environment(redis: RedisServer, **more: str) -> dict[str, str]:
@@ -111,6 +128,7 @@ async def platform(
     redis_server.empty()
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(running_sandbox())
+        mail = await stack.enter_async_context(mail_server())
         partners = sandbox.settings
         settings = {
             name: value
@@ -122,6 +140,9 @@ async def platform(
             "HOMEROOM_ADMIN_KEY": ADMIN,
             "HOMEROOM_QUEUE_URL": redis_server.url,
             "HOMEROOM_LOG_FORMAT": "json",
+            "HOMEROOM_SMTP_URL": f"smtp://127.0.0.1:{mail.port}",
+            "HOMEROOM_MAIL_FROM": "Homeroom <homeroom@example.org>",
+            "HOMEROOM_PUBLIC_URL": "https://homeroom.example.org",
         }
         server = ServerProcess(settings, tmp_path / "server.log", worker=False)
         stack.push_async_callback(server.stop)
@@ -144,7 +165,7 @@ async def platform(
         for client in (api, pages):
             await stack.enter_async_context(client)
         (await api.put("/api/v1/courses/data", json=COURSE)).raise_for_status()
-        yield Platform(api, pages, sandbox, worker, redis_server, node_service)
+        yield Platform(tmp_path, mail, api, pages, sandbox, worker, redis_server, node_service)
 
 
 async def _stopped(process: asyncio.subprocess.Process) -> None:
@@ -230,6 +251,105 @@ async def test_bull_board_sees_retries_and_cleans_what_homeroom_adds(platform: P
     path = f"/api/v1/completions/{cleaned}/steps/credential/retry"
     (await platform.api.post(path)).raise_for_status()
     await until_async(lambda: _is(platform, cleaned, "completed"))
+
+
+QUEUES = {
+    "activity",
+    "credentials",
+    "deadline-warnings",
+    "dispatch",
+    "facilitator-reminders",
+    "lessonplans",
+    "manager-alerts",
+    "progress",
+    "upkeep",
+}
+
+
+async def test_bull_board_shows_all_nine_queues_with_their_workers(platform: Platform) -> None:
+    async def have_workers(expected: bool) -> bool:
+        shown = await platform.boards()
+        return {name: each["hasWorkers"] for name, each in shown.items()} == dict.fromkeys(
+            QUEUES, expected
+        )
+
+    await until_async(lambda: have_workers(False))
+    await platform.worker.start()
+    await until_async(lambda: have_workers(True))
+    assert {each["name"] for each in (await platform.api.get("/api/v1/queues")).json()} == QUEUES
+    answer = await platform.board.get("/api/queues/credentials/workers")
+    [worker] = answer.json()["workers"]
+    assert "homeroom." in json.dumps(worker)
+
+
+async def test_a_process_has_at_most_twelve_connections_to_redis(platform: Platform) -> None:
+    """One per queue waits for jobs; there were 27 for a worker that was busy."""
+    counts: list[int] = []
+    await platform.worker.start()
+    for number in range(30):
+        await platform.finish(f"learner-{number}")
+        clients = platform.redis.ask("CLIENT", "LIST").splitlines()
+        counts.append(sum("lib-name=redis-py" in line for line in clients))
+    await until_async(lambda: _counted(platform, "credentials"))
+    server, worker = 3, 12
+    assert max(counts) <= server + worker, counts
+    assert max(counts) >= len(QUEUES), "the test counts the connections"
+
+
+async def _counted(platform: Platform, name: str) -> bool:
+    counts = (await platform.queue(name))["counts"]
+    return bool(counts["waiting"] + counts["active"] == 0)
+
+
+async def test_a_pause_on_either_side_is_seen_on_both(platform: Platform) -> None:
+    async def are_paused(expected: bool) -> bool:
+        here = (await platform.queue("credentials"))["paused"]
+        there = (await platform.boards())["credentials"]["isPaused"]
+        return bool(here == there == expected)
+
+    await platform.person("ada")
+    await platform.worker.start()
+    await platform.press("credentials", "pause")
+    await until_async(lambda: are_paused(True))
+    completion = await platform.finish("ada")
+    (await platform.api.post("/api/v1/queues/credentials/resume")).raise_for_status()
+    await until_async(lambda: _is(platform, completion, "completed"))
+    await until_async(lambda: are_paused(False))
+    (await platform.api.post("/api/v1/queues/credentials/pause")).raise_for_status()
+    await until_async(lambda: are_paused(True))
+    await platform.press("credentials", "resume")
+    await until_async(lambda: are_paused(False))
+
+
+async def test_a_limit_that_is_set_in_bull_board_is_shown_by_homeroom(platform: Platform) -> None:
+    async def shows(expected: Any) -> bool:
+        return bool((await platform.queue("dispatch"))["redisLimits"] == expected)
+
+    await platform.press("dispatch", "concurrency", concurrency=2)
+    await platform.press("dispatch", "rate-limit", max=10, duration=1000)
+    limits = {"concurrency": 2, "rateMax": 10, "rateWindowSeconds": 1.0}
+    await until_async(lambda: shows(limits))
+    await platform.press("dispatch", "concurrency", concurrency=None)
+    await platform.press("dispatch", "rate-limit", max=None)
+    await until_async(lambda: shows(None))
+
+
+async def test_a_failed_mail_is_seen_in_bull_board(platform: Platform) -> None:
+    await platform.person("ada")
+    platform.mail.plan("end", "554 5.6.0 message refused", times=1)
+    db = SqliteDatabase(platform.folder / "homeroom.db", Clock())
+    await db.open()
+    try:
+        message = Message("node 1", "log_reminder", "ada", EXAMPLE_PARAMS["log_reminder"])
+        async with db.write() as tx:
+            await mail_notifications(db, platform.mail.port).send(tx, [message])
+    finally:
+        await db.close()
+    await platform.worker.start()
+    [failed] = await until_async(lambda: _lists(platform, "facilitator-reminders", "failed", 1))
+    assert "554" in failed["failedReason"]
+    found = (await platform.api.get("/api/v1/deliveries", params={"status": "failed"})).json()
+    assert [each["reasonCode"] for each in found["items"]] == ["message_refused"]
 
 
 async def _cleaned(platform: Platform, queue: str) -> bool:

@@ -69,7 +69,6 @@ def public_url(settings: Settings) -> str:
 
 def destination_profiles(settings: Settings) -> list[DestinationProfile]:
     """Return the partner systems that jobs call, in the order of lists."""
-    has_secret = settings.webhook_secret is not None
     has_credly = None not in (
         settings.credly_url,
         settings.credly_organization,
@@ -86,11 +85,14 @@ def destination_profiles(settings: Settings) -> list[DestinationProfile]:
         DestinationProfile(
             "analytics",
             "webhook",
-            has_secret and settings.analytics_url is not None,
+            bool(settings.analytics_url and settings.webhook_secrets("analytics")),
             settings.analytics_rate,
         ),
         DestinationProfile(
-            "hr", "webhook", has_secret and settings.hr_url is not None, settings.hr_rate
+            "hr",
+            "webhook",
+            bool(settings.hr_url and settings.webhook_secrets("hr")),
+            settings.hr_rate,
         ),
         DestinationProfile(MAIL_GATE, "mail", settings.smtp_url is not None, _MAIL_RATE),
     ]
@@ -210,19 +212,21 @@ def build_destination(
     title: str,
     url: str | None,
 ) -> Destination | None:
-    """Return a webhook's destination, or None without its URL or the signing secret."""
-    key = secret_text(settings.webhook_secret)
-    if url is None or key is None:
+    """Return a webhook's destination, or None without its URL or a signing secret."""
+    secrets = settings.webhook_secrets(name)
+    if url is None or not secrets:
         return None
-    return Destination(client, name, title, url, key, gate=PartnerGate(db, name))
+    return Destination(client, name, title, url, secrets, gate=PartnerGate(db, name))
 
 
 def missing_webhook_settings(settings: Settings) -> dict[str, str]:
     """Return the destinations that have a URL but no signing secret, with the reason."""
-    if settings.webhook_secret is not None:
-        return {}
     urls = {"analytics": settings.analytics_url, "hr": settings.hr_url}
-    return {name: "HOMEROOM_WEBHOOK_SECRET is not set" for name, url in urls.items() if url}
+    return {
+        name: "HOMEROOM_WEBHOOK_SECRET is not set"
+        for name, url in urls.items()
+        if url and not settings.webhook_secrets(name)
+    }
 
 
 def build_generator(settings: Settings, db: Database) -> LessonGenerator:

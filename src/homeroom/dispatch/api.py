@@ -26,9 +26,10 @@ from homeroom.dispatch.jobs import (
     replay_job_id,
 )
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
-from homeroom.errors import NotFound
+from homeroom.errors import Conflict, NotFound, Unavailable
 from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
+from homeroom.partner.failure import PartnerError
 
 __all__ = [
     "ANALYTICS",
@@ -79,6 +80,7 @@ class Dispatches:
             HR: "HOMEROOM_HR_URL is not set",
             **(missing_settings or {}),
         }
+        self._source = source
         self._message_builder = MessageBuilder(db, source, directory, credential_url)
 
     def skip_reason(self, name: str) -> SkipReason | None:
@@ -86,6 +88,29 @@ class Dispatches:
         if self._destinations[name] is not None:
             return None
         return SkipReason("destination_not_configured", self._missing_settings[name])
+
+    async def send_test(self, name: str, actor: str) -> int:
+        """Post a signed test message to a destination; return the status of the answer.
+
+        Raises ``NotFound`` for another name, ``Conflict`` where it is not configured, and
+        ``Unavailable`` with the reason where the message was not accepted.
+        """
+        if name not in self._destinations:
+            raise NotFound(
+                f"There are no webhooks to {name!r}. There are: {', '.join(DESTINATIONS)}."
+            )
+        destination = self._destinations[name]
+        if destination is None:
+            raise Conflict(
+                f"Nothing is sent to {name}: {self._missing_settings[name]}.",
+                hint="Set HOMEROOM_WEBHOOK_SECRET and the URL, then restart Homeroom.",
+            )
+        async with self._db.write() as tx:
+            await access.record_audit(tx, actor, "destination.tested", name)
+        try:
+            return await destination.send_test(self._source)
+        except PartnerError as error:
+            raise Unavailable(f"The test message was not accepted: {error.message}") from error
 
     def steps(self) -> list[CompletionStep]:
         """Return the steps that every completion has, independent of each other."""

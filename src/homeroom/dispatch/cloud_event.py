@@ -10,6 +10,7 @@ from homeroom.instant import to_datetime
 
 COURSE_COMPLETED = "org.homeroom.course.completed"
 TRAINING_RECORDED = "org.homeroom.training.recorded"
+WEBHOOK_TEST = "org.homeroom.webhook.test"
 
 
 def build_course_completed(id: str, source: str, completion: Completion) -> dict[str, Any]:
@@ -60,6 +61,19 @@ def build_training_recorded(
         "credentialUrl": credential_url,
     }
     return _cloud_event(id, source, TRAINING_RECORDED, completion, data)
+
+
+def build_test_event(id: str, source: str, now: int) -> dict[str, Any]:
+    """Return the event that only shows whether a receiver accepts the signature."""
+    return {
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": WEBHOOK_TEST,
+        "time": _format_time(now),
+        "datacontenttype": "application/json",
+        "data": {"test": True},
+    }
 
 
 def _cloud_event(

@@ -216,6 +216,7 @@ def queue_fields(
         "name": queue.name,
         "paused": queue.paused,
         "concurrency": queue.concurrency or max(serving, default=None),
+        "redis_limits": _redis_limits(queue.shared_limits),
         "counts": {
             "waiting": waiting,
             "delayed": counts.get(JobState.DELAYED, 0),
@@ -232,6 +233,16 @@ def queue_fields(
             "failed_jobs": failed,
             "processing": active > 0,
         },
+    }
+
+
+def _redis_limits(limits: queue_store.SharedLimits) -> dict[str, Any] | None:
+    if limits == queue_store.NO_SHARED_LIMITS:
+        return None
+    return {
+        "concurrency": limits.concurrency,
+        "rate_max": limits.rate_max,
+        "rate_window_seconds": limits.rate_window_seconds,
     }
 
 

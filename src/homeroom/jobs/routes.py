@@ -116,12 +116,24 @@ class QueueStats(ResponseModel):
     processing: bool
 
 
+class RedisLimits(ResponseModel):
+    """Limits for all workers together that another program, such as Bull Board, set in Redis."""
+
+    concurrency: int | None
+    rate_max: int | None
+    rate_window_seconds: float | None
+
+
 class QueueView(ResponseModel):
-    """A queue; ``concurrency`` is that of one worker, null where none is known."""
+    """A queue; ``concurrency`` is that of one worker, null where none is known.
+
+    A queue that is paused in Redis, as by Bull Board, is ``paused`` here within a second or two.
+    """
 
     name: str
     paused: bool
     concurrency: int | None
+    redis_limits: RedisLimits | None
     counts: QueueCounts
     oldest_waiting_seconds: float | None
     workers: int

@@ -141,6 +141,9 @@ queue_table = Table(
     Column("keep_completed", Integer, nullable=False),
     Column("keep_failed", Integer, nullable=False),
     Column("keep_age", BigInteger),  # microseconds after the end; null: by number only
+    Column("redis_concurrency", BigInteger),  # at once in all workers, as set in Redis
+    Column("redis_rate_max", BigInteger),
+    Column("redis_rate_window", BigInteger),  # microseconds
 )
 
 worker_table = Table(
