@@ -115,12 +115,16 @@ def build_reminders(
     programme: Programme, week: Week, rows: Iterable[Obligation], now: int
 ) -> list[Message]:
     """Return Monday's reminders: one a facilitator, with all missing logs."""
-    expires_at = reminder_expires_at(week, programme.zone)
-    if programme.target_week == "previous":
-        expires_at = reminder_expires_at(week.shifted(1), programme.zone)
+    expires_at = reminder_end_of(programme, week)
     return _build_obligation_messages(
         "log_reminder", reminder_key, programme, week, rows, now, expires_at
     )
+
+
+def reminder_end_of(programme: Programme, week: Week) -> int:
+    """Return the instant at which reminders of a week's logs expire, in microseconds UTC."""
+    sent_in = week.shifted(1) if programme.target_week == "previous" else week
+    return reminder_expires_at(sent_in, programme.zone)
 
 
 def build_deadline_warnings(

@@ -67,6 +67,7 @@ QUEUE_COLUMNS = (
     "ACTIVE",
     "COMPLETED",
     "FAILED",
+    "CANCELLED",
     "OLDEST",
     "WORKERS",
 )

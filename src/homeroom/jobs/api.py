@@ -198,7 +198,7 @@ def attempt_fields(attempt: store.JobAttempt) -> dict[str, Any]:
 
 def queue_fields(
     queue: queue_store.QueueSettings,
-    counts: dict[JobState, int],
+    counts: dict[str, int],
     oldest: int | None,
     workers: list[queue_store.WorkerRow],
     now: int,
@@ -224,6 +224,7 @@ def queue_fields(
             "active": active,
             "completed": counts.get(JobState.COMPLETED, 0),
             "failed": failed,
+            "cancelled": counts.get("cancelled", 0),
         },
         "oldest_waiting_seconds": None if oldest is None else max(now - oldest, 0) / SECOND,
         "workers": len(serving),

@@ -105,6 +105,8 @@ class QueueCounts(ResponseModel):
     active: int
     completed: int
     failed: int
+    cancelled: int
+    """Cancelled jobs, which `failed` does not count though their state is `failed`."""
 
 
 class QueueStats(ResponseModel):

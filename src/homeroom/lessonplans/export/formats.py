@@ -143,7 +143,7 @@ def export_file(plan: LessonPlan, form: ExportFormat) -> ExportedFile:
 def _csv_cells(plan: LessonPlan, lesson: PlannedLesson, meeting: LessonMeeting) -> list[str]:
     slot, body = lesson.slot, lesson.body
     return [
-        slot.number,
+        f"L{slot.number}",  # a spreadsheet reads 3.10 as the number 3.1, and 3-10 as a day
         str(slot.week),
         meeting.begins.date().isoformat(),
         meeting.begins.strftime("%H:%M"),
