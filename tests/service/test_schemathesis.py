@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, GenerationMode, Response
 from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.schemas import APIOperation
 from tests.support.homeroom_process import ADMIN, server
 
@@ -54,9 +55,24 @@ schema = schemathesis.openapi.from_path(
 OPERATIONS = [found.ok() for found in schema.get_all_operations()]
 
 
+def mutations_are_refused(ctx: CheckContext, response: Response, case: Case) -> bool | None:
+    """Run ``negative_data_rejection``, but for requests of which a header was mutated.
+
+    The test sends its own key in place of a generated ``Authorization``, and the check takes the
+    request for a broken one all the same.
+    """
+    if case.meta is None or case.meta.is_negative_at(ParameterLocation.HEADER):
+        return None
+    check: CheckFunction = CHECKS.get_one("negative_data_rejection")
+    return check(ctx, response, case)
+
+
 def refusals_say_why(ctx: CheckContext, response: Response, case: Case) -> None:
-    """Fail for a 4xx without a problem document that has a code and a sentence."""
+    """Fail for a 4xx without a problem document that has a code and a sentence; pages have text."""
     if not 400 <= response.status_code < 500 or case.method == "HEAD":
+        return
+    if "text/html" in response.headers["content-type"]:
+        assert response.text.strip()
         return
     problem = response.json()
     assert problem["code"]
@@ -71,7 +87,8 @@ def checks_of(operation: APIOperation[Any, Any, Any, Any]) -> list[CheckFunction
         for name in CHECKS.get_all_names()
         if name not in EXCLUDED_EVERYWHERE and (operation.label, name) not in EXCLUDED
     ]
-    return [*(CHECKS.get_one(name) for name in chosen), refusals_say_why]
+    ours = {"negative_data_rejection": mutations_are_refused}
+    return [*(ours.get(name) or CHECKS.get_one(name) for name in chosen), refusals_say_why]
 
 
 @pytest.fixture(scope="module")
