@@ -322,7 +322,7 @@ def _skip_reason(row: Obligation, programme: Programme, now: int, is_too_late: b
 
 
 def _preview_messages(planned: Sequence[PlannedMessage]) -> dict[str, Any]:
-    """Return the messages that a run would send, and apart from them those that were sent."""
+    """Return the messages that a run would send, and apart those sent before."""
     return {
         "messages": [_preview_message(each) for each in planned if not each.was_sent],
         "sentBefore": [_message_fields(each) for each in planned if each.was_sent],
