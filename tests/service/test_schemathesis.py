@@ -71,7 +71,7 @@ def refusals_say_why(ctx: CheckContext, response: Response, case: Case) -> None:
     """Fail for a 4xx without a problem document that has a code and a sentence; pages have text."""
     if not 400 <= response.status_code < 500 or case.method == "HEAD":
         return
-    if "text/html" in response.headers["content-type"]:
+    if "text/html" in "".join(response.headers["content-type"]):
         assert response.text.strip()
         return
     problem = response.json()

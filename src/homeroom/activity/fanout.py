@@ -57,6 +57,7 @@ from homeroom.activity.recipient_selection import (
     build_obligation_params,
     build_reminders,
     build_report_params,
+    describe_skip,
     find_compliance_cases,
     is_report_empty,
     reminder_end_of,
@@ -243,7 +244,7 @@ class FanOut:
         for row in rows:
             if row.facilitator_id not in recipients:
                 others.setdefault(row.facilitator_id, set()).add(
-                    _skip_reason(row, programme, tx.now, is_too_late(row))
+                    describe_skip(row, programme, tx.now, is_too_late(row))
                 )
         return {
             "week": week.key,
@@ -308,17 +309,6 @@ async def _build_obligation_messages(
         )
 
     return [message for message in messages if is_time(message.user_id)]
-
-
-def _skip_reason(row: Obligation, programme: Programme, now: int, is_too_late: bool) -> str:
-    if programme.is_closed(now):
-        return "the programme is closed"
-    state = row.state_at(now)
-    if row.is_outstanding(now):
-        if is_too_late:
-            return "too late: the message would have expired"
-        return "not time yet: the message is due later in the person's own time zone"
-    return state.value if row.exempt_reason is None else f"{state.value}: {row.exempt_reason}"
 
 
 def _preview_messages(planned: Sequence[PlannedMessage]) -> dict[str, Any]:

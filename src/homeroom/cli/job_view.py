@@ -109,7 +109,7 @@ async def queue_stats(db: Database) -> list[dict[str, Any]]:
     """Return all queues with their counts, as in ``GET /api/v1/queues``."""
     async with db.read() as tx:
         queues = await queue_store.queues(tx)
-        counts = await store.counts(tx)
+        counts = await queue_store.counts(tx)
         oldest = await queue_store.oldest_waiting(tx)
         workers = await queue_store.workers(tx)
     return [

@@ -78,7 +78,7 @@ def router(
     async def test_destination(
         name: Annotated[str, Path(min_length=1, max_length=64)], identity: Identity = operator
     ) -> WebhookTest:
-        """Send a signed test message to `analytics` or `hr`, and return the answer's status.
+        """Send a signed test message to `analytics` or `hr`; return its status.
 
         Its type is `org.homeroom.webhook.test`. 503 says why it was not accepted.
         """

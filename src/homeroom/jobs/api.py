@@ -48,6 +48,7 @@ from homeroom.jobs.job_actions import cancel, clean, delete_finished_jobs, promo
 from homeroom.jobs.job_log import hash_person
 from homeroom.jobs.outcome import Cancel, Done, Fail, Hold, Outcome, Retry, Snooze
 from homeroom.jobs.queue_store import (
+    counts,
     flag_silent_workers,
     pause,
     resume,
@@ -60,7 +61,6 @@ from homeroom.jobs.store import (
     JobAttempt,
     JobQuery,
     attempts,
-    counts,
     find,
     get,
     job_attempt_table,

@@ -266,7 +266,7 @@ class Dispatcher:
                 self._next_check[queue] = min(self._next_check[queue], loop.time() + seconds)
 
     async def synchronize_controls(self, queue: str) -> None:
-        """Take over a pause and limits from the engine's own store, and pause it as the row is."""
+        """Take over a pause and limits from the engine's store, or pause it."""
         controls = await self._engine.read_controls(queue)
         change = await adopt_controls(self._db, queue, controls)
         if change.agreed is not None:

@@ -1,4 +1,4 @@
-"""Pauses and limits of queues, kept the same in the row and in an engine's own store.
+"""Pauses and limits of queues, the same in the row and in an engine's store.
 
 Other programs pause a queue there, as Bull Board does in Redis. The store also holds the pause that
 both sides had last, so the side that differs from it is the one that was changed.

@@ -12,6 +12,7 @@ from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import JOBS_TOPIC
+from homeroom.jobs.job import JobReason, JobState
 from homeroom.jobs.store import queue_table, worker_table
 
 _STATE = (
@@ -170,6 +171,32 @@ async def set_queue_retention(
         "UPDATE queue SET keep_completed = ?, keep_failed = ?, keep_age = ? WHERE name = ?",
         (completed, failed, None if age is None else to_microseconds(age), name),
     )
+
+
+COUNTED_STATES = (*JobState, "cancelled")
+"""What jobs are counted by. A cancelled job is ``failed`` in its row, but has not failed."""
+
+
+async def counts(tx: Tx, queue: str | None = None) -> dict[str, dict[str, int]]:
+    """Return the number of jobs by queue and ``COUNTED_STATES``, without pruned ones."""
+    where, values = ("", ()) if queue is None else (" AND queue = ?", (queue,))
+    rows = await tx.fetch(
+        "SELECT queue, state, COUNT(*) FROM job WHERE pruned_at IS NULL"
+        f"{where} GROUP BY queue, state",
+        values,
+    )
+    counts_by_queue: dict[str, dict[str, int]] = {}
+    for name, state, number in rows:
+        counts_by_queue.setdefault(name, dict.fromkeys(COUNTED_STATES, 0))[state] = number
+    cancelled = await tx.fetch(
+        "SELECT queue, COUNT(*) FROM job WHERE pruned_at IS NULL AND state = 'failed'"
+        f" AND reason_code = ?{where} GROUP BY queue",
+        (JobReason.CANCELLED.value, *values),
+    )
+    for name, number in cancelled:
+        counts_by_queue[name]["cancelled"] = number
+        counts_by_queue[name][JobState.FAILED] -= number
+    return counts_by_queue
 
 
 async def oldest_waiting(tx: Tx) -> dict[str, int]:

@@ -119,7 +119,7 @@ class QueueStats(ResponseModel):
 
 
 class RedisLimits(ResponseModel):
-    """Limits for all workers together that another program, such as Bull Board, set in Redis."""
+    """Limits for all workers together, set in Redis by another program."""
 
     concurrency: int | None
     rate_max: int | None
@@ -348,7 +348,7 @@ def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
         """List all queues with their counts."""
         async with db.read() as tx:
             queues = await queue_store.queues(tx)
-            counts = await store.counts(tx)
+            counts = await queue_store.counts(tx)
             oldest = await queue_store.oldest_waiting(tx)
             workers = await queue_store.workers(tx)
         return [

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from homeroom.db.tables import SEQUENCE_TYPE, metadata, record_reader
 from homeroom.db.tx import Row, Statement, Tx
 from homeroom.errors import NotFound
-from homeroom.jobs.job import Job, JobReason, JobState
+from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.outcome import AttemptOutcome
 
 job_table = Table(
@@ -396,32 +396,6 @@ async def search(
         .limit(limit)
     )
     return [(extra.seq, job) for job, extra in await fetch_jobs_with(tx, _Sequence, statement)]
-
-
-COUNTED_STATES = (*JobState, "cancelled")
-"""What jobs are counted by. A cancelled job is ``failed`` in its row, but has not failed."""
-
-
-async def counts(tx: Tx, queue: str | None = None) -> dict[str, dict[str, int]]:
-    """Return the number of jobs of each queue by ``COUNTED_STATES``, without pruned ones."""
-    where, values = ("", ()) if queue is None else (" AND queue = ?", (queue,))
-    rows = await tx.fetch(
-        "SELECT queue, state, COUNT(*) FROM job WHERE pruned_at IS NULL"
-        f"{where} GROUP BY queue, state",
-        values,
-    )
-    counts_by_queue: dict[str, dict[str, int]] = {}
-    for name, state, number in rows:
-        counts_by_queue.setdefault(name, dict.fromkeys(COUNTED_STATES, 0))[state] = number
-    cancelled = await tx.fetch(
-        "SELECT queue, COUNT(*) FROM job WHERE pruned_at IS NULL AND state = 'failed'"
-        f" AND reason_code = ?{where} GROUP BY queue",
-        (JobReason.CANCELLED.value, *values),
-    )
-    for name, number in cancelled:
-        counts_by_queue[name]["cancelled"] = number
-        counts_by_queue[name][JobState.FAILED] -= number
-    return counts_by_queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class PartnerSettings(BaseModel):
     )
 
     def webhook_secrets(self, destination: str) -> tuple[str, ...]:
-        """Return the secrets that sign the messages of a destination, `analytics` or `hr`."""
+        """Return the secrets that sign messages to `analytics` or `hr`."""
         own: SecretStr | None = getattr(self, f"{destination}_webhook_secret")
         secret = own or self.webhook_secret
         return () if secret is None else tuple(secret.get_secret_value().split())

@@ -83,7 +83,7 @@ class RedisAddress:
 
 
 class _BoundedSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the master that Sentinels name; a call waits while all are in use."""
+    """Connections to the Sentinels' master; a call waits while all are in use."""
 
 
 def connect_redis(

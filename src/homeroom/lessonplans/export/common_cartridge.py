@@ -38,7 +38,7 @@ XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 @dataclass(frozen=True, slots=True)
 class CartridgeVersion:
-    """The names of one version of Common Cartridge; ``short`` is its part of addresses."""
+    """The names of one version; ``short`` is its part of addresses."""
 
     schema_version: str
     short: str
