@@ -2,7 +2,7 @@
 
     make bench                       all of it, five interleaved rounds (about 40 minutes)
     make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
-                                     credentials, memory, notify, plans, queueing, startup
+                                     credentials, memory, notify, plans, queueing, startup, viewers
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -34,6 +34,7 @@ from bench import (
     queueing_workers,
     report,
     startup,
+    viewers,
 )
 
 HERE = Path(__file__).parent
@@ -83,6 +84,7 @@ def main() -> None:
         "notify": lambda: notify.measure(
             count=200 if quick else 10_000, mails=50 if quick else 1_000, rounds=min(rounds, 3)
         ),
+        "viewers": lambda: viewers.measure(*((40, 20) if quick else (1_000, 200))),
     }
     figures = json.loads(FIGURES.read_text()) if FIGURES.exists() and not quick else {}
     for name, run in runs.items():

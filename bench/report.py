@@ -3,6 +3,11 @@
 from typing import Any
 
 CAVEATS = {
+    "viewers": (
+        "One client, one request of ten events at a time, first without viewers and then with that"
+        " many streams of `GET /api/v1/events`, which another process reads on the same two cores."
+        " Every viewer got the hints of every request."
+    ),
     "ingest": (
         "Bodies of ten events, 64 connections, 1 % of the requests repeated, roll-ups on, API key"
         " checked, `synchronous=FULL`; the load generator shares the two cores with the server."
@@ -88,6 +93,7 @@ TITLES = {
     "startup": "The processor time of a command",
     "queueing": "Waiting for a worker",
     "notify": "Messages to people",
+    "viewers": "Ingest beside viewers",
 }
 
 

@@ -3,9 +3,9 @@ import { createBullBoard } from "@bull-board/api";
 import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { ExpressAdapter } from "@bull-board/express";
 import express from "express";
-import { QUEUES, open } from "./homeroom.mjs";
+import { ALL_QUEUES, open } from "./homeroom.mjs";
 
-const queues = [...new Set(Object.values(QUEUES)), "upkeep"].map(open);
+const queues = ALL_QUEUES.map(open);
 const serverAdapter = new ExpressAdapter();
 serverAdapter.setBasePath("/board");
 createBullBoard({ queues: queues.map((queue) => new BullMQAdapter(queue)), serverAdapter });

@@ -13,6 +13,19 @@ export const QUEUES = {
   "progress.replay_quarantine": "progress",
 };
 
+// All of Homeroom's queues, for what only looks at them.
+export const ALL_QUEUES = [
+  "activity",
+  "credentials",
+  "deadline-warnings",
+  "dispatch",
+  "facilitator-reminders",
+  "lessonplans",
+  "manager-alerts",
+  "progress",
+  "upkeep",
+];
+
 // Homeroom counts from 1 to 10, and 10 is the most urgent; BullMQ counts the other way, and puts a
 // job without a priority before all others.
 export const HIGH = 10;

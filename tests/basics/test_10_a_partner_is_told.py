@@ -34,7 +34,7 @@ async def test_a_partner_is_notified_and_recognises_a_repeat_by_its_id(
     id, body = key.id, json.dumps(build_course_completed(key, "https://school.example", completion))
     async with open_partner_client() as client:
         url, secret = set_to["HOMEROOM_ANALYTICS_URL"], set_to["HOMEROOM_WEBHOOK_SECRET"]
-        analytics = Destination(client, "analytics", "analytics", url, secret)
+        analytics = Destination(client, "analytics", "analytics", url, [secret])
         assert await analytics.deliver(id, body) == 202
         assert await analytics.deliver(id, body) == 200  # the receiver has it already
         await sandbox.fault("analytics", "status", status=503, retryAfter=7)

@@ -19,6 +19,7 @@ from bench import (
     plans,
     report,
     startup,
+    viewers,
 )
 
 pytestmark = [pytest.mark.xdist_group("bench")]
@@ -106,3 +107,10 @@ def test_credentials_are_measured_alone_and_at_once() -> None:
     found = credentials.measure(alone=2, at_once=5, files=1)
     assert found["certificates"].keys() == {"pdf", "png", "svg"}
     assert found["signing job at rest, median ms"] > 0
+
+
+def test_ingest_is_measured_with_and_without_viewers_who_get_every_hint() -> None:
+    found = viewers.measure(viewers=25, requests=10)
+    assert found["hints"] >= 25
+    assert found["with viewers"]["p50_ms"] > 0
+    assert found["without viewers"]["p50_ms"] > 0

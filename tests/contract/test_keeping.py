@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def _counts(kernel: Any) -> dict[JobState, int]:
     async with kernel.db.read() as tx:
-        found = (await store.counts(tx)).get("contract", {})
+        found = (await queue_store.counts(tx)).get("contract", {})
     return {state: number for state, number in found.items() if number}
 
 

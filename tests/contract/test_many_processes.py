@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from homeroom.jobs import queue_store, store
+from homeroom.jobs import queue_store
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.job import JobState
 from homeroom.jobs.outcome import Done
@@ -31,7 +31,7 @@ async def kernels(kernel: Any, another: Any) -> AsyncIterator[list[Any]]:
 
 async def all_ended(kernel: Any) -> bool:
     async with kernel.db.read() as tx:
-        found = (await store.counts(tx)).get("contract", {})
+        found = (await queue_store.counts(tx)).get("contract", {})
     open_states = (JobState.WAITING, JobState.ACTIVE, JobState.DELAYED, JobState.WAITING_CHILDREN)
     return not sum(found.get(state, 0) for state in open_states)
 
@@ -82,7 +82,7 @@ async def test_a_rate_limit_counts_all_programs_together(kernels: list[Any], tas
         for each in kernels:  # each commit makes all of them claim again
             await each.add(task(word="one more"))
     async with kernels[0].db.read() as tx:
-        assert (await store.counts(tx))["contract"][JobState.WAITING] == 44 - 7
+        assert (await queue_store.counts(tx))["contract"][JobState.WAITING] == 44 - 7
     assert sum(len(each.ran) for each in kernels) == 7
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import structlog
 from bullmq import Queue
+from bullmq import Worker as BullWorker
 from tests.support.redis_server import running_redis
 from tools.servers.redis import RedisServer
 
 from homeroom import cancellation
 from homeroom.errors import Unavailable
 from homeroom.jobs import job_actions, queue_store, store
-from homeroom.jobs.engine import DISPATCH_WINDOW, Dispatcher
+from homeroom.jobs.engine import DISPATCH_WINDOW, Dispatcher, SqlEngine
 from homeroom.jobs.engines.bullmq import BullmqEngine, RedisAddress
 from homeroom.jobs.engines.payload import REDIS_KEY_PREFIX
 from homeroom.jobs.job import JobArgs, JobState
@@ -454,12 +455,104 @@ async def test_a_paused_queue_dispatches_no_job(kernel: Any, redis_server: Redis
     (late,) = await kernel.add_words(["late"])
     await dispatcher.dispatch("contract")
     async with queue_of(redis_server) as queue, kernel.worker(poll=POLL):
-        await kernel.wait_until(lambda: _is(queue, early, "unknown"))  # fetched, and removed
+        await kernel.wait_until(queue.isPaused)
         assert await _state(queue, late) == "unknown"
         assert kernel.ran == []
         await kernel.call(queue_store.resume, "contract")
         await kernel.wait_for_state(early, JobState.COMPLETED)
         await kernel.wait_for_state(late, JobState.COMPLETED)
+
+
+async def _row(kernel: Any) -> queue_store.QueueSettings:
+    async with kernel.db.read() as tx:
+        return await queue_store.find_queue(tx, "contract")
+
+
+async def test_a_pause_in_redis_is_one_of_the_queue_and_either_side_ends_it(
+    kernel: Any, redis_server: RedisServer
+) -> None:
+    kernel.handle()
+
+    async def is_paused() -> bool:
+        return (await _row(kernel)).paused
+
+    async def goes_on() -> bool:
+        return not await queue.isPaused() and not await is_paused()
+
+    with structlog.testing.capture_logs() as lines:
+        async with queue_of(redis_server) as queue, kernel.worker(poll=POLL):
+            await queue.pause()
+            await kernel.wait_until(is_paused)
+            job_id = await kernel.add()
+            await kernel.call(queue_store.resume, "contract")
+            await kernel.wait_for_state(job_id, JobState.COMPLETED)
+            await kernel.wait_until(goes_on)
+            await kernel.call(queue_store.pause, "contract")
+            await kernel.wait_until(queue.isPaused)
+            await queue.resume()
+            await kernel.wait_until(goes_on)
+            redis_server.empty()
+            await kernel.call(queue_store.pause, "contract")
+            await kernel.wait_until(queue.isPaused)
+            redis_server.empty()
+            await kernel.wait_until(queue.isPaused)  # a paused row pauses an emptied Redis again
+    events = [line["event"] for line in lines if line["event"].startswith("queue_")]
+    assert events == ["queue_paused_in_redis", "queue_resumed_in_redis"]
+
+
+async def test_limits_that_were_set_in_redis_are_known_and_logged(
+    kernel: Any, redis_server: RedisServer
+) -> None:
+    kernel.handle()
+
+    async def limits() -> tuple[Any, ...]:
+        found = (await _row(kernel)).shared_limits
+        return found.concurrency, found.rate_max, found.rate_window_seconds
+
+    async def are(*expected: Any) -> bool:
+        return await limits() == expected
+
+    with structlog.testing.capture_logs() as lines:
+        async with queue_of(redis_server) as queue, kernel.worker(poll=POLL):
+            await queue.setGlobalConcurrency(2)
+            await queue.setGlobalRateLimit(10, 1_500)
+            await kernel.wait_until(lambda: are(2, 10, 1.5))
+            await kernel.wait_for_state(await kernel.add(), JobState.COMPLETED)
+            await queue.removeGlobalConcurrency()
+            await queue.removeGlobalRateLimit()
+            await kernel.wait_until(lambda: are(None, None, None))
+            await queue.setGlobalConcurrency(3)
+            await kernel.wait_until(lambda: are(3, None, None))
+    assert "queue_limited_in_redis" in [line["event"] for line in lines]
+    kernel.engine = SqlEngine()
+    async with kernel.worker(poll=POLL):
+        assert await limits() == (None, None, None), "the table knows no limits of Redis"
+
+
+async def test_what_a_foreign_worker_takes_is_said(kernel: Any, redis_server: RedisServer) -> None:
+    kernel.handle()
+    job_id = await kernel.add()
+    connection = {"connection": redis_server.url, "prefix": REDIS_KEY_PREFIX}
+    foreign = BullWorker("contract", None, connection)
+    await foreign.backend.setName(foreign.clientName)
+    with structlog.testing.capture_logs() as lines:
+        await Dispatcher(kernel.db, kernel.registry, kernel.engine).dispatch("contract")
+        taken = await foreign.moveToActive("their token")
+        await foreign.backend.moveToCompleted(taken, "done?", True, "their token", fetch_next=False)
+        fault = await kernel.engine.fault()
+        await kernel.engine.reconcile("contract")
+    await foreign.close()
+    assert taken.id == job_id
+    assert fault is not None
+    assert "take jobs of the queue contract" in fault
+    [line] = [line for line in lines if line["event"] == "jobs_taken_by_foreign_worker"]
+    assert (line["queue"], line["count"], line["job_ids"]) == ("contract", 1, [job_id])
+    assert (await kernel.job(job_id)).state == JobState.WAITING, "the row is what counts"
+
+    async def is_over() -> bool:
+        return await kernel.engine.fault() is None
+
+    await kernel.wait_until(is_over)
 
 
 async def test_a_job_is_picked_up_at_once(kernel: Any) -> None:

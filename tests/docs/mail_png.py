@@ -1,7 +1,7 @@
 """Picture mails, light and dark: ``python -m tests.docs.mail_png docs``.
 
-Writes ``mail.png``, as a phone shows them, ``mail-desktop.png``, and ``learner-mail.png``. Each mail
-is composed as it is sent, parsed again, and its HTML is shown.
+Writes ``mail.png``, as a phone shows them, ``mail-desktop.png``, and ``learner-mail.png``. Each
+mail is composed as it is sent, parsed again, and its HTML is shown.
 """
 
 from __future__ import annotations

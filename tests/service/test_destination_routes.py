@@ -35,7 +35,7 @@ async def here(db: Database) -> AsyncIterator[School]:
 @pytest.fixture
 async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
     async with client(
-        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES))
+        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES), here.dispatches)
     ) as opened:
         yield opened
 
@@ -87,3 +87,21 @@ async def test_an_unknown_destination_is_not_found(api: httpx.AsyncClient) -> No
     assert answer.status_code == 404
     assert "credly, analytics, hr" in answer.json()["detail"]
     assert (await api.get(LIST, headers=as_("learner:ada"))).status_code == 403
+
+
+async def test_a_test_message_shows_whether_the_receiver_takes_the_signature(
+    here: School, api: httpx.AsyncClient
+) -> None:
+    assert (await api.post(f"{LIST}/hr/test", headers=VIEWER)).status_code == 403
+    assert (await api.post(f"{LIST}/mars/test", headers=OPERATOR)).status_code == 404
+    answer = await api.post(f"{LIST}/hr/test", headers=OPERATOR)
+    assert (answer.status_code, answer.json()) == (200, {"status": 200})
+    summary = await here.sandbox.summary("hr")
+    assert (summary["tests"], summary["deliveries"]) == (1, 0)
+    await here.sandbox.fault("hr", "status", status=503, times=6)
+    for _ in range(6):
+        refused = await api.post(f"{LIST}/hr/test", headers=OPERATOR)
+        assert refused.status_code == 503
+        assert "the HR system answered 503" in refused.json()["detail"]
+    hr = (await api.get(LIST, headers=VIEWER)).json()["items"][2]
+    assert (hr["state"], hr["failures"]) == ("on", 0), "the breaker counts no test"

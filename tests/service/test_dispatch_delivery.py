@@ -11,10 +11,11 @@ from tests.support.partner_school import Sandbox, School, running_sandbox, schoo
 
 from homeroom.db.database import Database
 from homeroom.dispatch.destinations import DestinationProfile, Destinations
-from homeroom.dispatch.jobs import replay_job_id
+from homeroom.dispatch.jobs import Destination, replay_job_id
 from homeroom.instant import SECOND
 from homeroom.jobs.api import count_held
 from homeroom.jobs.job import FixedDelays, JobReason
+from homeroom.partner.failure import PartnerError
 from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -262,6 +263,17 @@ async def test_a_wrong_secret_is_a_failed_step_and_no_success(
     assert step.status == "failed"
     assert "analytics answered 401" in (step.last_error or "")
     assert (await sandbox.summary("analytics"))["deliveries"] == 0
+
+
+async def test_a_receiver_with_either_of_two_secrets_takes_the_message(sandbox: Sandbox) -> None:
+    other = "whsec_b3RoZXIgc2VjcmV0IHRoYW4gdGhlIHNhbmRib3ggaGFz"
+    url, known = (sandbox.settings[f"HOMEROOM_{name}"] for name in ("HR_URL", "WEBHOOK_SECRET"))
+    for secrets in ([known, other], [other, known], [known]):
+        destination = Destination(sandbox.client, "hr", "HR", url, secrets)
+        assert await destination.send_test("https://homeroom.example.org") == 200
+    with pytest.raises(PartnerError, match="HR answered 401"):
+        await Destination(sandbox.client, "hr", "HR", url, [other]).send_test("https://h.example")
+    assert (await sandbox.summary("hr"))["tests"] == 3
 
 
 async def test_two_runs_of_one_job_send_one_id(db: Database, here: School) -> None:

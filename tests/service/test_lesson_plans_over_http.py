@@ -292,7 +292,9 @@ async def test_a_plan_is_regenerated_by_module_and_lesson_and_edits_survive(
         assert stale.status_code == 409
 
         gated.requested.clear()
-        assert (await api.post(f"{url}/modules/m1/regenerate", headers=AUTHOR)).status_code == 202
+        again = await api.post(f"{url}/modules/m1/regenerate", headers=AUTHOR)
+        assert again.status_code == 202
+        assert "No other module follows" in again.json()["message"]
         await app.wait_for_status(id, "complete")
         assert gated.requested == ["1.2"], "the edited lesson is left alone, and no module follows"
         kept = await api.post(f"{url}/lessons/{lessons[0]}/regenerate", headers=AUTHOR)

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from tests.support.condition import until_async
+from tests.support.mail_server import MailServer, mail_server
+from tests.support.mail_worker import mail_notifications
 from tests.support.partner_school import COURSE, Sandbox, running_sandbox
 from tools.servers.redis import RedisServer
 
+from homeroom.clock import Clock
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.demo.subprocesses import ChildProcess, ServerProcess, free_port
+from homeroom.notify.api import EXAMPLE_PARAMS, Message
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 PATIENCE_SECONDS = 60.0
@@ -29,9 +35,12 @@ CREDENTIAL = "completion.credential"
 class Platform:
     """Homeroom on Redis (API and worker apart), its partners, and the Node service."""
 
+    folder: Path
+    mail: MailServer
     api: httpx.AsyncClient
     board: httpx.AsyncClient
     sandbox: Sandbox
+    server: ChildProcess
     worker: ChildProcess
     redis: RedisServer
     node: Path
@@ -94,10 +103,20 @@ class Platform:
         [found] = [each for each in answer.json()["queues"] if each["name"] == queue]
         return list(found["jobs"])
 
-    async def press(self, queue: str, *path: str) -> None:
+    async def press(self, queue: str, *path: str, **body: Any) -> None:
         """Press a button of Bull Board."""
-        answer = await self.board.put("/".join(("/api/queues", queue, *path)), json={})
+        answer = await self.board.put("/".join(("/api/queues", queue, *path)), json=body)
         assert answer.is_success, answer.text
+
+    async def boards(self) -> dict[str, dict[str, Any]]:
+        """Return the queues that Bull Board shows by name."""
+        answer = await self.board.get("/api/queues", params={"page": 1, "jobsPerPage": 1})
+        return {each["name"]: each for each in answer.json()["queues"]}
+
+    async def queue(self, name: str) -> dict[str, Any]:
+        """Return a queue as Homeroom shows it."""
+        queues: list[dict[str, Any]] = (await self.api.get("/api/v1/queues")).json()
+        return next((each for each in queues if each["name"] == name), {})  # none: never used
 
 
 def _environment(redis: RedisServer, **more: str) -> dict[str, str]:
@@ -111,6 +130,7 @@ async def platform(
     redis_server.empty()
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(running_sandbox())
+        mail = await stack.enter_async_context(mail_server())
         partners = sandbox.settings
         settings = {
             name: value
@@ -122,6 +142,9 @@ async def platform(
             "HOMEROOM_ADMIN_KEY": ADMIN,
             "HOMEROOM_QUEUE_URL": redis_server.url,
             "HOMEROOM_LOG_FORMAT": "json",
+            "HOMEROOM_SMTP_URL": f"smtp://127.0.0.1:{mail.port}?tls=none",
+            "HOMEROOM_MAIL_FROM": "Homeroom <homeroom@example.org>",
+            "HOMEROOM_PUBLIC_URL": "https://homeroom.example.org",
         }
         server = ServerProcess(settings, tmp_path / "server.log", worker=False)
         stack.push_async_callback(server.stop)
@@ -144,7 +167,9 @@ async def platform(
         for client in (api, pages):
             await stack.enter_async_context(client)
         (await api.put("/api/v1/courses/data", json=COURSE)).raise_for_status()
-        yield Platform(api, pages, sandbox, worker, redis_server, node_service)
+        yield Platform(
+            tmp_path, mail, api, pages, sandbox, server, worker, redis_server, node_service
+        )
 
 
 async def _stopped(process: asyncio.subprocess.Process) -> None:
@@ -230,6 +255,111 @@ async def test_bull_board_sees_retries_and_cleans_what_homeroom_adds(platform: P
     path = f"/api/v1/completions/{cleaned}/steps/credential/retry"
     (await platform.api.post(path)).raise_for_status()
     await until_async(lambda: _is(platform, cleaned, "completed"))
+
+
+QUEUES = {
+    "activity",
+    "credentials",
+    "deadline-warnings",
+    "dispatch",
+    "facilitator-reminders",
+    "lessonplans",
+    "manager-alerts",
+    "progress",
+    "upkeep",
+}
+
+
+async def test_bull_board_shows_all_nine_queues_with_their_workers(platform: Platform) -> None:
+    async def have_workers(expected: bool) -> bool:
+        shown = await platform.boards()
+        return {name: each["hasWorkers"] for name, each in shown.items()} == dict.fromkeys(
+            QUEUES, expected
+        )
+
+    await until_async(lambda: have_workers(False))
+    await platform.worker.start()
+    await until_async(lambda: have_workers(True))
+    assert {each["name"] for each in (await platform.api.get("/api/v1/queues")).json()} == QUEUES
+    answer = await platform.board.get("/api/queues/credentials/workers")
+    [worker] = answer.json()["workers"]
+    assert "homeroom." in json.dumps(worker)
+
+
+async def test_a_process_has_at_most_twelve_connections_to_redis(platform: Platform) -> None:
+    """One for each queue waits for jobs; there were 27 of a worker that was busy."""
+    await platform.worker.start()
+    most = {"server": 0, "worker": 0}
+    for number in range(40):
+        await platform.finish(f"learner-{number}")
+        for child in (platform.server, platform.worker):
+            most[child.name] = max(most[child.name], _connections(child, platform.redis.port))
+    # All queues wait at last; the steps of the courses have run, or failed, meanwhile.
+    await until_async(lambda: _has_connections(platform, len(QUEUES) + 1))
+    assert most["server"] <= 3, most
+    assert most["worker"] <= 12, most
+
+
+def _connections(child: ChildProcess, port: int) -> int:
+    """Count the connections of a process to a port of loopback."""
+    assert child.pid is not None
+    found = psutil.Process(child.pid).net_connections("tcp")
+    return sum(bool(each.raddr) and each.raddr.port == port for each in found)
+
+
+async def _has_connections(platform: Platform, least: int) -> bool:
+    return least <= _connections(platform.worker, platform.redis.port) <= 12
+
+
+async def test_a_pause_on_either_side_is_seen_on_both(platform: Platform) -> None:
+    async def are_paused(expected: bool) -> bool:
+        here = (await platform.queue("credentials")).get("paused")
+        there = (await platform.boards())["credentials"]["isPaused"]
+        return bool(here == there == expected)
+
+    await platform.person("ada")
+    await platform.worker.start()
+    await platform.press("credentials", "pause")
+    await until_async(lambda: are_paused(True))
+    completion = await platform.finish("ada")
+    (await platform.api.post("/api/v1/queues/credentials/resume")).raise_for_status()
+    await until_async(lambda: _is(platform, completion, "completed"))
+    await until_async(lambda: are_paused(False))
+    (await platform.api.post("/api/v1/queues/credentials/pause")).raise_for_status()
+    await until_async(lambda: are_paused(True))
+    await platform.press("credentials", "resume")
+    await until_async(lambda: are_paused(False))
+
+
+async def test_a_limit_that_is_set_in_bull_board_is_shown_by_homeroom(platform: Platform) -> None:
+    async def shows(expected: Any) -> bool:
+        return bool((await platform.queue("dispatch")).get("redisLimits") == expected)
+
+    await platform.press("dispatch", "concurrency", concurrency=2)
+    await platform.press("dispatch", "rate-limit", max=10, duration=1000)
+    limits = {"concurrency": 2, "rateMax": 10, "rateWindowSeconds": 1.0}
+    await until_async(lambda: shows(limits))
+    await platform.press("dispatch", "concurrency", concurrency=0)
+    await platform.press("dispatch", "rate-limit", max=None)
+    await until_async(lambda: shows(None))
+
+
+async def test_a_failed_mail_is_seen_in_bull_board(platform: Platform) -> None:
+    await platform.person("ada")
+    platform.mail.plan("end", "554 5.6.0 message refused", times=1)
+    db = SqliteDatabase(platform.folder / "homeroom.db", Clock())
+    await db.open()
+    try:
+        message = Message("node 1", "deadline_warning", "ada", EXAMPLE_PARAMS["deadline_warning"])
+        async with db.write() as tx:
+            await mail_notifications(db, platform.mail.port).send(tx, [message])
+    finally:
+        await db.close()
+    await platform.worker.start()
+    [failed] = await until_async(lambda: _lists(platform, "deadline-warnings", "failed", 1))
+    assert "554" in failed["failedReason"]
+    found = (await platform.api.get("/api/v1/deliveries", params={"status": "failed"})).json()
+    assert [each["reasonCode"] for each in found["items"]] == ["message_refused"]
 
 
 async def _cleaned(platform: Platform, queue: str) -> bool:

@@ -285,4 +285,30 @@ async def test_a_dry_run_says_who_would_get_what_and_who_would_not(school: Activ
         },
     ]
     assert found["others"] == [{"userId": "cleo", "reason": "submitted"}]
+    assert found["sentBefore"] == []
     assert await school.keys() == []
+
+
+async def test_a_dry_run_shows_who_was_sent_it_before_apart_and_names_too_early_and_too_late(
+    school: ActivitySchool,
+) -> None:
+    async def preview() -> dict[str, Any]:
+        async with school.db.read() as tx:
+            _, found = await schedule_store.preview_schedule(
+                tx, school.kernel.registry, "reminder.lab"
+            )
+        return dict(found)
+
+    school.move_to(MONDAY)
+    async with school.db.write() as tx:
+        await schedule_store.run_schedule_now(tx, school.kernel.registry, "reminder.lab")
+    await school.work()
+    found = await preview()
+    assert found["messages"] == []
+    assert [(each["userId"], each["type"]) for each in found["sentBefore"]] == [
+        ("ada", "log_reminder")
+    ]
+    school.move_to(local("2026-11-29T23:59"))
+    found = await preview()
+    assert (found["messages"], found["sentBefore"]) == ([], [])
+    assert {each["reason"].split(":")[0] for each in found["others"]} == {"too late"}

@@ -33,6 +33,9 @@ ADDED_SINCE = {
     "alone_from",
     "outstanding",
     "held_by",
+    "redis_concurrency",
+    "redis_rate_max",
+    "redis_rate_window",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"

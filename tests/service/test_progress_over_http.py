@@ -216,7 +216,7 @@ async def test_reads_answer_304_until_something_changes(school: School) -> None:
         assert changed.status_code == 200
 
 
-async def test_a_learner_without_events_has_no_progress_and_unknown_courses_are_404(
+async def test_an_unknown_learner_has_no_status_and_no_progress_and_unknown_courses_are_404(
     school: School,
 ) -> None:
     found = await school.progress("newcomer")

@@ -1,4 +1,4 @@
-"""Requests generated from the OpenAPI document never cause a server error."""
+"""Requests generated from the OpenAPI document pass all checks of Schemathesis but those named."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis import Case, GenerationMode
-from schemathesis.checks import not_a_server_error
+from schemathesis import Case, CheckContext, GenerationMode, Response
+from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.schemas import APIOperation
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from tests.support.homeroom_process import ADMIN, server
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("schemathesis")]
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 TIMEOUT_SECONDS = 30
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "30"))
+INGEST = "POST /api/progress/enhanced-update"
+EXCLUDED_EVERYWHERE = {
+    "positive_data_acceptance": "JSON Schema cannot say every rule: a cursor is one of an earlier"
+    " answer, an id has characters that can be seen, a week exists, a step is one of the course's."
+    " A check of our own holds that each such refusal says its reason.",
+}
+EXCLUDED = {
+    (INGEST, "negative_data_rejection"): "An event that breaks the schema is rejected by itself,"
+    " in a 200: one bad event never fails its neighbours.",
+}
 ENDLESS = "/api/v1/events"
 """Server-sent events never end; test_operations_over_http reads them."""
 COURSE = {
@@ -53,6 +53,42 @@ schema = schemathesis.openapi.from_path(
     Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 ).exclude(path=ENDLESS)
 OPERATIONS = [found.ok() for found in schema.get_all_operations()]
+
+
+def mutations_are_refused(ctx: CheckContext, response: Response, case: Case) -> bool | None:
+    """Run ``negative_data_rejection``, but for requests of which a header was mutated.
+
+    The test sends its own key in place of a generated ``Authorization``, and the check takes the
+    request for a broken one all the same.
+    """
+    if case.meta is None or case.meta.is_negative_at(ParameterLocation.HEADER):
+        return None
+    check: CheckFunction = CHECKS.get_one("negative_data_rejection")
+    return check(ctx, response, case)
+
+
+def refusals_say_why(ctx: CheckContext, response: Response, case: Case) -> None:
+    """Fail for a 4xx without a problem document that has a code and a sentence; pages have text."""
+    if not 400 <= response.status_code < 500 or case.method == "HEAD":
+        return
+    if "text/html" in "".join(response.headers["content-type"]):
+        assert response.text.strip()
+        return
+    problem = response.json()
+    assert problem["code"]
+    assert problem["detail"].strip()
+
+
+def checks_of(operation: APIOperation[Any, Any, Any, Any]) -> list[CheckFunction]:
+    """Return all checks of Schemathesis for an operation, and our own."""
+    load_all_checks()
+    chosen = [
+        name
+        for name in CHECKS.get_all_names()
+        if name not in EXCLUDED_EVERYWHERE and (operation.label, name) not in EXCLUDED
+    ]
+    ours = {"negative_data_rejection": mutations_are_refused}
+    return [*(ours.get(name) or CHECKS.get_one(name) for name in chosen), refusals_say_why]
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +145,15 @@ def use_known_ids(case: Case, known: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.label))
-def test_no_request_causes_a_server_error(
+def test_every_answer_passes_all_checks(
     operation: APIOperation[Any, Any, Any, Any], url: str, known: dict[str, str]
 ) -> None:
     cases = st.one_of(
         operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
         operation.as_strategy(generation_mode=GenerationMode.NEGATIVE),
     )
+
+    checks = checks_of(operation)
 
     @given(case=cases)
     @settings(
@@ -126,6 +164,14 @@ def test_no_request_causes_a_server_error(
     )
     def send(case: Case) -> None:
         use_known_ids(case, known)
-        case.call_and_validate(base_url=url, headers=ADMIN, checks=CHECKS, timeout=30)
+        case.call_and_validate(base_url=url, headers=ADMIN, checks=checks, timeout=30)
 
     send()
+
+
+def test_what_is_excluded_exists() -> None:
+    load_all_checks()
+    names, labels = set(CHECKS.get_all_names()), {str(each.label) for each in OPERATIONS}
+    assert EXCLUDED_EVERYWHERE.keys() | {name for _, name in EXCLUDED} <= names
+    assert {label for label, _ in EXCLUDED} <= labels
+    assert len(names) >= 12, "the checks are all loaded"

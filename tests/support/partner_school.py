@@ -253,7 +253,7 @@ async def school(
         if not with_dispatch:
             return None
         url = set_to[f"HOMEROOM_{name.upper()}_URL"]
-        to = Destination(client, name, title, url, secret, timeout=patience, gate=gate(name))
+        to = Destination(client, name, title, url, [secret], timeout=patience, gate=gate(name))
         partners[name] = to.partner
         return to
 

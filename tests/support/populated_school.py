@@ -28,7 +28,7 @@ ROWS = {
     "sending_pace": "('email', 5)",
     "log_salt": "(1, 'a salt')",
     "progress_fold": "('cy', 'fire', 0, 0, 7, 3, 0, '{\"a\":[4000,0,null,null,7,null]}', '[]')",
-    "queue": "('progress', 1, 4, NULL, NULL, 0, 0, 100, 200, NULL)",
+    "queue": "('progress', 1, 4, NULL, NULL, 0, 0, 100, 200, NULL, NULL, NULL, NULL)",
 }
 
 

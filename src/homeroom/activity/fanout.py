@@ -57,8 +57,10 @@ from homeroom.activity.recipient_selection import (
     build_obligation_params,
     build_reminders,
     build_report_params,
+    describe_skip,
     find_compliance_cases,
     is_report_empty,
+    reminder_end_of,
 )
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
@@ -233,14 +235,20 @@ class FanOut:
         planned = await self._notifications.notifier.plan(tx, messages)
         recipients = {message.user_id for message in messages}
         others: dict[str, set[str]] = {}
+        reminder_end = reminder_end_of(programme, week)
+
+        def is_too_late(row: Obligation) -> bool:
+            is_reminder = isinstance(args, SendLogReminders)
+            return tx.now >= (reminder_end if is_reminder else row.deadline_at)
+
         for row in rows:
             if row.facilitator_id not in recipients:
                 others.setdefault(row.facilitator_id, set()).add(
-                    _skip_reason(row, programme, tx.now)
+                    describe_skip(row, programme, tx.now, is_too_late(row))
                 )
         return {
             "week": week.key,
-            "messages": [_preview_message(each) for each in planned],
+            **_preview_messages(planned),
             "others": [
                 {"userId": user_id, "reason": "; ".join(sorted(reasons))}
                 for user_id, reasons in sorted(others.items())
@@ -260,7 +268,7 @@ class FanOut:
         recipients = {message.user_id for message in messages}
         return {
             "week": _reported_week(programme, args).key,
-            "messages": [_preview_message(each) for each in planned],
+            **_preview_messages(planned),
             "others": [
                 {"userId": manager_id, "reason": "there is nothing to report"}
                 for manager_id in programme.managers
@@ -303,21 +311,22 @@ async def _build_obligation_messages(
     return [message for message in messages if is_time(message.user_id)]
 
 
-def _skip_reason(row: Obligation, programme: Programme, now: int) -> str:
-    if programme.is_closed(now):
-        return "the programme is closed"
-    state = row.state_at(now)
-    if row.is_outstanding(now):
-        return "this message is not due at this time"
-    return state.value if row.exempt_reason is None else f"{state.value}: {row.exempt_reason}"
+def _preview_messages(planned: Sequence[PlannedMessage]) -> dict[str, Any]:
+    """Return the messages that a run would send, and apart those sent before."""
+    return {
+        "messages": [_preview_message(each) for each in planned if not each.was_sent],
+        "sentBefore": [_message_fields(each) for each in planned if each.was_sent],
+    }
+
+
+def _message_fields(each: PlannedMessage) -> dict[str, Any]:
+    message = each.message
+    return {"userId": message.user_id, "type": message.type, "key": message.key}
 
 
 def _preview_message(each: PlannedMessage) -> dict[str, Any]:
     return {
-        "userId": each.message.user_id,
-        "type": each.message.type,
-        "key": each.message.key,
-        "sentBefore": each.was_sent,
+        **_message_fields(each),
         "deliveries": [
             {
                 "channel": planned.channel.value,

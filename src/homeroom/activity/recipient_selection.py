@@ -115,12 +115,28 @@ def build_reminders(
     programme: Programme, week: Week, rows: Iterable[Obligation], now: int
 ) -> list[Message]:
     """Return Monday's reminders: one a facilitator, with all missing logs."""
-    expires_at = reminder_expires_at(week, programme.zone)
-    if programme.target_week == "previous":
-        expires_at = reminder_expires_at(week.shifted(1), programme.zone)
+    expires_at = reminder_end_of(programme, week)
     return _build_obligation_messages(
         "log_reminder", reminder_key, programme, week, rows, now, expires_at
     )
+
+
+def reminder_end_of(programme: Programme, week: Week) -> int:
+    """Return the instant at which reminders of a week expire, in microseconds UTC."""
+    sent_in = week.shifted(1) if programme.target_week == "previous" else week
+    return reminder_expires_at(sent_in, programme.zone)
+
+
+def describe_skip(row: Obligation, programme: Programme, now: int, is_too_late: bool) -> str:
+    """Return why a run sends its message to no one for an obligation."""
+    if programme.is_closed(now):
+        return "the programme is closed"
+    state = row.state_at(now)
+    if row.is_outstanding(now):
+        if is_too_late:
+            return "too late: the message would have expired"
+        return "not time yet: the message is due later in the person's own time zone"
+    return state.value if row.exempt_reason is None else f"{state.value}: {row.exempt_reason}"
 
 
 def build_deadline_warnings(

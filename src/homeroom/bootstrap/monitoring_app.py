@@ -96,7 +96,7 @@ def build_monitoring_router(
         async with application.db.read() as tx:
             queues = await counts(tx)
         return {
-            queue: {state.value: count for state, count in states.items()}
+            queue: {str(state): count for state, count in states.items()}
             for queue, states in queues.items()
         }
 

@@ -242,19 +242,21 @@ def build_destination(
     title: str,
     url: str | None,
 ) -> Destination | None:
-    """Return a webhook's destination, or None without its URL or the signing secret."""
-    key = secret_text(settings.webhook_secret)
-    if url is None or key is None:
+    """Return a webhook's destination, or None without its URL or a signing secret."""
+    secrets = settings.webhook_secrets(name)
+    if url is None or not secrets:
         return None
-    return Destination(client, name, title, url, key, gate=PartnerGate(db, name))
+    return Destination(client, name, title, url, secrets, gate=PartnerGate(db, name))
 
 
 def missing_webhook_settings(settings: Settings) -> dict[str, str]:
     """Return the destinations that have a URL but no signing secret, with the reason."""
-    if settings.webhook_secret is not None:
-        return {}
     urls = {"analytics": settings.analytics_url, "hr": settings.hr_url}
-    return {name: "HOMEROOM_WEBHOOK_SECRET is not set" for name, url in urls.items() if url}
+    return {
+        name: "HOMEROOM_WEBHOOK_SECRET is not set"
+        for name, url in urls.items()
+        if url and not settings.webhook_secrets(name)
+    }
 
 
 def build_generator(settings: Settings, db: Database) -> LessonGenerator:

@@ -93,7 +93,7 @@ def _build_app(
         page_router(db, CredentialPages(db, application.badge_issuer, certificate_style(settings))),
         dispatch_routes.router(db, auth, application.dispatches),
         change_routes.router(auth, _build_change_feed(application)),
-        destination_routes.router(db, auth, application.destinations),
+        destination_routes.router(db, auth, application.destinations, application.dispatches),
         notify_routes.router(db, auth, application.notifications, _build_email_hooks(application)),
         activity_routes.router(db, auth, application.activity),
         plan_routes.router(db, auth, application.plans, application.plan_style),

@@ -80,6 +80,9 @@ COMMANDS = {
     "jobs": CommandSource(
         "homeroom.cli.jobs", "List and watch jobs; retry, cancel or remove them."
     ),
+    "webhooks": CommandSource(
+        "homeroom.cli.webhooks", "Send a signed test message to a receiver of webhooks."
+    ),
     "destinations": CommandSource(
         "homeroom.cli.destinations", "List the partner systems that jobs call, and switch one on."
     ),

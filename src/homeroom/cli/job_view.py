@@ -18,6 +18,7 @@ from homeroom.cli.terminal import (
     plain_table,
     print_table,
     print_text,
+    print_to_stderr,
     rich_table,
     truncate_line,
 )
@@ -66,6 +67,7 @@ QUEUE_COLUMNS = (
     "ACTIVE",
     "COMPLETED",
     "FAILED",
+    "CANCELLED",
     "OLDEST",
     "WORKERS",
 )
@@ -107,7 +109,7 @@ async def queue_stats(db: Database) -> list[dict[str, Any]]:
     """Return all queues with their counts, as in ``GET /api/v1/queues``."""
     async with db.read() as tx:
         queues = await queue_store.queues(tx)
-        counts = await store.counts(tx)
+        counts = await queue_store.counts(tx)
         oldest = await queue_store.oldest_waiting(tx)
         workers = await queue_store.workers(tx)
     return [
@@ -123,13 +125,40 @@ def queue_rows(queues: Sequence[Mapping[str, Any]]) -> list[tuple[object, ...]]:
     return [
         (
             each["name"],
-            "paused" if each["paused"] else "running" if each["workers"] else "no worker",
+            _queue_state(each),
             *each["counts"].values(),
             format_duration(each["oldest_waiting_seconds"]),
             each["workers"],
         )
         for each in queues
     ]
+
+
+def _queue_state(queue: Mapping[str, Any]) -> str:
+    if queue["paused"]:
+        return "paused"
+    if not queue["workers"]:
+        return "no worker"
+    return "limited" if queue["redis_limits"] else "running"
+
+
+def redis_limit_notes(queues: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each queue that is limited in Redis."""
+    notes = []
+    for queue in queues:
+        limits = queue["redis_limits"]
+        if limits is None:
+            continue
+        parts = []
+        if limits["concurrency"] is not None:
+            parts.append(f"{limits['concurrency']} at once")
+        if limits["rate_max"] is not None:
+            parts.append(f"{limits['rate_max']} in {limits['rate_window_seconds'] or 0:g} s")
+        notes.append(
+            f"{queue['name']} is limited to {' and '.join(parts)} in all workers together."
+            " That was set in Redis, as by Bull Board: remove it there."
+        )
+    return notes
 
 
 async def read_workers(db: Database) -> list[dict[str, Any]]:
@@ -168,6 +197,8 @@ def format_duration(seconds: float | None) -> str:
 def print_queues(queues: Sequence[Mapping[str, Any]]) -> None:
     """Print the queues as a table."""
     print_table(QUEUE_COLUMNS, queue_rows(queues), "There are no queues yet.")
+    for note in redis_limit_notes(queues):
+        print_to_stderr(note)
 
 
 def print_job(fields: Mapping[str, Any]) -> None:

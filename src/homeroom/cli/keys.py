@@ -38,7 +38,7 @@ _PAGE_SIZE = 500
 _ROLES = tuple(Role)
 
 app = command_group(
-    "Create, list and revoke API keys; sign in. Each command adds a line to the audit trail."
+    "Create, list and revoke API keys; sign in. Each change adds a line to the audit trail."
 )
 
 
@@ -120,23 +120,16 @@ def list_(
 ) -> None:
     """List the API keys. Their tokens are not stored, so they are not shown."""
 
-    async def list_and_audit(db: Database) -> list[ApiKey]:
+    async def read(db: Database) -> list[ApiKey]:
         keys: list[ApiKey] = []
         while True:
             async with db.read() as tx:
                 page = await access.list_keys(tx, _PAGE_SIZE, keys[-1].id if keys else None)
             keys += page[:_PAGE_SIZE]
             if len(page) <= _PAGE_SIZE:
-                break
-        async with db.write() as tx:
-            await access.record_audit(tx, audit_actor(), "key.listed", "keys", {"count": len(keys)})
-        return keys
+                return keys
 
-    keys = [
-        key
-        for key in run_with_database(list_and_audit)
-        if include_revoked or key.revoked_at is None
-    ]
+    keys = [key for key in run_with_database(read) if include_revoked or key.revoked_at is None]
     if as_json:
         print_json({"items": [_key_fields(key) for key in keys]})
         return

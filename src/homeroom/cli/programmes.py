@@ -201,5 +201,6 @@ def _print_compliance(report: ComplianceReport) -> None:
     )
     if report.rows:
         print_text(
-            f"{pluralize(len(report.rows), 'facilitator')}. A blank week: no log was expected."
+            f"{pluralize(len(report.rows), 'facilitator')}. Blank: no log was expected, or the"
+            " offering was not known yet."
         )

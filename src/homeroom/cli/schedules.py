@@ -211,19 +211,20 @@ def _dry_run(name: str, as_json: bool) -> None:
 
 def _print_preview(preview: dict[str, Any]) -> None:
     rows = [
-        (each["userId"], each["type"], delivery["channel"], _planned_outcome(each, delivery))
+        (each["userId"], each["type"], delivery["channel"], _planned_outcome(delivery))
         for each in preview["messages"]
         for delivery in each["deliveries"]
     ]
     print_table(("PERSON", "MESSAGE", "CHANNEL", "OUTCOME"), rows, "It would send no message.")
+    if preview["sentBefore"]:
+        sent = [(each["userId"], each["type"]) for each in preview["sentBefore"]]
+        print_table(("SENT BEFORE", "MESSAGE"), sent, "")
     without_message = [(each["userId"], each["reason"]) for each in preview["others"]]
     if without_message:
         print_table(("NO MESSAGE FOR", "REASON"), without_message, "")
 
 
-def _planned_outcome(message: dict[str, Any], delivery: dict[str, Any]) -> str:
-    if message["sentBefore"]:
-        return "none: sent before"
+def _planned_outcome(delivery: dict[str, Any]) -> str:
     if delivery["status"] == "pending":
         return "to be sent"
     status, reason = delivery["status"], delivery["reason"]

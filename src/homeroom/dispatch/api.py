@@ -23,10 +23,11 @@ from homeroom.dispatch.message_step import MessageStep
 from homeroom.dispatch.replay import ReplayDispatchHandler, UpdateDispatchHandler
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
 from homeroom.dispatch.webhook import Destination
-from homeroom.errors import Invalid, NotFound
+from homeroom.errors import Conflict, Invalid, NotFound, Unavailable
 from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
 from homeroom.partner.client import Partner
+from homeroom.partner.failure import PartnerError
 
 __all__ = [
     "ANALYTICS",
@@ -98,6 +99,29 @@ class Dispatches:
         }
         self.steps: dict[str, MessageStep] = {}
         """The steps that send messages, by name, each of which is a destination."""
+
+    async def send_test(self, name: str, actor: str) -> int:
+        """Post a signed test message to a webhook; return the status of the answer.
+
+        Raises ``NotFound`` for another name, ``Conflict`` where it is not configured, and
+        ``Unavailable`` with the reason where the message was not accepted.
+        """
+        if name not in self.webhooks:
+            raise NotFound(
+                f"There are no webhooks to {name!r}. There are: {', '.join(self.webhooks)}."
+            )
+        destination = self.webhooks[name]
+        if destination is None:
+            raise Conflict(
+                f"Nothing is sent to {name}: {self.missing_settings[name]}.",
+                hint="Set HOMEROOM_WEBHOOK_SECRET and the URL, then restart Homeroom.",
+            )
+        async with self._db.write() as tx:
+            await access.record_audit(tx, actor, "destination.tested", name)
+        try:
+            return await destination.send_test(self.source)
+        except PartnerError as error:
+            raise Unavailable(f"The test message was not accepted: {error.message}") from error
 
     def register(
         self, registry: Registry, completions: Completions, steps: Sequence[MessageStep]

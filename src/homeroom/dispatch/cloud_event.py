@@ -13,6 +13,7 @@ COURSE_COMPLETED = "org.homeroom.course.completed"
 TRAINING_RECORDED = "org.homeroom.training.recorded"
 TRAINING_UPDATED = "org.homeroom.training.updated"
 """What was learnt after the record, such as the credential's URL; the same data."""
+WEBHOOK_TEST = "org.homeroom.webhook.test"
 
 
 def build_course_completed(key: MessageKey, source: str, completion: Completion) -> dict[str, Any]:
@@ -63,6 +64,19 @@ def build_training_record(
         "credentialUrl": credential_url,
     }
     return _cloud_event(key, source, completion, data)
+
+
+def build_test_event(id: str, source: str, now: int) -> dict[str, Any]:
+    """Return the event that only shows whether a receiver accepts the signature."""
+    return {
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": WEBHOOK_TEST,
+        "time": _format_time(now),
+        "datacontenttype": "application/json",
+        "data": {"test": True},
+    }
 
 
 def _cloud_event(

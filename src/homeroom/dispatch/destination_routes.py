@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 
 from homeroom.db.database import Database
+from homeroom.dispatch.api import Dispatches
 from homeroom.dispatch.destinations import (
     DestinationKind,
     Destinations,
@@ -41,11 +42,19 @@ class DestinationList(ResponseModel):
     items: list[DestinationView]
 
 
+class WebhookTest(ResponseModel):
+    """The answer to a test message."""
+
+    status: int
+
+
 def _view(status: DestinationStatus) -> DestinationView:
     return DestinationView.model_validate(status)
 
 
-def router(db: Database, auth: Auth, destinations: Destinations) -> APIRouter:
+def router(
+    db: Database, auth: Auth, destinations: Destinations, dispatches: Dispatches
+) -> APIRouter:
     """Return the routes of destinations."""
     routes = APIRouter(prefix="/api/v1/destinations", tags=["Completion"])
     reader = auth.require(Role.OPERATOR, Role.VIEWER)
@@ -64,5 +73,15 @@ def router(db: Database, auth: Auth, destinations: Destinations) -> APIRouter:
     ) -> DestinationView:
         """Let the waiting jobs of a destination start, and enable it after a 410."""
         return _view(await destinations.switch_on(name, identity.subject))
+
+    @routes.post("/{name}/test")
+    async def test_destination(
+        name: Annotated[str, Path(min_length=1, max_length=64)], identity: Identity = operator
+    ) -> WebhookTest:
+        """Send a signed test message to `analytics` or `hr`; return its status.
+
+        Its type is `org.homeroom.webhook.test`. 503 says why it was not accepted.
+        """
+        return WebhookTest(status=await dispatches.send_test(name, identity.subject))
 
     return routes

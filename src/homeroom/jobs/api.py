@@ -48,6 +48,7 @@ from homeroom.jobs.job_actions import cancel, clean, delete_finished_jobs, promo
 from homeroom.jobs.job_log import hash_person
 from homeroom.jobs.outcome import Cancel, Done, Fail, Hold, Outcome, Retry, Snooze
 from homeroom.jobs.queue_store import (
+    counts,
     flag_silent_workers,
     pause,
     resume,
@@ -60,7 +61,6 @@ from homeroom.jobs.store import (
     JobAttempt,
     JobQuery,
     attempts,
-    counts,
     find,
     get,
     job_attempt_table,
@@ -198,7 +198,7 @@ def attempt_fields(attempt: store.JobAttempt) -> dict[str, Any]:
 
 def queue_fields(
     queue: queue_store.QueueSettings,
-    counts: dict[JobState, int],
+    counts: dict[str, int],
     oldest: int | None,
     workers: list[queue_store.WorkerRow],
     now: int,
@@ -216,6 +216,7 @@ def queue_fields(
         "name": queue.name,
         "paused": queue.paused,
         "concurrency": queue.concurrency or max(serving, default=None),
+        "redis_limits": _redis_limits(queue.shared_limits),
         "counts": {
             "waiting": waiting,
             "delayed": counts.get(JobState.DELAYED, 0),
@@ -223,6 +224,7 @@ def queue_fields(
             "active": active,
             "completed": counts.get(JobState.COMPLETED, 0),
             "failed": failed,
+            "cancelled": counts.get("cancelled", 0),
         },
         "oldest_waiting_seconds": None if oldest is None else max(now - oldest, 0) / SECOND,
         "workers": len(serving),
@@ -232,6 +234,16 @@ def queue_fields(
             "failed_jobs": failed,
             "processing": active > 0,
         },
+    }
+
+
+def _redis_limits(limits: queue_store.SharedLimits) -> dict[str, Any] | None:
+    if limits == queue_store.NO_SHARED_LIMITS:
+        return None
+    return {
+        "concurrency": limits.concurrency,
+        "rate_max": limits.rate_max,
+        "rate_window_seconds": limits.rate_window_seconds,
     }
 
 

@@ -32,6 +32,7 @@ from homeroom.jobs.claim import Claim, claimable_ids
 from homeroom.jobs.enqueue import JOBS_TOPIC
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job
+from homeroom.jobs.queue_controls import QueueControls, adopt_controls
 from homeroom.jobs.queue_runner import QueueRunner
 
 log = structlog.get_logger(__name__)
@@ -94,6 +95,20 @@ class DispatchingEngine(Engine):
         """Add waiting rows to the engine's store in this order; known ones are skipped.
 
         Raises ``Unavailable`` where that store does not answer.
+        """
+
+    @abstractmethod
+    async def read_controls(self, queue: str) -> QueueControls:
+        """Return the pause and the limits of a queue in the engine's own store.
+
+        Raises ``Unavailable`` where that store does not answer.
+        """
+
+    @abstractmethod
+    async def write_pause(self, queue: str, paused: bool | None, agreed: bool) -> None:
+        """Pause or resume a queue in the engine's own store, None: leave it.
+
+        ``agreed`` is stored as the pause that both sides have now. Raises ``Unavailable``.
         """
 
     @abstractmethod
@@ -190,6 +205,7 @@ class Dispatcher:
         """The time of each queue's next check, by the loop's clock."""
         self._quiet_until = dict.fromkeys(registry.queues(), 0.0)
         """The time until which hints do not bring the next check forward."""
+        self._controls_read_at = dict.fromkeys(registry.queues(), 0.0)
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -233,6 +249,9 @@ class Dispatcher:
         self._next_check[queue] = loop.time() + self._poll
         self._quiet_until[queue] = 0.0
         try:
+            if loop.time() - self._controls_read_at[queue] >= self._poll:
+                self._controls_read_at[queue] = loop.time()
+                await self.synchronize_controls(queue)
             seconds = await self.dispatch(queue)
         except Unavailable:
             # The engine has logged it; hints would only repeat the failure.
@@ -245,6 +264,13 @@ class Dispatcher:
             if seconds is not None:
                 self._quiet_until[queue] = loop.time() + min(seconds, _BUSY_QUEUE_POLL_SECONDS)
                 self._next_check[queue] = min(self._next_check[queue], loop.time() + seconds)
+
+    async def synchronize_controls(self, queue: str) -> None:
+        """Take over a pause and limits from the engine's store, or pause it."""
+        controls = await self._engine.read_controls(queue)
+        change = await adopt_controls(self._db, queue, controls)
+        if change.agreed is not None:
+            await self._engine.write_pause(queue, change.store, change.agreed)
 
     async def dispatch(self, queue: str) -> float | None:
         """Dispatch the waiting rows of a queue that the engine does not have yet.

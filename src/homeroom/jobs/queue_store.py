@@ -10,8 +10,9 @@ from typing import Literal
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
-from homeroom.instant import to_microseconds
+from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import JOBS_TOPIC
+from homeroom.jobs.job import JobReason, JobState
 from homeroom.jobs.store import queue_table, worker_table
 
 _STATE = (
@@ -20,6 +21,26 @@ _STATE = (
 )
 KEEP_COMPLETED, KEEP_FAILED = 100, 200
 """Finished jobs that a queue keeps for inspection, unless its row overrides it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """Limits of a queue for all workers together, set in Redis by another program."""
+
+    concurrency: int | None = None
+    """Jobs that run at once."""
+    rate_max: int | None = None
+    """Jobs that may start within ``rate_window``."""
+    rate_window: int | None = None
+    """Microseconds."""
+
+    @property
+    def rate_window_seconds(self) -> float | None:
+        """Return the window in seconds, None without a rate limit."""
+        return None if self.rate_window is None else self.rate_window / SECOND
+
+
+NO_SHARED_LIMITS = SharedLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,14 @@ class QueueSettings:
     keep_failed: int = KEEP_FAILED
     keep_age: int | None = None
     """Longest retention of a finished job; None: only the numbers count."""
+    redis_concurrency: int | None = None
+    redis_rate_max: int | None = None
+    redis_rate_window: int | None = None
+
+    @property
+    def shared_limits(self) -> SharedLimits:
+        """Return the limits that were last seen in Redis."""
+        return SharedLimits(self.redis_concurrency, self.redis_rate_max, self.redis_rate_window)
 
 
 async def declare_queues(tx: Tx, names: Sequence[str]) -> None:
@@ -54,18 +83,52 @@ async def queues(tx: Tx) -> list[QueueSettings]:
     return [queue_by_name[name] for name in sorted(queue_by_name)]
 
 
+async def find_queue(tx: Tx, name: str) -> QueueSettings:
+    """Return a queue; one without a row has the defaults."""
+    rows = await tx.fetch_into(QueueSettings, "SELECT * FROM queue WHERE name = ?", (name,))
+    return rows[0] if rows else QueueSettings(name)
+
+
 async def pause(tx: Tx, name: str) -> None:
     """Stop starting jobs of a queue, in every process, until it is resumed."""
-    await declare_queues(tx, [name])
-    await tx.execute("UPDATE queue SET paused = 1 WHERE name = ?", (name,))
-    tx.notify(JOBS_TOPIC, name)
+    await set_paused(tx, name, True)
 
 
 async def resume(tx: Tx, name: str) -> None:
     """Start jobs of a paused queue again."""
+    await set_paused(tx, name, False)
+
+
+async def set_paused(tx: Tx, name: str, paused: bool) -> bool:
+    """Pause or resume a queue; return whether that changed it."""
     await declare_queues(tx, [name])
-    await tx.execute("UPDATE queue SET paused = 0 WHERE name = ?", (name,))
+    changed = await tx.execute(
+        "UPDATE queue SET paused = ? WHERE name = ? AND paused <> ?",
+        (int(paused), name, int(paused)),
+    )
     tx.notify(JOBS_TOPIC, name)
+    return bool(changed)
+
+
+async def set_shared_limits(tx: Tx, name: str, limits: SharedLimits) -> bool:
+    """Record the limits that a queue has in Redis; return whether they are new."""
+    await declare_queues(tx, [name])
+    if (await find_queue(tx, name)).shared_limits == limits:
+        return False
+    await tx.execute(
+        "UPDATE queue SET redis_concurrency = ?, redis_rate_max = ?, redis_rate_window = ?"
+        " WHERE name = ?",
+        (limits.concurrency, limits.rate_max, limits.rate_window, name),
+    )
+    return True
+
+
+async def forget_shared_limits(tx: Tx) -> None:
+    """Remove limits that were set in Redis, for workers that claim from the table."""
+    await tx.execute(
+        "UPDATE queue SET redis_concurrency = NULL, redis_rate_max = NULL, redis_rate_window = NULL"
+        " WHERE redis_concurrency IS NOT NULL OR redis_rate_max IS NOT NULL"
+    )
 
 
 async def set_queue_limits(
@@ -108,6 +171,32 @@ async def set_queue_retention(
         "UPDATE queue SET keep_completed = ?, keep_failed = ?, keep_age = ? WHERE name = ?",
         (completed, failed, None if age is None else to_microseconds(age), name),
     )
+
+
+COUNTED_STATES = (*JobState, "cancelled")
+"""What jobs are counted by. A cancelled job is ``failed`` in its row, but has not failed."""
+
+
+async def counts(tx: Tx, queue: str | None = None) -> dict[str, dict[str, int]]:
+    """Return the number of jobs by queue and ``COUNTED_STATES``, without pruned ones."""
+    where, values = ("", ()) if queue is None else (" AND queue = ?", (queue,))
+    rows = await tx.fetch(
+        "SELECT queue, state, COUNT(*) FROM job WHERE pruned_at IS NULL"
+        f"{where} GROUP BY queue, state",
+        values,
+    )
+    counts_by_queue: dict[str, dict[str, int]] = {}
+    for name, state, number in rows:
+        counts_by_queue.setdefault(name, dict.fromkeys(COUNTED_STATES, 0))[state] = number
+    cancelled = await tx.fetch(
+        "SELECT queue, COUNT(*) FROM job WHERE pruned_at IS NULL AND state = 'failed'"
+        f" AND reason_code = ?{where} GROUP BY queue",
+        (JobReason.CANCELLED.value, *values),
+    )
+    for name, number in cancelled:
+        counts_by_queue[name]["cancelled"] = number
+        counts_by_queue[name][JobState.FAILED] -= number
+    return counts_by_queue
 
 
 async def oldest_waiting(tx: Tx) -> dict[str, int]:

@@ -105,6 +105,8 @@ class QueueCounts(ResponseModel):
     active: int
     completed: int
     failed: int
+    cancelled: int
+    """Cancelled jobs, which `failed` does not count though their state is `failed`."""
 
 
 class QueueStats(ResponseModel):
@@ -116,12 +118,24 @@ class QueueStats(ResponseModel):
     processing: bool
 
 
+class RedisLimits(ResponseModel):
+    """Limits for all workers together, set in Redis by another program."""
+
+    concurrency: int | None
+    rate_max: int | None
+    rate_window_seconds: float | None
+
+
 class QueueView(ResponseModel):
-    """A queue; ``concurrency`` is that of one worker, null where none is known."""
+    """A queue; ``concurrency`` is that of one worker, null where none is known.
+
+    A queue that is paused in Redis, as by Bull Board, is ``paused`` here within a second or two.
+    """
 
     name: str
     paused: bool
     concurrency: int | None
+    redis_limits: RedisLimits | None
     counts: QueueCounts
     oldest_waiting_seconds: float | None
     workers: int
@@ -334,7 +348,7 @@ def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
         """List all queues with their counts."""
         async with db.read() as tx:
             queues = await queue_store.queues(tx)
-            counts = await store.counts(tx)
+            counts = await queue_store.counts(tx)
             oldest = await queue_store.oldest_waiting(tx)
             workers = await queue_store.workers(tx)
         return [

@@ -141,6 +141,9 @@ queue_table = Table(
     Column("keep_completed", Integer, nullable=False),
     Column("keep_failed", Integer, nullable=False),
     Column("keep_age", BigInteger),  # microseconds after the end; null: by number only
+    Column("redis_concurrency", BigInteger),  # at once in all workers, as set in Redis
+    Column("redis_rate_max", BigInteger),
+    Column("redis_rate_window", BigInteger),  # microseconds
 )
 
 worker_table = Table(
@@ -393,20 +396,6 @@ async def search(
         .limit(limit)
     )
     return [(extra.seq, job) for job, extra in await fetch_jobs_with(tx, _Sequence, statement)]
-
-
-async def counts(tx: Tx, queue: str | None = None) -> dict[str, dict[JobState, int]]:
-    """Return the number of jobs of each queue by state; pruned ones are not counted."""
-    where, values = ("", ()) if queue is None else (" AND queue = ?", (queue,))
-    rows = await tx.fetch(
-        "SELECT queue, state, COUNT(*) FROM job WHERE pruned_at IS NULL"
-        f"{where} GROUP BY queue, state",
-        values,
-    )
-    counts_by_queue: dict[str, dict[JobState, int]] = {}
-    for name, state, number in rows:
-        counts_by_queue.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = number
-    return counts_by_queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,8 @@ class Worker:
             try:
                 async with self._db.write(WriteClass.JOBS) as tx:
                     await queue_store.declare_queues(tx, list(self._queue_runners))
+                    if not isinstance(self._engine, DispatchingEngine):
+                        await queue_store.forget_shared_limits(tx)
                     await self._register(tx)
             except DatabaseFault:
                 with suppress(TimeoutError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -71,6 +71,8 @@ class GenerationStart:
     modules_generated: int
     total_modules: int
     estimated_minutes: int
+    is_whole_plan: bool = True
+    """False: only one module, or one lesson of it, is generated again."""
 
 
 class LessonPlans:
@@ -370,7 +372,8 @@ class LessonPlans:
         module = await store.find_module(tx, plan_id, index)
         assert module is not None  # read in this transaction
         await enqueue_module(tx, plan_id, module, self._retry_policy, chain=False)
-        return await self._generation_start(tx, plan_id, 1)
+        start = await self._generation_start(tx, plan_id, 1)
+        return replace(start, is_whole_plan=False)
 
     async def _generation_start(self, tx: Tx, plan_id: str, jobs_queued: int) -> GenerationStart:
         modules = await store.list_modules(tx, plan_id)

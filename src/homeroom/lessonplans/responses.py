@@ -120,6 +120,8 @@ def curriculum_view(plan: LessonPlan) -> dict[str, Any]:
 
 def start_message(start: GenerationStart) -> str:
     """Return a sentence about the result of a start."""
+    if start.jobs_queued and not start.is_whole_plan:
+        return "Generation of this module started. No other module follows."
     if start.jobs_queued:
         return "Generation started. Each module queues the next one when it is complete."
     if start.modules_generated == start.total_modules:

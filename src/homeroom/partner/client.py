@@ -133,13 +133,15 @@ class Partner:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         expect: Collection[int] = (),
+        is_gated: bool = True,
     ) -> PartnerResponse:
         """Send one request; return a response that is 2xx or has a status of ``expect``.
 
         ``path`` is the parts below the URL, each escaped here. Raises ``PartnerError``, and
-        ``PartnerAway`` where no call was made.
+        ``PartnerAway`` where no call was made. Without ``is_gated`` the call is made in any case,
+        and its end is not recorded.
         """
-        if self._gate is None:
+        if self._gate is None or not is_gated:
             return await self._send(method, path, query, content, headers, expect)
         admission = await self._gate.admit(self.name)
         try:

@@ -96,7 +96,7 @@ class LearnerCourseView(ResponseModel):
     """The course version to which this attempt is pinned."""
     attempt: int
     status: EnrolmentStatus | None
-    """Null before the first event, which enrols."""
+    """Null before the first event, which enrols, as for a learner whom Homeroom does not know."""
     progress: float | None
     completed_chapters: int
     total_chapters: int

@@ -14,6 +14,8 @@ from homeroom.settings.school_files import read_logo, school_file_problems
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".svg"})
 MAX_IMAGE_BYTES = 1024 * 1024
+MAX_WEBHOOK_SECRETS = 2
+"""Secrets that sign one message: the old one and its successor."""
 _SNS_TOPIC = re.compile(r"arn:aws(?:-[a-z]+)*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}")
 _MIN_POSTMARK_PASSWORD = 16
 _ELLIPTIC_KEY_OID = bytes.fromhex("06072a8648ce3d0201")
@@ -22,17 +24,19 @@ _ELLIPTIC_KEY_OID = bytes.fromhex("06072a8648ce3d0201")
 def partner_problems(settings: Settings) -> list[SettingProblem]:
     """Return the problems of the settings of the partner systems."""
     problems = []
-    secret = settings.webhook_secret
-    if secret is not None and not _is_webhook_secret(secret.get_secret_value()):
-        problems.append(
-            SettingProblem(
-                "HOMEROOM_WEBHOOK_SECRET",
-                "Not a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes.",
-                'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+    for field in ("webhook_secret", "analytics_webhook_secret", "hr_webhook_secret"):
+        secret = getattr(settings, field)
+        if secret is not None and not _are_webhook_secrets(secret.get_secret_value()):
+            problems.append(
+                SettingProblem(
+                    f"HOMEROOM_{field.upper()}",
+                    "Not a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes;"
+                    " two at most, with a space between them.",
+                    'Make one with: echo "whsec_$(openssl rand -base64 32)"',
+                )
             )
-        )
     for name, url in (("ANALYTICS", settings.analytics_url), ("HR", settings.hr_url)):
-        if url and secret is None:
+        if url and not settings.webhook_secrets(name.lower()):
             problems.append(
                 SettingProblem(
                     "HOMEROOM_WEBHOOK_SECRET",
@@ -245,6 +249,12 @@ def _is_elliptic_key(text: str) -> bool:
         return _ELLIPTIC_KEY_OID in b64decode(text, validate=True)
     except binascii.Error:
         return False
+
+
+def _are_webhook_secrets(text: str) -> bool:
+    """Return whether a text is one secret, or two with white space between them."""
+    secrets = text.split()
+    return 1 <= len(secrets) <= MAX_WEBHOOK_SECRETS and all(map(_is_webhook_secret, secrets))
 
 
 def _is_webhook_secret(secret: str) -> bool:

@@ -63,8 +63,22 @@ class PartnerSettings(BaseModel):
     hr_retry_delays: Delays = Field(RETRY_DELAYS, description=_DELAYS.format("HR"))
     hr_rate: Rate = Field(DEFAULT_RATE, description=_RATE.format("HR"))
     webhook_secret: SecretStr | None = Field(
-        None, description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes."
+        None,
+        description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes. Two, with a space"
+        " between them, sign both until every receiver has the new one.",
     )
+    analytics_webhook_secret: SecretStr | None = Field(
+        None, description="Signs webhooks to analytics, in place of `HOMEROOM_WEBHOOK_SECRET`."
+    )
+    hr_webhook_secret: SecretStr | None = Field(
+        None, description="Signs webhooks to HR, in place of `HOMEROOM_WEBHOOK_SECRET`."
+    )
+
+    def webhook_secrets(self, destination: str) -> tuple[str, ...]:
+        """Return the secrets that sign messages to `analytics` or `hr`."""
+        own: SecretStr | None = getattr(self, f"{destination}_webhook_secret")
+        secret = own or self.webhook_secret
+        return () if secret is None else tuple(secret.get_secret_value().split())
 
     steps: ClassNames = Field(
         (),

@@ -156,6 +156,14 @@ def test_a_document_of_another_shape_is_a_fault(wrong: object) -> None:
     assert faults(wrong)
 
 
+@pytest.mark.parametrize("units", [[], [{"id": "u", "title": "U", "chapters": []}]])
+def test_a_course_that_could_never_be_finished_is_a_fault(units: list[object]) -> None:
+    stored = course_document.parse_course("course", 1, {**document(), "units": units})
+    with pytest.raises(Invalid) as caught:  # what is stored is read, and no new version made
+        course_document.check_new_course(stored)
+    assert [each["pointer"] for each in caught.value.details["errors"]] == ["#/units"]
+
+
 def test_a_course_has_at_most_two_thousand_chapters() -> None:
     most = document(*(chapter(str(number)) for number in range(2_000)))
     assert len(course_document.parse_course("course", 1, most).chapters) == 2_000

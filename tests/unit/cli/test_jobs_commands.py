@@ -202,6 +202,7 @@ def test_statistics_have_the_names_of_the_api(terminal: Any, rows: Any) -> None:
         "active": 0,
         "completed": 0,
         "failed": 1,
+        "cancelled": 0,
     }
     assert chores["stats"] == {
         "queueLength": 2,

@@ -136,7 +136,9 @@ async def test_queues_show_counts_and_statistics(
         "active": 0,
         "completed": 1,
         "failed": 1,
+        "cancelled": 0,
     }
+    assert queue["redisLimits"] is None
     assert queue["stats"] == {
         "queueLength": 0,
         "activeJobs": 0,
@@ -190,6 +192,19 @@ async def test_jobs_are_listed_page_by_page_and_found_by_filter(
         assert [job["id"] for job in body["items"]] == [special]
     body = (await client.get("/api/v1/jobs", params={"name": "other"}, headers=VIEWER)).json()
     assert body == {"items": [], "nextCursor": None}
+
+
+async def test_a_cancelled_job_does_not_count_as_failed(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    (job_id,) = await _add(db, SendEmail(), delay=timedelta(hours=1))
+    await client.post(f"/api/v1/jobs/{job_id}/cancel", headers=OPERATOR)
+    (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
+    assert (queue["counts"]["failed"], queue["counts"]["cancelled"]) == (0, 1)
+    assert queue["stats"]["failedJobs"] == 0
+    await client.post(f"/api/v1/jobs/{job_id}/retry", headers=OPERATOR)
+    (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
+    assert (queue["counts"]["cancelled"], queue["counts"]["waiting"]) == (0, 1)
 
 
 async def test_actions_on_one_job(client: httpx.AsyncClient, db: Database) -> None:

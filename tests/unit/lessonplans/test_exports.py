@@ -104,11 +104,19 @@ def rows_of(plan: LessonPlan) -> list[dict[str, str]]:
 
 def test_the_scheme_of_work_has_a_line_a_lesson() -> None:
     rows = rows_of(plan_of(PLAIN))
-    assert [row["lesson"] for row in rows] == ["1.1", "1.2", "1.3", "2.1", "2.2"]
+    assert [row["lesson"] for row in rows] == ["L1.1", "L1.2", "L1.3", "L2.1", "L2.2"]
     assert sum(int(row["minutes"]) for row in rows) == 270
     assert rows[0]["date"] == "2027-03-24"
     assert rows[1]["date"] == "2027-03-28"
     assert {row["generator"] for row in rows} == {"rule-based"}
+
+
+def test_a_spreadsheet_does_not_take_lesson_3_10_for_the_number_3_1() -> None:
+    body = {**PLAIN, "preferences": {"lessonMinutes": 30}}
+    body["modules"] = [{**PLAIN["modules"][0], "contactHours": 6}]
+    numbers = [row["lesson"] for row in rows_of(plan_of(body))]
+    assert "L1.10" in numbers
+    assert not [each for each in numbers if each.replace(".", "").isdecimal()]
 
 
 def test_no_cell_of_a_spreadsheet_is_a_formula() -> None:

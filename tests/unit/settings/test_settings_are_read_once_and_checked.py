@@ -229,6 +229,28 @@ def test_a_malformed_webhook_secret_is_an_error(
     assert severities(settings) == {"HOMEROOM_WEBHOOK_SECRET": "error"}
 
 
+def test_each_receiver_of_webhooks_has_a_secret_of_its_own_and_two_while_one_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new = GOOD_WEBHOOK_SECRET, "whsec_" + "B" * 32
+    settings = read(monkeypatch, WEBHOOK_SECRET=old, HR_WEBHOOK_SECRET=f"{new} {old}")
+    assert settings.webhook_secrets("analytics") == (old,)
+    assert settings.webhook_secrets("hr") == (new, old)
+    assert severities(settings) == {}
+    three = read(monkeypatch, HR_WEBHOOK_SECRET=f"{new} {old} {old}")
+    assert severities(three) == {"HOMEROOM_HR_WEBHOOK_SECRET": "error"}
+    monkeypatch.delenv("HOMEROOM_WEBHOOK_SECRET")
+    alone = read(
+        monkeypatch,
+        HR_WEBHOOK_SECRET=new,
+        HR_URL="https://hr.example/hook",
+        ANALYTICS_URL="https://analytics.example/hook",
+    )
+    [problem] = [each for each in find_setting_problems(alone, {}) if each.severity == "error"]
+    assert problem.setting == "HOMEROOM_WEBHOOK_SECRET"
+    assert "HOMEROOM_ANALYTICS_URL is set" in problem.message
+
+
 def test_a_partner_needs_all_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(
         monkeypatch,

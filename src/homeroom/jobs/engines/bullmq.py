@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from bullmq import Queue
 from bullmq.job import Job as BullJob
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ConstantBackoff
 
-from homeroom.errors import ConfigurationError
+from homeroom.errors import ConfigurationError, Unavailable
 from homeroom.instant import MILLISECOND
 from homeroom.jobs.engine import DispatchingEngine
 from homeroom.jobs.engines.bullmq_fetcher import (
@@ -26,14 +30,27 @@ from homeroom.jobs.engines.bullmq_fetcher import (
 )
 from homeroom.jobs.engines.payload import REDIS_KEY_PREFIX, encode_job, to_redis_priority
 from homeroom.jobs.job import Job
+from homeroom.jobs.queue_controls import QueueControls
 from homeroom.jobs.queue_runner import QueueRunner
+from homeroom.jobs.queue_store import SharedLimits
 
+log = structlog.get_logger(__name__)
 MIN_REDIS_VERSION = (6, 2)
 REDIS_RETRY_SECONDS = 0.05
 _CALL_TIMEOUT_SECONDS = 3.0
 _OPEN_TIMEOUT_SECONDS = 2.0
 """Longest that a start waits for Redis, which it does not need."""
 _FETCHER_RESTART_SECONDS = 0.5
+COMMAND_CONNECTIONS = 3
+"""Connections of a process for all calls but the waiting ones.
+
+Each queue has one more connection, on which its worker waits for jobs. Redis runs one command at a
+time, so more connections would only wait there.
+"""
+_AGREED_PAUSE = "homeroom:paused"
+"""Member of BullMQ's ``meta`` hash: the pause that row and Redis had when they were the same."""
+_WORKER_NAME = f"homeroom.{socket.gethostname()}.{os.getpid()}"
+_LOGGED_IDS = 5
 _DISPATCHED_STATES = frozenset({"waiting", "prioritized", "active", "paused"})
 """States of BullMQ in which a worker will fetch the job without any further call."""
 _BULLMQ_STATES = (
@@ -65,11 +82,22 @@ class RedisAddress:
     """Certificate authority; None: those that the system trusts."""
 
 
-def connect_redis(address: RedisAddress, timeout_seconds: float) -> Redis:
+class _BoundedSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the Sentinels' master; a call waits while all are in use."""
+
+
+def connect_redis(
+    address: RedisAddress,
+    timeout_seconds: float,
+    *,
+    max_connections: int = COMMAND_CONNECTIONS,
+    client_name: str | None = None,
+) -> Redis:
     """Return a client; it connects when it is first used.
 
-    ``timeout_seconds`` is the longest time for a response. A call is tried twice, because an idle
-    connection may have been closed.
+    ``timeout_seconds`` is the longest time for a response, and for a free connection. A call is
+    tried twice, because an idle connection may have been closed. ``client_name`` is shown by
+    ``CLIENT LIST``.
     """
     options: dict[str, Any] = {
         "decode_responses": True,
@@ -77,12 +105,15 @@ def connect_redis(address: RedisAddress, timeout_seconds: float) -> Redis:
         "socket_connect_timeout": 2.0,
         "socket_keepalive": True,
         "retry": Retry(ConstantBackoff(REDIS_RETRY_SECONDS), 1),
+        "client_name": client_name,
+        "max_connections": max_connections,
+        "timeout": timeout_seconds,
     }
     if not address.sentinels:
         url = address.url or "redis://127.0.0.1:6379"
         if address.ca_file is not None and url.startswith("rediss:"):
             options["ssl_ca_certs"] = address.ca_file
-        return Redis.from_url(url, **options)
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
     tls: Mapping[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
     sentinel: Callable[..., Sentinel] = Sentinel  # published without types
     sentinels = sentinel(
@@ -97,7 +128,7 @@ def connect_redis(address: RedisAddress, timeout_seconds: float) -> Redis:
         **options,
         **tls,
     )
-    client: Redis = sentinels.master_for(address.group)
+    client: Redis = sentinels.master_for(address.group, connection_pool_class=_BoundedSentinelPool)
     return client
 
 
@@ -194,6 +225,28 @@ class BullmqEngine(DispatchingEngine):
         }
         return BullJob(self._queue(queue), job.kind, encode_job(job), options, job.id)
 
+    async def read_controls(self, queue: str) -> QueueControls:
+        """Return the pause and the limits of a queue in Redis."""
+        fields = ("paused", _AGREED_PAUSE, "concurrency", "max", "duration")
+        with self._health.track_call():
+            values: list[Any] = await self._client.hmget(
+                self._queue(queue).keys["meta"], list(fields)
+            )
+        paused, agreed, *limits = values
+        concurrency, rate_max, window_ms = (_to_number(each) for each in limits)
+        window = None if window_ms is None else window_ms * MILLISECOND
+        return QueueControls(
+            paused is not None, agreed == "1", SharedLimits(concurrency, rate_max, window)
+        )
+
+    async def write_pause(self, queue: str, paused: bool | None, agreed: bool) -> None:
+        """Pause or resume a queue in Redis, None: leave it; record the pause of both sides."""
+        with self._health.track_call(writes=True):
+            if paused is not None:
+                await self._queue(queue).backend.pause(paused)
+            meta = self._queue(queue).keys["meta"]
+            await self._client.hset(meta, _AGREED_PAUSE, str(int(agreed)))
+
     async def reconcile(self, queue: str) -> None:
         """Find the dispatched rows that Redis has lost or will not offer to a worker."""
         dispatched = list(self._dispatched.get(queue, ()))
@@ -205,6 +258,31 @@ class BullmqEngine(DispatchingEngine):
         lost = [job_id for job_id, state in states.items() if state not in _DISPATCHED_STATES]
         if lost:
             self._forget(queue, lost)
+            if workers := (await self._foreign_workers()).get(queue):
+                log.warning(
+                    "jobs_taken_by_foreign_worker",
+                    queue=queue,
+                    count=len(lost),
+                    job_ids=lost[:_LOGGED_IDS],
+                    workers=workers,
+                )
+
+    async def _foreign_workers(self) -> dict[str, list[str]]:
+        """Return by queue the workers that other programs run, such as one in Node.
+
+        They run Homeroom's jobs without their rows. Empty where Redis forbids CLIENT LIST.
+        """
+        try:
+            with self._health.track_call():
+                clients: list[dict[str, str]] = await self._client.client_list()
+        except Unavailable:
+            return {}
+        found: dict[str, list[str]] = {}
+        for client in clients:
+            queue = foreign_worker_queue(client.get("name", ""))
+            if queue is not None:
+                found.setdefault(queue, []).append(f"{client['name']} at {client.get('addr')}")
+        return found
 
     async def _states(self, queue: str, ids: Sequence[str]) -> dict[str, str]:
         if not ids:
@@ -251,6 +329,12 @@ class BullmqEngine(DispatchingEngine):
             )
         if self._health.refuses_writes:
             return "Redis answers, but refused the last write. Its log says why."
+        if others := await self._foreign_workers():
+            names = ", ".join(sorted(others))
+            return (
+                f"Workers that are not Homeroom's take jobs of the queue {names}, so that"
+                " Homeroom does not run them. Stop those workers: CLIENT LIST of Redis shows them."
+            )
         return None
 
     async def work(self, queue_runner: QueueRunner) -> None:
@@ -259,10 +343,45 @@ class BullmqEngine(DispatchingEngine):
             fetcher = BullmqFetcher(
                 queue_runner, self._health, self._timings, self._keep_failed, self._forget
             )
-            client = connect_redis(self._address, self._timings.response_timeout_seconds)
+            waiting_client = connect_redis(
+                self._address,
+                self._timings.response_timeout_seconds,
+                client_name=f"{worker_client_name(queue_runner.queue)}:w:{_WORKER_NAME}",
+            )
             try:
-                await fetcher.run(client)
+                await fetcher.run(self._client, waiting_client)
             finally:
-                await disconnect_redis(client)
+                await disconnect_redis(waiting_client)
             if not queue_runner.stopping:  # Redis does not answer: try again after a pause
                 await asyncio.sleep(_FETCHER_RESTART_SECONDS)
+
+
+def worker_client_name(queue: str) -> str:
+    """Return the name by which BullMQ for Node finds the connections of a queue's workers.
+
+    BullMQ for Python leaves the queue as it is there, so Bull Board would show no worker.
+    """
+    return f"{REDIS_KEY_PREFIX}:{base64.b64encode(queue.encode()).decode()}"
+
+
+def foreign_worker_queue(client_name: str) -> str | None:
+    """Return the queue from which a client of Redis fetches; None for Homeroom's own workers."""
+    start = f"{REDIS_KEY_PREFIX}:"
+    if not client_name.startswith(start):
+        return None
+    queue, separator, worker = client_name.removeprefix(start).partition(":")
+    is_worker = not separator or worker.startswith("w:")  # others listen to events
+    if not is_worker or worker.startswith("w:homeroom."):
+        return None
+    try:
+        return base64.b64decode(queue, validate=True).decode()
+    except ValueError:
+        return queue  # BullMQ for Python does not encode it
+
+
+def _to_number(text: str | None) -> int | None:
+    """Return a number of BullMQ's ``meta`` hash; None for none, and for what is no number."""
+    try:
+        return None if text is None else int(float(text))
+    except (ValueError, OverflowError):
+        return None

@@ -165,10 +165,17 @@ class BullmqFetcher:
         self._slots: set[asyncio.Task[Any]] = set()
         self._runs: set[asyncio.Task[None]] = set()
 
-    async def run(self, client: Redis) -> None:
-        """Fetch and run jobs until the runner stops or Redis fails; wait for all runs."""
+    async def run(self, client: Redis, waiting_client: Redis) -> None:
+        """Fetch and run jobs until the runner stops or Redis fails; wait for all runs.
+
+        ``waiting_client`` is for the call that waits for a job.
+        """
         worker = _BullmqWorker(self._queue_runner.queue, self._process, self._options(client))
         worker.health, worker.queue_runner = self._health, self._queue_runner
+        # The call that waits has a connection of its own, and its name: Node counts one worker by
+        # it. BullMQ would give that name to the connections that all queues share.
+        worker.backend.blocking_connection.conn = waiting_client
+        worker._client_name_set = True
         worker.on("error", self._on_error)
         fetching = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(self._wait_for_stop(worker))

@@ -156,7 +156,7 @@ def export_file(
 def _csv_cells(plan: LessonPlan, lesson: PlannedLesson, meeting: LessonMeeting | None) -> list[str]:
     slot, body = lesson.slot, lesson.body
     return [
-        slot.number,
+        f"L{slot.number}",  # a spreadsheet reads 3.10 as the number 3.1, and 3-10 as a day
         str(slot.week),
         "" if meeting is None else meeting.begins.date().isoformat(),
         "" if meeting is None else meeting.begins.strftime("%H:%M"),
