@@ -18,8 +18,8 @@ OPERATOR, VIEWER = as_("operator"), as_("viewer")
 LIST = "/api/v1/destinations"
 PROFILES = (
     DestinationProfile("credly", "credentials", False, 10),
-    DestinationProfile("analytics", "webhook", True, 10),
-    DestinationProfile("hr", "webhook", True, 2.5),
+    DestinationProfile("analytics", "webhook", True, 10, "analytics"),
+    DestinationProfile("hr", "webhook", True, 2.5, "hr"),
 )
 
 
@@ -35,7 +35,7 @@ async def here(db: Database) -> AsyncIterator[School]:
 @pytest.fixture
 async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
     async with client(
-        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES))
+        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES, here.completions))
     ) as opened:
         yield opened
 
@@ -52,6 +52,10 @@ async def test_a_partner_that_is_away_is_listed_and_switched_on(
     assert (analytics["state"], analytics["failures"], analytics["lastError"]) == ("on", 0, None)
     assert (hr["state"], hr["failures"], hr["lastStatus"], hr["heldJobs"]) == ("away", 5, 503, 8)
     assert hr["since"] < hr["nextProbeAt"]
+    assert (hr["waitingSteps"], hr["failedSteps"], hr["lastSuccessAt"]) == (8, 0, None)
+    assert hr["outstandingSince"] < hr["since"]
+    assert (analytics["waitingSteps"], analytics["outstandingSince"]) == (0, None)
+    assert analytics["lastSuccessAt"] is not None
     assert "the HR system answered 503" in hr["lastError"]
     step = await here.step(ids[-1], "hr")
     assert (step.status, step.attempts) == ("waiting", 0)

@@ -181,7 +181,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         credentials=credentials,
         badge_issuer=badge_issuer,
         dispatches=dispatches,
-        destinations=Destinations(db, destination_profiles(settings)),
+        destinations=Destinations(db, destination_profiles(settings), completions),
         notifications=notifications,
         activity=activity,
         completions=completions,

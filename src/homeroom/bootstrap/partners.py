@@ -76,7 +76,13 @@ def destination_profiles(settings: Settings) -> list[DestinationProfile]:
         settings.credly_token,
     )
     return [
-        DestinationProfile("credly", "credentials", has_credly, settings.credly_rate),
+        DestinationProfile(
+            "credly",
+            "credentials",
+            has_credly,
+            settings.credly_rate,
+            "credential" if settings.uses_credly else None,
+        ),
         DestinationProfile(
             "directory", "directory", settings.directory_url is not None, settings.directory_rate
         ),
@@ -88,9 +94,10 @@ def destination_profiles(settings: Settings) -> list[DestinationProfile]:
             "webhook",
             has_secret and settings.analytics_url is not None,
             settings.analytics_rate,
+            "analytics",
         ),
         DestinationProfile(
-            "hr", "webhook", has_secret and settings.hr_url is not None, settings.hr_rate
+            "hr", "webhook", has_secret and settings.hr_url is not None, settings.hr_rate, "hr"
         ),
         DestinationProfile(MAIL_GATE, "mail", settings.smtp_url is not None, _MAIL_RATE),
     ]

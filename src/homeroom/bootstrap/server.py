@@ -88,7 +88,7 @@ def _build_app(
         credential_routes.router(db, auth, application.credentials, application.completions),
         badge_routes.router(db, auth, application.badge_issuer),
         page_router(db, CredentialPages(db, application.badge_issuer, certificate_style(settings))),
-        dispatch_routes.router(db, auth, application.dispatches),
+        dispatch_routes.router(db, auth, application.dispatches, application.completions),
         change_routes.router(auth, _build_change_feed(application)),
         destination_routes.router(db, auth, application.destinations),
         notify_routes.router(db, auth, application.notifications, _build_email_hooks(application)),

@@ -83,6 +83,9 @@ COMMANDS = {
     "destinations": CommandSource(
         "homeroom.cli.destinations", "List the partner systems that jobs call, and switch one on."
     ),
+    "dispatches": CommandSource(
+        "homeroom.cli.dispatches", "List the messages to partners; send them again."
+    ),
     "programmes": CommandSource(
         "homeroom.cli.programmes", "Import programmes; show log compliance."
     ),

@@ -33,7 +33,7 @@ from homeroom.completion.step import (
     save_step,
     start_step,
 )
-from homeroom.completion.step_store import StepCounts, StepFilter, StepStatusFilter
+from homeroom.completion.step_store import StepBacklog, StepCounts, StepFilter, StepStatusFilter
 from homeroom.completion.store import PERSONAL, CompletionFilter
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -57,6 +57,7 @@ __all__ = [
     "RetryProgress",
     "SkipReason",
     "StepArgs",
+    "StepBacklog",
     "StepCounts",
     "StepFilter",
     "StepState",
@@ -253,6 +254,16 @@ class Completions:
     async def count_steps(self, tx: Tx) -> StepCounts:
         """Return the number of steps by name and status, and the oldest outstanding ones."""
         return await step_store.count_steps(tx, list(self.steps))
+
+    async def count_backlogs(self, tx: Tx) -> dict[str, StepBacklog]:
+        """Return the outstanding steps by name; a name without any is absent."""
+        return await step_store.count_backlogs(tx)
+
+    async def find_steps(
+        self, tx: Tx, query: CompletionFilter, steps: StepFilter, after: str | None, count: int
+    ) -> list[StepState]:
+        """Return steps of one name by their completions' ids, oldest first, above an id."""
+        return await step_store.find_steps(tx, query, steps, after, count)
 
     def step_updater(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[None]]:
         """Return the function that saves a step's state at each change of its job.

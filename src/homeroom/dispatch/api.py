@@ -27,14 +27,12 @@ from homeroom.dispatch.jobs import (
 )
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
 from homeroom.errors import NotFound
-from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
 
 __all__ = [
     "ANALYTICS",
     "DESTINATIONS",
     "HR",
-    "MAX_REPLAYS",
     "PERSONAL",
     "TOPIC",
     "Destination",
@@ -48,8 +46,6 @@ __all__ = [
 
 ANALYTICS, HR = "analytics", "hr"
 DESTINATIONS = (ANALYTICS, HR)
-MAX_REPLAYS = 1_000
-"""The most dispatches that one call replays."""
 
 
 class Dispatches:
@@ -133,6 +129,13 @@ class Dispatches:
             subject=replayer.find_subject,
         )
 
+    async def get(self, tx: Tx, id: str) -> Dispatch:
+        """Return a dispatch; raise ``NotFound``."""
+        known = await store.get(tx, id)
+        if known is None:
+            raise NotFound(f"There is no dispatch {id!r}.")
+        return known
+
     async def list_newest(
         self,
         tx: Tx,
@@ -140,9 +143,25 @@ class Dispatches:
         status: str | None,
         before: tuple[int, str] | None,
         count: int,
+        *,
+        completion_id: str | None = None,
+        user_id: str | None = None,
+        since: int | None = None,
     ) -> list[Dispatch]:
-        """Return dispatches by (created_at, id), newest first, before such a pair."""
-        return await store.list_newest(tx, destination, status, before, count)
+        """Return dispatches by (created_at, id), newest first, before such a pair.
+
+        ``since`` is the earliest ``created_at``.
+        """
+        return await store.list_newest(
+            tx,
+            destination,
+            status,
+            before,
+            count,
+            completion_id=completion_id,
+            user_id=user_id,
+            since=since,
+        )
 
     async def list_disabled(self, tx: Tx) -> dict[str, str]:
         """Return the destinations that are switched off, with their reasons."""
@@ -155,33 +174,13 @@ class Dispatches:
         Raises ``NotFound``.
         """
         async with self._db.write() as tx:
-            known = await store.get(tx, id)
-            if known is None:
-                raise NotFound(f"There is no dispatch {id!r}.")
+            known = await self.get(tx, id)
             await access.record_audit(tx, actor, "dispatch.replayed", id)
-            await self._replay_all(tx, [known], actor)
-            after = await store.get(tx, id)
-        assert after is not None
-        return after
+            await self.replay_all(tx, [known], actor)
+            return await self.get(tx, id)
 
-    async def replay_since(
-        self, destination: str, since: int, actor: str
-    ) -> tuple[int, int | None]:
-        """Replay a destination's dispatches since an instant, but for waiting ones.
-
-        Returns how many, at most ``MAX_REPLAYS``, and the instant to go on from if there are more.
-        """
-        async with self._db.write() as tx:
-            dispatches = await store.list_since(tx, destination, since, MAX_REPLAYS + 1)
-            page = dispatches[:MAX_REPLAYS]
-            details = {"since": to_rfc3339(since), "count": len(page)}
-            await access.record_audit(tx, actor, "dispatch.replayed", destination, details)
-            await self._replay_all(tx, page, actor)
-        return len(page), dispatches[MAX_REPLAYS].created_at if len(
-            dispatches
-        ) > MAX_REPLAYS else None
-
-    async def _replay_all(self, tx: Tx, dispatches: Sequence[Dispatch], actor: str) -> None:
+    async def replay_all(self, tx: Tx, dispatches: Sequence[Dispatch], actor: str) -> None:
+        """Enqueue the replays of dispatches; switch their destinations on."""
         for name in sorted({one.destination for one in dispatches}):
             if await destinations.enable(tx, name):
                 await access.record_audit(tx, actor, "destination.switched_on", name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homeroom.access import api as access
+from homeroom.completion.api import Completions, StepBacklog
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.dispatch import store
@@ -31,6 +32,8 @@ class DestinationProfile:
     """False: its steps are skipped, or Homeroom's own data is used."""
     rate: float
     """Waiting jobs that start per second once it is back."""
+    step: str | None = None
+    """The step of completions that is done there, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class DestinationStatus:
     held_jobs: int
     next_probe_at: int | None
     disabled_reason: str | None
+    last_success_at: int | None
+    """To the minute; None: never since this is recorded."""
+    waiting_steps: int
+    failed_steps: int
+    outstanding_since: int | None
+    """When the oldest completion was recorded whose step waits or has failed."""
 
 
 def disabled_gate(name: str) -> str:
@@ -73,21 +82,27 @@ async def enable(tx: Tx, name: str) -> bool:
 class Destinations:
     """All destinations of the settings; ``bootstrap`` builds it."""
 
-    def __init__(self, db: Database, profiles: Sequence[DestinationProfile]) -> None:
+    def __init__(
+        self, db: Database, profiles: Sequence[DestinationProfile], completions: Completions
+    ) -> None:
         """Use the destinations in this order."""
-        self._db = db
+        self._db, self._completions = db, completions
         self.profiles = tuple(profiles)
 
     async def list_all(self, tx: Tx) -> list[DestinationStatus]:
         """Return the status of every destination, configured or not."""
         breakers = {breaker.name: breaker for breaker in await partner_store.list_all(tx)}
         held, disabled = await count_held(tx), await store.list_disabled(tx)
+        successes = await partner_store.list_last_successes(tx)
+        backlogs = await self._completions.count_backlogs(tx)
         return [
             _status(
                 profile,
                 breakers.get(profile.name) or Breaker(profile.name),
                 held.get(profile.name, 0),
                 disabled.get(profile.name),
+                successes.get(profile.name),
+                backlogs.get(profile.step or "", StepBacklog(0, 0, None)),
             )
             for profile in self.profiles
         ]
@@ -113,6 +128,8 @@ def _status(
     breaker: Breaker,
     held_jobs: int,
     disabled: store.DisabledDestination | None,
+    last_success_at: int | None,
+    backlog: StepBacklog,
 ) -> DestinationStatus:
     state: DestinationState = "on" if breaker.state == "closed" else breaker.state
     return DestinationStatus(
@@ -128,4 +145,8 @@ def _status(
         held_jobs=held_jobs,
         next_probe_at=breaker.probe_at,
         disabled_reason=None if disabled is None else disabled.reason,
+        last_success_at=last_success_at,
+        waiting_steps=backlog.waiting,
+        failed_steps=backlog.failed,
+        outstanding_since=backlog.since,
     )

@@ -42,7 +42,7 @@ from homeroom.jobs.job import (
     RetryDelays,
 )
 from homeroom.jobs.outcome import Done, Fail, Hold, Outcome, Retry
-from homeroom.partner.client import WEBHOOK_TIMEOUT, Partner, encode_json
+from homeroom.partner.client import WEBHOOK_TIMEOUT, Partner, PartnerResponse, encode_json
 from homeroom.partner.failure import PartnerError
 from homeroom.partner.gate import PartnerGate
 
@@ -172,8 +172,8 @@ class Destination:
         # Receivers compare with the real time, whatever Homeroom's own clock shows.
         self._real_clock = Clock()
 
-    async def deliver(self, id: str, payload: str) -> int:
-        """Post a message and return the status, 2xx; raise ``PartnerError``.
+    async def deliver(self, id: str, payload: str) -> PartnerResponse:
+        """Post a message and return the response, 2xx; raise ``PartnerError``.
 
         The body is sent byte for byte as it is given, because the signature is over its bytes.
         """
@@ -184,8 +184,7 @@ class Destination:
             "webhook-timestamp": str(now // SECOND),
             "webhook-signature": self._webhook.sign(id, to_datetime(now), payload),
         }
-        response = await self.partner.call("POST", content=payload.encode(), headers=headers)
-        return response.status
+        return await self.partner.call("POST", content=payload.encode(), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +203,13 @@ class DispatchSender:
     ) -> Outcome:
         """Deliver a message and settle the job; ``retries`` replace those of its kind."""
         response_status: int | None = None
+        answer: str | None = None
         is_gone = False
         outcome: Outcome = done
         error: str | None = None
         try:
-            response_status = await destination.deliver(dispatch.id, dispatch.payload)
+            response = await destination.deliver(dispatch.id, dispatch.payload)
+            response_status, answer = response.status, destination.partner.excerpt(response.body)
         except PartnerError as failure:
             response_status, error = failure.response_status, failure.message
             outcome = failure.to_outcome()
@@ -232,7 +233,7 @@ class DispatchSender:
             if is_gone:
                 await store.disable_destination(tx, destination.name, "it answered 410")
             await store.record_attempt(
-                tx, dispatch.id, _status_of_outcome(outcome), response_status, error
+                tx, dispatch.id, _status_of_outcome(outcome), response_status, error, answer
             )
             tx.notify(TOPIC, dispatch.id)
             return outcome

@@ -29,6 +29,8 @@ from homeroom.partner.breaker import (
 from homeroom.partner.failure import PartnerAway, PartnerError
 
 log = structlog.get_logger(__name__)
+SUCCESS_INTERVAL = 60 * SECOND
+"""Time for which a process saves no further success of a partner, in microseconds."""
 Admission = Literal["clean", "counted", "probe"]
 """``counted``: failures are counted that a success forgets. ``probe``: the breaker is open."""
 _HOLD_REASONS: dict[BreakerState, JobReason] = {
@@ -44,6 +46,7 @@ class PartnerGate:
         """Set the partner's name in the database."""
         self.name = name
         self._db = db
+        self._success_saved_at: int | None = None
 
     async def admit(self, title: str) -> Admission:
         """Let a call pass; return what its success has to change.
@@ -81,6 +84,8 @@ class PartnerGate:
         A success that is no proof, such as a lookup where orders fail, changes nothing; if it was
         the probe, the next call is the probe instead.
         """
+        if is_proof:
+            await self._save_success()
         if admission == "clean" or (admission == "counted" and not is_proof):
             return
         try:
@@ -91,6 +96,18 @@ class PartnerGate:
                     await store.return_probe(tx, self.name)
         except HomeroomError as error:
             # The call has succeeded: its job must not fail for the sake of the count.
+            log.warning("partner_state_unsaved", partner=self.name, error=error.message)
+
+    async def _save_success(self) -> None:
+        """Save the instant of a success, so seldom that calls stay free of writes."""
+        now, saved_at = self._db.clock.now(), self._success_saved_at
+        if saved_at is not None and saved_at <= now < saved_at + SUCCESS_INTERVAL:
+            return
+        self._success_saved_at = now
+        try:
+            async with self._db.write() as tx:
+                await store.record_success(tx, self.name)
+        except HomeroomError as error:
             log.warning("partner_state_unsaved", partner=self.name, error=error.message)
 
     async def switch_on(self, tx: Tx) -> None:

@@ -21,6 +21,7 @@ PARTNER = Table(
     Column("released_at", BigInteger, nullable=False),
     Column("last_error", Text),  # redacted
     Column("last_status", Integer),
+    Column("last_success_at", BigInteger),  # written once a minute at most
 )
 
 
@@ -43,6 +44,20 @@ async def get_for_update(tx: Tx, name: str) -> Breaker:
 async def list_all(tx: Tx) -> list[Breaker]:
     """Return the breakers of all partners that have failed at some time."""
     return await tx.fetch_into(Breaker, "SELECT * FROM partner ORDER BY name")
+
+
+async def record_success(tx: Tx, name: str) -> None:
+    """Record that a call has succeeded now."""
+    await tx.insert(PARTNER, [Breaker(name)], on_conflict="ignore")
+    await tx.execute("UPDATE partner SET last_success_at = ? WHERE name = ?", (tx.now, name))
+
+
+async def list_last_successes(tx: Tx) -> dict[str, int]:
+    """Return the instants of the last successful calls, by partner."""
+    rows = await tx.fetch(
+        "SELECT name, last_success_at FROM partner WHERE last_success_at IS NOT NULL"
+    )
+    return dict(rows)
 
 
 async def save(tx: Tx, breaker: Breaker) -> None:
