@@ -33,6 +33,7 @@ ADDED_SINCE = {
     "alone_from",
     "outstanding",
     "held_by",
+    "group_ids",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"

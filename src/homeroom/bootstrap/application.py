@@ -44,6 +44,7 @@ from homeroom.db.sqlite.reserve import release_reserve_if_full
 from homeroom.db.sqlite.transaction import translate_engine_errors
 from homeroom.dispatch.api import Dispatches
 from homeroom.dispatch.destinations import Destinations
+from homeroom.dispatch.hr_report import HrReports
 from homeroom.errors import Unavailable
 from homeroom.jobs.api import FixedDelays, Registry
 from homeroom.lessonplans.api import LessonPlans
@@ -74,6 +75,7 @@ class Application:
     badge_issuer: OpenBadgeIssuer
     dispatches: Dispatches
     destinations: Destinations
+    hr_reports: HrReports
     notifications: Notifications
     activity: Activity
     completions: Completions
@@ -182,6 +184,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         badge_issuer=badge_issuer,
         dispatches=dispatches,
         destinations=Destinations(db, destination_profiles(settings), completions),
+        hr_reports=HrReports(db, completions, people, credentials.find_url),
         notifications=notifications,
         activity=activity,
         completions=completions,

@@ -31,7 +31,7 @@ app = command_group("List the partner systems that jobs call, and switch one on.
     epilog=epilog("homeroom destinations list", "homeroom destinations list --json"),
 )
 def list_destinations(as_json: JsonOption = False) -> None:
-    """List the partner systems: their states, last successes and errors, and what waits for them.
+    """List the partner systems: states, last successes and errors, backlogs.
 
     WAITING are jobs that wait until the partner is back. OUTSTANDING are the steps of completions
     that are not done, FAILED those of them that are not tried again by themselves.

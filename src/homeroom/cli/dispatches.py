@@ -77,7 +77,7 @@ def list_dispatches(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the messages to analytics and HR, newest first: status, answer, next attempt."""
+    """List the messages to analytics and HR, newest first, with their answers."""
 
     async def read(application: Application) -> list[ListedDispatch]:
         start = None if since is None else _parse_since(application, since)

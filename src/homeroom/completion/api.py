@@ -24,6 +24,7 @@ from homeroom.completion.completion import (
     describe_step,
     score_fraction,
 )
+from homeroom.completion.period import parse_period
 from homeroom.completion.step import (
     TOPIC,
     CompletionStep,
@@ -63,6 +64,7 @@ __all__ = [
     "StepState",
     "StepStatus",
     "StepStatusFilter",
+    "parse_period",
     "score_fraction",
 ]
 

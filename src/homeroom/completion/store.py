@@ -231,6 +231,8 @@ async def list_by_date(
     """Return completions by the date of completion, oldest first."""
     at, id = COMPLETION.c.completed_at, COMPLETION.c.id
     statement = select(COMPLETION)
+    if query.course_id is not None:
+        statement = statement.where(COMPLETION.c.course_id == query.course_id)
     if query.completed_from is not None:
         statement = statement.where(at >= query.completed_from)
     if query.completed_before is not None:

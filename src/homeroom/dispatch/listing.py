@@ -1,4 +1,4 @@
-"""Dispatches with the jobs that send them, and the instants of their next attempts."""
+"""Dispatches with the jobs that send them and their next attempts."""
 
 from __future__ import annotations
 

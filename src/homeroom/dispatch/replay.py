@@ -1,4 +1,4 @@
-"""Replay of a destination's dispatches since an instant: undelivered ones, or all."""
+"""Replay of dispatches: the undelivered ones since an instant, or all."""
 
 from __future__ import annotations
 

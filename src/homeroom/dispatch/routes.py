@@ -123,7 +123,7 @@ def router(db: Database, auth: Auth, dispatches: Dispatches, completions: Comple
 
     @routes.get("/{dispatchId}", dependencies=[Depends(auth.require(Role.OPERATOR))])
     async def get_dispatch(dispatch_id: DispatchId) -> DispatchDetail:
-        """Return a dispatch with the message that is sent, which may hold names and scores."""
+        """Return a dispatch with its message, which may hold name and score."""
         async with db.read() as tx:
             [listed] = await add_jobs(tx, completions, [await dispatches.get(tx, dispatch_id)])
         return _dispatch_detail(listed)
@@ -145,7 +145,7 @@ def _add_replays(
     async def replay_dispatches(
         body: DispatchReplayRequest, identity: Identity = operator
     ) -> DispatchReplay:
-        """Send a destination what it did not accept since a time, or all; return how many.
+        """Send a destination what was not delivered since a time, or all again.
 
         Messages that wait for an attempt are not counted: they are sent anyway.
         """

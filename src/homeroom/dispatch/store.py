@@ -130,7 +130,7 @@ async def list_since(
     after: tuple[int, str],
     count: int,
 ) -> list[Dispatch]:
-    """Return a destination's dispatches of some statuses by (created_at, id), above a pair."""
+    """Return a destination's dispatches by (created_at, id), above such a pair."""
     at, id = DISPATCH.c.created_at, DISPATCH.c.id
     statement = (
         select(DISPATCH)
@@ -146,7 +146,7 @@ async def list_since(
 async def count_since(
     tx: Tx, destination: str, statuses: Sequence[DispatchStatus], instant: int
 ) -> int:
-    """Return the number of a destination's dispatches of some statuses since an instant."""
+    """Count a destination's dispatches of some statuses since an instant."""
     marks = ", ".join("?" * len(statuses))
     [(count,)] = await tx.fetch(
         "SELECT COUNT(*) FROM dispatch WHERE destination = ? AND created_at >= ?"

@@ -130,6 +130,7 @@ graceMinutes: Minutes after the deadline in which a log is not late.
 grade: Grade from 0 to 1.
 grading: What was graded.
 group: Group of the setting.
+groupIds: Groups of the person, such as wards or departments.
 heartbeatAt: The last sign of life.
 held: Number of events that stay in quarantine.
 heldJobs: Number of jobs that wait for the partner.

@@ -1,4 +1,4 @@
-"""The answers of partners, their last successes, and an index of what is undelivered."""
+"""The answers of partners, their last successes, an index of the undelivered."""
 
 from __future__ import annotations
 
