@@ -126,6 +126,39 @@ async def list_used_external_ids(tx: Tx, issuer: str, external_ids: Sequence[str
     return {external_id for (external_id,) in rows}
 
 
+async def list_other_attempts(tx: Tx, known: Credential) -> list[Credential]:
+    """Return a learner's credentials of other attempts at a course, the latest first.
+
+    Only those of the same issuer and template that were not revoked, and of later attempts only
+    those that were issued.
+    """
+    credential = CREDENTIAL.c
+    statement = (
+        select(CREDENTIAL)
+        .where(
+            credential.user_id == known.user_id,
+            credential.course_id == known.course_id,
+            credential.issuer == known.issuer,
+            credential.template_id == known.template_id,
+            credential.attempt != known.attempt,
+            credential.state != "revoked",
+        )
+        .where((credential.attempt < known.attempt) | (credential.state != "issuing"))
+        .order_by(credential.attempt.desc())
+    )
+    return await tx.fetch_into(Credential, statement)
+
+
+async def has_later_attempt(tx: Tx, known: Credential) -> bool:
+    """Return whether the learner has, or is to get, the credential of a later attempt."""
+    row = await tx.fetch_one(
+        "SELECT 1 FROM credential WHERE user_id = ? AND course_id = ? AND issuer = ?"
+        " AND attempt > ? AND state <> 'revoked' LIMIT 1",
+        (known.user_id, known.course_id, known.issuer, known.attempt),
+    )
+    return row is not None
+
+
 async def set_score(tx: Tx, id: str, score: int | None) -> None:
     """Set the score that the credential is issued with."""
     await tx.execute("UPDATE credential SET score = ? WHERE id = ?", (score, id))
