@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from tests.support.api_client import AUTH, as_, client
 from tests.support.partner_school import School, running_sandbox, school
 
 from homeroom.db.database import Database
 from homeroom.dispatch import destination_routes
 from homeroom.dispatch.destinations import DestinationProfile, Destinations
+from homeroom.instant import SECOND
+from homeroom.partner.gate import PartnerGate
+from homeroom.partner.key_expiry import CREDLY_KEY_LIFETIME, PartnerKey, key_digest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 OPERATOR, VIEWER = as_("operator"), as_("viewer")
@@ -91,3 +96,41 @@ async def test_an_unknown_destination_is_not_found(api: httpx.AsyncClient) -> No
     assert answer.status_code == 404
     assert "credly, analytics, hr" in answer.json()["detail"]
     assert (await api.get(LIST, headers=as_("learner:ada"))).status_code == 403
+
+
+async def test_the_expiry_of_a_key_is_foreseen(here: School) -> None:
+    key = PartnerKey(key_digest("one"), CREDLY_KEY_LIFETIME)
+    gate = PartnerGate(here.db, "credly", key)
+    destinations = Destinations(
+        here.db,
+        [DestinationProfile("credly", "credentials", True, 10, "credential", key)],
+        here.completions,
+    )
+
+    async def expiry() -> int | None:
+        async with here.db.read() as tx:
+            [credly] = await destinations.list_all(tx)
+        return credly.key_expires_at
+
+    assert await expiry() is None
+    first = here.db.clock.now()
+    with capture_logs() as lines:
+        await gate.record_success("clean")
+        here.db.clock.advance(timedelta(days=149))
+        await gate.record_success("clean")
+    assert [line["event"] for line in lines if line["event"] == "partner_key_expires"] == []
+    expires_at = await expiry()
+    assert expires_at is not None
+    assert first + CREDLY_KEY_LIFETIME <= expires_at < first + CREDLY_KEY_LIFETIME + 60 * SECOND
+    with capture_logs() as lines:
+        here.db.clock.advance(timedelta(days=2))
+        await gate.record_success("clean")
+        here.db.clock.advance(timedelta(minutes=2))
+        await gate.record_success("clean")  # once a day
+    [line] = [line for line in lines if line["event"] == "partner_key_expires"]
+    assert (line["partner"], line["days"]) == ("credly", 28)
+    replaced = PartnerKey(key_digest("two"), CREDLY_KEY_LIFETIME)
+    with capture_logs() as lines:
+        await PartnerGate(here.db, "credly", replaced).record_success("clean")
+    assert lines == []
+    assert await expiry() is None  # of the key before nothing is foreseen any more

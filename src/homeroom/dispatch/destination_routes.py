@@ -37,6 +37,7 @@ class DestinationView(ResponseModel):
     waiting_steps: int
     failed_steps: int
     outstanding_since: Rfc3339Instant | None
+    key_expires_at: Rfc3339Instant | None
 
 
 class DestinationList(ResponseModel):

@@ -16,10 +16,12 @@ from homeroom.jobs.api import count_held, move_held
 from homeroom.partner import store as partner_store
 from homeroom.partner.breaker import Breaker
 from homeroom.partner.gate import PartnerGate
+from homeroom.partner.key_expiry import PartnerKey
 
 DestinationKind = Literal["credentials", "directory", "scores", "webhook", "mail"]
 DestinationState = Literal["on", "away", "refused", "disabled"]
 """``disabled``: it answered 410. ``away`` and ``refused``: see ``partner.breaker``."""
+_NO_KEY = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class DestinationProfile:
     """Waiting jobs that start per second once it is back."""
     step: str | None = None
     """The step of completions that is done there, if there is one."""
+    key: PartnerKey | None = None
+    """Its key, if that has a limited lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class DestinationStatus:
     failed_steps: int
     outstanding_since: int | None
     """When the oldest completion was recorded whose step waits or has failed."""
+    key_expires_at: int | None
+    """When its key expires at the latest; None: not known, or never."""
 
 
 def disabled_gate(name: str) -> str:
@@ -95,6 +101,7 @@ class Destinations:
         held, disabled = await count_held(tx), await store.list_disabled(tx)
         successes = await partner_store.list_last_successes(tx)
         backlogs = await self._completions.count_backlogs(tx)
+        keys = await partner_store.list_keys(tx)
         return [
             _status(
                 profile,
@@ -103,6 +110,9 @@ class Destinations:
                 disabled.get(profile.name),
                 successes.get(profile.name),
                 backlogs.get(profile.step or "", StepBacklog(0, 0, None)),
+                None
+                if profile.key is None
+                else profile.key.expiry(*keys.get(profile.name, _NO_KEY)),
             )
             for profile in self.profiles
         ]
@@ -130,6 +140,7 @@ def _status(
     disabled: store.DisabledDestination | None,
     last_success_at: int | None,
     backlog: StepBacklog,
+    key_expires_at: int | None,
 ) -> DestinationStatus:
     state: DestinationState = "on" if breaker.state == "closed" else breaker.state
     return DestinationStatus(
@@ -149,4 +160,5 @@ def _status(
         waiting_steps=backlog.waiting,
         failed_steps=backlog.failed,
         outstanding_since=backlog.since,
+        key_expires_at=key_expires_at,
     )

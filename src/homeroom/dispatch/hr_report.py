@@ -5,16 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from importlib import import_module
 from typing import IO, Any, Literal, Protocol
-
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
 
 from homeroom.access import api as access
 from homeroom.catalogue import api as catalogue
@@ -46,10 +40,6 @@ COLUMNS = (
 _ROWS_PER_READ = 500
 """Each page is a read of its own, so that a slow directory keeps no read open."""
 _LOOKUPS_AT_ONCE = 8
-_TIMES = frozenset({"completedAt", "validUntil"})
-_WIDTHS = {"courseTitle": 40, "credentialUrl": 50, "completedAt": 20, "validUntil": 20}
-_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-"""Characters that no XLSX file can hold."""
 
 
 class ReportedPerson(Protocol):
@@ -73,6 +63,16 @@ class ReportDirectory(Protocol):
 
     async def find(self, user_id: str) -> ReportedPerson | None:
         """Return a person, or None for an unknown id. Raises ``PartnerError``."""
+
+
+class ReportFile(Protocol):
+    """A report that is being written."""
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows."""
+
+    def finish(self) -> None:
+        """Write what is not in the file yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class HrReports:
         All is written before anything is sent: a report that a failing directory has cut short
         would look complete. Raises ``PartnerError``, ``Invalid`` above ``max_rows``.
         """
-        sheet: _CsvFile | _XlsxFile = _CsvFile(file) if file_format == "csv" else _XlsxFile(file)
+        sheet: ReportFile = _CsvFile(file) if file_format == "csv" else _open_workbook(file)
         count = 0
         async for records in self._read(query):
             count += len(records)
@@ -205,6 +205,14 @@ def _record(
     return data
 
 
+def _open_workbook(file: IO[bytes]) -> ReportFile:
+    # Loaded for workbooks alone: other processes are spared the time and memory of openpyxl.
+    workbook: ReportFile = import_module("homeroom.dispatch.hr_workbook").WorkbookFile(
+        file, COLUMNS
+    )
+    return workbook
+
+
 class _CsvFile:
     """CSV with a byte order mark; no cell is a formula."""
 
@@ -230,48 +238,3 @@ def _csv_cell(value: Any) -> str:
     if value is None:
         return ""
     return escape_formula(value) if isinstance(value, str) else f"{value:g}"
-
-
-class _XlsxFile:
-    """A workbook with one sheet: times as dates in UTC, texts never as formulas.
-
-    Rows are collected first, because openpyxl cannot give up a sheet that it has begun.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._rows: list[tuple[Any, ...]] = []
-        self._book = Workbook(write_only=True)
-        self._sheet = self._book.create_sheet("HR")
-
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows."""
-        self._rows += [tuple(record[name] for name in COLUMNS) for record in records]
-
-    def finish(self) -> None:
-        """Write the file."""
-        self._sheet.freeze_panes = "A2"
-        for position, name in enumerate(COLUMNS, start=1):
-            letter = get_column_letter(position)
-            self._sheet.column_dimensions[letter].width = _WIDTHS.get(name, 16)
-        heading = [WriteOnlyCell(self._sheet, name) for name in COLUMNS]
-        for cell in heading:
-            cell.font = Font(bold=True)
-        self._sheet.append(heading)
-        for row in self._rows:
-            self._sheet.append(
-                [self._cell(name, value) for name, value in zip(COLUMNS, row, strict=True)]
-            )
-        self._book.save(self._file)
-
-    def _cell(self, name: str, value: Any) -> Any:
-        if value is None or not isinstance(value, str):
-            return value
-        if name in _TIMES:  # a spreadsheet has no time zones, and whole seconds are enough
-            moment = datetime.fromisoformat(value).replace(tzinfo=None, microsecond=0)
-            cell = WriteOnlyCell(self._sheet, moment)
-            cell.number_format = "yyyy-mm-dd hh:mm:ss"
-            return cell
-        cell = WriteOnlyCell(self._sheet, _NOT_IN_XML.sub("", value))
-        cell.data_type = "s"  # openpyxl makes a formula of a text that begins with "="
-        return cell

@@ -156,6 +156,7 @@ jobsCancelled: Number of cancelled jobs.
 jobsQueued: Number of queued jobs; 0 while one runs.
 key: What makes it unique.
 keyPoints: The main points.
+keyExpiresAt: When its key expires at the latest; null if that is not known.
 kind: The kind of it.
 known: Learners whose address is known.
 lastActivityAt: The latest event; null without one.

@@ -23,10 +23,14 @@ def upgrade() -> None:
         ["destination", "status", "created_at", "id"],
     )
     op.add_column("partner", sa.Column("last_success_at", sa.BigInteger(), nullable=True))
+    op.add_column("partner", sa.Column("key_digest", sa.Text(), nullable=True))
+    op.add_column("partner", sa.Column("key_since", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
     """Drop the columns and the index."""
+    op.drop_column("partner", "key_since")
+    op.drop_column("partner", "key_digest")
     op.drop_column("partner", "last_success_at")
     op.drop_index("ix_dispatch_destination_status_created_at_id", table_name="dispatch")
     op.drop_column("dispatch", "last_attempt_at")
