@@ -320,6 +320,37 @@ async def test_a_replaced_badge_that_credly_reports_as_revoked_stays_superseded(
     assert older.issuer_state == "revoked"
 
 
+class DiesAfterReplacing(CredlyIssuer):
+    """The process is killed once between Credly's answer and the commit."""
+
+    deaths = 1
+
+    async def replace(self, badge_id: str, order: BadgeOrder) -> Badge:
+        badge = await super().replace(badge_id, order)
+        if self.deaths:
+            self.deaths -= 1
+            raise RuntimeError("killed")
+        return badge
+
+
+async def test_a_hook_between_the_replacement_and_the_commit_loses_no_credential(
+    db: Database, sandbox: Sandbox
+) -> None:
+    async with school(db, sandbox, issuer=DiesAfterReplacing, only=["credential"]) as here:
+        await here.sandbox.control("people", {"people": [PERSON]})
+        course = await here.publish()
+        await here.complete(course)
+        await here.work()
+        await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+        await here.work(skip_waits=False)
+        events = (await here.sandbox.get("badges"))["events"]
+        [revoked] = [one for one in events if one["event_type"] == "badge.state.changed"]
+        await here.credentials.refresh_from_event(revoked["id"])
+        assert [one.state for one in await here.credential_of("ada")] == ["revoked"]
+        await here.work()
+        await recertified(here)
+
+
 async def test_an_earlier_attempt_that_is_issued_late_takes_no_badge_away(here: School) -> None:
     await here.sandbox.control("people", {"people": [PERSON], "unknown": ["ada"]})
     course = await here.publish()

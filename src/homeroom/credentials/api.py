@@ -253,7 +253,7 @@ class Credentials:
             at = parse_credly_time(event.occurred_at) or tx.now
             is_superseded = await store.has_later_attempt(tx, known)
             if event.badge.is_revoked and not is_superseded:
-                if await store.set_revoked(tx, known.id, at, "revoked at Credly"):
+                if await store.set_revoked(tx, known.id, at, store.REVOKED_AT_ISSUER):
                     details = {"event": event_id}
                     await access.record_audit(tx, "credly", "credential.revoked", known.id, details)
             else:

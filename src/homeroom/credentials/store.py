@@ -43,6 +43,8 @@ CREDENTIAL = Table(
     Index(None, "created_at", "id"),
 )
 
+REVOKED_AT_ISSUER = "revoked at Credly"
+"""The reason of a revocation that the issuer has reported."""
 _IDS_PER_STATEMENT = 500
 
 
@@ -150,10 +152,10 @@ async def list_other_attempts(tx: Tx, known: Credential) -> list[Credential]:
 
 
 async def has_later_attempt(tx: Tx, known: Credential) -> bool:
-    """Return whether the learner has, or is to get, the credential of a later attempt."""
+    """Return whether the learner has the credential of a later attempt."""
     row = await tx.fetch_one(
         "SELECT 1 FROM credential WHERE user_id = ? AND course_id = ? AND issuer = ?"
-        " AND attempt > ? AND state <> 'revoked' LIMIT 1",
+        " AND attempt > ? AND state IN ('issued', 'superseded') LIMIT 1",
         (known.user_id, known.course_id, known.issuer, known.attempt),
     )
     return row is not None
@@ -181,6 +183,13 @@ async def mark_superseded(tx: Tx, by: Credential) -> None:
     await tx.lock(
         "credential", [by.user_id]
     )  # those of two attempts may be issued at the same moment
+    # The issuer may have reported a replaced badge as revoked before the new one was saved here.
+    await tx.execute(
+        "UPDATE credential SET state = 'issued', revoked_at = NULL, revocation_reason = NULL"
+        " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ?"
+        " AND state = 'revoked' AND revocation_reason = ? AND revoked_at >= ?",
+        (by.user_id, by.course_id, by.issuer, by.attempt, REVOKED_AT_ISSUER, by.created_at),
+    )
     earlier = await tx.fetch(
         "SELECT id FROM credential"
         " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ? AND state = 'issued'",
