@@ -111,7 +111,7 @@ def worker_findings() -> list[ConfigurationFinding]:
 
 
 def partner_findings(settings: Settings) -> list[ConfigurationFinding]:
-    """Return the partners that jobs wait for, the disabled ones, and keys that expire."""
+    """Return the partners that jobs wait for, disabled ones, expiring keys."""
 
     async def read(
         db: Database,

@@ -151,7 +151,7 @@ class IssueCredentialHandler:
         attempts: Sequence[Credential],
         rejection: PartnerError,
     ) -> Badge | Done | Retry | Hold | Fail:
-        """Replace the badge of the last earlier attempt at the course, if that is the duplicate.
+        """Replace the badge of an earlier attempt, if that is the duplicate.
 
         Badges of other courses, of later attempts and those that Homeroom did not order stay.
         """
