@@ -11,6 +11,7 @@ LOADED_ON_DEMAND = (
     "babel",
     "css_inline",
     "docx",
+    "openpyxl",
     "jinja2",
     "reportlab",
     "redis",

@@ -36,6 +36,7 @@ async def test_a_person_is_stored_whole_and_replaced_whole(
         "timeZone": "Europe/London",
         "managerId": "m1",
         "roles": ["learner", "facilitator"],
+        "groupIds": ["ward-3"],
     }
     first = await http.put(URL, json=whole, headers=SERVICE)
     assert (first.status_code, first.json()) == (201, {"userId": "ada", **whole})

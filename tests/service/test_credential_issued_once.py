@@ -234,11 +234,13 @@ async def test_an_archived_template_is_said_so(here: School) -> None:
     assert "archived" in (step.last_error or "")
 
 
-async def test_a_second_attempt_that_credly_refuses_says_how_to_mend_it(here: School) -> None:
-    course = await here.publish()
-    await here.complete(course)
+async def test_a_badge_of_another_course_is_not_replaced_and_the_error_has_the_fix(
+    here: School,
+) -> None:
+    await here.complete(await here.publish())
     await here.work()
-    second = await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+    other = await here.publish("more-data")  # of the same template
+    second = await here.complete(other, completed_at=COMPLETED_AT + DAY)
     await here.work()
     step = await here.step(second, "credential")
     [badge] = await here.sandbox.badges()
@@ -249,10 +251,123 @@ async def test_a_second_attempt_that_credly_refuses_says_how_to_mend_it(here: Sc
     await here.sandbox.control("templates", {"templates": [template]})
     await here.retry(second, "credential")
     await here.work()
+    assert {one.state for one in await here.credential_of("ada")} == {"issued"}
+    assert {one["state"] for one in await here.sandbox.badges()} == {"pending"}
+
+
+async def recertified(here: School) -> None:
+    """Check that the second attempt has the one valid badge, and the first is superseded."""
     newer, older = await here.credential_of("ada")
+    [valid] = [badge for badge in await here.sandbox.badges() if badge["state"] != "revoked"]
+    assert (newer.state, newer.attempt, newer.external_id) == ("issued", 2, valid["id"])
     assert (older.state, older.superseded_by) == ("superseded", newer.id)
-    assert (newer.state, newer.attempt) == ("issued", 2)
+    assert older.external_id not in (None, valid["id"])  # it is not lost
+    assert valid["issued_at"] == "2027-12-27 09:00:00 +0000"
+    assert (valid["issuer_earner_id"], valid["recipient_email"]) == ("ada", "ada@example.org")
+
+
+PERSON = {"id": "ada", "email": "ada@example.org"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        {"mode": "hang_after_work"},
+        {"mode": "status", "status": 500, "afterWork": True},
+        {"mode": "status", "status": 504, "afterWork": True},
+        {"mode": "drop", "afterWork": True},
+        {"mode": "garbage", "afterWork": True},
+        {"mode": "status", "status": 503},
+        {"mode": "status", "status": 429},
+        {"mode": "status", "status": 401},
+        {"mode": "drop"},
+        {"mode": "garbage"},
+    ],
+    ids=lambda fault: "-".join(str(value) for value in (fault or {"none": ""}).values()),
+)
+async def test_a_recertification_replaces_the_badge_over_every_fault(
+    here: School, fault: dict[str, Any] | None
+) -> None:
+    await here.sandbox.control("people", {"people": [PERSON]})
+    course = await here.publish()
+    await here.complete(course)
+    await here.work()
+    [first] = await here.sandbox.badges()
+    if fault is not None:
+        match = {"method": "POST", "badgeId": first["id"]}
+        await here.sandbox.fault("credly", times=1, match=match, **fault)
+    second = await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+    await here.work()
+    assert (await here.step(second, "credential")).status == "completed"
+    await recertified(here)
     assert len(await here.sandbox.badges()) == 2
+
+
+async def test_a_replaced_badge_that_credly_reports_as_revoked_stays_superseded(
+    here: School,
+) -> None:
+    await here.sandbox.control("people", {"people": [PERSON]})
+    course = await here.publish()
+    await here.complete(course)
+    await here.work()
+    await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+    await here.work()
+    for event in (await here.sandbox.get("badges"))["events"]:
+        await here.credentials.refresh_from_event(event["id"])
+    await recertified(here)
+    older = (await here.credential_of("ada"))[1]
+    assert older.issuer_state == "revoked"
+
+
+class DiesAfterReplacing(CredlyIssuer):
+    """The process is killed once between Credly's answer and the commit."""
+
+    deaths = 1
+
+    async def replace(self, badge_id: str, order: BadgeOrder) -> Badge:
+        badge = await super().replace(badge_id, order)
+        if self.deaths:
+            self.deaths -= 1
+            raise RuntimeError("killed")
+        return badge
+
+
+async def test_a_hook_between_the_replacement_and_the_commit_loses_no_credential(
+    db: Database, sandbox: Sandbox
+) -> None:
+    async with school(db, sandbox, issuer=DiesAfterReplacing, only=["credential"]) as here:
+        await here.sandbox.control("people", {"people": [PERSON]})
+        course = await here.publish()
+        await here.complete(course)
+        await here.work()
+        await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+        await here.work(skip_waits=False)
+        events = (await here.sandbox.get("badges"))["events"]
+        [revoked] = [one for one in events if one["event_type"] == "badge.state.changed"]
+        await here.credentials.refresh_from_event(revoked["id"])
+        assert [one.state for one in await here.credential_of("ada")] == ["revoked"]
+        await here.work()
+        await recertified(here)
+
+
+async def test_an_earlier_attempt_that_is_issued_late_takes_no_badge_away(here: School) -> None:
+    await here.sandbox.control("people", {"people": [PERSON], "unknown": ["ada"]})
+    course = await here.publish()
+    first = await here.complete(course)
+    await here.work()
+    assert (await here.step(first, "credential")).status == "failed"
+    await here.sandbox.control("people", {"people": [PERSON]})
+    await here.complete(course, attempt=2, completed_at=COMPLETED_AT + 400 * DAY)
+    await here.work()
+    await here.retry(first, "credential")
+    await here.work()
+    step = await here.step(first, "credential")
+    assert (step.status, step.skip_code) == ("skipped", "later_attempt_has_badge")
+    [badge] = await here.sandbox.badges()
+    [credential] = await here.credential_of("ada")
+    assert (credential.attempt, credential.state) == (2, "issued")
+    assert credential.external_id == badge["id"]
 
 
 async def test_two_courses_with_one_template_and_one_date_never_share_a_badge(

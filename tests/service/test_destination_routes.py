@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from tests.support.api_client import AUTH, as_, client
 from tests.support.partner_school import School, running_sandbox, school
 
 from homeroom.db.database import Database
 from homeroom.dispatch import destination_routes
 from homeroom.dispatch.destinations import DestinationProfile, Destinations
+from homeroom.instant import SECOND
+from homeroom.partner.gate import PartnerGate
+from homeroom.partner.key_expiry import CREDLY_KEY_LIFETIME, PartnerKey, key_digest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 OPERATOR, VIEWER = as_("operator"), as_("viewer")
 LIST = "/api/v1/destinations"
 PROFILES = (
     DestinationProfile("credly", "credentials", False, 10),
-    DestinationProfile("analytics", "webhook", True, 10),
-    DestinationProfile("hr", "webhook", True, 2.5),
+    DestinationProfile("analytics", "webhook", True, 10, "analytics"),
+    DestinationProfile("hr", "webhook", True, 2.5, "hr"),
 )
 
 
@@ -35,7 +40,9 @@ async def here(db: Database) -> AsyncIterator[School]:
 @pytest.fixture
 async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
     async with client(
-        destination_routes.router(here.db, AUTH, Destinations(here.db, PROFILES), here.dispatches)
+        destination_routes.router(
+            here.db, AUTH, Destinations(here.db, PROFILES, here.completions), here.dispatches
+        )
     ) as opened:
         yield opened
 
@@ -52,6 +59,10 @@ async def test_a_partner_that_is_away_is_listed_and_switched_on(
     assert (analytics["state"], analytics["failures"], analytics["lastError"]) == ("on", 0, None)
     assert (hr["state"], hr["failures"], hr["lastStatus"], hr["heldJobs"]) == ("away", 5, 503, 8)
     assert hr["since"] < hr["nextProbeAt"]
+    assert (hr["waitingSteps"], hr["failedSteps"], hr["lastSuccessAt"]) == (8, 0, None)
+    assert hr["outstandingSince"] < hr["since"]
+    assert (analytics["waitingSteps"], analytics["outstandingSince"]) == (0, None)
+    assert analytics["lastSuccessAt"] is not None
     assert "the HR system answered 503" in hr["lastError"]
     step = await here.step(ids[-1], "hr")
     assert (step.status, step.attempts) == ("waiting", 0)
@@ -105,3 +116,41 @@ async def test_a_test_message_shows_whether_the_receiver_takes_the_signature(
         assert "the HR system answered 503" in refused.json()["detail"]
     hr = (await api.get(LIST, headers=VIEWER)).json()["items"][2]
     assert (hr["state"], hr["failures"]) == ("on", 0), "the breaker counts no test"
+
+
+async def test_the_expiry_of_a_key_is_foreseen(here: School) -> None:
+    key = PartnerKey(key_digest("one"), CREDLY_KEY_LIFETIME)
+    gate = PartnerGate(here.db, "credly", key)
+    destinations = Destinations(
+        here.db,
+        [DestinationProfile("credly", "credentials", True, 10, "credential", key)],
+        here.completions,
+    )
+
+    async def expiry() -> int | None:
+        async with here.db.read() as tx:
+            [credly] = await destinations.list_all(tx)
+        return credly.key_expires_at
+
+    assert await expiry() is None
+    first = here.db.clock.now()
+    with capture_logs() as lines:
+        await gate.record_success("clean")
+        here.db.clock.advance(timedelta(days=149))
+        await gate.record_success("clean")
+    assert [line["event"] for line in lines if line["event"] == "partner_key_expires"] == []
+    expires_at = await expiry()
+    assert expires_at is not None
+    assert first + CREDLY_KEY_LIFETIME <= expires_at < first + CREDLY_KEY_LIFETIME + 60 * SECOND
+    with capture_logs() as lines:
+        here.db.clock.advance(timedelta(days=2))
+        await gate.record_success("clean")
+        here.db.clock.advance(timedelta(minutes=2))
+        await gate.record_success("clean")  # once a day
+    [line] = [line for line in lines if line["event"] == "partner_key_expires"]
+    assert (line["partner"], line["days"]) == ("credly", 28)
+    replaced = PartnerKey(key_digest("two"), CREDLY_KEY_LIFETIME)
+    with capture_logs() as lines:
+        await PartnerGate(here.db, "credly", replaced).record_success("clean")
+    assert lines == []
+    assert await expiry() is None  # of the key before nothing is foreseen any more

@@ -10,8 +10,10 @@ import pytest
 from tests.support.partner_school import Sandbox, School, running_sandbox, school
 
 from homeroom.db.database import Database
+from homeroom.dispatch.bulk_replay import DispatchReplays, Replay
 from homeroom.dispatch.destinations import DestinationProfile, Destinations
-from homeroom.dispatch.jobs import Destination, replay_job_id
+from homeroom.dispatch.jobs import replay_job_id
+from homeroom.dispatch.webhook import Destination
 from homeroom.instant import SECOND
 from homeroom.jobs.api import count_held
 from homeroom.jobs.job import FixedDelays, JobReason
@@ -206,7 +208,7 @@ async def check_steps_wait_for_a_disabled_destination(here: School, way: str) ->
         await here.work(skip_waits=False)
     else:
         profile = DestinationProfile("analytics", "webhook", True, 10)
-        await Destinations(here.db, [profile]).switch_on("analytics", "olga")
+        await Destinations(here.db, [profile], here.completions).switch_on("analytics", "olga")
     await here.kernel.maintenance.tick()
     await here.work(skip_waits=False)
     for id in (first, second):
@@ -242,10 +244,12 @@ async def test_a_replay_since_a_time_is_of_one_destination_and_counted(here: Sch
     await here.work()
     middle = here.db.clock.now()
     await here.complete(course, "max")
-    assert await here.dispatches.replay_since("hr", middle, "olga") == (0, None)  # on its way
+    replays = DispatchReplays(here.db, here.dispatches, here.completions)
+    later = Replay("hr", middle, "all")
+    assert await replays.run(later, "olga") == 0  # on its way
     await here.work()
-    assert await here.dispatches.replay_since("hr", middle, "olga") == (1, None)
-    assert await here.dispatches.replay_since("hr", 0, "olga") == (3, None)
+    assert await replays.run(later, "olga") == 1
+    assert await replays.run(Replay("hr", 0, "all"), "olga") == 3
     await here.work()
     assert (await here.sandbox.summary("hr"))["repeats"] == 4
     assert (await here.sandbox.summary("analytics"))["repeats"] == 0

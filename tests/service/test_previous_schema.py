@@ -36,6 +36,7 @@ ADDED_SINCE = {
     "redis_concurrency",
     "redis_rate_max",
     "redis_rate_window",
+    "group_ids",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"

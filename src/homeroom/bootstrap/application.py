@@ -53,6 +53,7 @@ from homeroom.db.sqlite.reserve import release_reserve_if_full
 from homeroom.db.sqlite.transaction import translate_engine_errors
 from homeroom.dispatch.api import Dispatches, XapiConfig
 from homeroom.dispatch.destinations import Destinations
+from homeroom.dispatch.hr_report import HrReports
 from homeroom.errors import Unavailable
 from homeroom.jobs.api import FixedDelays, Registry
 from homeroom.lessonplans.api import LessonPlans
@@ -86,6 +87,7 @@ class Application:
     dispatches: Dispatches
     destinations: Destinations
     steps: BuiltSteps
+    hr_reports: HrReports
     notifications: Notifications
     activity: Activity
     completions: Completions
@@ -225,8 +227,11 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         credentials=credentials,
         badge_issuer=badge_issuer,
         dispatches=dispatches,
-        destinations=Destinations(db, destination_profiles(settings, steps.destination_profiles())),
+        destinations=Destinations(
+            db, destination_profiles(settings, steps.destination_profiles()), completions
+        ),
         steps=steps,
+        hr_reports=HrReports(db, completions, people, credentials.find_url),
         notifications=notifications,
         activity=activity,
         completions=completions,

@@ -22,6 +22,7 @@ from homeroom.monitoring.hint_stream import HintStreams
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.monitoring.process_watch import ProcessWatch
 from homeroom.monitoring.routes import StepTotals
+from homeroom.partner.key_expiry import DEGRADED_BEFORE, describe_expiry
 from homeroom.settings import list_settings, list_step_settings
 from homeroom.web.identity import Auth
 from homeroom.web.problem import problem_response
@@ -57,9 +58,15 @@ def build_health(application: Application, engine: Engine, watch: ProcessWatch) 
 
     async def partners() -> str | None:
         async with application.db.read() as tx:
-            found = await application.destinations.list_all(tx)
+            found, now = await application.destinations.list_all(tx), tx.now
         shut = [f"{each.name} {each.state}" for each in found if each.state in {"away", "refused"}]
-        return None if not shut else "jobs wait for: " + ", ".join(shut)
+        messages = ["jobs wait for: " + ", ".join(shut)] if shut else []
+        messages += [
+            describe_expiry(each.name, each.key_expires_at, now)
+            for each in found
+            if each.key_expires_at is not None and now >= each.key_expires_at - DEGRADED_BEFORE
+        ]
+        return "; ".join(messages) or None
 
     probes = {
         "worker": worker,

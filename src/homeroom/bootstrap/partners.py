@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
+from homeroom.bootstrap.partner_keys import credly_key
 from homeroom.credentials.api import (
     BuiltInLearnerDirectory,
     CertificateStyle,
@@ -88,7 +89,14 @@ def destination_profiles(
         settings.credly_token,
     )
     return [
-        DestinationProfile("credly", "credentials", has_credly, settings.credly_rate),
+        DestinationProfile(
+            "credly",
+            "credentials",
+            has_credly,
+            settings.credly_rate,
+            "credential" if settings.uses_credly else None,
+            credly_key(settings),
+        ),
         DestinationProfile(
             "directory", "directory", settings.directory_url is not None, settings.directory_rate
         ),
@@ -144,7 +152,8 @@ def build_credly_issuer(
     token = secret_text(settings.credly_token)
     if url is None or organization is None or token is None:
         return None
-    return CredlyIssuer(client, url, organization, token, gate=PartnerGate(db, "credly"))
+    gate = PartnerGate(db, "credly", credly_key(settings))
+    return CredlyIssuer(client, url, organization, token, gate=gate)
 
 
 def issuer_profile(settings: Settings) -> IssuerProfile:

@@ -44,7 +44,7 @@ from homeroom.completion import routes as completion_routes
 from homeroom.credentials import routes as credential_routes
 from homeroom.credentials.open_badges import badge_routes
 from homeroom.credentials.open_badges.page_routes import CredentialPages, page_router
-from homeroom.dispatch import destination_routes
+from homeroom.dispatch import destination_routes, report_routes
 from homeroom.dispatch import routes as dispatch_routes
 from homeroom.errors import ConfigurationError, DatabaseFault
 from homeroom.http import logging_config
@@ -91,7 +91,8 @@ def _build_app(
         credential_routes.router(db, auth, application.credentials, application.completions),
         badge_routes.router(db, auth, application.badge_issuer),
         page_router(db, CredentialPages(db, application.badge_issuer, certificate_style(settings))),
-        dispatch_routes.router(db, auth, application.dispatches),
+        dispatch_routes.router(db, auth, application.dispatches, application.completions),
+        report_routes.router(auth, application.hr_reports),
         change_routes.router(auth, _build_change_feed(application)),
         destination_routes.router(db, auth, application.destinations, application.dispatches),
         notify_routes.router(db, auth, application.notifications, _build_email_hooks(application)),

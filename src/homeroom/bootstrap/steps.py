@@ -63,7 +63,11 @@ class BuiltSteps:
         """Return the destinations of the steps that send messages."""
         return [
             DestinationProfile(
-                step.name, step.destination_kind, step.receiver is not None, step.rate
+                step.name,
+                step.destination_kind,
+                step.receiver is not None,
+                step.rate,
+                step=step.name,
             )
             for step in self.message_steps
         ]

@@ -86,6 +86,10 @@ COMMANDS = {
     "destinations": CommandSource(
         "homeroom.cli.destinations", "List the partner systems that jobs call, and switch one on."
     ),
+    "dispatches": CommandSource(
+        "homeroom.cli.dispatches", "List the messages to partners; send them again."
+    ),
+    "reports": CommandSource("homeroom.cli.reports", "Write reports of completions as files."),
     "programmes": CommandSource(
         "homeroom.cli.programmes", "Import programmes; show log compliance."
     ),

@@ -161,7 +161,7 @@ def _check_database(settings: Settings) -> list[ConfigurationFinding]:
     try:
         state = require_database(settings)
         require_unsealed(settings)
-        parts = [*worker_findings(), *partner_findings()]
+        parts = [*worker_findings(), *partner_findings(settings)]
     except HomeroomError as error:
         return [*disk_findings, _error_finding("database", error)]
     status: Literal["ok", "warning"] = "warning" if state.is_newer else "ok"

@@ -31,7 +31,11 @@ app = command_group("List the partner systems that jobs call, and switch one on.
     epilog=epilog("homeroom destinations list", "homeroom destinations list --json"),
 )
 def list_destinations(as_json: JsonOption = False) -> None:
-    """List the partner systems: their states, their waiting jobs, their last errors."""
+    """List the partner systems: states, last successes and errors, backlogs.
+
+    WAITING are jobs that wait until the partner is back. OUTSTANDING are the steps of completions
+    that are not done, FAILED those of them that are not tried again by themselves.
+    """
 
     async def read(application: Application) -> list[DestinationStatus]:
         async with application.db.read() as tx:
@@ -42,13 +46,19 @@ def list_destinations(as_json: JsonOption = False) -> None:
         print_json({"items": [_fields(status) for status in found]})
         return
     print_table(
-        ("name", "state", "since", "waiting", "next probe", "last error"),
+        (
+            *("name", "state", "since", "last success", "waiting", "outstanding", "failed"),
+            *("next probe", "last error"),
+        ),
         [
             (
                 status.name,
                 status.state if status.is_configured else "not configured",
                 "" if status.since is None else format_instant(status.since),
+                "" if status.last_success_at is None else format_instant(status.last_success_at),
                 str(status.held_jobs),
+                str(status.waiting_steps + status.failed_steps),
+                str(status.failed_steps),
                 "" if status.next_probe_at is None else format_instant(status.next_probe_at),
                 status.disabled_reason or status.last_error or "",
             )
@@ -83,5 +93,11 @@ def switch_on(
 
 
 def _fields(status: DestinationStatus) -> dict[str, Any]:
-    since = None if status.since is None else to_rfc3339(status.since)
-    return {**to_json_fields(asdict(status)), "since": since}
+    instants = {"since": status.since, "outstandingSince": status.outstanding_since}
+    return {
+        **to_json_fields(asdict(status)),
+        **{
+            name: None if instant is None else to_rfc3339(instant)
+            for name, instant in instants.items()
+        },
+    }

@@ -15,9 +15,11 @@ from homeroom.notify.delivery_rules import MAIL_GATE
 
 if TYPE_CHECKING:
     from homeroom import machine
+    from homeroom.bootstrap import partner_keys
     from homeroom.db.database import Database
     from homeroom.dispatch import store as dispatch_store
     from homeroom.jobs import held_jobs, queue_store
+    from homeroom.partner import key_expiry
     from homeroom.partner import store as partner_store
     from homeroom.partner.breaker import Breaker
     from homeroom.settings import Settings
@@ -25,6 +27,8 @@ else:
     dispatch_store = LazyModule("homeroom.dispatch.store")
     held_jobs = LazyModule("homeroom.jobs.held_jobs")
     machine = LazyModule("homeroom.machine")
+    key_expiry = LazyModule("homeroom.partner.key_expiry")
+    partner_keys = LazyModule("homeroom.bootstrap.partner_keys")
     partner_store = LazyModule("homeroom.partner.store")
     queue_store = LazyModule("homeroom.jobs.queue_store")
 
@@ -106,17 +110,24 @@ def worker_findings() -> list[ConfigurationFinding]:
     return [*findings, *_descriptor_findings(running)]
 
 
-def partner_findings() -> list[ConfigurationFinding]:
-    """Return the partners that jobs wait for, and those that are disabled."""
+def partner_findings(settings: Settings) -> list[ConfigurationFinding]:
+    """Return the partners that jobs wait for, disabled ones, expiring keys."""
 
     async def read(
         db: Database,
-    ) -> tuple[list[Breaker], dict[str, int], dict[str, dispatch_store.DisabledDestination]]:
+    ) -> tuple[
+        list[Breaker],
+        dict[str, int],
+        dict[str, dispatch_store.DisabledDestination],
+        list[ConfigurationFinding],
+    ]:
         async with db.read() as tx:
             breakers = [each for each in await partner_store.list_all(tx) if each.is_open]
-            return breakers, await held_jobs.count_held(tx), await dispatch_store.list_disabled(tx)
+            keys = (await partner_store.list_keys(tx)).get("credly", (None, None))
+            held, disabled = await held_jobs.count_held(tx), await dispatch_store.list_disabled(tx)
+            return breakers, held, disabled, _key_findings(settings, keys, tx.now)
 
-    breakers, held, disabled = run_with_database(read)
+    breakers, held, disabled, expiring = run_with_database(read)
     findings = [
         ConfigurationFinding(
             "warning",
@@ -127,14 +138,36 @@ def partner_findings() -> list[ConfigurationFinding]:
         )
         for breaker in breakers
     ]
-    return findings + [
+    return (
+        findings
+        + [
+            ConfigurationFinding(
+                "warning",
+                "partners",
+                f"{name} is disabled: {each.reason}. Its steps fail.",
+                f"Ask the partner, then: homeroom destinations switch-on {name}",
+            )
+            for name, each in disabled.items()
+        ]
+        + expiring
+    )
+
+
+def _key_findings(
+    settings: Settings, known: tuple[str | None, int | None], now: int
+) -> list[ConfigurationFinding]:
+    """Warn of a key that expires soon; ``known`` is what the database has of it."""
+    key = partner_keys.credly_key(settings)
+    expires_at = None if key is None else key.expiry(*known)
+    if expires_at is None or now < expires_at - key_expiry.WARN_BEFORE:
+        return []
+    return [
         ConfigurationFinding(
             "warning",
-            "partners",
-            f"{name} is disabled: {each.reason}. Its steps fail.",
-            f"Ask the partner, then: homeroom destinations switch-on {name}",
+            "HOMEROOM_CREDLY_TOKEN",
+            f"{key_expiry.describe_expiry('Credly', expires_at, now)}.",
+            "Make a new key at Credly, set it, restart, and then revoke the old one there.",
         )
-        for name, each in disabled.items()
     ]
 
 

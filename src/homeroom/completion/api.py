@@ -25,6 +25,7 @@ from homeroom.completion.completion import (
     describe_step,
     score_fraction,
 )
+from homeroom.completion.period import parse_period
 from homeroom.completion.step import (
     TOPIC,
     CompletionStep,
@@ -37,7 +38,7 @@ from homeroom.completion.step import (
     start_steps,
 )
 from homeroom.completion.step_plugin import SimpleStep, Step, StepContext
-from homeroom.completion.step_store import StepCounts, StepFilter, StepStatusFilter
+from homeroom.completion.step_store import StepBacklog, StepCounts, StepFilter, StepStatusFilter
 from homeroom.completion.store import PERSONAL, CompletionFilter
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -63,12 +64,14 @@ __all__ = [
     "SkipReason",
     "Step",
     "StepArgs",
+    "StepBacklog",
     "StepContext",
     "StepCounts",
     "StepFilter",
     "StepState",
     "StepStatus",
     "StepStatusFilter",
+    "parse_period",
     "score_fraction",
 ]
 
@@ -277,6 +280,16 @@ class Completions:
     async def count_steps(self, tx: Tx) -> StepCounts:
         """Return the number of steps by name and status, and the oldest outstanding ones."""
         return await step_store.count_steps(tx, list(self.steps))
+
+    async def count_backlogs(self, tx: Tx) -> dict[str, StepBacklog]:
+        """Return the outstanding steps by name; a name without any is absent."""
+        return await step_store.count_backlogs(tx)
+
+    async def find_steps(
+        self, tx: Tx, query: CompletionFilter, steps: StepFilter, after: str | None, count: int
+    ) -> list[StepState]:
+        """Return steps of one name by their completions' ids, oldest first, above an id."""
+        return await step_store.find_steps(tx, query, steps, after, count)
 
     def step_updater(self, name: str) -> Callable[[Tx, Job, StepArgs], Awaitable[None]]:
         """Return the function that saves a step's state at each change of its job.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
 
 from homeroom.completion.api import Completion, CompletionFilter, Completions, StepState
 from homeroom.csv_escape import BYTE_ORDER_MARK, escape_formula
 from homeroom.db.database import Database
-from homeroom.instant import from_datetime, to_rfc3339
+from homeroom.instant import to_rfc3339
 
 ROWS_PER_READ = 500
 """Each page is a read of its own, so that a slow client keeps no read open."""
@@ -26,27 +25,6 @@ _CSV_COLUMNS = (
     "score",
     "timeSpentSeconds",
 )
-
-
-def parse_period(first: str | None, last: str | None) -> CompletionFilter:
-    """Parse a period of dates or RFC 3339 times; raise ValueError otherwise."""
-    return CompletionFilter(
-        completed_from=None if first is None else _parse_instant("from", first, timedelta()),
-        completed_before=None if last is None else _parse_instant("to", last, timedelta(days=1)),
-    )
-
-
-def _parse_instant(name: str, text: str, whole_day: timedelta) -> int:
-    message = f"{name} must be a date, such as 2026-11-22, or an RFC 3339 time with a zone."
-    try:
-        if len(text) == len("2026-11-22"):
-            return from_datetime(
-                datetime.combine(date.fromisoformat(text), time(), UTC) + whole_day
-            )
-        # An unescaped plus sign arrives as a space.
-        return from_datetime(datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+")))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(message) from error
 
 
 async def stream_csv(

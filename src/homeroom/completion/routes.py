@@ -28,6 +28,7 @@ from homeroom.completion.api import (
     StepFilter,
     StepStatus,
     StepStatusFilter,
+    parse_period,
     score_fraction,
 )
 from homeroom.completion.step_retry import RetryableStatus, StepRetry, retry_all
@@ -311,7 +312,7 @@ def _add_csv_report_route(
         `from` and `to` are dates (UTC; `to` is included as a whole) or RFC 3339 times.
         """
         try:
-            query = csv_report.parse_period(first, last)
+            query = parse_period(first, last)
         except ValueError as error:
             raise Invalid(str(error)) from error
         return StreamingResponse(

@@ -176,6 +176,43 @@ async def _fetch_steps_after(
     return await tx.fetch_into(StepState, statement.order_by(id).limit(count))
 
 
+@dataclass(frozen=True, slots=True)
+class StepBacklog:
+    """The outstanding steps of one name."""
+
+    waiting: int
+    """Waiting and active ones."""
+    failed: int
+    since: int | None
+    """The ``recorded_at`` of the oldest completion among them."""
+
+
+async def count_backlogs(tx: Tx) -> dict[str, StepBacklog]:
+    """Return the outstanding steps by name; a name without any is absent.
+
+    It reads the outstanding part of the index of steps only.
+    """
+    step = COMPLETION_STEP.c
+    rows = await tx.fetch(
+        select(step.name, step.status, func.count(), func.min(step.completion_id).label("oldest"))
+        .where(step.status.in_(_STORED["outstanding"]))
+        .group_by(step.status, step.name)
+    )
+    counts = {(name, status): count for name, status, count, _ in rows}
+    oldest_ids: dict[str, str] = {}
+    for name, _, _, oldest_id in rows:
+        oldest_ids[name] = min(oldest_ids.get(name, oldest_id), oldest_id)
+    oldest = await find_by_ids(tx, sorted(set(oldest_ids.values())))
+    return {
+        name: StepBacklog(
+            counts.get((name, "waiting"), 0),
+            counts.get((name, "failed"), 0),
+            oldest[id].recorded_at if id in oldest else None,
+        )
+        for name, id in oldest_ids.items()
+    }
+
+
 def _step_conditions(steps: StepFilter) -> list[ColumnElement[bool]]:
     step = COMPLETION_STEP.c
     conditions: list[ColumnElement[bool]] = []

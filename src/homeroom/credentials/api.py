@@ -355,11 +355,14 @@ class Credentials:
             if known is None:
                 raise NotFound
             at = parse_credly_time(event.occurred_at) or tx.now
-            if event.badge.is_revoked:
-                if await store.set_revoked(tx, known.id, at, "revoked at Credly"):
+            is_superseded = await store.has_later_attempt(tx, known)
+            if event.badge.is_revoked and not is_superseded:
+                if await store.set_revoked(tx, known.id, at, store.REVOKED_AT_ISSUER):
                     details = {"event": event_id}
                     await access.record_audit(tx, "credly", "credential.revoked", known.id, details)
             else:
-                # An event may arrive after a later one: `set_issuer_state` ignores it then.
+                # A badge that a later attempt's has replaced is revoked at Credly; here it stays
+                # superseded. An event may arrive after a later one, which `set_issuer_state`
+                # ignores.
                 await store.set_issuer_state(tx, known.id, event.badge.state, at)
             tx.notify(TOPIC, known.id)

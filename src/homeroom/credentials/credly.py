@@ -128,20 +128,17 @@ class CredlyIssuer:
 
     async def issue(self, order: BadgeOrder) -> Badge:
         """Issue a badge. Raises ``PartnerError``: 422 for a fault or a duplicate."""
-        body: dict[str, object] = {
-            "recipient_email": order.email,
-            "issued_to_first_name": order.given_name,
-            "issued_to_last_name": order.family_name,
-            "badge_template_id": order.template_id,
-            "issued_at": format_credly_time(order.issued_at),
-            "issuer_earner_id": order.learner.id,
-        }
-        if order.expires_at is not None:
-            body["expires_at"] = format_credly_time(order.expires_at)
-        locale = nearest_credly_locale(order.learner.locale)
-        if locale is not None:
-            body["locale"] = locale
+        body = {"recipient_email": order.email, **_order_body(order)}
         response = await self._call("POST", ("badges",), body=body)
+        return response.decode(_BadgeResponse).data
+
+    async def replace(self, badge_id: str, order: BadgeOrder) -> Badge:
+        """Issue a badge in place of an earlier one of the same learner, which it ends.
+
+        Raises ``PartnerError``: 404 or 422 for a badge that cannot be replaced.
+        """
+        path = ("badges", badge_id, "replace")
+        response = await self._call("POST", path, body=_order_body(order))
         return response.decode(_BadgeResponse).data
 
     async def find(self, template_id: str, user_id: str, email: str | None) -> list[Badge]:
@@ -197,6 +194,22 @@ class CredlyIssuer:
             query=query,
             content=None if body is None else encode_json(body),
         )
+
+
+def _order_body(order: BadgeOrder) -> dict[str, object]:
+    body: dict[str, object] = {
+        "issued_to_first_name": order.given_name,
+        "issued_to_last_name": order.family_name,
+        "badge_template_id": order.template_id,
+        "issued_at": format_credly_time(order.issued_at),
+        "issuer_earner_id": order.learner.id,
+    }
+    if order.expires_at is not None:
+        body["expires_at"] = format_credly_time(order.expires_at)
+    locale = nearest_credly_locale(order.learner.locale)
+    if locale is not None:
+        body["locale"] = locale
+    return body
 
 
 def format_credly_time(instant: int) -> str:

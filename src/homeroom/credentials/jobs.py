@@ -35,6 +35,11 @@ RETRY_AFTER_TIMEOUT = timedelta(seconds=10)
 The next attempt waits so long before it searches for the badge and, if there is none, orders it
 again."""
 
+_SUPERSEDED = SkipReason(
+    "later_attempt_has_badge",
+    "the learner has the badge of a later attempt, and the template allows one only",
+)
+
 
 class IssueCredential(StepArgs, frozen=True, kw_only=True):
     """Issue a completion's credential; the payload is ``{"completionId": "..."}``.
@@ -95,16 +100,16 @@ class IssueCredentialHandler:
                 return order
             score = await self.assessment.score(completion)
             credential, is_new = await self._store_before_ordering(issuer, completion, order, score)
-            badge: Badge | Retry | Hold | Fail | None = None
+            badge: Badge | Done | Retry | Hold | Fail | None = None
             if not is_new:
                 badge = await self._find_earlier_badge(issuer, order)
             if badge is None:
-                badge = await self._order_badge(issuer, order)
+                badge = await self._order_badge(issuer, order, credential)
         except PartnerError as error:
             return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
-        if isinstance(badge, Retry | Hold | Fail):
+        if not isinstance(badge, Badge):
             return badge
         return await self._save_issued(ctx, completion, credential, learner, badge)
 
@@ -122,30 +127,87 @@ class IssueCredentialHandler:
             )
 
     async def _order_badge(
-        self, issuer: CredlyIssuer, order: BadgeOrder
-    ) -> Badge | Retry | Hold | Fail:
+        self, issuer: CredlyIssuer, order: BadgeOrder, credential: Credential
+    ) -> Badge | Done | Retry | Hold | Fail:
         """Order the badge; search for it where the order failed but may have made one."""
         try:
             return await issuer.issue(order)
         except PartnerError as error:
-            if error.response_status == 422:
-                badges = await issuer.find(order.template_id, order.learner.id, order.email)
-                return await self._select_own_badge(issuer, order, badges) or Fail(
-                    _rejection_message(error, order, badges)
-                )
-            if not error.is_outcome_unknown or error.response_status is not None:
-                raise
-            async with self.db.write() as tx:
-                user_hash = await hash_person(tx, order.learner.id)
-            log.warning("credential_order_unanswered", user_id_hash=user_hash, error=error.kind)
-            try:
-                badge = await self._find_earlier_badge(issuer, order)
-            except PartnerError:
-                badge = None  # the next attempt searches before it orders
-            if badge is not None:
-                return badge
-            is_at_work = error.kind == "timed out"
-            return error.to_outcome(self.retry_after_timeout if is_at_work else timedelta())
+            if error.response_status != 422:
+                return await self._find_unanswered(issuer, order, error)
+            rejection = error
+        badges = await issuer.find(order.template_id, order.learner.id, order.email)
+        own = await self._select_own_badge(issuer, order, badges)
+        if own is not None:
+            return own
+        async with self.db.read() as tx:
+            attempts = await store.list_other_attempts(tx, credential)
+        return await self._settle_duplicate(issuer, order, credential, badges, attempts, rejection)
+
+    async def _settle_duplicate(
+        self,
+        issuer: CredlyIssuer,
+        order: BadgeOrder,
+        credential: Credential,
+        badges: Sequence[Badge],
+        attempts: Sequence[Credential],
+        rejection: PartnerError,
+    ) -> Badge | Done | Retry | Hold | Fail:
+        """Replace the badge of an earlier attempt, if that is the duplicate.
+
+        Badges of other courses, of later attempts and those that Homeroom did not order stay.
+        """
+        valid = {badge.id: badge for badge in badges if not badge.is_revoked}
+        if any(each.attempt > credential.attempt for each in attempts):
+            return Done(_SUPERSEDED.to_result())
+        for each in attempts:
+            if each.external_id in valid:
+                return await self._replace_badge(issuer, order, valid[each.external_id], rejection)
+        message = _rejection_message(rejection, order, badges)
+        if any(each.state == "issuing" for each in attempts):
+            # An earlier attempt's order may have made that badge; its own job will find it.
+            return Retry(message)
+        return Fail(message)
+
+    async def _replace_badge(
+        self, issuer: CredlyIssuer, order: BadgeOrder, earlier: Badge, rejection: PartnerError
+    ) -> Badge | Retry | Hold | Fail:
+        """Order the badge in place of an earlier one, where the template refuses two."""
+        try:
+            badge = await issuer.replace(earlier.id, order)
+        except PartnerError as error:
+            if error.response_status not in (404, 422):
+                return await self._find_unanswered(issuer, order, error)
+            badges = await issuer.find(order.template_id, order.learner.id, order.email)
+            own = await self._select_own_badge(issuer, order, badges)
+            return own or Fail(_rejection_message(rejection, order, badges))
+        async with self.db.write() as tx:
+            user_hash = await hash_person(tx, order.learner.id)
+        log.info(
+            "credential_badge_replaced", user_id_hash=user_hash, earlier=earlier.id, badge=badge.id
+        )
+        return badge
+
+    async def _find_unanswered(
+        self, issuer: CredlyIssuer, order: BadgeOrder, error: PartnerError
+    ) -> Badge | Retry | Hold | Fail:
+        """Return the badge of an order that failed, or the outcome of the job.
+
+        Raises the error where Credly has answered.
+        """
+        if not error.is_outcome_unknown or error.response_status is not None:
+            raise error
+        async with self.db.write() as tx:
+            user_hash = await hash_person(tx, order.learner.id)
+        log.warning("credential_order_unanswered", user_id_hash=user_hash, error=error.kind)
+        try:
+            badge = await self._find_earlier_badge(issuer, order)
+        except PartnerError:
+            badge = None  # the next attempt searches before it orders
+        if badge is not None:
+            return badge
+        is_at_work = error.kind == "timed out"
+        return error.to_outcome(self.retry_after_timeout if is_at_work else timedelta())
 
     async def _find_earlier_badge(self, issuer: CredlyIssuer, order: BadgeOrder) -> Badge | None:
         badges = await issuer.find(order.template_id, order.learner.id, order.email)

@@ -26,6 +26,7 @@ class LearnerRecord:
     given_name: str | None
     family_name: str | None
     locale: str | None = None
+    group_ids: tuple[str, ...] = ()
 
 
 class LearnerDirectory(Protocol):
@@ -56,7 +57,12 @@ class BuiltInLearnerDirectory:
         if person is None:
             return None
         return LearnerRecord(
-            person.id, person.email, person.given_name, person.family_name, person.locale
+            person.id,
+            person.email,
+            person.given_name,
+            person.family_name,
+            person.locale,
+            person.group_ids,
         )
 
 
@@ -85,6 +91,7 @@ class HttpLearnerDirectory:
             _strip_or_none(learner.given_name),
             _strip_or_none(learner.family_name),
             _strip_or_none(learner.locale),
+            tuple(learner.group_ids or ()),
         )
 
 
@@ -122,6 +129,7 @@ class _LearnerResponse(msgspec.Struct, rename="camel"):
     given_name: str | None = None
     family_name: str | None = None
     locale: str | None = None
+    group_ids: list[str] | None = None
 
 
 class _ScoreResponse(msgspec.Struct, rename="camel"):

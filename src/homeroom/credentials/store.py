@@ -44,6 +44,8 @@ CREDENTIAL = Table(
     Index(None, "created_at", "id"),
 )
 
+REVOKED_AT_ISSUER = "revoked at Credly"
+"""The reason of a revocation that the issuer has reported."""
 _IDS_PER_STATEMENT = 500
 
 
@@ -160,6 +162,39 @@ async def list_used_external_ids(tx: Tx, issuer: str, external_ids: Sequence[str
     return {external_id for (external_id,) in rows}
 
 
+async def list_other_attempts(tx: Tx, known: Credential) -> list[Credential]:
+    """Return a learner's credentials of other attempts at a course, the latest first.
+
+    Only those of the same issuer and template that were not revoked, and of later attempts only
+    those that were issued.
+    """
+    credential = CREDENTIAL.c
+    statement = (
+        select(CREDENTIAL)
+        .where(
+            credential.user_id == known.user_id,
+            credential.course_id == known.course_id,
+            credential.issuer == known.issuer,
+            credential.template_id == known.template_id,
+            credential.attempt != known.attempt,
+            credential.state != "revoked",
+        )
+        .where((credential.attempt < known.attempt) | (credential.state != "issuing"))
+        .order_by(credential.attempt.desc())
+    )
+    return await tx.fetch_into(Credential, statement)
+
+
+async def has_later_attempt(tx: Tx, known: Credential) -> bool:
+    """Return whether the learner has the credential of a later attempt."""
+    row = await tx.fetch_one(
+        "SELECT 1 FROM credential WHERE user_id = ? AND course_id = ? AND issuer = ?"
+        " AND attempt > ? AND state IN ('issued', 'superseded') LIMIT 1",
+        (known.user_id, known.course_id, known.issuer, known.attempt),
+    )
+    return row is not None
+
+
 async def set_score(tx: Tx, id: str, score: int | None) -> None:
     """Set the score that the credential is issued with."""
     await tx.execute("UPDATE credential SET score = ? WHERE id = ?", (score, id))
@@ -182,6 +217,13 @@ async def mark_superseded(tx: Tx, by: Credential) -> None:
     await tx.lock(
         "credential", [by.user_id]
     )  # those of two attempts may be issued at the same moment
+    # The issuer may have reported a replaced badge as revoked before the new one was saved here.
+    await tx.execute(
+        "UPDATE credential SET state = 'issued', revoked_at = NULL, revocation_reason = NULL"
+        " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ?"
+        " AND state = 'revoked' AND revocation_reason = ? AND revoked_at >= ?",
+        (by.user_id, by.course_id, by.issuer, by.attempt, REVOKED_AT_ISSUER, by.created_at),
+    )
     earlier = await tx.fetch(
         "SELECT id FROM credential"
         " WHERE user_id = ? AND course_id = ? AND issuer = ? AND attempt < ? AND state = 'issued'",

@@ -24,7 +24,6 @@ from homeroom.dispatch.replay import ReplayDispatchHandler, UpdateDispatchHandle
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
 from homeroom.dispatch.webhook import Destination
 from homeroom.errors import Conflict, Invalid, NotFound, Unavailable
-from homeroom.instant import to_rfc3339
 from homeroom.jobs.api import PARTNER_DELAYS, FixedDelays, Registry, enqueue
 from homeroom.partner.client import Partner
 from homeroom.partner.failure import PartnerError
@@ -32,7 +31,6 @@ from homeroom.partner.failure import PartnerError
 __all__ = [
     "ANALYTICS",
     "HR",
-    "MAX_REPLAYS",
     "PERSONAL",
     "TOPIC",
     "Destination",
@@ -49,8 +47,6 @@ __all__ = [
 ]
 
 ANALYTICS, HR = "analytics", "hr"
-MAX_REPLAYS = 1_000
-"""The most dispatches that one call replays."""
 FindCredentialUrl = Callable[[Tx, str], Awaitable[str | None]]
 """Return the public URL of a completion's credential, or None while there is none."""
 
@@ -157,6 +153,13 @@ class Dispatches:
             known = ", ".join(self.steps)
             raise Invalid(f"There is no destination {name!r}; the destinations are {known}.")
 
+    async def get(self, tx: Tx, id: str) -> Dispatch:
+        """Return a dispatch; raise ``NotFound``."""
+        known = await store.get(tx, id)
+        if known is None:
+            raise NotFound(f"There is no dispatch {id!r}.")
+        return known
+
     async def list_newest(
         self,
         tx: Tx,
@@ -164,9 +167,25 @@ class Dispatches:
         status: str | None,
         before: tuple[int, str] | None,
         count: int,
+        *,
+        completion_id: str | None = None,
+        user_id: str | None = None,
+        since: int | None = None,
     ) -> list[Dispatch]:
-        """Return dispatches by (created_at, id), newest first, before such a pair."""
-        return await store.list_newest(tx, destination, status, before, count)
+        """Return dispatches by (created_at, id), newest first, before such a pair.
+
+        ``since`` is the earliest ``created_at``.
+        """
+        return await store.list_newest(
+            tx,
+            destination,
+            status,
+            before,
+            count,
+            completion_id=completion_id,
+            user_id=user_id,
+            since=since,
+        )
 
     async def list_disabled(self, tx: Tx) -> dict[str, str]:
         """Return the destinations that are switched off, with their reasons."""
@@ -179,33 +198,13 @@ class Dispatches:
         Raises ``NotFound``.
         """
         async with self._db.write() as tx:
-            known = await store.get(tx, id)
-            if known is None:
-                raise NotFound(f"There is no dispatch {id!r}.")
+            known = await self.get(tx, id)
             await access.record_audit(tx, actor, "dispatch.replayed", id)
-            await self._replay_all(tx, [known], actor)
-            after = await store.get(tx, id)
-        assert after is not None
-        return after
+            await self.replay_all(tx, [known], actor)
+            return await self.get(tx, id)
 
-    async def replay_since(
-        self, destination: str, since: int, actor: str
-    ) -> tuple[int, int | None]:
-        """Replay a destination's dispatches since an instant, but for waiting ones.
-
-        Returns how many, at most ``MAX_REPLAYS``, and the instant to go on from if there are more.
-        """
-        async with self._db.write() as tx:
-            dispatches = await store.list_since(tx, destination, since, MAX_REPLAYS + 1)
-            page = dispatches[:MAX_REPLAYS]
-            details = {"since": to_rfc3339(since), "count": len(page)}
-            await access.record_audit(tx, actor, "dispatch.replayed", destination, details)
-            await self._replay_all(tx, page, actor)
-        return len(page), dispatches[MAX_REPLAYS].created_at if len(
-            dispatches
-        ) > MAX_REPLAYS else None
-
-    async def _replay_all(self, tx: Tx, dispatches: Sequence[Dispatch], actor: str) -> None:
+    async def replay_all(self, tx: Tx, dispatches: Sequence[Dispatch], actor: str) -> None:
+        """Enqueue the replays of dispatches; switch their destinations on."""
         for name in sorted({one.destination for one in dispatches}):
             if await destinations.enable(tx, name):
                 await access.record_audit(tx, actor, "destination.switched_on", name)

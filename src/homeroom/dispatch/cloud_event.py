@@ -49,9 +49,24 @@ def build_training_record(
     family_name: str | None,
     credential_url: str | None,
 ) -> dict[str, Any]:
-    """Return the event for HR; null is what is not known, ``hours`` the time spent."""
+    """Return the event for HR; its data are those of ``training_data``."""
+    data = training_data(completion, course, given_name, family_name, credential_url)
+    return _cloud_event(key, source, completion, data)
+
+
+def training_data(
+    completion: Completion,
+    course: Course,
+    given_name: str | None,
+    family_name: str | None,
+    credential_url: str | None,
+) -> dict[str, Any]:
+    """Return what HR learns of a completion.
+
+    Null is what is not known; ``hours`` is the time spent.
+    """
     valid_until = course.valid_until(completion.completed_at)
-    data = {
+    return {
         "employeeId": completion.user_id,
         "givenName": given_name,
         "familyName": family_name,
@@ -63,7 +78,6 @@ def build_training_record(
         "validUntil": None if valid_until is None else _format_time(valid_until),
         "credentialUrl": credential_url,
     }
-    return _cloud_event(key, source, completion, data)
 
 
 def build_test_event(id: str, source: str, now: int) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class DestinationView(ResponseModel):
     held_jobs: int
     next_probe_at: Rfc3339Instant | None
     disabled_reason: str | None
+    last_success_at: Rfc3339Instant | None
+    waiting_steps: int
+    failed_steps: int
+    outstanding_since: Rfc3339Instant | None
+    key_expires_at: Rfc3339Instant | None
 
 
 class DestinationList(ResponseModel):
@@ -62,7 +67,7 @@ def router(
 
     @routes.get("", dependencies=[Depends(reader)])
     async def list_destinations() -> DestinationList:
-        """Return all partner systems with their states, last errors and waiting jobs."""
+        """Return all partner systems: states, last successes and errors, backlogs."""
         async with db.read() as tx:
             found = await destinations.list_all(tx)
         return DestinationList(items=[_view(status) for status in found])

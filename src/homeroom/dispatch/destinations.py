@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homeroom.access import api as access
+from homeroom.completion.api import Completions, StepBacklog
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.dispatch import store
@@ -15,10 +16,12 @@ from homeroom.jobs.api import count_held, move_held
 from homeroom.partner import store as partner_store
 from homeroom.partner.breaker import Breaker
 from homeroom.partner.gate import PartnerGate
+from homeroom.partner.key_expiry import PartnerKey
 
 DestinationKind = Literal["credentials", "directory", "scores", "webhook", "lrs", "mail"]
 DestinationState = Literal["on", "away", "refused", "disabled"]
 """``disabled``: it answered 410. ``away`` and ``refused``: see ``partner.breaker``."""
+_NO_KEY = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class DestinationProfile:
     """False: its steps are skipped, or Homeroom's own data is used."""
     rate: float
     """Waiting jobs that start per second once it is back."""
+    step: str | None = None
+    """The step of completions that is done there, if there is one."""
+    key: PartnerKey | None = None
+    """Its key, if that has a limited lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,14 @@ class DestinationStatus:
     held_jobs: int
     next_probe_at: int | None
     disabled_reason: str | None
+    last_success_at: int | None
+    """To the minute; None: never since this is recorded."""
+    waiting_steps: int
+    failed_steps: int
+    outstanding_since: int | None
+    """When the oldest completion was recorded whose step waits or has failed."""
+    key_expires_at: int | None
+    """When its key expires at the latest; None: not known, or never."""
 
 
 def disabled_gate(name: str) -> str:
@@ -73,21 +88,31 @@ async def enable(tx: Tx, name: str) -> bool:
 class Destinations:
     """All destinations of the settings; ``bootstrap`` builds it."""
 
-    def __init__(self, db: Database, profiles: Sequence[DestinationProfile]) -> None:
+    def __init__(
+        self, db: Database, profiles: Sequence[DestinationProfile], completions: Completions
+    ) -> None:
         """Use the destinations in this order."""
-        self._db = db
+        self._db, self._completions = db, completions
         self.profiles = tuple(profiles)
 
     async def list_all(self, tx: Tx) -> list[DestinationStatus]:
         """Return the status of every destination, configured or not."""
         breakers = {breaker.name: breaker for breaker in await partner_store.list_all(tx)}
         held, disabled = await count_held(tx), await store.list_disabled(tx)
+        successes = await partner_store.list_last_successes(tx)
+        backlogs = await self._completions.count_backlogs(tx)
+        keys = await partner_store.list_keys(tx)
         return [
             _status(
                 profile,
                 breakers.get(profile.name) or Breaker(profile.name),
                 held.get(profile.name, 0),
                 disabled.get(profile.name),
+                successes.get(profile.name),
+                backlogs.get(profile.step or "", StepBacklog(0, 0, None)),
+                None
+                if profile.key is None
+                else profile.key.expiry(*keys.get(profile.name, _NO_KEY)),
             )
             for profile in self.profiles
         ]
@@ -113,6 +138,9 @@ def _status(
     breaker: Breaker,
     held_jobs: int,
     disabled: store.DisabledDestination | None,
+    last_success_at: int | None,
+    backlog: StepBacklog,
+    key_expires_at: int | None,
 ) -> DestinationStatus:
     state: DestinationState = "on" if breaker.state == "closed" else breaker.state
     return DestinationStatus(
@@ -128,4 +156,9 @@ def _status(
         held_jobs=held_jobs,
         next_probe_at=breaker.probe_at,
         disabled_reason=None if disabled is None else disabled.reason,
+        last_success_at=last_success_at,
+        waiting_steps=backlog.waiting,
+        failed_steps=backlog.failed,
+        outstanding_since=backlog.since,
+        key_expires_at=key_expires_at,
     )

@@ -104,11 +104,13 @@ class DispatchSender:
     ) -> Outcome:
         """Deliver a message and settle the job; ``retries`` replace those of its kind."""
         response_status: int | None = None
+        answer: str | None = None
         is_gone = False
         outcome: Outcome = done
         error: str | None = None
         try:
-            response_status = await destination.deliver(dispatch.id, dispatch.payload)
+            delivered = await destination.deliver(dispatch.id, dispatch.payload)
+            response_status, answer = delivered.status, delivered.answer
         except PartnerError as failure:
             response_status, error = failure.response_status, failure.message
             outcome = failure.to_outcome()
@@ -132,7 +134,7 @@ class DispatchSender:
             if is_gone:
                 await store.disable_destination(tx, destination.name, "it answered 410")
             await store.record_attempt(
-                tx, dispatch.id, _status_of_outcome(outcome), response_status, error
+                tx, dispatch.id, _status_of_outcome(outcome), response_status, error, answer
             )
             tx.notify(TOPIC, dispatch.id)
             return outcome

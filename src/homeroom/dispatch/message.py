@@ -29,11 +29,21 @@ class MessageKey:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The answer with which a partner system accepted a message."""
+
+    status: int
+    """The HTTP status, 2xx."""
+    answer: str | None = None
+    """The beginning of the body, redacted."""
+
+
 class MessageReceiver(Protocol):
     """A partner system that messages are delivered to."""
 
     name: str
     """The name of its breaker, and of the destination."""
 
-    async def deliver(self, id: str, payload: str) -> int:
-        """Deliver a message; return the status, 2xx. Raises ``PartnerError``."""
+    async def deliver(self, id: str, payload: str) -> Delivered:
+        """Deliver a message; raise ``PartnerError``."""

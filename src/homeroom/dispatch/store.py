@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    exists,
+    func,
+    select,
+)
 
 from homeroom.db.personal_data import rows_owned_by
 from homeroom.db.tables import metadata
@@ -30,10 +42,21 @@ DISPATCH = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("delivered_at", BigInteger),
     Column("version", Integer, nullable=False, server_default="1"),
+    Column("last_answer", Text),  # the beginning of an accepting answer's body, redacted
+    Column("last_attempt_at", BigInteger),
     UniqueConstraint("destination", "completion_id", "type", "version"),
     Index(None, "created_at", "id"),
     Index(None, "destination", "created_at", "id"),
+    Index(None, "destination", "status", "created_at", "id"),
 )
+_LATER = DISPATCH.alias("later")
+_IS_LATEST_VERSION = ~exists().where(
+    _LATER.c.destination == DISPATCH.c.destination,
+    _LATER.c.completion_id == DISPATCH.c.completion_id,
+    _LATER.c.type == DISPATCH.c.type,
+    _LATER.c.version > DISPATCH.c.version,
+)
+"""No later version replaces the message."""
 DESTINATION = Table(
     "destination",
     metadata,
@@ -62,6 +85,9 @@ class Dispatch:
     delivered_at: int | None = None
     version: int = 1
     """From 1; a later version of a message replaces the one before."""
+    last_answer: str | None = None
+    """The beginning of the body with which the partner accepted it, redacted."""
+    last_attempt_at: int | None = None
 
 
 async def add(tx: Tx, new: Dispatch) -> None:
@@ -88,14 +114,20 @@ async def get_by_completion(
 
 
 async def record_attempt(
-    tx: Tx, id: str, status: DispatchStatus, response_status: int | None, error: str | None
+    tx: Tx,
+    id: str,
+    status: DispatchStatus,
+    response_status: int | None,
+    error: str | None,
+    answer: str | None = None,
 ) -> None:
     """Record the result of an attempt; ``delivered_at`` keeps the first delivery."""
     await tx.execute(
         "UPDATE dispatch SET attempts = attempts + 1, status = ?, last_status = ?, last_error = ?,"
+        " last_answer = ?, last_attempt_at = ?,"
         " delivered_at = CASE WHEN ? = 'delivered' THEN COALESCE(delivered_at, ?)"
         " ELSE delivered_at END WHERE id = ?",
-        (status, response_status, error, status, tx.now, id),
+        (status, response_status, error, answer, tx.now, status, tx.now, id),
     )
 
 
@@ -123,17 +155,48 @@ async def record_replay(tx: Tx, id: str) -> None:
     )
 
 
-async def list_since(tx: Tx, destination: str, instant: int, count: int) -> list[Dispatch]:
-    """Return a destination's dispatches since an instant, but for waiting ones."""
-    at = DISPATCH.c.created_at
+async def list_since(
+    tx: Tx,
+    destination: str,
+    statuses: Sequence[DispatchStatus],
+    after: tuple[int, str],
+    count: int,
+) -> list[Dispatch]:
+    """Return a destination's dispatches by (created_at, id), above such a pair."""
+    at, id = DISPATCH.c.created_at, DISPATCH.c.id
     statement = (
         select(DISPATCH)
-        .where(DISPATCH.c.destination == destination, at >= instant)
-        .where(DISPATCH.c.status != "waiting")
-        .order_by(at, DISPATCH.c.id)
+        .where(DISPATCH.c.destination == destination, DISPATCH.c.status.in_(statuses))
+        .where(_IS_LATEST_VERSION, at >= after[0])
+        .where((at > after[0]) | ((at == after[0]) & (id > after[1])))
+        .order_by(at, id)
         .limit(count)
     )
     return await tx.fetch_into(Dispatch, statement)
+
+
+async def count_since(
+    tx: Tx, destination: str, statuses: Sequence[DispatchStatus], instant: int
+) -> int:
+    """Count a destination's dispatches of some statuses since an instant."""
+    statement = (
+        select(func.count())
+        .select_from(DISPATCH)
+        .where(DISPATCH.c.destination == destination, DISPATCH.c.status.in_(statuses))
+        .where(_IS_LATEST_VERSION, DISPATCH.c.created_at >= instant)
+    )
+    [(count,)] = await tx.fetch(statement)
+    return int(count)
+
+
+async def find_dispatched(tx: Tx, destination: str, completion_ids: Sequence[str]) -> set[str]:
+    """Return those of some completions that have a dispatch to a destination."""
+    rows = await tx.fetch(
+        select(DISPATCH.c.completion_id).where(
+            DISPATCH.c.destination == destination, DISPATCH.c.completion_id.in_(completion_ids)
+        )
+    )
+    return {completion_id for (completion_id,) in rows}
 
 
 async def list_newest(
@@ -142,10 +205,23 @@ async def list_newest(
     status: str | None,
     before: tuple[int, str] | None,
     count: int,
+    *,
+    completion_id: str | None = None,
+    user_id: str | None = None,
+    since: int | None = None,
 ) -> list[Dispatch]:
-    """Return dispatches by (created_at, id), newest first, before such a pair."""
+    """Return dispatches by (created_at, id), newest first, before such a pair.
+
+    ``since`` is the earliest ``created_at``.
+    """
     at, id = DISPATCH.c.created_at, DISPATCH.c.id
     statement = select(DISPATCH)
+    if completion_id is not None:
+        statement = statement.where(DISPATCH.c.completion_id == completion_id)
+    if user_id is not None:
+        statement = statement.where(DISPATCH.c.user_id == user_id)
+    if since is not None:
+        statement = statement.where(at >= since)
     if destination is not None:
         statement = statement.where(DISPATCH.c.destination == destination)
     if status is not None:

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 from homeroom.clock import Clock
 from homeroom.db.ids import new_id
 from homeroom.dispatch.cloud_event import build_test_event
+from homeroom.dispatch.message import Delivered
 from homeroom.instant import SECOND, to_datetime
 from homeroom.partner.client import WEBHOOK_TIMEOUT, Partner, encode_json
 from homeroom.partner.gate import PartnerGate
@@ -43,14 +44,14 @@ class Destination:
         # Receivers compare with the real time, whatever Homeroom's own clock shows.
         self._real_clock = Clock()
 
-    async def deliver(self, id: str, payload: str) -> int:
-        """Post a message and return the status, 2xx; raise ``PartnerError``.
+    async def deliver(self, id: str, payload: str) -> Delivered:
+        """Post a message; raise ``PartnerError``.
 
         The body is sent byte for byte as it is given, because the signature is over its bytes.
         """
         headers = self._headers(id, payload)
         response = await self.partner.call("POST", content=payload.encode(), headers=headers)
-        return response.status
+        return Delivered(response.status, self.partner.excerpt(response.body))
 
     async def send_test(self, source: str) -> int:
         """Post a signed message without a completion; return the status, 2xx.

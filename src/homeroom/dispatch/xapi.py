@@ -10,7 +10,7 @@ from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, StepArgs, StepContext
 from homeroom.dispatch.api import XapiConfig
 from homeroom.dispatch.destinations import DestinationKind
-from homeroom.dispatch.message import MessageKey
+from homeroom.dispatch.message import Delivered, MessageKey
 from homeroom.dispatch.message_step import MessageStep
 from homeroom.dispatch.xapi_statement import XAPI_VERSION, build_statements, is_same_statement
 from homeroom.jobs.api import FixedDelays
@@ -36,8 +36,8 @@ class LearningRecordStore:
         self.name = name
         self._partner = partner
 
-    async def deliver(self, id: str, payload: str) -> int:
-        """Store statements, or find that they are stored; return the status.
+    async def deliver(self, id: str, payload: str) -> Delivered:
+        """Store statements, or find that they are stored.
 
         A conflict with the same statement is a repeat. Raises ``PartnerError``, which is final for
         a conflict with another statement.
@@ -48,7 +48,7 @@ class LearningRecordStore:
         if response.status == 409:
             for statement in msgspec.json.decode(payload):
                 await self._settle_conflict(statement)
-        return response.status
+        return Delivered(response.status, self._partner.excerpt(response.body))
 
     async def _settle_conflict(self, statement: dict[str, Any]) -> None:
         """Store a statement of a refused set unless the store has the same."""

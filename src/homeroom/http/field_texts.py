@@ -122,6 +122,7 @@ facilitatorId: User id of the facilitator.
 failed: Number of failed jobs.
 failedJobs: Number of failed jobs.
 failedReason: Why the job failed.
+failedSteps: Number of steps that are not tried again by themselves.
 failures: Failures in a row.
 familyName: Family name.
 feedback: What learners are told about their answer or task.
@@ -135,6 +136,7 @@ graceMinutes: Minutes after the deadline in which a log is not late.
 grade: Grade from 0 to 1.
 grading: What was graded.
 group: Group of the setting.
+groupIds: Groups of the person, such as wards or departments.
 heartbeatAt: The last sign of life.
 held: Number of events that stay in quarantine.
 heldJobs: Number of jobs that wait for the partner.
@@ -160,12 +162,16 @@ jobsCancelled: Number of cancelled jobs.
 jobsQueued: Number of queued jobs; 0 while one runs.
 key: What makes it unique.
 keyPoints: The main points.
+keyExpiresAt: When its key expires at the latest; null if that is not known.
 kind: The kind of it.
 known: Learners whose address is known.
 lastActivityAt: The latest event; null without one.
 lastDayToJoin: The last day on which learners may join.
+lastAnswer: The beginning of the answer that accepted the message, redacted.
+lastAttemptAt: When it was tried last; null before.
 lastError: The last error.
 lastStatus: The last HTTP status.
+lastSuccessAt: When a call succeeded last, to the minute; null if none did.
 lastUsedAt: When it was last used; written every five minutes.
 lastWatchedAt: The latest event of the chapter.
 late: Whether it was late, or the number of late ones.
@@ -215,7 +221,6 @@ nextAt: When it fires next.
 nextAttemptAt: When it is tried next.
 nextCursor: `cursor` of the next page; null at the end.
 nextProbeAt: When the partner is tried next.
-nextSince: `since` of the next request; null at the end.
 notBefore: Not sent before this time.
 note: A note for people.
 notes: Notes.
@@ -233,6 +238,7 @@ outcome: How it ended.
 outcomeId: Id of the learning outcome.
 outcomes: The learning outcomes.
 outputTokens: Tokens of the answer.
+outstandingSince: When the oldest completion was recorded whose step waits or failed.
 parameter: Name of the parameter.
 passed: An attempt has passed.
 passThreshold: Score from 0 to 1 at which an attempt passes.
@@ -358,6 +364,7 @@ version: Version of the course, from 1.
 vocabulary: Terms to learn.
 waiting: Number of waiting jobs.
 waitingChildren: Number of jobs that wait for others.
+waitingSteps: Number of steps that wait for it or run.
 waitsFor: Ids of the jobs that it waits for.
 week: ISO week, such as `2026-W48`.
 weekdays: Days with lessons.
@@ -391,6 +398,7 @@ unread: Only unread messages.
 type: The message type.
 credentialId: Id of the credential.
 dispatchId: Id of the dispatch.
+DispatchDetail.message: The message as it is sent.
 exemptionId: Id of the exemption.
 keyId: Id of the API key.
 logId: Id of the activity log.

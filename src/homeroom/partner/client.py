@@ -205,6 +205,10 @@ class Partner:
         """Return text for a message: one short line without secrets and e-mail addresses."""
         return redact_line(text, self._secrets)
 
+    def excerpt(self, body: bytes) -> str | None:
+        """Return the beginning of a response's body for people, or None for an empty one."""
+        return self.redact(body[:_EXCERPT_BYTES].decode("utf-8", "replace")) or None
+
     async def _read_body(self, response: httpx.Response) -> bytes:
         body = bytearray()
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -224,7 +228,7 @@ class Partner:
 
     def _status_error(self, response: httpx.Response, body: bytes) -> PartnerError:
         status = response.status_code
-        excerpt = self.redact(body[:_EXCERPT_BYTES].decode("utf-8", "replace"))
+        excerpt = self.excerpt(body)
         message = f"{self.name} answered {status}" + (f": {excerpt}" if excerpt else "")
         if status // 100 == 3:
             message = f"{self.name} answered {status}, a redirect, which is not followed"

@@ -13,7 +13,7 @@ import structlog
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import HomeroomError
-from homeroom.instant import SECOND, to_datetime
+from homeroom.instant import DAY, SECOND, to_datetime
 from homeroom.jobs.held_jobs import count_held
 from homeroom.jobs.job import JobReason
 from homeroom.partner import store
@@ -27,8 +27,11 @@ from homeroom.partner.breaker import (
     probe_interval,
 )
 from homeroom.partner.failure import PartnerAway, PartnerError
+from homeroom.partner.key_expiry import WARN_BEFORE, PartnerKey
 
 log = structlog.get_logger(__name__)
+SUCCESS_INTERVAL = 60 * SECOND
+"""Time for which a process saves no further success of a partner, in microseconds."""
 Admission = Literal["clean", "counted", "probe"]
 """``counted``: failures are counted that a success forgets. ``probe``: the breaker is open."""
 _HOLD_REASONS: dict[BreakerState, JobReason] = {
@@ -40,10 +43,12 @@ _HOLD_REASONS: dict[BreakerState, JobReason] = {
 class PartnerGate:
     """The gate of one partner."""
 
-    def __init__(self, db: Database, name: str) -> None:
-        """Set the partner's name in the database."""
+    def __init__(self, db: Database, name: str, key: PartnerKey | None = None) -> None:
+        """Set the partner's name in the database, and its key if that has a lifetime."""
         self.name = name
-        self._db = db
+        self._db, self._key = db, key
+        self._expiry_logged_at: int | None = None
+        self._success_saved_at: int | None = None
 
     async def admit(self, title: str) -> Admission:
         """Let a call pass; return what its success has to change.
@@ -81,6 +86,8 @@ class PartnerGate:
         A success that is no proof, such as a lookup where orders fail, changes nothing; if it was
         the probe, the next call is the probe instead.
         """
+        if is_proof:
+            await self._save_success()
         if admission == "clean" or (admission == "counted" and not is_proof):
             return
         try:
@@ -92,6 +99,36 @@ class PartnerGate:
         except HomeroomError as error:
             # The call has succeeded: its job must not fail for the sake of the count.
             log.warning("partner_state_unsaved", partner=self.name, error=error.message)
+
+    async def _save_success(self) -> None:
+        """Save the instant of a success, so seldom that calls stay free of writes."""
+        now, saved_at = self._db.clock.now(), self._success_saved_at
+        if saved_at is not None and saved_at <= now < saved_at + SUCCESS_INTERVAL:
+            return
+        self._success_saved_at = now
+        try:
+            async with self._db.write() as tx:
+                digest = None if self._key is None else self._key.digest
+                await store.record_success(tx, self.name, digest)
+                if self._key is not None:
+                    known = (await store.list_keys(tx)).get(self.name, (None, None))
+                    self._log_expiry(self._key.expiry(*known), tx.now)
+        except HomeroomError as error:
+            log.warning("partner_state_unsaved", partner=self.name, error=error.message)
+
+    def _log_expiry(self, expires_at: int | None, now: int) -> None:
+        """Log once a day that the key expires soon."""
+        if expires_at is None or now < expires_at - WARN_BEFORE:
+            return
+        if self._expiry_logged_at is not None and now < self._expiry_logged_at + DAY:
+            return
+        self._expiry_logged_at = now
+        log.warning(
+            "partner_key_expires",
+            partner=self.name,
+            expires_at=to_datetime(expires_at).isoformat(timespec="seconds"),
+            days=(expires_at - now) // DAY,
+        )
 
     async def switch_on(self, tx: Tx) -> None:
         """Close the breaker on behalf of an operator."""

@@ -21,6 +21,9 @@ PARTNER = Table(
     Column("released_at", BigInteger, nullable=False),
     Column("last_error", Text),  # redacted
     Column("last_status", Integer),
+    Column("last_success_at", BigInteger),  # written once a minute at most
+    Column("key_digest", Text),  # of the key with which that call was made
+    Column("key_since", BigInteger),  # the first success with that key
 )
 
 
@@ -43,6 +46,33 @@ async def get_for_update(tx: Tx, name: str) -> Breaker:
 async def list_all(tx: Tx) -> list[Breaker]:
     """Return the breakers of all partners that have failed at some time."""
     return await tx.fetch_into(Breaker, "SELECT * FROM partner ORDER BY name")
+
+
+async def record_success(tx: Tx, name: str, key_digest: str | None) -> None:
+    """Record that a call has succeeded now, with a key whose first success is kept."""
+    await tx.insert(PARTNER, [Breaker(name)], on_conflict="ignore")
+    await tx.execute(
+        "UPDATE partner SET last_success_at = ?,"
+        " key_since = CASE WHEN key_digest = ? THEN key_since ELSE ? END, key_digest = ?"
+        " WHERE name = ?",
+        (tx.now, key_digest, tx.now, key_digest, name),
+    )
+
+
+async def list_last_successes(tx: Tx) -> dict[str, int]:
+    """Return the instants of the last successful calls, by partner."""
+    rows = await tx.fetch(
+        "SELECT name, last_success_at FROM partner WHERE last_success_at IS NOT NULL"
+    )
+    return dict(rows)
+
+
+async def list_keys(tx: Tx) -> dict[str, tuple[str, int]]:
+    """Return the digest of each partner's last key and its first success, by partner."""
+    rows = await tx.fetch(
+        "SELECT name, key_digest, key_since FROM partner WHERE key_digest IS NOT NULL"
+    )
+    return {name: (digest, since) for name, digest, since in rows}
 
 
 async def save(tx: Tx, breaker: Breaker) -> None:

@@ -39,6 +39,7 @@ _JSON_COLUMNS = frozenset(
         "about",
         "chapters",
         "event",
+        "group_ids",
         "metadata",
         "missed",
         "params",

@@ -25,6 +25,8 @@ class Person:
     manager_id: str | None = None
     roles: tuple[str, ...] = ()
     """Roles in the directory; the roles of a token decide what a caller may do."""
+    group_ids: tuple[str, ...] = ()
+    """Groups such as wards or departments, by which reports select."""
 
 
 def check_email(text: str) -> str:

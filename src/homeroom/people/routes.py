@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid, NotFound
@@ -35,6 +35,7 @@ class PersonBody(RequestModel):
     time_zone: _TimeZone | None = None
     manager_id: ExternalId | None = None
     roles: list[Role] | None = None
+    group_ids: Annotated[list[ExternalId] | None, Field(max_length=50)] = None
 
 
 class PersonView(ResponseModel):
@@ -48,6 +49,7 @@ class PersonView(ResponseModel):
     time_zone: str | None
     manager_id: str | None
     roles: list[str]
+    group_ids: list[str]
 
 
 class PersonExport(ResponseModel):
@@ -104,6 +106,7 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
             time_zone=body.time_zone,
             manager_id=body.manager_id,
             roles=roles,
+            group_ids=tuple(dict.fromkeys(body.group_ids or ())),
         )
         async with db.write() as tx:
             if if_match is not None:

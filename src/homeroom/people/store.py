@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, Column, Index, Select, Table, Text, select
+from sqlalchemy import BigInteger, Column, Index, Select, Table, Text, select, text
 
 from homeroom.db.personal_data import NO_COLUMNS, PersonalRows, rows_naming, rows_owned_by
 from homeroom.db.tables import metadata
@@ -24,6 +24,7 @@ PERSON = Table(
     Column("roles", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("group_ids", Text, nullable=False, server_default=text("'[]'")),
     Index(None, "manager_id"),
 )
 ERASURE = Table(

@@ -1,8 +1,9 @@
 """A server like Credly: badges are issued, searched and revoked, with events.
 
-It follows https://www.credly.com/docs/issued_badges. Three points that it leaves open are decided
-here: a revoked badge does not block a new one, every template id is known unless archived, and the
-event types are `badge.created` and `badge.state.changed`.
+It follows https://www.credly.com/docs/issued_badges. Points that it leaves open are decided here:
+a revoked badge does not block a new one, every template id is known unless archived, the event
+types are `badge.created` and `badge.state.changed`, and a badge that is replaced is revoked in the
+same step as the new one is issued to the same earner, under the rules of an issue.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class CredlyServer:
                 return self._list(request)
             case "PUT", ("badges", badge_id, "revoke"):
                 return self._revoke(request, badge_id)
+            case "POST", ("badges", badge_id, "replace"):
+                return self._replace(request, badge_id)
             case "GET", ("events", event_id):
                 found = self.events.get(event_id)
                 if found is None:
@@ -88,6 +91,36 @@ class CredlyServer:
         found = badge_problems(body)
         if found:
             raise RequestRefused(422, *found)
+        badge = self._issue_checked(body, request)
+        earner = body.get("issuer_earner_id") or body["recipient_email"].casefold()
+        self._issued[badge["badge_template_id"], earner] += 1
+        return SandboxResponse(201, {"data": badge})
+
+    def _replace(self, request: SandboxRequest, badge_id: str) -> SandboxResponse:
+        old = self.badges.get(badge_id)
+        if old is None:
+            raise RequestRefused(404, "no such badge")
+        if old["state"] == "revoked":
+            raise RequestRefused(422, "this badge is revoked already")
+        body = request.read_object("application/json")
+        body = {"recipient_email": old["recipient_email"], **body}
+        body.setdefault("issuer_earner_id", old["issuer_earner_id"])
+        found = badge_problems(body)
+        if body["recipient_email"] != old["recipient_email"]:
+            found.append("recipient_email cannot be changed by a replacement")
+        if found:
+            raise RequestRefused(422, *found)
+        held = self._free_holders(badge_id)
+        try:
+            badge = self._issue_checked(body, request)
+        except RequestRefused:
+            self._badge_by_holder |= dict.fromkeys(held, badge_id)
+            raise
+        self._end(old, f"replaced by {badge['id']}")
+        return SandboxResponse(201, {"data": badge})
+
+    def _issue_checked(self, body: dict[str, Any], request: SandboxRequest) -> dict[str, Any]:
+        """Issue a badge to a body without faults. Raises RequestRefused."""
         template = self.templates.get(body["badge_template_id"]) or BadgeTemplate(
             body["badge_template_id"]
         )
@@ -104,10 +137,8 @@ class CredlyServer:
         self.badges[badge["id"]] = badge
         for holder in holders:
             self._badge_by_holder[holder] = badge["id"]
-        earner = body.get("issuer_earner_id") or body["recipient_email"].casefold()
-        self._issued[template.id, earner] += 1
         self._add_event("badge.created", badge)
-        return SandboxResponse(201, {"data": badge})
+        return badge
 
     def _badge(self, body: dict[str, Any], url: str) -> dict[str, Any]:
         badge_id = str(uuid.uuid4())
@@ -164,6 +195,18 @@ class CredlyServer:
             raise RequestRefused(422, "reason is required")
         if badge["state"] == "revoked":
             raise RequestRefused(422, "this badge is revoked already")
+        self._free_holders(badge_id)
+        self._end(badge, reason)
+        return SandboxResponse(200, {"data": badge})
+
+    def _free_holders(self, badge_id: str) -> list[tuple[str, str, str]]:
+        """Let a badge block no other; return the keys of its earner."""
+        keys = [key for key, held in self._badge_by_holder.items() if held == badge_id]
+        for key in keys:
+            del self._badge_by_holder[key]
+        return keys
+
+    def _end(self, badge: dict[str, Any], reason: str) -> None:
         now = sandbox_request.format_rfc3339(sandbox_request.utc_now())
         badge |= {
             "state": "revoked",
@@ -171,10 +214,7 @@ class CredlyServer:
             "updated_at": now,
             "revocation_reason": reason,
         }
-        for holder in [key for key, held in self._badge_by_holder.items() if held == badge_id]:
-            del self._badge_by_holder[holder]
         self._add_event("badge.state.changed", badge)
-        return SandboxResponse(200, {"data": badge})
 
     def _add_event(self, event_type: str, badge: dict[str, Any]) -> None:
         event_id = str(uuid.uuid4())

@@ -51,6 +51,7 @@ class SandboxPerson(
     family_name: NonEmptyText | UnsetType = UNSET
     locale: NonEmptyText | UnsetType = UNSET
     time_zone: NonEmptyText | UnsetType = UNSET
+    group_ids: list[NonEmptyText] | UnsetType = UNSET
 
 
 def generated_person(seed: int, user_id: str) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class DirectoryServer:
                 "familyName": person.family_name,
                 "locale": person.locale,
                 "timeZone": person.time_zone,
+                "groupIds": person.group_ids,
             }
             found |= {name: value for name, value in given.items() if value is not UNSET}
         return found

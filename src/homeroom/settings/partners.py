@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,11 @@ class PartnerSettings(BaseModel):
     )
     credly_organization: str | None = Field(None, description="The organization's id at Credly.")
     credly_token: SecretStr | None = Field(None, description="API token of Credly.")
+    credly_token_expires_on: date | None = Field(
+        None,
+        description="Day on which the token expires, such as `2027-03-01`. Unset: 180 days after"
+        " its first use here, which is the latest possible day.",
+    )
     credly_retry_delays: Delays = Field(RETRY_DELAYS, description=_DELAYS.format("Credly"))
     credly_rate: Rate = Field(DEFAULT_RATE, description=_RATE.format("Credly"))
     analytics_url: HttpUrl | None = Field(None, description="Webhook for completed courses.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -184,3 +185,31 @@ async def test_each_change_of_a_badge_is_an_event_that_can_be_fetched(
     assert fetched["badge"]["id"] == badge["id"]
     assert (await partner.client.get(url)).status_code == 401
     assert (await partner.client.get(url + "x", auth=auth)).status_code == 404
+
+
+async def test_a_replacement_ends_the_badge_and_issues_one_to_the_same_earner(
+    partner: Any, order: dict[str, Any]
+) -> None:
+    first = (await partner.issue(order)).json()["data"]
+    again = {**order, "issued_at": "2027-11-22 09:00:00 +0000"}
+    assert (await partner.issue(again)).status_code == 422
+    del again["recipient_email"]
+
+    async def replace(badge_id: str) -> httpx.Response:
+        url, auth = f"{partner.badges}/{badge_id}/replace", (partner.config.credly_token, "")
+        answer: httpx.Response = await partner.client.post(url, json=again, auth=auth)
+        return answer
+
+    template = {"id": order["badge_template_id"]}
+    await partner.control("templates", {"templates": [{**template, "archived": True}]})
+    assert (await replace(first["id"])).status_code == 422
+    await partner.control("templates", {"templates": [template]})
+    answer = await replace(first["id"])
+    assert answer.status_code == 201
+    second = answer.json()["data"]
+    assert (second["state"], second["recipient_email"]) == ("pending", first["recipient_email"])
+    revoked = (await find(partner, "state::revoked"))["data"]
+    assert [badge["id"] for badge in revoked] == [first["id"]]
+    assert (await replace(first["id"])).status_code == 422  # it is revoked
+    assert (await replace("none")).status_code == 404
+    assert (await partner.issue(order)).status_code == 422  # there is a valid one still

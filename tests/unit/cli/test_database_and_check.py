@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from homeroom.db.tx import Tx
+from homeroom.instant import DAY
+from homeroom.partner import store
+from homeroom.partner.key_expiry import key_digest
+
 
 @pytest.fixture
 def elsewhere(terminal_on_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -134,3 +139,29 @@ def test_settings_that_cannot_be_read_are_all_named(
     assert "HOMEROOM_HR_URL" in item["what"]
     assert "swordfish" not in ended.out
     assert terminal("jobs", "list").code == 78
+
+
+def test_check_warns_of_a_key_that_expires(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal.ok("db", "upgrade")
+    monkeypatch.setenv("HOMEROOM_CREDLY_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("HOMEROOM_CREDLY_ORGANIZATION", "school")
+    monkeypatch.setenv("HOMEROOM_CREDLY_TOKEN", "token-of-the-tests")
+
+    def warnings() -> list[str]:
+        items = terminal.ok("check", "--json").json["items"]
+        return [each["what"] for each in items if each["subject"] == "HOMEROOM_CREDLY_TOKEN"]
+
+    assert warnings() == []
+    monkeypatch.setenv("HOMEROOM_CREDLY_TOKEN_EXPIRES_ON", "2026-01-31")
+    assert warnings() == ["The key of Credly expired on 2026-01-31."]
+    monkeypatch.setenv("HOMEROOM_CREDLY_TOKEN_EXPIRES_ON", "2999-01-31")
+    assert warnings() == []
+    monkeypatch.delenv("HOMEROOM_CREDLY_TOKEN_EXPIRES_ON")
+
+    async def use_key(tx: Tx) -> None:
+        await store.record_success(tx, "credly", key_digest("token-of-the-tests"))
+        await tx.execute("UPDATE partner SET key_since = ?", (tx.now - 160 * DAY,))
+
+    terminal.write(use_key)
+    [warning] = warnings()
+    assert ("in 20 days" in warning or "in 19 days" in warning, "token" in warning) == (True, False)

@@ -18,6 +18,7 @@ def test_a_partner_that_is_away_is_shown_and_switched_on(terminal: Any) -> None:
     assert listed[0]["state"] == "refused"
     assert listed[0]["since"].startswith("2026-11-22T09:00:00")
     assert listed[0]["lastError"] == "Credly answered 401"
+    assert (listed[0]["lastSuccessAt"], listed[0]["waitingSteps"]) == (None, 0)
     assert "Credly answered 401" in terminal.ok("destinations", "list").out
     on = terminal.ok("destinations", "switch-on", "credly", "--json").json
     assert (on["state"], on["since"], on["heldJobs"]) == ("on", None, 0)
