@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0054_partner_answers"
-down_revision: str | None = "0051_sending_pace"
+down_revision: str | None = "0052_dispatch_versions"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

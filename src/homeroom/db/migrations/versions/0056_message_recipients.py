@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0056_message_recipients"
-down_revision: str | None = "0051_sending_pace"
+down_revision: str | None = "0055_groups"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

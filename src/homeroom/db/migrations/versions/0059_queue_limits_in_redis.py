@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0059_queue_limits_in_redis"
-down_revision: str | None = "0051_sending_pace"
+down_revision: str | None = "0057_credential_issues"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
