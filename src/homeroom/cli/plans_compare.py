@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from homeroom.db.database import Database
     from homeroom.lessonplans import plan as plan_model
     from homeroom.lessonplans import plan_difference, plan_queries
-    from homeroom.lessonplans.export import blocks
+    from homeroom.lessonplans.export import markdown
     from homeroom.lessonplans.plan import LessonPlan
 else:
     json = LazyModule("json")
-    blocks = LazyModule("homeroom.lessonplans.export.blocks")
+    markdown = LazyModule("homeroom.lessonplans.export.markdown")
     plan_difference = LazyModule("homeroom.lessonplans.plan_difference")
     plan_model = LazyModule("homeroom.lessonplans.plan")
     plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
@@ -35,7 +35,7 @@ def checklist(id: PlanIdArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"items": plan_model.plan_document(plan)["openPlaces"]})
     else:
-        print_text(blocks.render_checklist(plan).decode().rstrip("\n"))
+        print_text(markdown.render_checklist(plan).decode().rstrip("\n"))
 
 
 def diff(

@@ -16,8 +16,8 @@ from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, CompletionFilter, Completions
 from homeroom.csv_escape import BYTE_ORDER_MARK, escape_formula
 from homeroom.db.database import Database
+from homeroom.dispatch.api import FindCredentialUrl
 from homeroom.dispatch.cloud_event import training_data
-from homeroom.dispatch.jobs import FindCredentialUrl
 from homeroom.errors import Invalid
 from homeroom.instant import to_rfc3339
 
