@@ -204,9 +204,10 @@ async def check_all_once(outage: Outage, completions: int) -> None:
     assert {step.status for step in steps} == {"completed"}
     badges = await sandbox.badges()
     assert len(badges) == completions == len({badge["issuer_earner_id"] for badge in badges})
-    for name in ("analytics", "hr"):
+    for name, most in (("analytics", 1), ("hr", 2)):  # HR's update follows an outage of a day
         summary = await sandbox.summary(name)
-        assert (summary["deliveries"], summary["doubled"]) == (completions, {})
+        assert completions <= summary["deliveries"] <= most * completions
+        assert summary["doubled"] == {}
     async with outage.db.read() as tx:
         assert await count_held(tx) == {}
 
