@@ -24,7 +24,7 @@ from tests.support.proxy import Proxy, proxy_to
 from homeroom.clock import Clock
 from homeroom.completion.completion import StepState
 from homeroom.dispatch.cloud_event import COURSE_COMPLETED
-from homeroom.dispatch.jobs import message_id
+from homeroom.dispatch.message import MessageKey
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.held_jobs import count_held
 from homeroom.partner import store as partner_store
@@ -287,7 +287,7 @@ async def test_a_message_that_always_fails_keeps_the_partner_from_no_other(
 ) -> None:
     """Its own failures are probes as well, and another message's probe closes the breaker."""
     await outage.complete(1, "bad")
-    bad = message_id((await outage.steps())[0].completion_id, "analytics", COURSE_COMPLETED)
+    bad = MessageKey((await outage.steps())[0].completion_id, "analytics", COURSE_COMPLETED).id
     await outage.here.sandbox.fault("analytics", "status", status=500, match={"webhookId": bad})
     for _ in range(20):
         await outage.pass_time(timedelta(hours=1))
