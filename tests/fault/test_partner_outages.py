@@ -54,9 +54,9 @@ class Away:
 
 
 PARTNERS = {
-    "credly": Away(503, frozenset({"credential"})),
+    "credly": Away(503, frozenset({"credential", "hr"})),
     "directory": Away(500, frozenset({"credential", "hr"})),
-    "assessment": Away(502, frozenset({"credential"})),
+    "assessment": Away(502, frozenset({"credential", "hr"})),
     "analytics": Away(429, frozenset({"analytics"})),
     "hr": Away(503, frozenset({"hr"}), after_work=True),
 }
