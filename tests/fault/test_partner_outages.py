@@ -24,7 +24,7 @@ from tests.support.proxy import Proxy, proxy_to
 from homeroom.clock import Clock
 from homeroom.completion.completion import StepState
 from homeroom.dispatch.cloud_event import COURSE_COMPLETED
-from homeroom.dispatch.jobs import message_id
+from homeroom.dispatch.message import MessageKey
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.held_jobs import count_held
 from homeroom.partner import store as partner_store
@@ -54,9 +54,9 @@ class Away:
 
 
 PARTNERS = {
-    "credly": Away(503, frozenset({"credential"})),
+    "credly": Away(503, frozenset({"credential", "hr"})),
     "directory": Away(500, frozenset({"credential", "hr"})),
-    "assessment": Away(502, frozenset({"credential"})),
+    "assessment": Away(502, frozenset({"credential", "hr"})),
     "analytics": Away(429, frozenset({"analytics"})),
     "hr": Away(503, frozenset({"hr"}), after_work=True),
 }
@@ -204,9 +204,10 @@ async def check_all_once(outage: Outage, completions: int) -> None:
     assert {step.status for step in steps} == {"completed"}
     badges = await sandbox.badges()
     assert len(badges) == completions == len({badge["issuer_earner_id"] for badge in badges})
-    for name in ("analytics", "hr"):
+    for name, most in (("analytics", 1), ("hr", 2)):  # HR's update follows an outage of a day
         summary = await sandbox.summary(name)
-        assert (summary["deliveries"], summary["doubled"]) == (completions, {})
+        assert completions <= summary["deliveries"] <= most * completions
+        assert summary["doubled"] == {}
     async with outage.db.read() as tx:
         assert await count_held(tx) == {}
 
@@ -286,7 +287,7 @@ async def test_a_message_that_always_fails_keeps_the_partner_from_no_other(
 ) -> None:
     """Its own failures are probes as well, and another message's probe closes the breaker."""
     await outage.complete(1, "bad")
-    bad = message_id((await outage.steps())[0].completion_id, "analytics", COURSE_COMPLETED)
+    bad = MessageKey((await outage.steps())[0].completion_id, "analytics", COURSE_COMPLETED).id
     await outage.here.sandbox.fault("analytics", "status", status=500, match={"webhookId": bad})
     for _ in range(20):
         await outage.pass_time(timedelta(hours=1))

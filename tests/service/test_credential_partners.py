@@ -130,10 +130,14 @@ async def test_a_partners_error_is_never_taken_for_an_answer(
     assert credential.score is not None
 
 
-async def test_the_steps_do_not_wait_for_the_credential(here: School) -> None:
+async def test_hr_alone_waits_for_the_credential_until_it_has_ended(here: School) -> None:
     await here.sandbox.fault("credly", "status", status=500)
     await here.sandbox.fault("assessment", "drop")
     id = await here.complete(await here.publish())
+    await here.work(skip_waits=False)
+    assert (await here.step(id, "credential")).status == "waiting"
+    assert (await here.step(id, "analytics")).status == "completed"
+    assert (await here.sandbox.summary("hr"))["deliveries"] == 0
     await here.work()
     assert (await here.step(id, "credential")).status == "failed"
     for name in ("analytics", "hr"):

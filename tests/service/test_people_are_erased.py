@@ -21,14 +21,15 @@ from homeroom.bootstrap import database_commands
 from homeroom.bootstrap.personal_data import PERSONAL_DATA
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
-from homeroom.completion.api import Completion, Completions
+from homeroom.completion.api import Completion, Completions, StepContext
 from homeroom.credentials.credly import CredlyIssuer
 from homeroom.credentials.jobs import IssueCredential, IssueCredentialHandler
 from homeroom.credentials.learner_lookup import CourseScoreLookup, LearnerRecord
 from homeroom.db.database import Database
 from homeroom.db.ids import natural_id
 from homeroom.db.tables import metadata
-from homeroom.dispatch.jobs import SendDispatchHandler
+from homeroom.dispatch.api import MessageKey, MessageStep
+from homeroom.dispatch.jobs import SendAnalytics
 from homeroom.errors import NotFound
 from homeroom.jobs.outcome import Fail
 from homeroom.people import routes
@@ -343,13 +344,22 @@ async def test_a_step_that_was_running_writes_nobody_back(db: Database) -> None:
         known = await completions.get(tx, id)
         course = await catalogue.course_at(tx, known.course_id, known.course_version)
 
-    async def write(dispatch_id: str, completion: Completion, course: Course) -> Any:
-        await PERSONAL_DATA.erase(db, EVA, "cli:test")  # while the directory is asked
-        return {"id": dispatch_id, "name": "Eva"}
+    class Telling(MessageStep):
+        name = "hr"
+        job = SendAnalytics
+        message_type = "a type"
+        receiver = None
+        missing_setting = ""
 
-    handler = SendDispatchHandler(db, completions, "hr", "a type", None, write, lambda *_: None)  # type: ignore[arg-type]
+        async def build(self, key: MessageKey, completion: Completion, course: Course) -> Any:
+            await PERSONAL_DATA.erase(db, EVA, "cli:test")  # while the directory is asked
+            return {"id": key.id, "name": "Eva"}
+
+    nothing: Any = None
+    step = Telling(StepContext(db, nothing, "", nothing, parts={Completions: completions}))
+    key = MessageKey(known.id, "hr", "a type")
     with pytest.raises(NotFound):
-        await handler._store_dispatch(known, course)
+        await step.store_message(key, known, course)
     assert (await found(db, "7f3c")).keys() == {"erasure", "programme"}
 
 

@@ -13,7 +13,7 @@ def test_a_partner_that_is_away_is_shown_and_switched_on(terminal: Any) -> None:
         " 1795338000000000, 1795338005000000, 0, 0, 0, 'Credly answered 401', 401)"
     )
     listed = terminal.ok("destinations", "list", "--json").json["items"]
-    names = ["credly", "directory", "assessment", "analytics", "hr", "mail"]
+    names = ["credly", "directory", "assessment", "analytics", "hr", "xapi", "mail"]
     assert [each["name"] for each in listed] == names
     assert listed[0]["state"] == "refused"
     assert listed[0]["since"].startswith("2026-11-22T09:00:00")
