@@ -84,7 +84,7 @@ class CredentialSelection:
     user_id: str | None = None
     course_id: str | None = None
     issued_since: int | None = None
-    """Microseconds UTC, by ``created_at``, the instant of issue, and not by the date of the completion."""
+    """Microseconds UTC, by ``created_at``: the instant of issue, not that of the completion."""
 
 
 async def add(tx: Tx, new: Credential) -> bool:
