@@ -22,7 +22,18 @@ OPERATIONS = {
 VERBS = {
     *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
     *("erase", "export", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
-    *("receive", "regenerate", "replay", "resend", "resume", "retry", "revoke", "run", "search"),
+    *(
+        "receive",
+        "regenerate",
+        "reissue",
+        "replay",
+        "resend",
+        "resume",
+        "retry",
+        "revoke",
+        "run",
+        "search",
+    ),
     *("send", "start", "stream", "unsubscribe", "update"),
 }
 

@@ -107,8 +107,7 @@ def revoke(
 @app.command(
     "revoke-many",
     epilog=epilog(
-        'homeroom credentials revoke-many --course fire-safety --since 7d --reason "wrong template"'
-        " --dry-run",
+        'homeroom credentials revoke-many --course fire-safety --reason "wrong template" --dry-run',
         'homeroom credentials revoke-many --user u-1042 --reason "cheating" --yes',
         'homeroom credentials revoke-many --file ids.txt --reason "issued by mistake"',
         codes=(5,),
@@ -210,7 +209,7 @@ def reissue(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Issue a revoked credential anew, under another id; the revoked one stays revoked."""
+    """Issue a revoked credential anew, under another id; the old one stays revoked."""
     confirm(f"Issue the credential {id} anew?", yes=yes)
 
     async def change(application: Application) -> Credential:

@@ -152,7 +152,7 @@ class Credentials:
         return None
 
     def _signer(self, course: Course) -> OpenBadgeIssuer | None:
-        """Return the issuer that signs a course's credentials here; None: Credly issues them."""
+        """Return the issuer that signs a course's credentials; None: Credly issues them."""
         is_for_credly = self._uses_credly and course.badge_template_id is not None
         return None if is_for_credly else self._badges
 

@@ -59,7 +59,7 @@ class LearnerMessages:
         *,
         is_enabled: bool = True,
     ) -> None:
-        """Send by ``notifications`` to learners of a directory, unless it is switched off."""
+        """Send by ``notifications`` to learners of a directory, if it is enabled."""
         self._is_enabled = is_enabled
         self._db, self._notifications, self._directory = db, notifications, directory
         self._is_built_in = isinstance(directory, BuiltInLearnerDirectory)
@@ -114,7 +114,7 @@ class LearnerMessages:
         await self._notifications.send(tx, [message])
 
     async def announce_expiries(self, ctx: JobContext, completions: Completions) -> Outcome:
-        """Tell learners once in each of the last spans of ``NOTICE_DAYS``, a page a commit.
+        """Tell learners once in each span of ``NOTICE_DAYS``, a page a commit.
 
         A notice that came due while no process ran is sent late, unless a later one is due too.
         """
@@ -178,7 +178,7 @@ class LearnerMessages:
         }
 
     async def _send_notices(self, notices: Mapping[str, Message], completions: Completions) -> int:
-        """Send notices by completion; return the number of new ones. Raises ``PartnerError``."""
+        """Send notices and return the number of new ones. Raises ``PartnerError``."""
         described = {id: await self._describe(message) for id, message in notices.items()}
         async with self._db.write() as tx:
             # A learner may have been erased while the directory was asked.
@@ -222,7 +222,7 @@ def notice_due(starts_at: int, ends_at: int, now: int) -> int | None:
 
 
 def _expiring_filter(course_id: str, versions: Sequence[Course], now: int) -> CompletionFilter:
-    """Return a selection that has all completions that expire within the days of notices."""
+    """Return a selection that has all completions that expire soon."""
     validities = [course.validity for course in versions if course.validity is not None]
     soon = now + max(NOTICE_DAYS) * DAY
     return CompletionFilter(

@@ -23,6 +23,7 @@ from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.errors import BadRequest, Invalid, TooLarge
 from homeroom.identity import Identity, Role
+from homeroom.instant import from_datetime
 from homeroom.web.identity import Auth
 from homeroom.web.model import (
     ExternalId,
@@ -30,6 +31,7 @@ from homeroom.web.model import (
     RequestModel,
     ResponseModel,
     Rfc3339Instant,
+    Rfc3339Time,
 )
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
@@ -97,14 +99,16 @@ class BulkCredentialRevocation(RequestModel):
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     credential_ids: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
-        Field(min_length=1, max_length=REVOCATION_PAGE),
+        list[ExternalId] | None,
+        Field(min_length=1, max_length=REVOCATION_PAGE, description="Only these."),
     ] = None
     user_id: ExternalId | None = None
     course_id: ExternalId | None = None
-    issued_since: Rfc3339Instant | None = None
+    issued_since: Annotated[
+        Rfc3339Time | None, Field(description="Only those issued from this time on.")
+    ] = None
     dry_run: bool = False
-    after: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    after: Annotated[ExternalId | None, Field(description="`nextAfter` of the call before.")] = None
 
 
 class ReissuedCredential(ResponseModel):
@@ -126,8 +130,10 @@ class BulkRevocationResult(ResponseModel):
 
     dry_run: bool
     items: list[CredentialView]
-    failures: list[FailedRevocation]
-    next_after: str | None
+    failures: Annotated[list[FailedRevocation], Field(description="Those that stay as they are.")]
+    next_after: Annotated[
+        str | None, Field(description="`after` of the next call; null at the end.")
+    ]
 
 
 class _CredlyEventHint(msgspec.Struct):
@@ -248,9 +254,10 @@ def _add_bulk_revocation(
         """Revoke the selected credentials, 200 a call; ``dryRun`` only lists them."""
         if body.credential_ids is None and body.user_id is None and body.course_id is None:
             raise Invalid("Give credentialIds, userId or courseId: nothing is selected.")
+        since = None if body.issued_since is None else from_datetime(body.issued_since)
         ids = None if body.credential_ids is None else tuple(body.credential_ids)
         done = await credentials.revoke_selected(
-            CredentialSelection(ids, body.user_id, body.course_id, body.issued_since),
+            CredentialSelection(ids, body.user_id, body.course_id, since),
             body.reason,
             identity.subject,
             after=body.after,

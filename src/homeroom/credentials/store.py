@@ -80,13 +80,13 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class CredentialSelection:
-    """Issued credentials that are not revoked; None matches all. Instants are microseconds."""
+    """Issued credentials that are not revoked; None matches all."""
 
     ids: tuple[str, ...] | None = None
     user_id: str | None = None
     course_id: str | None = None
     issued_since: int | None = None
-    """By ``created_at``, the instant of issue, and not by the date of the completion."""
+    """Microseconds UTC, by ``created_at``: the instant of issue, not that of the completion."""
 
 
 async def add(tx: Tx, new: Credential) -> bool:

@@ -114,7 +114,7 @@ async def read_actual(
 
 
 async def _verify_credentials(api: httpx.AsyncClient, ids: Collection[str]) -> set[str]:
-    """Return the credentials that a verifier accepts who knows the published keys alone."""
+    """Return the credentials that verify with the published keys alone."""
     if not ids:
         return set()
     keys = jwt.PyJWKSet.from_dict(await _get_json(api, "/issuer/jwks.json"))

@@ -147,7 +147,7 @@ class DemoEnvironment:
 
 
 def _signed_here(course: Outline) -> Outline:
-    """Return the signed course without its template at Credly, and others as they are."""
+    """Return the signed course without its template, and others as they are."""
     if course.id != SIGNED_COURSE:
         return course
     document = {name: each for name, each in course.document.items() if name != "badgeTemplateId"}

@@ -295,7 +295,7 @@ def _recipients_of(messages: Sequence[Message]) -> tuple[set[str], dict[str, Rec
 
 
 def _to_person(user_id: str, recipient: Recipient, known: Person | None) -> Person:
-    """Return a described recipient as a person; the built-in directory has the time zone."""
+    """Return a described recipient as a person, with the time zone that is known."""
     return Person(
         user_id,
         recipient.email,

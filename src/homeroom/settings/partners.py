@@ -93,7 +93,7 @@ class PartnerSettings(BaseModel):
 
     @property
     def uses_credly(self) -> bool:
-        """Return whether a setting of Credly is set: then it issues what has a template there."""
+        """Return whether a setting of Credly is set: it issues what has a template."""
         given = (self.credly_url, self.credly_organization, self.credly_token)
         return any(value is not None for value in given)
 

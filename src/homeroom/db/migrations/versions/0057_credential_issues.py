@@ -1,4 +1,4 @@
-"""Several issues of one completion's credential: a revoked one may be issued anew."""
+"""Numbered issues of a credential: a revoked one may be issued anew."""
 
 from __future__ import annotations
 
