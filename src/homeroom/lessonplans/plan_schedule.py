@@ -9,7 +9,7 @@ import msgspec
 
 from homeroom.access import api as access
 from homeroom.db.database import Database
-from homeroom.errors import NotFound
+from homeroom.errors import Invalid, NotFound
 from homeroom.lessonplans import plan_queries, store
 from homeroom.lessonplans.curriculum import dump_curriculum
 from homeroom.lessonplans.curriculum_parser import parse_curriculum
@@ -27,6 +27,9 @@ async def reschedule(
 
     Raises ``NotFound``, and ``Invalid`` with every fault.
     """
+    unknown = set(changes) - set(SCHEDULE_FIELDS)
+    if unknown:
+        raise Invalid(f"{sorted(unknown)[0]} is not a part of the schedule of a plan.")
     async with db.write() as tx:
         if not await store.lock_plan(tx, plan_id):
             raise NotFound(f"There is no lesson plan {plan_id!r}.")
