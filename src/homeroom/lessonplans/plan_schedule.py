@@ -1,4 +1,4 @@
-"""Change the schedule of a plan: its first day, time of day, time zone and breaks."""
+"""Change the schedule of a plan: first day, time, time zone and breaks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ async def reschedule(
         preferences = {**document["preferences"], **changes}
         after = dump_curriculum(parse_curriculum({**document, "preferences": preferences}))
         if after != before:
-            await store.save_schedule(tx, plan_id, msgspec.json.encode(after).decode())
+            text = msgspec.json.encode(after).decode()
+            await tx.execute(
+                "UPDATE lesson_plan SET curriculum = ?, schedule_revision = schedule_revision + 1,"
+                " scheduled_at = ? WHERE id = ?",
+                (text, tx.now, plan_id),
+            )
             await access.record_audit(
                 tx, actor, "plan.scheduled", plan_id, {"fields": sorted(changes)}
             )
