@@ -21,7 +21,7 @@ from homeroom.plain_text import LINE_RULE, is_line
 
 
 def parse_date(value: object) -> date:
-    """Return a day from text such as ``2027-01-11``; raise ValueError for other values."""
+    """Return a day from text such as ``2027-01-11``; else raise ValueError."""
     try:
         day = date.fromisoformat(value)  # type: ignore[arg-type]  # TypeError: not text
     except (TypeError, ValueError):

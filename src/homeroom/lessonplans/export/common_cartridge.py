@@ -80,7 +80,7 @@ class CartridgeVersion:
 
     @property
     def has_assignments(self) -> bool:
-        """Whether the version has a type of resources for assignments."""
+        """True: the version has a type of resources for assignments."""
         return self.short == "v1p3"
 
     @property
