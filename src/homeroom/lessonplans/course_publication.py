@@ -41,7 +41,7 @@ class CoursePublisher:
     async def publish(
         self, plan_id: str, actor: str, course_id: str | None = None
     ) -> PublishedPlan:
-        """Publish a plan as a course into which no learner comes by an event (``autoEnrol``).
+        """Publish a plan as a draft course: its ``autoEnrol`` is false.
 
         Without ``course_id`` the course is that of the curriculum. Published again, the course gets
         a version with the titles of the plan; what its author has set otherwise stays. Raises

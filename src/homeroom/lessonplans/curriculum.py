@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from homeroom.lessonplans.bloom import BloomLevel, OutcomeDomain
+from homeroom.lessonplans.school_break import SchoolBreak, parse_date
 
 # Stored curricula are validated again when they are read: a release may loosen a limit, never
 # tighten one.
@@ -138,16 +139,6 @@ def _parse_domain(value: object) -> object:
         return value
     word = value.strip().lower()
     return _DOMAIN_ALIASES.get(word, word)
-
-
-def _parse_date(value: object) -> date:
-    try:
-        day = date.fromisoformat(value)  # type: ignore[arg-type]  # TypeError: not text
-    except (TypeError, ValueError):
-        day = None
-    if day is None or not 1970 <= day.year <= 2200:
-        raise ValueError("must be a date such as 2027-01-11")
-    return day
 
 
 def _check_time_zone(value: str) -> str:
@@ -339,27 +330,6 @@ class CurriculumModule(CurriculumPart):
     ] = None
 
 
-class SchoolBreak(CurriculumPart):
-    """Days without lessons: a holiday, or a break of some weeks."""
-
-    title: TitleText | None = None
-    first_day: Annotated[date, BeforeValidator(_parse_date), Field(alias="from")]
-    last_day: Annotated[date, BeforeValidator(_parse_date), Field(alias="until")]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_day_by_default(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("until") is None and "from" in value:
-            return {**value, "until": value["from"]}
-        return value
-
-    @model_validator(mode="after")
-    def _check_order(self) -> SchoolBreak:
-        if self.last_day < self.first_day:
-            raise ValueError("must not end before it begins")
-        return self
-
-
 class TeachingPreferences(CurriculumPart):
     """The author's preferences for teaching a curriculum."""
 
@@ -368,7 +338,7 @@ class TeachingPreferences(CurriculumPart):
     ] = 60
     delivery_mode: DeliveryMode = "classroom"
     starts_on: Annotated[
-        Annotated[date, BeforeValidator(_parse_date)] | None,
+        Annotated[date, BeforeValidator(parse_date)] | None,
         Field(description="First day. If absent, lessons have no dates."),
     ] = None
     start_time: Annotated[str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")] = (

@@ -15,12 +15,12 @@ from homeroom.lessonplans.curriculum import (
     Curriculum,
     CurriculumModule,
     LearningOutcome,
-    SchoolBreak,
     TeachingPreferences,
     count_lessons,
 )
 from homeroom.lessonplans.lesson_sequence import prerequisite_order
 from homeroom.lessonplans.lesson_time import module_time_error
+from homeroom.lessonplans.school_break import SchoolBreak
 
 _MESSAGES = {
     "extra_forbidden": "is not a known field",

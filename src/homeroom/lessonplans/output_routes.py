@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Path, Response
 from homeroom.db.database import Database
 from homeroom.identity import Identity, Role
 from homeroom.lessonplans.course_publication import CoursePublisher
-from homeroom.lessonplans.curriculum import SchoolBreak
 from homeroom.lessonplans.plan import LessonPlan, schedule_meetings
 from homeroom.lessonplans.plan_schedule import reschedule
+from homeroom.lessonplans.school_break import SchoolBreak
 from homeroom.web.identity import Auth
 from homeroom.web.model import ExternalId, RequestModel, ResponseModel
 
@@ -40,11 +40,17 @@ class PlanScheduleView(ResponseModel):
     revision: int
     """Number of changes of the schedule."""
     starts_on: date | None
+    """The first day; null: lessons have no dates."""
     start_time: str
+    """Start of the first lesson of a day."""
     time_zone: str
+    """An IANA name."""
     breaks: list[SchoolBreak]
+    """Days without lessons."""
     first_lesson_on: date | None
+    """Day of the first lesson."""
     last_lesson_on: date | None
+    """Day of the last lesson."""
 
 
 class PlanScheduleResponse(ResponseModel):
@@ -86,7 +92,7 @@ def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
     writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.patch("/{workflowId}/schedule")
-    async def change_schedule(
+    async def edit_plan_schedule(
         workflow_id: PlanId, body: PlanScheduleEdit, identity: Identity = writer
     ) -> PlanScheduleResponse:
         """Move a plan to another first day, time or zone, or replace its breaks.
@@ -102,7 +108,7 @@ def router(db: Database, auth: Auth, publisher: CoursePublisher) -> APIRouter:
         response_model=PlanPublicationResponse,
         responses={201: {"model": PlanPublicationResponse, "description": "A new course"}},
     )
-    async def publish_course(
+    async def create_plan_course(
         workflow_id: PlanId,
         response: Response,
         body: PlanPublicationBody | None = None,

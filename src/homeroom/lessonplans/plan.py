@@ -13,12 +13,12 @@ from homeroom.lessonplans.curriculum import (
     WEEKDAYS,
     Curriculum,
     CurriculumModule,
-    SchoolBreak,
     contact_hours,
 )
 from homeroom.lessonplans.lesson import LessonBody, LessonFinding
 from homeroom.lessonplans.lesson_allocation import LessonSlot
 from homeroom.lessonplans.open_places import OpenPlace, find_open_places
+from homeroom.lessonplans.school_break import SchoolBreak
 
 SCHEMA_VERSION = 2
 """Version 2 added kind, open places, domains, purposes and retrieved outcomes."""
@@ -294,7 +294,7 @@ def plan_progress(rounds: Mapping[int, int], lessons: Sequence[LessonProgress]) 
 
 
 def schedule_meetings(plan: LessonPlan) -> list[LessonMeeting]:
-    """Return the meetings of all lessons, in order; none for a plan without a first day.
+    """Return the meetings of all lessons in order; none without a first day.
 
     A day holds at most ``lessonsPerDay`` lessons, and after its first lesson none that would end
     after midnight. No lesson is on a day of a break.

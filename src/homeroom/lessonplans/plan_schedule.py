@@ -1,4 +1,4 @@
-"""Change the schedule of a plan: its first day, time of day, time zone and breaks."""
+"""Change the schedule of a plan: first day, time, time zone and breaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from homeroom.access import api as access
 from homeroom.db.database import Database
-from homeroom.errors import NotFound
+from homeroom.errors import Invalid, NotFound
 from homeroom.lessonplans import plan_queries, store
 from homeroom.lessonplans.curriculum import dump_curriculum
 from homeroom.lessonplans.curriculum_parser import parse_curriculum
@@ -27,6 +27,9 @@ async def reschedule(
 
     Raises ``NotFound``, and ``Invalid`` with every fault.
     """
+    unknown = set(changes) - set(SCHEDULE_FIELDS)
+    if unknown:
+        raise Invalid(f"{sorted(unknown)[0]} is not a part of the schedule of a plan.")
     async with db.write() as tx:
         if not await store.lock_plan(tx, plan_id):
             raise NotFound(f"There is no lesson plan {plan_id!r}.")
@@ -36,7 +39,12 @@ async def reschedule(
         preferences = {**document["preferences"], **changes}
         after = dump_curriculum(parse_curriculum({**document, "preferences": preferences}))
         if after != before:
-            await store.save_schedule(tx, plan_id, msgspec.json.encode(after).decode())
+            text = msgspec.json.encode(after).decode()
+            await tx.execute(
+                "UPDATE lesson_plan SET curriculum = ?, schedule_revision = schedule_revision + 1,"
+                " scheduled_at = ? WHERE id = ?",
+                (text, tx.now, plan_id),
+            )
             await access.record_audit(
                 tx, actor, "plan.scheduled", plan_id, {"fields": sorted(changes)}
             )

@@ -32,8 +32,7 @@ from homeroom.lessonplans.lesson_parts import PARTS, LessonRequest
 from homeroom.lessonplans.open_places import find_open_places
 from homeroom.lessonplans.plan import LessonProgress
 
-TOPIC = "lesson-plans"
-"""Topic of ``tx.notify(TOPIC, plan_id)``: a plan changed."""
+TOPIC = "lesson-plans"  # of ``tx.notify(TOPIC, plan_id)``: a plan changed
 ModuleState = Literal["pending", "queued", "complete", "failed", "cancelled"]
 """State of a module; ``queued`` lasts until its job has ended, whether it waits or runs."""
 
@@ -109,7 +108,6 @@ class PlanRow:
     created_at: int
     created_by: str
     schedule_revision: int = 0
-    """Number of changes of its first day, time or breaks."""
     scheduled_at: int | None = None
 
 
@@ -212,15 +210,6 @@ async def lock_plan(tx: Tx, plan_id: str) -> bool:
         "UPDATE lesson_plan SET changes = changes + 1 WHERE id = ?", (plan_id,)
     )
     return changed == 1
-
-
-async def save_schedule(tx: Tx, plan_id: str, curriculum: str) -> None:
-    """Store a curriculum (JSON text) of which only the schedule has changed."""
-    await tx.execute(
-        "UPDATE lesson_plan SET curriculum = ?, schedule_revision = schedule_revision + 1,"
-        " scheduled_at = ? WHERE id = ?",
-        (curriculum, tx.now, plan_id),
-    )
 
 
 async def delete_plan(tx: Tx, plan_id: str) -> None:

@@ -16,7 +16,7 @@ _TIME_ZONE_MARGIN = timedelta(days=366)
 
 
 def render_icalendar(plan: LessonPlan) -> bytes:
-    """Return a plan with a first day as iCalendar, with the definition of its time zone.
+    """Return a plan that has a first day as iCalendar, with its time zone.
 
     A calendar that imports the file again updates its events: their uids stay, and ``SEQUENCE`` and
     ``DTSTAMP`` grow with each edit of a lesson and each move of the plan.

@@ -48,7 +48,7 @@ PACKAGE_EXTENSION = "http://www.imsglobal.org/xsd/imsccv1p3/imscp_extensionv1p2"
 
 @dataclass(frozen=True, slots=True)
 class CartridgeVersion:
-    """The names of one version of Common Cartridge; ``short`` is its part of addresses."""
+    """Names of a version of Common Cartridge; ``short`` is its part of addresses."""
 
     schema_version: str
     short: str
@@ -80,7 +80,7 @@ class CartridgeVersion:
 
     @property
     def has_assignments(self) -> bool:
-        """Whether the version has a type of resources for assignments."""
+        """True: the version has a type of resources for assignments."""
         return self.short == "v1p3"
 
     @property
@@ -229,7 +229,7 @@ class _CartridgeBuilder:
         self.files.append((href, _serialize_xml(quiz_document(quiz, f"quiz-{name}"))))
 
     def add_assignment(self, name: str, page: str, assignment: Assignment, grading: str) -> None:
-        """Add an assignment, and the page that platforms without assignments show instead.
+        """Add an assignment, and a page for platforms that have no assignments.
 
         ``grading`` is HTML for those who grade.
         """

@@ -369,7 +369,7 @@ def _append_run(parent: Any) -> Any:
 def _add_field(
     paragraph: DocxParagraph, parent: Any, instruction: str, shown: str, size: Length | None = None
 ) -> None:
-    """Add a field that a word processor computes, with the result that is shown until then."""
+    """Add a field that a word processor computes; until then it shows a text."""
 
     def add_run() -> Run:
         run = Run(_append_run(parent), paragraph)
@@ -440,7 +440,7 @@ def _raster_picture(path: Path) -> io.BytesIO:
 
 
 def _with_fixed_times(content: bytes, moment: datetime) -> bytes:
-    """Return a zip file whose members have one time; the same plan yields the same bytes."""
+    """Return a zip file whose members all have one time."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = [(name, archive.read(name)) for name in archive.namelist()]
     return build_zip(files, moment.astimezone(UTC))

@@ -1,4 +1,4 @@
-"""Fonts of PDF files: those that are shipped, of extras, of the school, of the machine."""
+"""Fonts of PDF files: shipped, of extras, of the school, of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan as it is printed: title page, contents, scheme of work, lesson pages (pure).
+"""A printed plan: title page, contents, scheme of work, lessons (pure).
 
 DOCX and PDF render the same document, so both have the same pages in the same order.
 """

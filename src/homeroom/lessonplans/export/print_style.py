@@ -1,4 +1,4 @@
-"""The school's look of printed plans, and the paper of a locale (pure)."""
+"""The school's look of printed plans, and the paper of a locale."""
 
 from __future__ import annotations
 

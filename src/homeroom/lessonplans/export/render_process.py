@@ -36,7 +36,7 @@ _RENDERERS: Mapping[str, Callable[[LessonPlan, PrintStyle], bytes]] = {
 
 
 def render(form: str, plan: LessonPlan, style: PrintStyle | None = None) -> bytes:
-    """Return a plan in a format. Raises ``Invalid`` where a font lacks its characters."""
+    """Return a plan in a format. Raises ``Invalid`` where no font has a character."""
     return _RENDERERS[form](plan, style or PrintStyle())
 
 
