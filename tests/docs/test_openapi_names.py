@@ -21,7 +21,7 @@ OPERATIONS = {
 }
 VERBS = {
     *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
-    *("erase", "export", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
+    *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
     *("receive", "regenerate", "replay", "resend", "resume", "retry", "revoke", "run", "search"),
     *("send", "start", "stream", "unsubscribe", "update"),
 }
