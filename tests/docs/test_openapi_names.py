@@ -21,19 +21,9 @@ OPERATIONS = {
 }
 VERBS = {
     *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
-    *("erase", "export", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
-    *(
-        "receive",
-        "regenerate",
-        "reissue",
-        "replay",
-        "resend",
-        "resume",
-        "retry",
-        "revoke",
-        "run",
-        "search",
-    ),
+    *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
+    *("receive", "regenerate", "reissue", "replay", "resend", "resume", "retry", "revoke", "run"),
+    *("search", "test", "publish"),
     *("send", "start", "stream", "unsubscribe", "update"),
 }
 
