@@ -28,7 +28,7 @@ class QueueControls:
 
 @dataclass(frozen=True, slots=True)
 class PauseChange:
-    """What makes row and store the same: each member is None where nothing is to be written."""
+    """The writes that make row and store the same; None: nothing to write."""
 
     row: bool | None = None
     store: bool | None = None
@@ -49,7 +49,7 @@ def merge_pause(row_paused: bool, controls: QueueControls) -> PauseChange:
 
 
 async def adopt_controls(db: Database, queue: str, controls: QueueControls) -> PauseChange:
-    """Take over what was changed in the store; return what has to be written there."""
+    """Take over the changes of the store; return the writes to it."""
     async with db.read() as tx:
         row = await queue_store.find_queue(tx, queue)
     change = merge_pause(row.paused, controls)

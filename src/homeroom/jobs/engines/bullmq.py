@@ -240,7 +240,7 @@ class BullmqEngine(DispatchingEngine):
         )
 
     async def write_pause(self, queue: str, paused: bool | None, agreed: bool) -> None:
-        """Pause or resume a queue in Redis, None: leave it; record the pause of both sides."""
+        """Pause or resume a queue in Redis; record the pause of both sides."""
         with self._health.track_call(writes=True):
             if paused is not None:
                 await self._queue(queue).backend.pause(paused)
@@ -357,7 +357,7 @@ class BullmqEngine(DispatchingEngine):
 
 
 def worker_client_name(queue: str) -> str:
-    """Return the name by which BullMQ for Node finds the connections of a queue's workers.
+    """Return the name by which BullMQ for Node finds the workers of a queue.
 
     BullMQ for Python leaves the queue as it is there, so Bull Board would show no worker.
     """
@@ -365,7 +365,7 @@ def worker_client_name(queue: str) -> str:
 
 
 def foreign_worker_queue(client_name: str) -> str | None:
-    """Return the queue from which a client of Redis fetches; None for Homeroom's own workers."""
+    """Return the queue from which another program's client fetches, else None."""
     start = f"{REDIS_KEY_PREFIX}:"
     if not client_name.startswith(start):
         return None
@@ -380,7 +380,7 @@ def foreign_worker_queue(client_name: str) -> str | None:
 
 
 def _to_number(text: str | None) -> int | None:
-    """Return a number of BullMQ's ``meta`` hash; None for none, and for what is no number."""
+    """Return a number of BullMQ's ``meta`` hash; None where there is none."""
     try:
         return None if text is None else int(float(text))
     except (ValueError, OverflowError):
