@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from homeroom.sandbox.server import model_environment
 from homeroom.sandbox.state import SandboxConfig
 
 pytestmark = pytest.mark.anyio
@@ -91,8 +92,10 @@ async def test_an_unknown_server_or_outcome_is_refused(partner: Any) -> None:
 
 async def test_the_settings_name_the_servers_that_the_index_shows(partner: Any) -> None:
     index = (await partner.client.get(partner.url)).json()["servers"]
+    settings = partner.settings | model_environment(partner.url, partner.config)
     for server, url in index.items():
-        assert partner.settings[f"HOMEROOM_{server.upper()}_URL"] == url
+        assert settings[f"HOMEROOM_{server.upper()}_URL"] == url
+    assert "HOMEROOM_LLM_URL" not in partner.settings, "plans are written by rule unless asked"
     assert "HOMEROOM_DIRECTORY_TOKEN" not in partner.settings
 
 
