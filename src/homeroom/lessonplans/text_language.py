@@ -35,7 +35,7 @@ _LEAST_HITS = 4
 
 
 def other_language(texts: Iterable[str]) -> str | None:
-    """Return the name of the language or script of texts that are clearly not English.
+    """Return the language or script of texts that are clearly not English.
 
     None: they are English, or too few to tell.
     """
