@@ -21,14 +21,13 @@ from homeroom.cli.plans_compare import checklist, diff
 from homeroom.cli.plans_edit import calls, delete, edit, find_lesson, resolve_plan_id
 from homeroom.cli.plans_files import OutputOption, read_curricula, template, write_file
 from homeroom.cli.plans_options import with_curriculum_options
-from homeroom.cli.plans_output import publish, schedule
+from homeroom.cli.plans_output import list_plans, publish, schedule
 from homeroom.cli.terminal import (
     pluralize,
     print_json,
     print_table,
     print_text,
     print_to_stderr,
-    shrink_columns,
 )
 from homeroom.errors import BadRequest, Invalid, NotFound
 
@@ -205,7 +204,7 @@ def status(
 ) -> None:
     """Show the progress of a plan, or list the newest plans."""
     if id is None:
-        _list_plans(as_json)
+        list_plans(as_json)
         return
 
     async def read_status(db: Database) -> GenerationStatus:
@@ -420,34 +419,3 @@ def _print_status(generation: GenerationStatus, *, as_json: bool, wait: bool) ->
         print_text("\n".join(plan_status_lines(generation)))
     if wait and generation.status != "complete":
         raise typer.Exit(EXIT_FAILED)
-
-
-def _list_plans(as_json: bool) -> None:
-    async def read_plans(db: Database) -> Any:
-        async with db.read() as tx:
-            return await plan_queries.list_newest_plans(tx, None, 20)
-
-    plans = run_with_database(read_plans)
-    if as_json:
-        print_json(
-            {
-                "items": [
-                    {
-                        "workflowId": each.plan.id,
-                        "title": each.plan.title,
-                        "status": each.status,
-                        "modulesGenerated": each.modules_generated,
-                        "totalModules": each.total_modules,
-                    }
-                    for each in plans
-                ]
-            }
-        )
-        return
-    rows = [
-        [each.plan.id, each.status, f"{each.modules_generated}/{each.total_modules}",
-         each.plan.title]
-        for each in plans
-    ]  # fmt: skip
-    columns = ["PLAN", "STATUS", "MODULES", "TITLE"]
-    print_table(columns, shrink_columns(columns, rows, ["TITLE"]), "There are no lesson plans yet.")

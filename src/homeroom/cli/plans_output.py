@@ -1,4 +1,4 @@
-"""Schedule lesson plans, and publish them as courses."""
+"""List lesson plans, schedule them, and publish them as courses."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.cli.application import audit_actor, run_with_application
+from homeroom.cli.application import audit_actor, run_with_application, run_with_database
 from homeroom.cli.group import JsonOption, LazyModule
 from homeroom.cli.plans_edit import PlanIdArgument, resolve_plan_id
-from homeroom.cli.terminal import pluralize, print_json, print_text
+from homeroom.cli.terminal import (
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    shrink_columns,
+)
 from homeroom.errors import BadRequest
 
 if TYPE_CHECKING:
     from homeroom.bootstrap.application import Application
-    from homeroom.lessonplans import holiday_file, plan_schedule
+    from homeroom.db.database import Database
+    from homeroom.lessonplans import holiday_file, plan_queries, plan_schedule
     from homeroom.lessonplans import plan as plan_model
     from homeroom.lessonplans.course_publication import PublishedPlan
     from homeroom.lessonplans.plan import LessonPlan
 else:
     plan_model = LazyModule("homeroom.lessonplans.plan")
+    plan_queries = LazyModule("homeroom.lessonplans.plan_queries")
     holiday_file = LazyModule("homeroom.lessonplans.holiday_file")
     plan_schedule = LazyModule("homeroom.lessonplans.plan_schedule")
 
@@ -146,3 +154,36 @@ def _print_schedule(plan: LessonPlan, as_json: bool) -> None:
     for each in breaks:
         title = f": {each['title']}" if each["title"] else ""
         print_text(f"No lessons from {each['from']} to {each['until']}{title}")
+
+
+def list_plans(as_json: bool) -> None:
+    """Print the newest lesson plans."""
+
+    async def read_plans(db: Database) -> Any:
+        async with db.read() as tx:
+            return await plan_queries.list_newest_plans(tx, None, 20)
+
+    plans = run_with_database(read_plans)
+    if as_json:
+        print_json(
+            {
+                "items": [
+                    {
+                        "workflowId": each.plan.id,
+                        "title": each.plan.title,
+                        "status": each.status,
+                        "modulesGenerated": each.modules_generated,
+                        "totalModules": each.total_modules,
+                    }
+                    for each in plans
+                ]
+            }
+        )
+        return
+    rows = [
+        [each.plan.id, each.status, f"{each.modules_generated}/{each.total_modules}",
+         each.plan.title]
+        for each in plans
+    ]  # fmt: skip
+    columns = ["PLAN", "STATUS", "MODULES", "TITLE"]
+    print_table(columns, shrink_columns(columns, rows, ["TITLE"]), "There are no lesson plans yet.")

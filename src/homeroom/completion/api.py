@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from homeroom.catalogue import api as catalogue
 from homeroom.catalogue.api import Course
@@ -29,7 +29,9 @@ from homeroom.completion.period import parse_period
 from homeroom.completion.step import (
     TOPIC,
     CompletionStep,
+    RetryProgress,
     StepArgs,
+    check_retryable,
     check_steps,
     enqueue_step_job,
     retry_failed_job,
@@ -79,16 +81,6 @@ MAX_WAIT_SECONDS = 3.0
 """Longest wait of a list with ``since`` for transactions that are recording."""
 RETRY_BATCH = 100
 """Steps in one transaction of a retry: 0.2 s, for which ingest waits on SQLite (500: 0.9 s)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryProgress:
-    """Progress of the retry of many steps."""
-
-    count: int
-    """Steps that this transaction retried."""
-    after: str | None
-    """Id of the completion after which to continue; None: all are done."""
 
 
 OnStepEnded = Callable[[Tx, StepState], Awaitable[None]]
@@ -389,7 +381,7 @@ class Completions:
                 if step.status == "waiting":
                     await self._run_waiting_step(tx, step, dry_run=dry_run)
                 elif dry_run:
-                    self._check_retryable(completion, course, step)
+                    check_retryable(self.steps[step.name], completion, course, step)
                 else:
                     await self._retry_step(tx, completion, course, step.name)
                 count += 1
@@ -418,7 +410,7 @@ class Completions:
         step = await store.get_step_for_update(tx, completion.id, name)
         if step is None:
             raise NotFound(f"The completion has no step {name!r}.")
-        self._check_retryable(completion, course, step)
+        check_retryable(self.steps[step.name], completion, course, step)
         retried = replace(
             step,
             status="waiting",
@@ -430,16 +422,6 @@ class Completions:
         if step.status == "skipped" or not await retry_failed_job(tx, step):
             retried = await self._with_new_job(tx, retried)
         await save_step(tx, retried)
-
-    def _check_retryable(self, completion: Completion, course: Course, step: StepState) -> None:
-        """Raise ``Conflict`` for a step that cannot be retried now."""
-        if step.status not in {"failed", "skipped"}:
-            raise Conflict(
-                f"The step is {step.status}; only a failed or skipped one can be retried."
-            )
-        reason = self.steps[step.name].skip_reason(completion, course)
-        if reason is not None:
-            raise Conflict(f"The step is still to be skipped: {reason.text}.")
 
     async def _run_waiting_step(self, tx: Tx, step: StepState, *, dry_run: bool) -> None:
         """Run a step's delayed job now, or give the step a job where its row is gone.

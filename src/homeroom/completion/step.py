@@ -64,6 +64,27 @@ class CompletionStep:
     """False: new completions do not have the step; those that have it go on."""
 
 
+@dataclass(frozen=True, slots=True)
+class RetryProgress:
+    """Progress of the retry of many steps."""
+
+    count: int
+    """Steps that this transaction retried."""
+    after: str | None
+    """Id of the completion after which to continue; None: all are done."""
+
+
+def check_retryable(
+    declared: CompletionStep, completion: Completion, course: Course, step: StepState
+) -> None:
+    """Raise ``Conflict`` for a step that cannot be retried now."""
+    if step.status not in {"failed", "skipped"}:
+        raise Conflict(f"The step is {step.status}; only a failed or skipped one can be retried.")
+    reason = declared.skip_reason(completion, course)
+    if reason is not None:
+        raise Conflict(f"The step is still to be skipped: {reason.text}.")
+
+
 def check_steps(steps: Sequence[CompletionStep]) -> None:
     """Raise ValueError for two steps of one name, or one that waits for a waiter."""
     by_name = {step.name: step for step in steps}
