@@ -115,6 +115,9 @@ def _viewers(server: ServerProcess, count: int) -> Iterator[subprocess.Popen[str
         yield process
     finally:
         stop_process(process)  # type: ignore[arg-type]
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 async def _read_streams(port: int, count: int, keys: list[str]) -> None:

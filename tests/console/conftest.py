@@ -34,9 +34,13 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSchool]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return Chromium without a window."""
+    """Return Chromium without a window.
+
+    Not for the session: while it runs, Playwright's loop runs in this thread, and no other test
+    can run one.
+    """
     try:
         program: Path = need_chromium()
     except Missing as missing:

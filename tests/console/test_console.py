@@ -125,7 +125,7 @@ def test_a_failed_job_is_found_read_and_retried_by_keyboard(
     press_until(operator, lambda: has_focus(state))
     operator.keyboard.type("Failed")
     expect(operator.get_by_role("row")).to_have_count(2)
-    expect(operator).to_have_url(re.compile(f"q={user_id}&state=failed"))
+    expect(operator).to_have_url(re.compile(f"(?=.*q={user_id})(?=.*state=failed)"))
     job = operator.get_by_role("row").nth(1).get_by_role("link").first
     press_until(operator, lambda: has_focus(job))
     operator.keyboard.press("Enter")

@@ -110,14 +110,14 @@ def test_the_image_has_a_server_whose_health_check_succeeds(tmp_path: Path) -> N
         check=False,
     )
     assert json.loads(told.stdout)["items"]
-    [default] = [yaml.safe_load(rest) for name, rest in instructions(1) if name == "CMD"]
+    [default] = [yaml.safe_load(rest) for name, rest in instructions("server") if name == "CMD"]
     server = subprocess.Popen(
         [programs / "homeroom", *default], env=environment, stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None
         url = server.stdout.readline().split()[3]
-        [check] = [rest for name, rest in instructions(1) if name == "HEALTHCHECK"]
+        [check] = [rest for name, rest in instructions("server") if name == "HEALTHCHECK"]
         words = json.loads(check.partition(" CMD ")[2])
         words = [word.replace("http://127.0.0.1:8420", url) for word in words]
         assert subprocess.run(words, env=environment, check=False).returncode == 0

@@ -225,6 +225,7 @@ class Person:
     time_zone: str | None
     manager_id: str | None
     roles: tuple[str, ...]
+    group_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
