@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.console_school import ConsoleSchool, console_school
 from tests.support.missing_server import skip_or_fail
 from tools.build_console import DIST, BuildFailed, build_console
 from tools.servers.chromium import need_chromium
 from tools.servers.debian import Missing
 
+PATIENCE_MS = 60_000
+"""What a page may take on a busy machine; Playwright's own 5 s are for an idle one."""
 OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -46,6 +48,7 @@ def browser() -> Iterator[Browser]:
     except Missing as missing:
         skip_or_fail(missing)
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
         browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
         yield browser
         browser.close()
@@ -56,6 +59,7 @@ def page(browser: Browser, school: ConsoleSchool) -> Iterator[Page]:
     """Return a page of an operator; errors of scripts and of the page's policy fail the test."""
     context = browser.new_context(base_url=school.url, locale="en-GB", timezone_id="Europe/Berlin")
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(

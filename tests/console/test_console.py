@@ -134,7 +134,7 @@ def test_a_failed_job_is_found_read_and_retried_by_keyboard(
     press_until(operator, lambda: has_focus(retry))
     operator.keyboard.press("Enter")
     # HR still refuses: the job fails once more, with one attempt more.
-    expect(operator.get_by_text("2 of")).to_be_visible(timeout=20_000)
+    expect(operator.get_by_text("2 of")).to_be_visible()
     school.wait_for_failed(len(COMPLETED))
 
 
@@ -160,7 +160,7 @@ def test_a_page_polls_while_the_stream_is_down_and_is_live_again_after_it(operat
     operator.reload()
     expect(operator.get_by_text("Refreshed every 15 s")).to_be_visible()
     operator.unroute("**/api/v1/events")
-    expect(operator.get_by_text("Live", exact=True)).to_be_visible(timeout=20_000)
+    expect(operator.get_by_text("Live", exact=True)).to_be_visible()
 
 
 def test_why_a_learner_is_at_half_takes_three_clicks(operator: Page) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 Program = TypeVar("Program")
+_WAIT = ("-o", "DPkg::Lock::Timeout=300")
+"""Seconds to wait for another program that installs packages, such as a fresh machine's own."""
 _LOCK = Path(tempfile.gettempdir()) / "homeroom-install.lock"
 
 
@@ -24,14 +26,13 @@ def found_or_installed(package: str, find: Callable[[], Program | None]) -> Prog
 
     Only root on Debian can install. Raises ``Missing``.
     """
-    found = find()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        with _LOCK.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = find()  # another process may have been faster
-            if found is None:
-                _install(package)
-                found = find()
+    with _LOCK.open("w") as lock:
+        # Also to look: a program that another process is installing is there before it works.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = find()
+        if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+            _install(package)
+            found = find()
     if found is None:
         raise Missing(
             f"There is no {package} that is new enough, and only root on Debian can install it from"
@@ -44,7 +45,7 @@ def _install(package: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (
         ("apt-get", "update", "-qq"),
-        ("apt-get", "install", "-qq", "-y", "--no-install-recommends", package),
+        ("apt-get", "install", *_WAIT, "-qq", "-y", "--no-install-recommends", package),
     ):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
