@@ -107,7 +107,7 @@ export type CourseProgress = {
      */
     requiredChapters: number;
     /**
-     * Null before the first event, which enrols.
+     * Null before the first event, which enrols, as for a learner whom Homeroom does not know.
      */
     status: 'registered' | 'in_progress' | 'completed' | 'expired' | null;
     /**

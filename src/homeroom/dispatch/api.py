@@ -18,7 +18,7 @@ from homeroom.dispatch.jobs import (
     UpdateDispatch,
     replay_job_id,
 )
-from homeroom.dispatch.message import MessageKey, MessageReceiver
+from homeroom.dispatch.message import Delivered, MessageKey, MessageReceiver
 from homeroom.dispatch.message_step import MessageStep
 from homeroom.dispatch.replay import ReplayDispatchHandler, UpdateDispatchHandler
 from homeroom.dispatch.store import PERSONAL, Dispatch, DispatchStatus
@@ -33,6 +33,7 @@ __all__ = [
     "HR",
     "PERSONAL",
     "TOPIC",
+    "Delivered",
     "Destination",
     "Dispatch",
     "DispatchStatus",

@@ -272,12 +272,15 @@ quietHours: When nothing is sent.
 quiz: The quiz; null where there is none.
 quizPolicy: Which attempts of a quiz give its score.
 rate: Jobs a second after an outage.
+rateMax: The most jobs that start within the window.
+rateWindowSeconds: Length of the window in seconds.
 readAt: When it was read; null before.
 reason: Why, in words or as a code.
 reasonCode: Why, for programs.
 receivedAt: When the server received it.
 recordedAt: When it was recorded.
 records: The rows by table.
+redisLimits: Limits that another program has set in Redis; null: none.
 references: Sources.
 rejected: Number of events that will never count.
 repeated: Number of those that were sent before.
