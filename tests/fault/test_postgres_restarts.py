@@ -47,10 +47,6 @@ from homeroom.jobs.worker import Worker
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
 
 RESTARTS = 6 * EFFORT
-PARTNERS = tuple(
-    f"HOMEROOM_{name}"
-    for name in ("CREDLY", "ANALYTICS", "HR", "DIRECTORY", "ASSESSMENT", "WEBHOOK")
-)
 LEARNERS = 40 * EFFORT
 SEED = 20261125
 SETTLE_SECONDS = 240 * EFFORT  # much of it for a busy machine
@@ -69,18 +65,10 @@ def durable() -> Iterator[Postgres]:
 
 
 @asynccontextmanager
-async def working(made: DemoEnvironment, url: str, folder: Path) -> AsyncIterator[ChildProcess]:
+async def working(made: DemoEnvironment, folder: Path) -> AsyncIterator[ChildProcess]:
     """Run a worker process beside the server."""
-    settings = {
-        "HOMEROOM_DATABASE_URL": url,
-        "HOMEROOM_LOG_FORMAT": "json",
-        "HOMEROOM_JOB_LEASE": "2s",
-        "HOMEROOM_JOBS_KEEP_COMPLETED": "1000000",
-        **{
-            name: value for name, value in made.server.settings.items() if name.startswith(PARTNERS)
-        },
-    }
-    child = ChildProcess("worker", ["homeroom", "worker"], settings, folder / "worker.log")
+    log = folder / "worker.log"
+    child = ChildProcess("worker", ["homeroom", "worker"], made.server.settings, log)
     await child.start()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -272,7 +260,7 @@ async def test_restarts_under_load_lose_nothing_and_duplicate_nothing(
     async with asyncio.timeout(PATIENCE_SECONDS), open_environment(options) as made:
         await made.load()
         await made.inject_partner_faults()
-        async with working(made, url, tmp_path) as worker:
+        async with working(made, tmp_path) as worker:
             made.players.pause_at(0.0)
             async with asyncio.TaskGroup() as group:
                 group.create_task(made.players.play(made.plan))
