@@ -11,7 +11,7 @@ from tests.support.partner_school import School, running_sandbox, school
 
 from homeroom.access.store import list_audit
 from homeroom.db.database import Database
-from homeroom.dispatch import replay, routes
+from homeroom.dispatch import bulk_replay, routes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 OPERATOR, VIEWER = as_("operator"), as_("viewer")
@@ -157,7 +157,7 @@ async def test_a_replay_sends_exactly_what_was_not_delivered(
 async def test_many_dispatches_are_replayed_in_batches_each_once(
     here: School, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "BATCH", 2)
+    monkeypatch.setattr(bulk_replay, "BATCH", 2)
     course = await here.publish()
     for number in range(5):
         await here.complete(course, f"u{number}")

@@ -410,7 +410,9 @@ async def test_a_file_may_be_named_in_any_alphabet(api: httpx.AsyncClient) -> No
 async def test_a_plan_can_be_exported_before_and_after_it_is_written(
     api: httpx.AsyncClient, app: PlanApplication, form: str
 ) -> None:
-    id = await create_plan(api)
+    body = curriculum()
+    body["preferences"] = {**body.get("preferences", {}), "startsOn": "2027-01-11"}
+    id = await create_plan(api, body)
     path = f"/api/v3/workflow/{id}/step10/export?format={form}"
     assert (await api.get(path, headers=AUTHOR)).status_code == 200
     await api.post(f"/api/v3/workflow/{id}/step10", headers=AUTHOR)
