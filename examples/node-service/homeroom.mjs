@@ -20,6 +20,7 @@ export const ALL_QUEUES = [
   "deadline-warnings",
   "dispatch",
   "facilitator-reminders",
+  "learner-messages",
   "lessonplans",
   "manager-alerts",
   "progress",

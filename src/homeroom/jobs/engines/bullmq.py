@@ -41,7 +41,7 @@ _CALL_TIMEOUT_SECONDS = 3.0
 _OPEN_TIMEOUT_SECONDS = 2.0
 """Longest that a start waits for Redis, which it does not need."""
 _FETCHER_RESTART_SECONDS = 0.5
-COMMAND_CONNECTIONS = 3
+COMMAND_CONNECTIONS = 2
 """Connections of a process for all calls but the waiting ones.
 
 Each queue has one more connection, on which its worker waits for jobs. Redis runs one command at a
