@@ -285,7 +285,7 @@ async def test_the_document_describes_the_raw_route(school: School) -> None:
     document = (await school.http.get("/openapi.json")).json()
     post = document["paths"][INGEST_PATH]["post"]
     assert set(post["responses"]) == {
-        "200", "400", "401", "403", "413", "415", "422", "429", "503"
+        "200", "400", "401", "403", "413", "415", "422", "429", "503", "4XX"
     }  # fmt: skip
     sent = post["requestBody"]["content"]["application/json"]["example"]
     assert (await school.send(*sent["events"]))["quarantined"] == 1

@@ -263,7 +263,10 @@ async def store_new_issue(tx: Tx, revoked: Credential) -> Credential | None:
         superseded_by=None,
         issue=revoked.issue + 1,
     )
-    return new if await store.add(tx, new) else None
+    if not await store.set_reissued(tx, revoked):
+        return None
+    await store.add(tx, new)
+    return new
 
 
 async def store_before_issuing(

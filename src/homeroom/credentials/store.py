@@ -38,7 +38,7 @@ CREDENTIAL = Table(
     Column("revocation_reason", Text),
     Column("superseded_by", Text),
     Column("issue", Integer, nullable=False, server_default="1"),
-    UniqueConstraint("completion_id", "issuer", "issue"),
+    UniqueConstraint("completion_id", "issuer"),
     UniqueConstraint("issuer", "external_id"),
     Index(None, "user_id", "created_at", "id"),
     Index(None, "created_at", "id"),
@@ -47,6 +47,9 @@ CREDENTIAL = Table(
 REVOKED_AT_ISSUER = "revoked at Credly"
 """The reason of a revocation that the issuer has reported."""
 _IDS_PER_STATEMENT = 500
+_EARLIER = "#"
+"""Stands between a completion's id and the number of an earlier issue, so that the latest one alone
+has the plain id: the unique key of releases without issues holds for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,10 @@ class Credential:
     issue: int = 1
     """Counted from 1: one that was revoked may be issued anew, under another id."""
 
+    def __post_init__(self) -> None:
+        """Take the number of an earlier issue from the id of the completion."""
+        object.__setattr__(self, "completion_id", self.completion_id.partition(_EARLIER)[0])
+
 
 @dataclass(frozen=True, slots=True)
 class CredentialSelection:
@@ -94,6 +101,15 @@ async def add(tx: Tx, new: Credential) -> bool:
     return await tx.insert(CREDENTIAL, [new], on_conflict="ignore") == 1
 
 
+async def set_reissued(tx: Tx, revoked: Credential) -> bool:
+    """Give the plain id of the completion to the next issue; False: it has one already."""
+    statement = (
+        f"UPDATE credential SET completion_id = completion_id || '{_EARLIER}' || issue"
+        " WHERE id = ? AND completion_id = ?"
+    )
+    return await tx.execute(statement, (revoked.id, revoked.completion_id)) == 1
+
+
 async def get(tx: Tx, id: str) -> Credential | None:
     """Return a credential by its public id."""
     return await tx.fetch_one_into(Credential, select(CREDENTIAL).where(CREDENTIAL.c.id == id))
@@ -104,8 +120,7 @@ async def get_by_completion(tx: Tx, completion_id: str, issuer: str) -> Credenti
     statement = select(CREDENTIAL).where(
         CREDENTIAL.c.completion_id == completion_id, CREDENTIAL.c.issuer == issuer
     )
-    latest = statement.order_by(CREDENTIAL.c.issue.desc()).limit(1)
-    return await tx.fetch_one_into(Credential, latest)
+    return await tx.fetch_one_into(Credential, statement)
 
 
 async def list_revocable(
@@ -136,7 +151,7 @@ async def list_by_completions(tx: Tx, completion_ids: Sequence[str]) -> dict[str
             Credential,
             select(CREDENTIAL)
             .where(CREDENTIAL.c.completion_id.in_(part), CREDENTIAL.c.state != "issuing")
-            .order_by(CREDENTIAL.c.created_at, CREDENTIAL.c.issue),
+            .order_by(CREDENTIAL.c.created_at),
         )
         found.update((each.completion_id, each) for each in credentials)
     return found

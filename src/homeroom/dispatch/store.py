@@ -14,7 +14,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    exists,
     func,
     select,
 )
@@ -44,19 +43,15 @@ DISPATCH = Table(
     Column("version", Integer, nullable=False, server_default="1"),
     Column("last_answer", Text),  # the beginning of an accepting answer's body, redacted
     Column("last_attempt_at", BigInteger),
-    UniqueConstraint("destination", "completion_id", "type", "version"),
+    UniqueConstraint("destination", "completion_id", "type"),
     Index(None, "created_at", "id"),
     Index(None, "destination", "created_at", "id"),
     Index(None, "destination", "status", "created_at", "id"),
 )
-_LATER = DISPATCH.alias("later")
-_IS_LATEST_VERSION = ~exists().where(
-    _LATER.c.destination == DISPATCH.c.destination,
-    _LATER.c.completion_id == DISPATCH.c.completion_id,
-    _LATER.c.type == DISPATCH.c.type,
-    _LATER.c.version > DISPATCH.c.version,
-)
-"""No later version replaces the message."""
+_EARLIER = ";version="
+"""Stands between the type and the number of an earlier version, so that the latest one alone has
+the plain type: the unique key of releases without versions holds for both."""
+_IS_LATEST_VERSION = ~DISPATCH.c.type.contains(_EARLIER)
 DESTINATION = Table(
     "destination",
     metadata,
@@ -89,9 +84,21 @@ class Dispatch:
     """The beginning of the body with which the partner accepted it, redacted."""
     last_attempt_at: int | None = None
 
+    def __post_init__(self) -> None:
+        """Take the number of an earlier version from the type."""
+        object.__setattr__(self, "type", self.type.partition(_EARLIER)[0])
+
 
 async def add(tx: Tx, new: Dispatch) -> None:
-    """Insert a dispatch unless its completion has this version of the message."""
+    """Insert a dispatch unless its completion has this version of the message.
+
+    The version before gives the plain type to it.
+    """
+    await tx.execute(
+        f"UPDATE dispatch SET type = type || '{_EARLIER}' || version"
+        " WHERE destination = ? AND completion_id = ? AND type = ? AND version < ?",
+        (new.destination, new.completion_id, new.type, new.version),
+    )
     await tx.insert(DISPATCH, [new], on_conflict="ignore")
 
 
@@ -109,8 +116,7 @@ async def get_by_completion(
         DISPATCH.c.completion_id == completion_id,
         DISPATCH.c.type == type,
     )
-    latest = statement.order_by(DISPATCH.c.version.desc()).limit(1)
-    return await tx.fetch_one_into(Dispatch, latest)
+    return await tx.fetch_one_into(Dispatch, statement)
 
 
 async def record_attempt(
