@@ -102,7 +102,7 @@ async def add(tx: Tx, new: Credential) -> bool:
 
 
 async def set_reissued(tx: Tx, revoked: Credential) -> bool:
-    """Give the plain id of the completion to the next issue; False: it has one already."""
+    """Give the completion's plain id to the next issue; False: there is one."""
     statement = (
         f"UPDATE credential SET completion_id = completion_id || '{_EARLIER}' || issue"
         " WHERE id = ? AND completion_id = ?"
