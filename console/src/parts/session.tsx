@@ -13,7 +13,7 @@ export function useMayOperate(): boolean {
   return data?.roles.some((role) => role === "operator" || role === "admin") ?? false;
 }
 
-/** Show the children to whoever is signed in, and the sign-in to others. */
+/** Show the children to a session, and the sign-in without one. */
 export function SignedIn({ children }: { children: ReactNode }) {
   const { data, error, isPending, refetch } = useQuery(session);
   if (data) return children;
