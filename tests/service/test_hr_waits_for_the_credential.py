@@ -79,7 +79,8 @@ async def test_after_a_day_hr_is_told_without_it_and_then_what_followed(here: Sc
     assert (second["type"], second["subject"]) == (TRAINING_UPDATED, id)
     assert second["data"] == {**first["data"], "credentialUrl": credential.url}
     assert second["id"] == MessageKey(id, "hr", TRAINING_UPDATED).id
-    assert (await here.sandbox.summary("hr"))["doubled"] == {}
+    summary = await here.sandbox.summary("hr")
+    assert (summary["subjects"], summary["updates"], summary["doubled"]) == (1, 1, {})
     async with here.db.read() as tx:
         dispatches = await here.dispatches.list_newest(tx, "hr", None, None, 10)
     assert {each.type: each.status for each in dispatches} == {

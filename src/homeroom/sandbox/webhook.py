@@ -138,6 +138,7 @@ class WebhookReceiver:
         self._subject = subject
         self.deliveries: dict[str, ReceivedWebhook] = {}
         self.subjects: Counter[str] = Counter()
+        self.updates: Counter[str] = Counter()
         self.tests = 0
 
     def handle(self, request: SandboxRequest) -> SandboxResponse:
@@ -157,14 +158,20 @@ class WebhookReceiver:
         return self._accept(request.headers["webhook-id"], body, request.body)
 
     def summary(self) -> dict[str, Any]:
-        """Count deliveries by `webhook-id` and by subject."""
+        """Count deliveries by `webhook-id` and by subject.
+
+        `updates` counts the messages that follow a subject's first one: of a later type or version.
+        """
         return {
             "deliveries": len(self.deliveries),
             "tests": self.tests,
             "repeats": sum(delivery.repeats for delivery in self.deliveries.values()),
             "changedOnRepeat": sum(delivery.changed for delivery in self.deliveries.values()),
             "subjects": len(self.subjects),
-            "doubled": {name: count for name, count in self.subjects.items() if count > 1},
+            "updates": len(self.updates),
+            "doubled": {
+                name: count for name, count in (self.subjects + self.updates).items() if count > 1
+            },
         }
 
     def _verify(self, request: SandboxRequest) -> None:
@@ -189,14 +196,17 @@ class WebhookReceiver:
         if len(self.deliveries) >= _MAX_DELIVERIES:
             raise RequestRefused(507, "the sandbox is full: POST /control/reset")
         subject = self._subject(event["data"])
-        if event["type"] != self._event_types[0]:  # an update is a message of its own
+        counter = self.subjects
+        if event["type"] != self._event_types[0]:
             subject += f"|{event['type']}"
+            counter = self.updates
         if "messageversion" in event:
             subject += f"|{event['messageversion']}"
+            counter = self.updates
         self.deliveries[webhook_id] = ReceivedWebhook(
             sandbox_request.format_rfc3339(sandbox_request.utc_now()), digest, subject
         )
-        self.subjects[subject] += 1
+        counter[subject] += 1
         return SandboxResponse(202, {"status": "accepted"})
 
 
