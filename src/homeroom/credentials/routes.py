@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
+from homeroom.achievements.api import Achievements, Award, NextAchievement
 from homeroom.changes.api import CREDENTIALS, ChangeKind, LoadRecords
 from homeroom.completion.api import Completion, CompletionFilter, Completions, score_fraction
 from homeroom.credentials.api import (
@@ -83,6 +84,42 @@ class Achievement(ResponseModel):
     time_spent: int
     superseded_by: str | None
     credential: CredentialView | None
+
+
+class AwardedAchievement(ResponseModel):
+    """An achievement that a rule has awarded, with the words that the rule had then."""
+
+    id: str
+    rule_id: str
+    title: str
+    description: str
+    achieved_at: Rfc3339Instant
+    """The date of the completion with which the rule was fulfilled."""
+    awarded_at: Rfc3339Instant
+
+
+class NextAchievementView(ResponseModel):
+    """A rule that the learner has not fulfilled yet."""
+
+    rule_id: str
+    title: str
+    description: str
+    done: int
+    """Courses that count so far."""
+    required: int
+    missing_course_ids: list[str]
+    """Courses of the rule that do not count yet; empty where every course may count."""
+
+
+class AchievementPage(ResponseModel):
+    """Completed courses, and for one learner what rules have awarded and what is next."""
+
+    items: list[Achievement]
+    next_cursor: str | None
+    awarded: list[AwardedAchievement]
+    """Of the learner of the list, newest first; empty in lists of all learners."""
+    next: list[NextAchievementView]
+    """What the learner has not achieved yet, the nearest first; empty in lists of all learners."""
 
 
 class CredentialRevocation(RequestModel):
@@ -161,6 +198,18 @@ def _build_achievement(completion: Completion, credential: Credential | None) ->
     )
 
 
+def _next_view(following: NextAchievement) -> NextAchievementView:
+    rule, progress = following.rule, following.progress
+    return NextAchievementView(
+        rule_id=rule.id,
+        title=rule.title,
+        description=rule.description,
+        done=progress.done,
+        required=progress.required,
+        missing_course_ids=list(progress.missing_course_ids),
+    )
+
+
 def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
     """Return the learner to list: learners see their own, staff all (None)."""
     if user_id is None and not identity.has(*_STAFF):
@@ -183,20 +232,23 @@ def change_records(credentials: Credentials) -> dict[ChangeKind, LoadRecords]:
 
 
 def router(
-    db: Database, auth: Auth, credentials: Credentials, completions: Completions
+    db: Database,
+    auth: Auth,
+    credentials: Credentials,
+    completions: Completions,
+    achievements: Achievements,
 ) -> APIRouter:
     """Return the routes of credentials and achievements, and the webhook of Credly."""
     routes = APIRouter(tags=["Completion"])
-    _add_lists(routes, db, auth, credentials, completions)
+    _add_lists(routes, db, auth, credentials)
+    _add_achievements(routes, db, auth, credentials, completions, achievements)
     _add_bulk_revocation(routes, auth, credentials, completions)
     _add_revocation(routes, auth, credentials)
     _add_credly_webhook(routes, credentials)
     return routes
 
 
-def _add_lists(
-    routes: APIRouter, db: Database, auth: Auth, credentials: Credentials, completions: Completions
-) -> None:
+def _add_lists(routes: APIRouter, db: Database, auth: Auth, credentials: Credentials) -> None:
     reader: Identity = Depends(auth.require(*_READERS))
 
     @routes.get("/api/v1/credentials")
@@ -211,11 +263,26 @@ def _add_lists(
         page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
         return Page(items=[_credential_view(one) for one in page], next_cursor=cursor)
 
+
+def _add_achievements(
+    routes: APIRouter,
+    db: Database,
+    auth: Auth,
+    credentials: Credentials,
+    completions: Completions,
+    achievements: Achievements,
+) -> None:
+    reader: Identity = Depends(auth.require(*_READERS))
+
     @routes.get("/api/v1/achievements")
     async def list_achievements(
         paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
-    ) -> Page[Achievement]:
-        """Return completed courses with their credentials, newest first."""
+    ) -> AchievementPage:
+        """Return completed courses with their credentials, newest first.
+
+        For one learner also the achievements that rules have awarded, and progress towards the
+        next ones.
+        """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
@@ -223,8 +290,17 @@ def _add_lists(
             rows = await completions.list_newest(tx, query, before, paging.limit + 1)
             page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
             issued = await credentials.list_by_completions(tx, [one.id for one in page])
-        items = [_build_achievement(one, issued.get(one.id)) for one in page]
-        return Page(items=items, next_cursor=cursor)
+            awarded: list[Award] = []
+            following: list[NextAchievement] = []
+            if learner is not None:
+                awarded = await achievements.list_awards(tx, learner)
+                following = await achievements.list_next(tx, learner)
+        return AchievementPage(
+            items=[_build_achievement(one, issued.get(one.id)) for one in page],
+            next_cursor=cursor,
+            awarded=[AwardedAchievement.model_validate(each) for each in awarded],
+            next=[_next_view(each) for each in following],
+        )
 
 
 def _add_revocation(routes: APIRouter, auth: Auth, credentials: Credentials) -> None:
