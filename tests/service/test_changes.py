@@ -21,8 +21,7 @@ from homeroom.changes.api import ChangeFeed
 from homeroom.changes.jobs import PruneChanges, PruneChangesHandler
 from homeroom.changes.position import Position, decode_cursor, encode_cursor
 from homeroom.clock import Clock
-from homeroom.completion import recording
-from homeroom.completion import routes
+from homeroom.completion import recording, routes
 from homeroom.completion.api import (
     ChapterRecord,
     Completion,
