@@ -11,6 +11,7 @@ from tests.support.api_client import as_
 from tests.support.badge_school import COMPLETED_AT, BadgeSchool, badge_school
 
 from homeroom.bootstrap.personal_data import PERSONAL_DATA
+from homeroom.credentials.open_badges.badge_document import IssuerProfile
 from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -218,3 +219,53 @@ async def test_an_erased_learner_leaves_no_award_and_no_job(school: BadgeSchool)
         jobs = await tx.fetch("SELECT id FROM job WHERE kind = 'achievements.award'")
     assert rows == [("ben",)]
     assert len(jobs) == 1
+
+
+async def test_an_achievement_is_a_credential_where_its_rule_says_so(school: BadgeSchool) -> None:
+    course = await school.publish()
+    await put(school, "plain", **FIRST)
+    await put(school, "signed", **FIRST, credential=True)
+    await school.complete(course)
+    await school.kernel.run_jobs()
+    signed, plain = (await achievements(school))[0]
+    assert (plain["ruleId"], plain["credential"]) == ("plain", None)
+    credential = signed["credential"]
+    assert (credential["awardId"], credential["state"]) == (signed["id"], "issued")
+    assert (credential["courseId"], credential["completionId"]) == (None, None)
+    path = f"/credentials/{credential['id']}"
+    assert credential["url"].endswith(path)
+    document = (await school.http.get(f"{path}.json")).json()
+    achieved = document["credentialSubject"]["achievement"]
+    assert (achieved["achievementType"], achieved["name"]) == ("Achievement", "First course")
+    assert achieved["criteria"]["narrative"] == "Complete 1 course."
+    check = await school.http.get(f"{path}/verification")
+    assert "This credential is genuine and holds today." in check.text
+    assert "Achieved on" in check.text
+    listed = (await school.http.get("/api/v1/credentials", headers=ADA)).json()["items"]
+    assert len(listed) == 2  # that of the course stays as it is
+    body = {"reason": "a mistake"}
+    revoke = f"/api/v1/credentials/{credential['id']}/revoke"
+    assert (await school.http.post(revoke, headers=OPERATOR, json=body)).status_code == 200
+    again = f"/api/v1/credentials/{credential['id']}/reissue"
+    for status in (202, 409):
+        assert (await school.http.post(again, headers=OPERATOR)).status_code == status
+    await school.kernel.run_jobs()
+    new = (await achievements(school))[0][0]["credential"]
+    assert (new["state"], new["awardId"]) == ("issued", signed["id"])
+    assert new["id"] != credential["id"]
+
+
+async def test_an_achievement_waits_for_a_public_address_to_be_signed(db: Database) -> None:
+    profile = IssuerProfile("http://127.0.0.1:1", "School", None, None)
+    async with badge_school(db, profile=profile) as school:
+        await put(school, "signed", **FIRST, credential=True)
+        id = await school.complete(await school.publish())
+        await school.kernel.run_jobs()
+        [awarded] = (await achievements(school))[0]
+        job = await school.kernel.job(f"{awarded['id']}.credential")
+        assert (awarded["credential"], job.state) == (None, "failed")
+        assert "HOMEROOM_PUBLIC_URL" in str(job.last_error)
+        async with db.read() as tx:
+            [(outstanding,)] = await tx.fetch("SELECT outstanding FROM job WHERE id = ?", (job.id,))
+        assert outstanding == 1
+        assert (await school.step(id)).skip_code == "public_url_not_https"

@@ -23,6 +23,7 @@ from homeroom.completion.api import (
 )
 from homeroom.credentials import routes as credential_routes
 from homeroom.credentials.api import (
+    AwardSigner,
     BuiltInLearnerDirectory,
     CertificateStyle,
     CourseScoreLookup,
@@ -131,6 +132,7 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
     kernel = Kernel(db)
     achievements = Achievements(db, completions)
     achievements.register(kernel.registry)
+    AwardSigner(db, achievements, issuer, directory).register(kernel.registry)
     async with open_partner_client() as partner_client:
         step = CredentialStep(
             StepContext(

@@ -44,6 +44,7 @@ from homeroom.changes.jobs import PruneChangesHandler
 from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions, StepContext
 from homeroom.credentials.api import (
+    AwardSigner,
     Credentials,
     LearnerMessages,
     OpenBadgeIssuer,
@@ -183,6 +184,9 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     messages.register(registry, completions)
     achievements = Achievements(db, completions)
     achievements.register(registry)
+    AwardSigner(
+        db, achievements, badge_issuer, people, is_enabled=settings.enable_credentials
+    ).register(registry)
 
     def observe_commit(stats: CommitStats) -> None:
         metrics.observe_commit(stats.events, stats.seconds)

@@ -55,8 +55,10 @@ class CredentialView(ResponseModel):
 
     id: str
     user_id: str
-    course_id: str
-    completion_id: str
+    course_id: str | None
+    """Null for the credential of an achievement, which has an `awardId`."""
+    completion_id: str | None
+    award_id: str | None
     attempt: int
     issuer: str
     external_id: str | None
@@ -96,6 +98,8 @@ class AwardedAchievement(ResponseModel):
     achieved_at: Rfc3339Instant
     """The date of the completion with which the rule was fulfilled."""
     awarded_at: Rfc3339Instant
+    credential: CredentialView | None
+    """Where the rule says so, once it is signed."""
 
 
 class NextAchievementView(ResponseModel):
@@ -178,9 +182,15 @@ class _CredlyEventHint(msgspec.Struct):
 
 
 def _credential_view(credential: Credential) -> CredentialView:
-    return CredentialView.model_validate(
-        {**asdict(credential), "score": score_fraction(credential.score)}
-    )
+    award_id = credential.award_id
+    fields = {
+        **asdict(credential),
+        "score": score_fraction(credential.score),
+        "award_id": award_id,
+    }
+    if award_id is not None:
+        fields |= {"completion_id": None, "course_id": None}
+    return CredentialView.model_validate(fields)
 
 
 def _build_achievement(completion: Completion, credential: Credential | None) -> Achievement:
@@ -194,6 +204,18 @@ def _build_achievement(completion: Completion, credential: Credential | None) ->
         score=score_fraction(completion.score),
         time_spent=completion.time_spent,
         superseded_by=completion.superseded_by,
+        credential=None if credential is None else _credential_view(credential),
+    )
+
+
+def _awarded_view(award: Award, credential: Credential | None) -> AwardedAchievement:
+    return AwardedAchievement(
+        id=award.id,
+        rule_id=award.rule_id,
+        title=award.title,
+        description=award.description,
+        achieved_at=award.achieved_at,
+        awarded_at=award.awarded_at,
         credential=None if credential is None else _credential_view(credential),
     )
 
@@ -289,16 +311,17 @@ def _add_achievements(
             query = CompletionFilter(user_id=learner)
             rows = await completions.list_newest(tx, query, before, paging.limit + 1)
             page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
-            issued = await credentials.list_by_completions(tx, [one.id for one in page])
             awarded: list[Award] = []
             following: list[NextAchievement] = []
             if learner is not None:
                 awarded = await achievements.list_awards(tx, learner)
                 following = await achievements.list_next(tx, learner)
+            ids = [one.id for one in (*page, *awarded)]
+            issued = await credentials.list_by_completions(tx, ids)
         return AchievementPage(
             items=[_build_achievement(one, issued.get(one.id)) for one in page],
             next_cursor=cursor,
-            awarded=[AwardedAchievement.model_validate(each) for each in awarded],
+            awarded=[_awarded_view(each, issued.get(each.id)) for each in awarded],
             next=[_next_view(each) for each in following],
         )
 
