@@ -146,14 +146,15 @@ export type Credential = {
      * Number of the learner's attempt at the course, from 1.
      */
     attempt: number;
+    awardId: string | null;
     /**
      * Id of the completion.
      */
-    completionId: string;
+    completionId: string | null;
     /**
-     * Id of the course.
+     * Null for the credential of an achievement, which has an `awardId`.
      */
-    courseId: string;
+    courseId: string | null;
     /**
      * When it ends; null for never.
      */

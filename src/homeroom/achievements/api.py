@@ -13,6 +13,7 @@ from homeroom.achievements.rule_document import RuleBody, check_rule_id
 from homeroom.achievements.store import PERSONAL, AchievementRule, Award
 from homeroom.catalogue import api as catalogue
 from homeroom.completion.api import (
+    TOPIC,
     Completion,
     Completions,
     CourseResult,
@@ -139,6 +140,8 @@ class Achievements:
         dated = [replace(award, awarded_at=tx.now) for award in awards]
         new = await store.add_awards(tx, dated)
         if new:
+            for award in new:
+                tx.notify(TOPIC, award.completion_id)
             for on_awarded in self.on_awarded:
                 await on_awarded(tx, new)
         return new
