@@ -146,6 +146,9 @@ export type Credential = {
      * Number of the learner's attempt at the course, from 1.
      */
     attempt: number;
+    /**
+     * Id of the achievement whose credential it is; null for that of a completion.
+     */
     awardId: string | null;
     /**
      * Id of the completion.

@@ -37,8 +37,11 @@ class AchievementRuleView(ResponseModel):
     title: str
     description: str
     condition: RuleCondition
+    """What the rule asks for."""
     credential: bool
+    """Whether learners get a signed credential for it."""
     version: int
+    """Version of the rule, from 1."""
     created_at: Rfc3339Instant
     updated_at: Rfc3339Instant
 
@@ -52,8 +55,8 @@ class AwardView(ResponseModel):
     completion_id: str
     """The completion with which the rule was fulfilled."""
     rule_version: int
+    """The version of the rule then."""
     achieved_at: Rfc3339Instant
-    """The date of that completion."""
     awarded_at: Rfc3339Instant
 
 
@@ -68,6 +71,7 @@ class RulePreview(RequestModel):
     """A rule that is not stored, and where to continue."""
 
     rule: RuleBody
+    """The rule as it would be stored."""
     after: After = None
 
 

@@ -124,6 +124,7 @@ class PathCondition(_Part):
 
     type: Literal["path"]
     course_ids: CourseIds
+    """All of these."""
 
     def to_condition(self) -> Condition:
         """Return the condition that is measured."""
@@ -144,6 +145,7 @@ class RuleBody(_Part):
         str, Field(max_length=MAX_DESCRIPTION), AfterValidator(_check_description)
     ] = ""
     condition: RuleCondition
+    """What the rule asks for."""
     credential: bool = False
     """Whether learners get a signed credential for it."""
 

@@ -86,10 +86,9 @@ def set_(
 ) -> None:
     """Store the rules of a file in one commit, or none if one is faulty.
 
-    The file holds one rule, or a list of rules: the body of PUT
-    /api/v1/achievement-rules/{ruleId} with its `id`. They award with each completion from now
-    on; learners who fulfil them already are awarded by `homeroom achievements award`. Rules that
-    the file does not name stay.
+    The file holds one rule, or a list of rules, each with its `id`, in the form of the HTTP API.
+    They award with each completion from now on; learners who fulfil them already are awarded by
+    `homeroom achievements award`. Rules that the file does not name stay.
     """
     bodies = read_rule_file(file)
     if dry_run:

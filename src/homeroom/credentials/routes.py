@@ -96,7 +96,6 @@ class AwardedAchievement(ResponseModel):
     title: str
     description: str
     achieved_at: Rfc3339Instant
-    """The date of the completion with which the rule was fulfilled."""
     awarded_at: Rfc3339Instant
     credential: CredentialView | None
     """Where the rule says so, once it is signed."""
