@@ -115,7 +115,7 @@ class Achievements:
         return outcome
 
     async def _find_reached(self, tx: Tx, completion_id: str) -> list[Award]:
-        """Return the awards that the learner of a completion has reached and does not have."""
+        """Return awards that a completion's learner has reached and does not have."""
         completion = (await self._completions.find_by_ids(tx, [completion_id])).get(completion_id)
         if completion is None:
             return []
@@ -213,7 +213,7 @@ class Achievements:
         await access.record_audit(tx, actor, "achievement_rule.archived", id, {})
 
     async def preview(self, id: str, body: RuleBody, after: str | None = None) -> AwardRun:
-        """Return whom a rule would award that is not stored, a page of learners at a time."""
+        """Return whom a rule would award if it were stored, a page at a time."""
         check_rule_id(id)
         async with self._db.read() as tx:
             rule = await self._draft(tx, id, body, await store.get_rule(tx, id))
@@ -249,7 +249,7 @@ class Achievements:
     async def _find_page(
         self, tx: Tx, rule: AchievementRule, after: str | None
     ) -> tuple[list[Award], str | None]:
-        """Return whom the rule would award among the next learners, and where to continue."""
+        """Return whom the rule would award of the next learners, and the next cursor."""
         user_ids = await list_learners(tx, after, AWARD_PAGE)
         results = await list_results(tx, user_ids)
         held = await store.list_holder_ids(tx, rule.id, user_ids)

@@ -112,7 +112,7 @@ def _run_view(run: AwardRun, *, dry_run: bool) -> AwardRunView:
 
 
 def router(db: Database, auth: Auth, achievements: Achievements) -> APIRouter:
-    """Return the routes of rules; a learner's achievements are among the credentials' routes."""
+    """Return the routes of rules; ``credentials`` has that of a learner."""
     routes = APIRouter(prefix="/api/v1/achievement-rules", tags=["Completion"])
     _add_rules(routes, db, auth, achievements)
     _add_awards(routes, db, auth, achievements)

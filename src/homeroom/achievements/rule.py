@@ -1,4 +1,4 @@
-"""What a rule asks of a learner, and how far the learner is (pure)."""
+"""Conditions of achievement rules, and learners' progress (pure)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class RuleProgress:
-    """How far a learner is with a condition."""
+    """A learner's progress towards a condition."""
 
     done: int
     """Courses that count, at most ``required``."""

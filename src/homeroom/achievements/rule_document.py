@@ -160,7 +160,7 @@ class RuleBody(_Part):
 
 
 def parse_rule(body: Any, place: str) -> RuleBody:
-    """Return the rule of a file; raise ``Invalid`` that names every fault with its place."""
+    """Return the rule of a file; raise ``Invalid`` with every fault and its place."""
     try:
         return RuleBody.model_validate(body)
     except ValidationError as error:

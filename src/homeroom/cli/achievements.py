@@ -169,7 +169,7 @@ def award(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Award a rule to all learners who fulfil it already. No learner is awarded twice."""
+    """Award a rule to all learners who fulfil it already; none is awarded twice."""
 
     async def run_all(application: Application, *, dry_run: bool) -> list[Award]:
         found: list[Award] = []

@@ -15,7 +15,7 @@ _IDS_PER_STATEMENT = 500
 
 @dataclass(frozen=True, slots=True)
 class CourseResult:
-    """What a completion counts for: the course, its date and the score."""
+    """The result of a completion: the course, its date and the score."""
 
     id: str
     """The id of the completion."""

@@ -115,7 +115,7 @@ class NextAchievementView(ResponseModel):
 
 
 class AchievementPage(ResponseModel):
-    """Completed courses, and for one learner what rules have awarded and what is next."""
+    """Completed courses; for one learner also what rules have awarded."""
 
     items: list[Achievement]
     next_cursor: str | None

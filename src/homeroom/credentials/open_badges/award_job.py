@@ -50,7 +50,7 @@ async def enqueue_signature(tx: Tx, award_id: str, issue: int = 1) -> None:
 
 
 class AwardSigner:
-    """Signs the credentials of achievements, also where Credly issues those of courses."""
+    """Signs credentials of achievements, also where Credly issues those of courses."""
 
     def __init__(
         self,
