@@ -15,7 +15,7 @@ class AwardAchievements(JobArgs, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "achievements.award"
-    queue: ClassVar[str] = "achievements"
+    queue: ClassVar[str] = "credentials"  # one of its own would be one more connection to Redis
 
     completion_id: str
 
