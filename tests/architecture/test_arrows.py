@@ -21,6 +21,8 @@ DOWNHILL["catalogue"] = DOWNHILL["people"] | {"people", "changes"}
 DOWNHILL["completion"] = DOWNHILL["catalogue"] | {"catalogue"}
 for _feature in ("progress", "credentials", "dispatch"):
     DOWNHILL[_feature] = DOWNHILL["completion"] | {"completion"}
+DOWNHILL["achievements"] = DOWNHILL["completion"] | {"completion"}
+DOWNHILL["credentials"] |= {"achievements"}
 DOWNHILL["notify"] = DOWNHILL["people"] | {"people"}
 DOWNHILL["activity"] = DOWNHILL["notify"] | {"notify"}
 DOWNHILL["monitoring"] = DOWNHILL["notify"] | {"notify"}

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 from tests.console.conftest import sign_in
-from tests.support.console_school import COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
+from tests.support.console_school import ACHIEVEMENTS, COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 
@@ -197,6 +197,14 @@ def test_a_queue_is_paused_after_a_question_and_resumed(
     assert queue["paused"] is True
     resume.click()
     expect(operator.get_by_role("button", name="Pause: credentials")).to_be_visible()
+
+
+def test_a_learners_page_shows_what_was_achieved_and_what_is_next(operator: Page) -> None:
+    show(operator, f"/console/learners/{COMPLETED[0]}", f"Learner {COMPLETED[0]}")
+    first, second = (operator.get_by_role("row", name=title) for title in ACHIEVEMENTS)
+    expect(first).to_contain_text("100%")
+    expect(first.get_by_role("time")).to_be_visible()
+    expect(second).to_contain_text("1 / 2")
 
 
 # The last test: afterwards HR has what it was owed.

@@ -21,8 +21,7 @@ from homeroom.changes.api import ChangeFeed
 from homeroom.changes.jobs import PruneChanges, PruneChangesHandler
 from homeroom.changes.position import Position, decode_cursor, encode_cursor
 from homeroom.clock import Clock
-from homeroom.completion import api as completion_api
-from homeroom.completion import routes
+from homeroom.completion import recording, routes
 from homeroom.completion.api import (
     ChapterRecord,
     Completion,
@@ -247,7 +246,7 @@ async def test_what_is_written_while_others_commit_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Hold one transaction open that began first, and commit it last."""
-    monkeypatch.setattr(completion_api, "MAX_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(recording, "MAX_WAIT_SECONDS", 0.2)
     poller, seen, newest = Poller(http), set[str](), None
     async with db.write() as tx:
         await record(tx, completions, course, "before")

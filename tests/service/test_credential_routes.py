@@ -10,6 +10,7 @@ import pytest
 from tests.support.api_client import AUTH, as_, client
 from tests.support.partner_school import School, running_sandbox, school
 
+from homeroom.achievements.api import Achievements
 from homeroom.credentials import routes
 from homeroom.db.database import Database
 
@@ -25,7 +26,8 @@ async def here(db: Database) -> AsyncIterator[School]:
 
 @pytest.fixture
 async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
-    router = routes.router(here.db, AUTH, here.credentials, here.completions)
+    achievements = Achievements(here.db, here.completions)
+    router = routes.router(here.db, AUTH, here.credentials, here.completions, achievements)
     async with client(router) as opened:
         yield opened
 

@@ -91,6 +91,8 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("person", id=f"below {len(who)}", manager_id=who),
         row("credential", id=f"c {who}", completion_id=f"c {who}", **about),
         row("open_badge", credential_id=f"c {who}", holder_name="Eva", **about),
+        row("achievement_award", id=f"w {who}", completion_id=f"c {who}", **about),
+        row("job", id=f"w {who}.credential", kind="credentials.sign_award", payload="{}"),
         row("stream_ticket", hash="t", subject=who),
         row("dispatch", id=f"d {who}", completion_id=f"c {who}", payload=f'["{who}"]', **about),
         row("notification", id=f"n {who}", dedupe_key=f"n {who}", **about),

@@ -11,6 +11,8 @@ import httpx
 from tests.support.api_client import AUTH, client
 from tests.support.kernel import Kernel
 
+from homeroom.achievements import routes as achievement_routes
+from homeroom.achievements.api import Achievements
 from homeroom.catalogue.api import Catalogue, Course
 from homeroom.completion.api import (
     ChapterRecord,
@@ -21,6 +23,7 @@ from homeroom.completion.api import (
 )
 from homeroom.credentials import routes as credential_routes
 from homeroom.credentials.api import (
+    AwardSigner,
     BuiltInLearnerDirectory,
     CertificateStyle,
     CourseScoreLookup,
@@ -60,11 +63,12 @@ class BadgeSchool:
     kernel: Kernel
     http: httpx.AsyncClient
     pages: CredentialPages
+    achievements: Achievements
 
-    async def publish(self, **changes: Any) -> Course:
+    async def publish(self, course_id: str = "data", **changes: Any) -> Course:
         """Publish the course, with changes."""
         async with self.db.write() as tx:
-            draft = await Catalogue().publish(tx, "data", {**COURSE, **changes})
+            draft = await Catalogue().publish(tx, course_id, {**COURSE, **changes})
         return draft.course
 
     async def complete(
@@ -73,6 +77,7 @@ class BadgeSchool:
         user_id: str = "ada",
         attempt: int = 1,
         completed_at: int = COMPLETED_AT,
+        score: int | None = 8_750,
     ) -> str:
         """Record a completion and return its id."""
         new = NewCompletion(
@@ -80,7 +85,7 @@ class BadgeSchool:
             course,
             attempt,
             completed_at,
-            8_750,
+            score,
             5_400,
             (ChapterRecord("c1", 10_000, 5_400, True),),
         )
@@ -125,6 +130,9 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
     )
     completions = Completions()
     kernel = Kernel(db)
+    achievements = Achievements(db, completions)
+    achievements.register(kernel.registry)
+    AwardSigner(db, achievements, issuer, directory).register(kernel.registry)
     async with open_partner_client() as partner_client:
         step = CredentialStep(
             StepContext(
@@ -146,6 +154,7 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
     async with client(
         badge_routes.router(db, AUTH, issuer),
         page_router(db, pages),
-        credential_routes.router(db, AUTH, credentials, completions),
+        credential_routes.router(db, AUTH, credentials, completions, achievements),
+        achievement_routes.router(db, AUTH, achievements),
     ) as http:
-        yield BadgeSchool(db, issuer, credentials, completions, kernel, http, pages)
+        yield BadgeSchool(db, issuer, credentials, completions, kernel, http, pages, achievements)

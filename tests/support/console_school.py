@@ -29,6 +29,7 @@ _COURSE = {
         }
     ],
 }
+ACHIEVEMENTS = ("First course", "Two courses")
 COMPLETED = tuple(f"learner-{number:02}" for number in range(1, 7))
 HALFWAY = tuple(f"learner-{number:02}" for number in range(7, 10))
 
@@ -78,6 +79,10 @@ class ConsoleSchool:
     def play(self) -> None:
         """Publish the course; some complete it, some are half through."""
         self.client.put(f"/api/v1/courses/{COURSE_ID}", json=_COURSE).raise_for_status()
+        for count, title in enumerate(ACHIEVEMENTS, 1):
+            rule = {"title": title, "condition": {"type": "courses", "count": count}}
+            path = f"/api/v1/achievement-rules/courses-{count}"
+            self.client.put(path, json=rule).raise_for_status()
         self.send(
             [
                 {

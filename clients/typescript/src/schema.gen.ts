@@ -147,13 +147,17 @@ export type Credential = {
      */
     attempt: number;
     /**
+     * Id of the achievement whose credential it is; null for that of a completion.
+     */
+    awardId: string | null;
+    /**
      * Id of the completion.
      */
-    completionId: string;
+    completionId: string | null;
     /**
-     * Id of the course.
+     * Null for the credential of an achievement, which has an `awardId`.
      */
-    courseId: string;
+    courseId: string | null;
     /**
      * When it ends; null for never.
      */

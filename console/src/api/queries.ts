@@ -144,6 +144,14 @@ export const coursesOf = (userId: string) =>
     ),
   );
 
+/** What rules have awarded to a learner, and what is next; they change with completions. */
+export const achievementsOf = (userId: string) =>
+  queryOptions({
+    queryKey: ["completions", "achievements", userId],
+    queryFn: () =>
+      ask(api.GET("/api/v1/achievements", { params: { query: { userId, limit: 1 } } })),
+  });
+
 export const progressOf = (courseId: string, userId: string) =>
   queryOptions({
     queryKey: ["progress", "one", courseId, userId],

@@ -250,6 +250,11 @@ export const de: Messages = {
     sent: "Geschehen",
     received: "Empfangen",
     completions: "Abschlüsse",
+    achievements: "Auszeichnungen",
+    achievement: "Auszeichnung",
+    achieved: "Erreicht",
+    credential: "Nachweis",
+    noAchievements: "Es gibt noch keine Auszeichnungen.",
     empty: "Diese Person ist in keinem Kurs.",
   },
   audit: {

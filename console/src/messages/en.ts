@@ -248,6 +248,11 @@ export const en = {
     sent: "Happened",
     received: "Received",
     completions: "Completions",
+    achievements: "Achievements",
+    achievement: "Achievement",
+    achieved: "Achieved",
+    credential: "Credential",
+    noAchievements: "There are no achievements yet.",
     empty: "This learner is in no course.",
   },
   audit: {

@@ -2,6 +2,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 import { completions, coursesOf } from "../api/queries";
+import { Achievements } from "../parts/Achievements";
 import { CompletionLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { Percent } from "../parts/Percent";
@@ -53,6 +54,8 @@ export function LearnerPage() {
           { title: t("courses.lastActivity"), cell: (each) => <Time at={each.lastActivityAt} /> },
         ]}
       />
+      <h2>{t("learner.achievements")}</h2>
+      <Achievements userId={userId} />
       <h2>{t("learner.completions")}</h2>
       <List
         query={completed}

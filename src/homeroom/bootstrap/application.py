@@ -15,6 +15,7 @@ import structlog
 
 from homeroom.access.api import Authenticator
 from homeroom.access.jobs import PruneAccessHandler
+from homeroom.achievements.api import Achievements
 from homeroom.activity.api import Activity
 from homeroom.bootstrap.database import open_database
 from homeroom.bootstrap.database_commands import upgrade_in_subprocess
@@ -43,6 +44,7 @@ from homeroom.changes.jobs import PruneChangesHandler
 from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions, StepContext
 from homeroom.credentials.api import (
+    AwardSigner,
     Credentials,
     LearnerMessages,
     OpenBadgeIssuer,
@@ -82,6 +84,7 @@ class Application:
     registry: Registry
     access: Authenticator
     catalogue: Catalogue
+    achievements: Achievements
     credentials: Credentials
     badge_issuer: OpenBadgeIssuer
     dispatches: Dispatches
@@ -179,6 +182,11 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     )
     steps = build_steps(settings, context, completions, registry)
     messages.register(registry, completions)
+    achievements = Achievements(db, completions)
+    achievements.register(registry)
+    AwardSigner(
+        db, achievements, badge_issuer, people, is_enabled=settings.enable_credentials
+    ).register(registry)
 
     def observe_commit(stats: CommitStats) -> None:
         metrics.observe_commit(stats.events, stats.seconds)
@@ -224,6 +232,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         registry=registry,
         access=_build_access(settings, db),
         catalogue=catalogue,
+        achievements=achievements,
         credentials=credentials,
         badge_issuer=badge_issuer,
         dispatches=dispatches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from homeroom.access.api import PERSONAL as IN_AUDIT
+from homeroom.achievements.api import PERSONAL as IN_ACHIEVEMENTS
 from homeroom.activity.api import PERSONAL as IN_PROGRAMMES
 from homeroom.catalogue.api import PERSONAL as IN_CATALOGUE
 from homeroom.catalogue.api import lock_learners
@@ -21,6 +22,7 @@ PERSONAL_DATA = PersonalDataRegistry(
         *IN_CATALOGUE,
         *IN_PROGRESS,
         *IN_CREDENTIALS,
+        *IN_ACHIEVEMENTS,
         *IN_DISPATCHES,
         *IN_COMPLETIONS,
         *IN_MESSAGES,

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from homeroom.access import routes as access_routes
 from homeroom.access.api import create_first_sign_in, record_audit
+from homeroom.achievements import routes as achievement_routes
 from homeroom.activity import routes as activity_routes
 from homeroom.bootstrap.application import Application, open_application
 from homeroom.bootstrap.database import require_intact, wait_for_database
@@ -88,7 +89,14 @@ def _build_app(
         people_routes.router(db, auth, PERSONAL_DATA),
         progress_routes.router(db, auth, application.ingest),
         completion_routes.router(db, auth, application.completions),
-        credential_routes.router(db, auth, application.credentials, application.completions),
+        achievement_routes.router(db, auth, application.achievements),
+        credential_routes.router(
+            db,
+            auth,
+            application.credentials,
+            application.completions,
+            application.achievements,
+        ),
         badge_routes.router(db, auth, application.badge_issuer),
         page_router(db, CredentialPages(db, application.badge_issuer, certificate_style(settings))),
         dispatch_routes.router(db, auth, application.dispatches, application.completions),

@@ -77,6 +77,9 @@ COMMANDS = {
     "credentials": CommandSource(
         "homeroom.cli.credentials", "Preview certificates; revoke credentials; rotate the key."
     ),
+    "achievements": CommandSource(
+        "homeroom.cli.achievements", "Store rules of achievements; award them; list who has what."
+    ),
     "jobs": CommandSource(
         "homeroom.cli.jobs", "List and watch jobs; retry, cancel or remove them."
     ),

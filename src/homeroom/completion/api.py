@@ -26,6 +26,8 @@ from homeroom.completion.completion import (
     score_fraction,
 )
 from homeroom.completion.period import parse_period
+from homeroom.completion.recording import wait_for_recording
+from homeroom.completion.result_store import CourseResult, list_learners, list_results
 from homeroom.completion.step import (
     TOPIC,
     CompletionStep,
@@ -44,9 +46,8 @@ from homeroom.completion.step_store import StepBacklog, StepCounts, StepFilter, 
 from homeroom.completion.store import PERSONAL, CompletionFilter
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
-from homeroom.db.snapshot import assign_transaction_number, wait_for_earlier_transactions
 from homeroom.db.tx import Tx
-from homeroom.errors import Conflict, Invalid, NotFound, Unavailable
+from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.jobs import api as jobs
 from homeroom.jobs.handler import LogSubject
 from homeroom.jobs.job import Job, JobState
@@ -59,6 +60,7 @@ __all__ = [
     "CompletionFilter",
     "CompletionStep",
     "Completions",
+    "CourseResult",
     "ListedStep",
     "NewCompletion",
     "RetryProgress",
@@ -73,17 +75,18 @@ __all__ = [
     "StepState",
     "StepStatus",
     "StepStatusFilter",
+    "list_learners",
+    "list_results",
     "parse_period",
     "score_fraction",
 ]
 
-MAX_WAIT_SECONDS = 3.0
-"""Longest wait of a list with ``since`` for transactions that are recording."""
 RETRY_BATCH = 100
 """Steps in one transaction of a retry: 0.2 s, for which ingest waits on SQLite (500: 0.9 s)."""
 
 
 OnStepEnded = Callable[[Tx, StepState], Awaitable[None]]
+OnRecorded = Callable[[Tx, Sequence[Completion]], Awaitable[None]]
 
 
 class Completions:
@@ -93,6 +96,8 @@ class Completions:
         """Declare the steps; see ``declare``."""
         self.on_step_ended: list[OnStepEnded] = []
         """Called in the commit that ends a step, while its row is locked."""
+        self.on_recorded: list[OnRecorded] = []
+        """Called in the commit that records completions, with those that are new."""
         self.declare(steps)
 
     def declare(self, steps: Sequence[CompletionStep]) -> None:
@@ -156,6 +161,8 @@ class Completions:
             changes.STEPS,
             [(store.step_record_id(step), user_ids[step.completion_id]) for step in states],
         )
+        for on_recorded in self.on_recorded:
+            await on_recorded(tx, completions)
         return completions
 
     async def get(self, tx: Tx, id: str) -> Completion:
@@ -190,20 +197,7 @@ class Completions:
         No completion will appear any more whose ``recorded_at`` is that instant or earlier. None on
         SQLite: each read shows all. Raises ``Unavailable`` if a transaction takes too long.
         """
-        if db.dialect == "sqlite":
-            return None
-        async with db.write() as tx:
-            latest = await store.latest_recorded(tx)
-            # After that: what gets a higher number has seen the latest one, and is later.
-            number = await assign_transaction_number(tx)
-        if not await wait_for_earlier_transactions(db, number, MAX_WAIT_SECONDS):
-            raise Unavailable(
-                "A transaction takes long, so that completions recorded meanwhile cannot be listed"
-                " in order yet.",
-                hint="Send the request again, or follow GET /api/v1/changes, which needs no wait.",
-                retry_after_seconds=1,
-            )
-        return latest
+        return await wait_for_recording(db)
 
     async def find_by_ids(self, tx: Tx, ids: Sequence[str]) -> dict[str, Completion]:
         """Return the completions that exist, by id."""

@@ -34,6 +34,7 @@ from homeroom.credentials.learner_lookup import (
 )
 from homeroom.credentials.learner_messages import AnnounceExpiries, LearnerMessages
 from homeroom.credentials.open_badges import badge_store
+from homeroom.credentials.open_badges.award_job import AwardSigner, enqueue_signature
 from homeroom.credentials.open_badges.badge_document import IssuerProfile
 from homeroom.credentials.open_badges.badge_issuer import (
     OPEN_BADGES_ISSUER,
@@ -57,6 +58,7 @@ __all__ = [
     "STEP_NAME",
     "TOPIC",
     "AnnounceExpiries",
+    "AwardSigner",
     "BuiltInLearnerDirectory",
     "BulkRevocation",
     "CertificateStyle",
@@ -294,6 +296,8 @@ class Credentials:
                 raise NotFound(f"There is no credential {id!r}.")
             if known.state != "revoked":
                 raise Conflict("Only a revoked credential can be issued anew.")
+            if known.award_id is not None:
+                return await self._reissue_award(tx, known, known.award_id, actor)
             completion = await completions.get_locked(tx, known.completion_id)
             course = await catalogue.course_at(tx, completion.course_id, completion.course_version)
             signer = self._signer(course)
@@ -307,6 +311,18 @@ class Credentials:
             await completions.restart_step(tx, completion.id, STEP_NAME)
             details = {"replaces": id}
             await access.record_audit(tx, actor, "credential.reissued", new.id, details)
+        return new
+
+    async def _reissue_award(
+        self, tx: Tx, known: Credential, award_id: str, actor: str
+    ) -> Credential:
+        """Store a new issue of an achievement's revoked credential, and its job."""
+        await catalogue.lock_learners(tx, [known.user_id])
+        new = await store_new_issue(tx, known)
+        if new is None:
+            raise Conflict("The credential was issued anew already.")
+        await enqueue_signature(tx, award_id, new.issue)
+        await access.record_audit(tx, actor, "credential.reissued", new.id, {"replaces": known.id})
         return new
 
     async def _save_revoked(self, id: str, reason: str, actor: str) -> Credential:

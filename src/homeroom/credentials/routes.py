@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
+from homeroom.achievements.api import Achievements, Award, NextAchievement
 from homeroom.changes.api import CREDENTIALS, ChangeKind, LoadRecords
 from homeroom.completion.api import Completion, CompletionFilter, Completions, score_fraction
 from homeroom.credentials.api import (
@@ -54,8 +55,10 @@ class CredentialView(ResponseModel):
 
     id: str
     user_id: str
-    course_id: str
-    completion_id: str
+    course_id: str | None
+    """Null for the credential of an achievement, which has an `awardId`."""
+    completion_id: str | None
+    award_id: str | None
     attempt: int
     issuer: str
     external_id: str | None
@@ -83,6 +86,43 @@ class Achievement(ResponseModel):
     time_spent: int
     superseded_by: str | None
     credential: CredentialView | None
+
+
+class AwardedAchievement(ResponseModel):
+    """An achievement that a rule has awarded, with the words that the rule had then."""
+
+    id: str
+    rule_id: str
+    title: str
+    description: str
+    achieved_at: Rfc3339Instant
+    awarded_at: Rfc3339Instant
+    credential: CredentialView | None
+    """Where the rule says so, once it is signed."""
+
+
+class NextAchievementView(ResponseModel):
+    """A rule that the learner has not fulfilled yet."""
+
+    rule_id: str
+    title: str
+    description: str
+    done: int
+    """Courses that count so far."""
+    required: int
+    missing_course_ids: list[str]
+    """Courses of the rule that do not count yet; empty where every course may count."""
+
+
+class AchievementPage(ResponseModel):
+    """Completed courses; for one learner also what rules have awarded."""
+
+    items: list[Achievement]
+    next_cursor: str | None
+    awarded: list[AwardedAchievement]
+    """Of the learner of the list, newest first; empty in lists of all learners."""
+    next: list[NextAchievementView]
+    """What the learner has not achieved yet, the nearest first; empty in lists of all learners."""
 
 
 class CredentialRevocation(RequestModel):
@@ -141,9 +181,15 @@ class _CredlyEventHint(msgspec.Struct):
 
 
 def _credential_view(credential: Credential) -> CredentialView:
-    return CredentialView.model_validate(
-        {**asdict(credential), "score": score_fraction(credential.score)}
-    )
+    award_id = credential.award_id
+    fields = {
+        **asdict(credential),
+        "score": score_fraction(credential.score),
+        "award_id": award_id,
+    }
+    if award_id is not None:
+        fields |= {"completion_id": None, "course_id": None}
+    return CredentialView.model_validate(fields)
 
 
 def _build_achievement(completion: Completion, credential: Credential | None) -> Achievement:
@@ -158,6 +204,30 @@ def _build_achievement(completion: Completion, credential: Credential | None) ->
         time_spent=completion.time_spent,
         superseded_by=completion.superseded_by,
         credential=None if credential is None else _credential_view(credential),
+    )
+
+
+def _awarded_view(award: Award, credential: Credential | None) -> AwardedAchievement:
+    return AwardedAchievement(
+        id=award.id,
+        rule_id=award.rule_id,
+        title=award.title,
+        description=award.description,
+        achieved_at=award.achieved_at,
+        awarded_at=award.awarded_at,
+        credential=None if credential is None else _credential_view(credential),
+    )
+
+
+def _next_view(following: NextAchievement) -> NextAchievementView:
+    rule, progress = following.rule, following.progress
+    return NextAchievementView(
+        rule_id=rule.id,
+        title=rule.title,
+        description=rule.description,
+        done=progress.done,
+        required=progress.required,
+        missing_course_ids=list(progress.missing_course_ids),
     )
 
 
@@ -183,20 +253,23 @@ def change_records(credentials: Credentials) -> dict[ChangeKind, LoadRecords]:
 
 
 def router(
-    db: Database, auth: Auth, credentials: Credentials, completions: Completions
+    db: Database,
+    auth: Auth,
+    credentials: Credentials,
+    completions: Completions,
+    achievements: Achievements,
 ) -> APIRouter:
     """Return the routes of credentials and achievements, and the webhook of Credly."""
     routes = APIRouter(tags=["Completion"])
-    _add_lists(routes, db, auth, credentials, completions)
+    _add_lists(routes, db, auth, credentials)
+    _add_achievements(routes, db, auth, credentials, completions, achievements)
     _add_bulk_revocation(routes, auth, credentials, completions)
     _add_revocation(routes, auth, credentials)
     _add_credly_webhook(routes, credentials)
     return routes
 
 
-def _add_lists(
-    routes: APIRouter, db: Database, auth: Auth, credentials: Credentials, completions: Completions
-) -> None:
+def _add_lists(routes: APIRouter, db: Database, auth: Auth, credentials: Credentials) -> None:
     reader: Identity = Depends(auth.require(*_READERS))
 
     @routes.get("/api/v1/credentials")
@@ -211,20 +284,45 @@ def _add_lists(
         page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
         return Page(items=[_credential_view(one) for one in page], next_cursor=cursor)
 
+
+def _add_achievements(
+    routes: APIRouter,
+    db: Database,
+    auth: Auth,
+    credentials: Credentials,
+    completions: Completions,
+    achievements: Achievements,
+) -> None:
+    reader: Identity = Depends(auth.require(*_READERS))
+
     @routes.get("/api/v1/achievements")
     async def list_achievements(
         paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
-    ) -> Page[Achievement]:
-        """Return completed courses with their credentials, newest first."""
+    ) -> AchievementPage:
+        """Return completed courses with their credentials, newest first.
+
+        For one learner also the achievements that rules have awarded, and progress towards the
+        next ones.
+        """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
             query = CompletionFilter(user_id=learner)
             rows = await completions.list_newest(tx, query, before, paging.limit + 1)
             page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
-            issued = await credentials.list_by_completions(tx, [one.id for one in page])
-        items = [_build_achievement(one, issued.get(one.id)) for one in page]
-        return Page(items=items, next_cursor=cursor)
+            awarded: list[Award] = []
+            following: list[NextAchievement] = []
+            if learner is not None:
+                awarded = await achievements.list_awards(tx, learner)
+                following = await achievements.list_next(tx, learner)
+            ids = [one.id for one in (*page, *awarded)]
+            issued = await credentials.list_by_completions(tx, ids)
+        return AchievementPage(
+            items=[_build_achievement(one, issued.get(one.id)) for one in page],
+            next_cursor=cursor,
+            awarded=[_awarded_view(each, issued.get(each.id)) for each in awarded],
+            next=[_next_view(each) for each in following],
+        )
 
 
 def _add_revocation(routes: APIRouter, auth: Auth, credentials: Credentials) -> None:

@@ -46,6 +46,8 @@ CREDENTIAL = Table(
 
 REVOKED_AT_ISSUER = "revoked at Credly"
 """The reason of a revocation that the issuer has reported."""
+NO_COURSE = ""
+"""The course of an achievement's credential, which is about several."""
 _IDS_PER_STATEMENT = 500
 _EARLIER = "#"
 """Stands between a completion's id and the number of an earlier issue, so that the latest one alone
@@ -79,6 +81,15 @@ class Credential:
     superseded_by: str | None
     issue: int = 1
     """Counted from 1: one that was revoked may be issued anew, under another id."""
+
+    @property
+    def award_id(self) -> str | None:
+        """Return the award whose credential it is; None: it is that of a completion.
+
+        The award's id then stands in place of the completion's, so that an award too has one
+        credential of an issuer; no course has an empty id.
+        """
+        return self.completion_id if self.course_id == NO_COURSE else None
 
     def __post_init__(self) -> None:
         """Take the number of an earlier issue from the id of the completion."""

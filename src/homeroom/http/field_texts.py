@@ -10,6 +10,7 @@ _TEXTS = """
 accepted: Number of events that count.
 acceptedAt: When the channel's server accepted it.
 accessibility: What makes the lesson accessible.
+achievedAt: The date of the completion with which the rule was fulfilled.
 action: What was done, such as `key.made`; for jobs, what to do.
 active: Number of running jobs.
 activeJobs: Number of running jobs.
@@ -33,6 +34,8 @@ attemptsMade: Number of attempts.
 attendance: Attendance of each session.
 autoEnrol: A learner's first event enrols.
 averageProcessingMs: Mean time of an ingest commit, in milliseconds.
+awardId: Id of the achievement whose credential it is; null for that of a completion.
+awardedAt: When it was awarded.
 badgeTemplateId: Id of the badge template at the issuer.
 bloomLevel: Level of Bloom's taxonomy.
 blueprint: What a quiz on the outcomes consists of.
@@ -299,6 +302,7 @@ revokedAt: When it was revoked; null while it is valid.
 roles: Names of roles.
 rows: The rows, or their number.
 rubric: Criteria with their levels.
+ruleId: Id of the rule.
 runAt: When the job may run.
 schedule: Name of the schedule.
 schemaVersion: Version of the form.

@@ -69,7 +69,7 @@ RULES: dict[str, Any] = {
         "achievement!": {
             "id!": _URI,
             "type!": ("Achievement",),
-            "achievementType": re.compile("Course"),
+            "achievementType": re.compile("Course|Achievement"),
             "criteria!": {"narrative!": str},
             "description!": str,
             "name!": str,

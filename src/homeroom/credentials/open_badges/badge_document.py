@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from homeroom.instant import SECOND
 
@@ -76,6 +76,9 @@ class BadgeContent:
     salt: str
     evidence: tuple[tuple[str, str], ...] = ()
     """Name and text of each part that the school publishes."""
+    achievement_type: Literal["Course", "Achievement"] = "Course"
+    description: str | None = None
+    """What was achieved; None: the course was completed."""
 
 
 def whole_seconds(instant: int) -> str:
@@ -133,9 +136,10 @@ def badge_document(profile: IssuerProfile, content: BadgeContent) -> dict[str, A
             "achievement": {
                 "id": content.achievement_id,
                 "type": ["Achievement"],
-                "achievementType": "Course",
+                "achievementType": content.achievement_type,
                 "name": content.title,
-                "description": f"The holder has completed the course {content.title}.",
+                "description": content.description
+                or f"The holder has completed the course {content.title}.",
                 "criteria": {"narrative": content.criteria},
             },
         },

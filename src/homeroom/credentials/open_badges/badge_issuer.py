@@ -11,6 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from homeroom.access import api as access
+from homeroom.achievements.api import Award
 from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, SkipReason
 from homeroom.credentials.learner_lookup import LearnerRecord
@@ -160,8 +161,47 @@ class OpenBadgeIssuer:
         key: SigningKey,
         now: int,
     ) -> OpenBadge:
-        """Return a credential signed in both forms."""
+        """Return the credential of a completion, signed in both forms."""
         content = self._content(credential, completion, course, learner, status)
+        return await self._sign(credential, content, learner, key, now)
+
+    async def sign_award(
+        self,
+        credential: Credential,
+        award: Award,
+        learner: LearnerRecord | None,
+        status: CredentialStatus,
+        key: SigningKey,
+        now: int,
+    ) -> OpenBadge:
+        """Return the credential of an achievement, signed in both forms."""
+        identity, is_email = _identity(award.user_id, learner)
+        content = BadgeContent(
+            id=credential.id,
+            subject_id=_subject_id(credential),
+            achievement_id="urn:uuid:"
+            + derived_id("achievement-rule", self.profile.base_url, award.rule_id),
+            title=award.title,
+            criteria=award.criteria,
+            valid_from=credential.issued_at,
+            valid_until=None,
+            status_number=status.number,
+            identity=identity,
+            is_email=is_email,
+            salt=secrets.token_urlsafe(12),
+            achievement_type="Achievement",
+            description=award.description or f"The holder has achieved: {award.title}.",
+        )
+        return await self._sign(credential, content, learner, key, now)
+
+    async def _sign(
+        self,
+        credential: Credential,
+        content: BadgeContent,
+        learner: LearnerRecord | None,
+        key: SigningKey,
+        now: int,
+    ) -> OpenBadge:
         document = badge_document(self.profile, content)
         # On a thread, and one at a time: requests wait for the interpreter up to 5 ms a thread.
         async with self._signing_lock:
@@ -189,7 +229,7 @@ class OpenBadgeIssuer:
         learner: LearnerRecord | None,
         status: CredentialStatus,
     ) -> BadgeContent:
-        email = None if learner is None else learner.email
+        identity, is_email = _identity(completion.user_id, learner)
         evidence: list[tuple[str, str]] = []
         if "hours" in self._evidence:
             hours = completion.time_spent / 3_600
@@ -198,7 +238,7 @@ class OpenBadgeIssuer:
             evidence.append(("Score", f"{credential.score / 100:g} %"))
         return BadgeContent(
             id=credential.id,
-            subject_id=f"urn:uuid:{derived_id('credential-subject', credential.id)}",
+            subject_id=_subject_id(credential),
             achievement_id=(
                 "urn:uuid:" + derived_id("achievement", self.profile.base_url, course.id)
             ),
@@ -207,8 +247,8 @@ class OpenBadgeIssuer:
             valid_from=credential.issued_at,
             valid_until=credential.expires_at,
             status_number=status.number,
-            identity=completion.user_id if email is None else email.lower(),
-            is_email=email is not None,
+            identity=identity,
+            is_email=is_email,
             salt=secrets.token_urlsafe(12),
             evidence=tuple(evidence),
         )
@@ -286,6 +326,17 @@ class OpenBadgeIssuer:
             is_expired=until is not None and until < today,
             is_begun=document["validFrom"] <= today,
         )
+
+
+def _subject_id(credential: Credential) -> str:
+    return f"urn:uuid:{derived_id('credential-subject', credential.id)}"
+
+
+def _identity(user_id: str, learner: LearnerRecord | None) -> tuple[str, bool]:
+    """Return the holder's identity for the hash, and whether it is an e-mail address."""
+    if learner is None or learner.email is None:
+        return user_id, False
+    return learner.email.lower(), True
 
 
 def _criteria_text(course: Course) -> str:

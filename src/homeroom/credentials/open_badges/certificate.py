@@ -59,6 +59,8 @@ class CertificateText:
     evidence: tuple[tuple[str, str], ...]
     jws: str
     """The credential that the badge images carry."""
+    verb: Literal["completed", "achieved"] = "completed"
+    """What the holder has done: completed a course, or achieved what a rule asks for."""
 
 
 def format_day(instant: int) -> str:
@@ -151,7 +153,7 @@ class CertificateFiles:
 
     def _data(self, text: CertificateText) -> dict[str, Any]:
         style = self._style
-        lines = [f"Completed on {format_day(text.completed_at)}"]
+        lines = [f"{text.verb.capitalize()} on {format_day(text.completed_at)}"]
         if text.valid_until is not None:
             lines.append(f"Valid until {format_day(text.valid_until)}")
         lines += [f"{name}: {value}" for name, value in text.evidence]
@@ -164,6 +166,7 @@ class CertificateFiles:
             "signature": None if style.signature is None else str(style.signature),
             "signatory": style.signatory,
             "fonts": None if style.fonts is None else str(style.fonts),
+            "verb": text.verb,
             "lines": lines,
             "url": text.url,
             "timestamp": text.completed_at // SECOND,

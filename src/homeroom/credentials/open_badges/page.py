@@ -78,6 +78,7 @@ def credential_page(
         "url": text.url,
         "path": shown.path,
         "state": state,
+        "verb": text.verb.capitalize(),
         "completed_on": format_day(text.completed_at),
         "valid_until": None if text.valid_until is None else format_day(text.valid_until),
         "revoked_on": None if shown.revoked_at is None else format_day(shown.revoked_at),

@@ -116,6 +116,7 @@ class CredentialPages:
 def certificate_text(badge: OpenBadge, document: dict[str, Any]) -> CertificateText:
     """Return the text of a certificate from the credential as it was signed."""
     until = document.get("validUntil")
+    achievement = document["credentialSubject"]["achievement"]
     return CertificateText(
         url=document["id"],
         title=document["name"],
@@ -124,6 +125,7 @@ def certificate_text(badge: OpenBadge, document: dict[str, Any]) -> CertificateT
         valid_until=None if until is None else _instant(until),
         evidence=tuple((each["name"], each["narrative"]) for each in document.get("evidence", ())),
         jws=badge.jws,
+        verb="completed" if achievement["achievementType"] == "Course" else "achieved",
     )
 
 

@@ -1,0 +1,1 @@
+"""Achievements: rules about several courses, each awarded to a learner once."""
