@@ -33,13 +33,18 @@ from homeroom.activity.obligation_rules import (
     week_at,
     week_of,
 )
-from homeroom.activity.obligation_store import PERSONAL, ScheduleRun, list_schedule_runs
+from homeroom.activity.obligation_store import (
+    PERSONAL,
+    ScheduleRun,
+    find_missed_weeks,
+    list_schedule_runs,
+)
 from homeroom.activity.obligation_update import (
     list_down_weeks,
     open_and_close_weeks,
     reevaluate_obligations,
 )
-from homeroom.activity.store import ActivityLog, ExemptionRecord
+from homeroom.activity.store import ActivityLog, ExemptionRecord, select_facilitators
 from homeroom.csv_escape import escape_formula
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -318,10 +323,12 @@ __all__ = [
     "build_compliance_report",
     "build_preview_params",
     "enqueue_missed_report",
+    "find_missed_weeks",
     "format_compliance_csv",
     "list_schedule_runs",
     "parse_week",
     "programme_schedule_name",
+    "select_facilitators",
 ]
 
 

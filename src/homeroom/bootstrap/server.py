@@ -20,6 +20,7 @@ from homeroom.bootstrap.application import Application, open_application
 from homeroom.bootstrap.database import require_intact, wait_for_database
 from homeroom.bootstrap.job_engine import open_engine
 from homeroom.bootstrap.job_subjects import JOB_SUBJECTS
+from homeroom.bootstrap.manager_relations import MANAGER_RELATIONS
 from homeroom.bootstrap.monitoring_app import (
     build_health,
     build_monitoring_router,
@@ -82,7 +83,7 @@ def _build_app(
     application: Application, health: Health, hints: HintStreams, peers: PeerMetrics | None
 ) -> ASGIApp:
     settings, db = application.settings, application.db
-    auth = Auth(application.access.identify)
+    auth = Auth(application.access.identify, MANAGER_RELATIONS)
     routers: Sequence[APIRouter] = (
         catalogue_routes.router(db, auth, application.catalogue, application.progress_jobs.preview),
         people_routes.router(db, auth, PERSONAL_DATA),

@@ -254,13 +254,13 @@ async def enrolments_in(
     return await tx.fetch_into(Enrolment, statement.order_by(*key).limit(count))
 
 
-async def enrolments_of(tx: Tx, user_id: str) -> list[Enrolment]:
-    """Return a learner's enrolments by course and attempt."""
+async def enrolments_of(tx: Tx, *user_ids: str) -> list[Enrolment]:
+    """Return the enrolments of some learners by learner, course and attempt."""
     return await tx.fetch_into(
         Enrolment,
         select(ENROLMENT)
-        .where(ENROLMENT.c.user_id == user_id)
-        .order_by(ENROLMENT.c.course_id, ENROLMENT.c.attempt),
+        .where(ENROLMENT.c.user_id.in_(user_ids))
+        .order_by(ENROLMENT.c.user_id, ENROLMENT.c.course_id, ENROLMENT.c.attempt),
     )
 
 

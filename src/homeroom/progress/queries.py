@@ -189,17 +189,20 @@ async def courses_of_learner(
     """Return up to ``count`` courses of a learner, each in the latest attempt."""
     latest = {each.course_id: each for each in await catalogue.enrolments_of(tx, user_id)}
     page = [latest[id] for id in sorted(latest) if after is None or id > after][:count]
-    current = await catalogue.current_courses(tx, [each.course_id for each in page])
+    return await progress_of(tx, page)
+
+
+async def progress_of(tx: Tx, page: Sequence[Enrolment]) -> list[CourseProgress]:
+    """Return the progress of some attempts, in their order."""
+    current = await catalogue.current_courses(tx, {each.course_id for each in page})
     versions = await catalogue.courses_at(tx, {(each.course_id, each.version) for each in page})
     states = await ingest_store.attempt_totals(tx, [_attempt_key(each) for each in page])
     found = []
-    for enrolment in page:
-        course = versions[enrolment.course_id, enrolment.version]
-        state = states.get(_attempt_key(enrolment)) or initial_state(course)
+    for each in page:
+        course = versions[each.course_id, each.version]
+        state = states.get(_attempt_key(each)) or initial_state(course)
         found.append(
-            _course_progress_of(
-                current[course.id], course, enrolment, state, user_id, enrolment.attempt
-            )
+            _course_progress_of(current[course.id], course, each, state, each.user_id, each.attempt)
         )
     return found
 

@@ -10,6 +10,7 @@ from fastapi import Header, Request
 
 from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
+from homeroom.web.people_scope import ALL_PEOPLE_ROLES, PeopleScope, Relations
 
 SESSION_COOKIE = "homeroom_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,11 +38,22 @@ Identify = Callable[[str | None, str | None], Awaitable[Identity]]
 
 
 class Auth:
-    """FastAPI dependencies for identity and roles, on the checks of ``access``."""
+    """FastAPI dependencies for identity and roles, and the people whom a caller may see."""
 
-    def __init__(self, identify: Identify) -> None:
-        """Use the function that checks a header and a cookie."""
+    def __init__(self, identify: Identify, relations: Relations | None = None) -> None:
+        """Use the function that checks a header and a cookie.
+
+        ``relations`` select a manager's people; without them a manager sees itself alone.
+        """
         self.identify = identify
+        self.relations: Relations = {} if relations is None else relations
+
+    def people(self, identity: Identity, *more: Role) -> PeopleScope:
+        """Return the people whose records a caller may see.
+
+        Service, operator, viewer and the roles ``more`` see all.
+        """
+        return PeopleScope(identity, self.relations, (*ALL_PEOPLE_ROLES, *more))
 
     def require(self, *roles: Role) -> Callable[..., Awaitable[Identity]]:
         """Return a FastAPI dependency: the identity, if it holds one of the roles."""
