@@ -168,7 +168,7 @@ async def open_school(
             routes.router(db, AUTH, ingest),
             catalogue_routes.router(db, AUTH, catalogue, progress_jobs.preview),
         ],
-        ingest=ingest_app(ingest, AUTH, db.clock, observe, beacon_origins=cors_origins),
+        ingest=ingest_app(ingest, AUTH, db, observe, beacon_origins=cors_origins),
         ingest_paths=INGEST_PATHS,
         ingest_schemas=INGEST_SCHEMAS,
         max_body_bytes=MAX_BODY_BYTES,

@@ -115,7 +115,7 @@ def _build_app(
         ingest=ingest_app(
             application.ingest,
             auth,
-            db.clock,
+            db,
             observe_status=application.metrics.count_events,
             beacon_origins=settings.cors_origins,
         ),

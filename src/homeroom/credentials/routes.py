@@ -20,6 +20,7 @@ from homeroom.credentials.api import (
     CredentialState,
 )
 from homeroom.db.database import Database
+from homeroom.db.personal_data import PeopleIds
 from homeroom.db.tx import Tx
 from homeroom.errors import BadRequest, Invalid, TooLarge
 from homeroom.identity import Identity, Role
@@ -34,6 +35,7 @@ from homeroom.web.model import (
     Rfc3339Time,
 )
 from homeroom.web.paging import Page, PagingQuery, cut_page
+from homeroom.web.people_scope import PeopleScope
 
 MAX_HOOK_BYTES = 16 * 1024
 _READERS = (
@@ -162,12 +164,16 @@ def _build_achievement(completion: Completion, credential: Credential | None) ->
 
 
 def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
-    """Return the learner to list: learners see their own, staff all (None)."""
-    if user_id is None and not identity.has(*_STAFF):
-        user_id = identity.subject
-    if user_id is not None:
-        identity.check_may_read(user_id)
-    return user_id
+    """Return the learner to list; None for all whom staff may see."""
+    return identity.subject if user_id is None and not identity.has(*_STAFF) else user_id
+
+
+async def _visible_learners(tx: Tx, scope: PeopleScope, user_id: str | None) -> PeopleIds | None:
+    """Return the filter of a list; raise ``Forbidden`` for a learner who is not visible."""
+    if user_id is None:
+        return scope.ids
+    await scope.check(tx, user_id)
+    return None
 
 
 def change_records(credentials: Credentials) -> dict[ChangeKind, LoadRecords]:
@@ -203,11 +209,15 @@ def _add_lists(
     async def list_credentials(
         paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
     ) -> Page[CredentialView]:
-        """Return credentials, newest first: a learner's own, or those of all for staff."""
+        """Return credentials, newest first: a learner's own, or those of all for staff.
+
+        Managers see those of their people.
+        """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
+            learners = await _visible_learners(tx, auth.people(identity), learner)
             before = None if key is None else (key[0], key[1])
-            rows = await credentials.list_newest(tx, learner, before, paging.limit + 1)
+            rows = await credentials.list_newest(tx, learner, before, paging.limit + 1, learners)
         page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
         return Page(items=[_credential_view(one) for one in page], next_cursor=cursor)
 
@@ -215,11 +225,15 @@ def _add_lists(
     async def list_achievements(
         paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
     ) -> Page[Achievement]:
-        """Return completed courses with their credentials, newest first."""
+        """Return completed courses with their credentials, newest first.
+
+        Managers see those of their people.
+        """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            query = CompletionFilter(user_id=learner)
+            learners = await _visible_learners(tx, auth.people(identity), learner)
+            query = CompletionFilter(user_id=learner, learners=learners)
             rows = await completions.list_newest(tx, query, before, paging.limit + 1)
             page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
             issued = await credentials.list_by_completions(tx, [one.id for one in page])

@@ -11,10 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Delete, Table, Update, delete, func, or_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    CompoundSelect,
+    Delete,
+    Table,
+    Update,
+    delete,
+    func,
+    or_,
+    update,
+)
 
 PersonFilter = Callable[[str], ColumnElement[bool]]
 """The condition that selects rows by the person's id."""
+PeopleIds = CompoundSelect[Any]
+"""A SELECT of user ids, for ``column.in_(...)``; instead of one, None means all people."""
 NO_COLUMNS: frozenset[str] = frozenset()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -48,12 +48,9 @@ class Auth:
         self.identify = identify
         self.relations: Relations = {} if relations is None else relations
 
-    def people(self, identity: Identity, *more: Role) -> PeopleScope:
-        """Return the people whose records a caller may see.
-
-        Service, operator, viewer and the roles ``more`` see all.
-        """
-        return PeopleScope(identity, self.relations, (*ALL_PEOPLE_ROLES, *more))
+    def people(self, identity: Identity, wide: Sequence[Role] = ALL_PEOPLE_ROLES) -> PeopleScope:
+        """Return the people whose records a caller may see; the roles ``wide`` see all."""
+        return PeopleScope(identity, self.relations, wide)
 
     def require(self, *roles: Role) -> Callable[..., Awaitable[Identity]]:
         """Return a FastAPI dependency: the identity, if it holds one of the roles."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, false, literal, select, union_all
+from sqlalchemy import ColumnElement, Select, false, literal, select, union_all
 
+from homeroom.db.personal_data import PeopleIds
 from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
@@ -19,8 +20,6 @@ SelectPeople = Callable[[str], Select[Any]]
 """Select the user ids that are related to a manager, as the only column and unlabelled."""
 Relations = Mapping[str, SelectPeople]
 """The ways in which a person is related to a manager, by name."""
-PeopleIds = CompoundSelect[Any]
-"""A SELECT of user ids, for ``column.in_(...)``."""
 ALL_PEOPLE_ROLES = (Role.SERVICE, Role.OPERATOR, Role.VIEWER)
 """The roles that see the records of all people."""
 _IDS_PER_STATEMENT = 500
