@@ -22,9 +22,9 @@ from tests.support.progress_school import (
 
 from homeroom.db.database import Database
 from homeroom.jobs.api import enqueue
-from homeroom.progress import jobs
 from homeroom.people import api as people
 from homeroom.people.api import Person
+from homeroom.progress import jobs
 from homeroom.progress.api import ExpireEnrolments
 
 pytestmark = pytest.mark.anyio

@@ -60,6 +60,11 @@ COMPLIANCE_DEFAULT_WEEKS = 12
 COMPLIANCE_MAX_WEEKS = 60
 
 
+def unknown_programme(id: str) -> NotFound:
+    """Return the error for a programme that does not exist, or not for the caller."""
+    return NotFound(f"There is no programme {id!r}.")
+
+
 class Programmes:
     """Stores programmes, offerings and exemptions, and updates their obligations."""
 
@@ -135,7 +140,7 @@ class Programmes:
         """Return a programme; raise ``NotFound``."""
         programme = await store.get_programme(tx, id)
         if programme is None:
-            raise NotFound(f"There is no programme {id!r}.")
+            raise unknown_programme(id)
         return programme
 
     async def add_exemption(
@@ -329,6 +334,7 @@ __all__ = [
     "parse_week",
     "programme_schedule_name",
     "select_facilitators",
+    "unknown_programme",
 ]
 
 

@@ -9,7 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, Field, model_validator
 
 from homeroom.activity import obligation_store, store
-from homeroom.activity.api import Activity, ActivityLog, Programme, parse_week
+from homeroom.activity.api import (
+    Activity,
+    ActivityLog,
+    Programme,
+    parse_week,
+    unknown_programme,
+)
 from homeroom.activity.fanout import build_week_report
 from homeroom.activity.obligation_rules import week_of
 from homeroom.db.database import Database
@@ -124,18 +130,17 @@ class WeeklyReport(ResponseModel):
 
 
 def is_manager(identity: Identity, programme: Programme) -> bool:
-    """Return whether the caller is one of a programme's managers."""
-    return (
-        identity.has(Role.MANAGER)
-        and identity.via == "jwt"
-        and identity.subject in programme.managers
-    )
+    """Return whether the caller is one of a programme's managers, by its subject."""
+    return identity.has(Role.MANAGER) and identity.subject in programme.managers
 
 
 def check_read_access(identity: Identity, programme: Programme) -> None:
-    """Raise ``Forbidden`` unless the caller is staff or manages the programme."""
+    """Raise ``NotFound`` unless the caller is staff or manages the programme.
+
+    The answer is that for a programme that does not exist (decision 0053).
+    """
     if not identity.has(*STAFF) and not is_manager(identity, programme):
-        raise Forbidden("Only staff and managers of this programme may read it.")
+        raise unknown_programme(programme.id)
 
 
 def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:

@@ -183,6 +183,7 @@ class ActivityRun(ResponseModel):
 
 
 def _check_write_access(identity: Identity, programme: Programme) -> None:
+    check_read_access(identity, programme)
     if not identity.has(Role.SERVICE) and not is_manager(identity, programme):
         raise Forbidden("Only its managers and the platform's servers may change this.")
 
@@ -305,12 +306,17 @@ def _add_exemptions(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     async def add_exemption(
         programme_id: ProgrammeId, body: ExemptionBody, identity: Identity = person
     ) -> ExemptionView:
-        """Exempt a facilitator, or all. Open reminders to them are resolved."""
+        """Exempt a facilitator, or all. Open reminders to them are resolved.
+
+        Managers exempt their own people.
+        """
         fields = body.model_dump()
         note = fields.pop("note")
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
             _check_write_access(identity, programme)
+            if body.user_id is not None:
+                await auth.people(identity).check(tx, body.user_id)
             exemption = await activity.programmes.add_exemption(
                 tx, programme_id, Exemption(id="", **fields), note, identity.subject
             )
