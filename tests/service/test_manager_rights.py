@@ -221,8 +221,10 @@ def test_nothing_of_another_managers_people_is_shown_or_changed(
                 continue
             answer = ask(mira, name, known[name], school.ids, filtered=filtered)
             assert answer.status_code == status, (name, filtered, answer.text)
-            told = without(text_of(answer), school.ids)
-            assert MARK not in told.replace(f"some-{MARK}", ""), (name, filtered)
+            told = text_of(answer)
+            if answer.is_error:  # it may have the ids of the request
+                told = without(told, school.ids)
+            assert MARK not in told.replace(f"some-{MARK}", ""), (name, filtered, told)
             ids = unknown(school.ids)
             stranger = ask(mira, name, known[name], ids, filtered=filtered)
             assert stranger.status_code == status, (name, filtered, stranger.text)
