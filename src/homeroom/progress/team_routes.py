@@ -37,7 +37,9 @@ class TeamMemberView(ResponseModel):
     relation: list[Literal["report", "facilitator"]]
     """`report`: the manager is their `managerId`; `facilitator`: in a programme of the manager."""
     courses: list[TeamMemberCourse]
+    """All courses by id, each in the latest attempt."""
     behind: bool
+    """True if there is a `reason`."""
     reason: str | None
     """In what they are behind: unfinished courses without activity for 14 days, expired ones,
     missed logs; null if they are not."""
