@@ -248,6 +248,24 @@ def records_of(
     return found
 
 
+def test_filters_and_leave_stay_within_the_managers_own_people(
+    school: TwoProgrammes, mira: httpx.Client, otto: httpx.Client
+) -> None:
+    query = {"status": "completed", "step": "credential"}
+    seen = [
+        {each["userId"] for each in client.get("/api/v1/completions", params=query).json()["items"]}
+        for client in (mira, otto)
+    ]
+    assert seen == [{"learner-a1a1"}, {f"learner-{MARK}"}]
+    leave = BODIES["addExemption"] | {"reason": "leave"}
+    url = "/api/v1/programmes/programme-a1a1/exemptions"
+    answers = {
+        user_id: mira.post(url, json={**leave, "userId": user_id}).status_code
+        for user_id in ("facilitator-a1a1", f"facilitator-{MARK}", "unknown")
+    }
+    assert list(answers.values()) == [201, 403, 403], answers
+
+
 MANAGED = ("progress_reset", "attempt_renewed", "chapter_waived")
 
 

@@ -84,7 +84,13 @@ async def test_a_team_has_reports_and_facilitators_with_their_courses(school: Sc
         "behind": False,
         "reason": None,
     }
-    unknown = {"userId": "gus", "name": "gus", "email": None, "courses": [], "behind": False}
+    unknown: dict[str, Any] = {
+        "userId": "gus",
+        "name": "gus",
+        "email": None,
+        "courses": [],
+        "behind": False,
+    }
     assert found[3] == unknown | {"relation": ["facilitator"], "reason": None}
 
 

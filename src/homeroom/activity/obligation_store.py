@@ -190,7 +190,7 @@ async def open_warnings(tx: Tx, programme_id: str, before_week: str) -> dict[str
 async def find_missed_weeks(
     tx: Tx, manager_id: str, user_ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Return by facilitator the missed weeks of open warnings in a manager's programmes."""
+    """Return by facilitator the missed weeks of a manager's open warnings."""
     rows = await tx.fetch_into(
         ComplianceWarning,
         select(COMPLIANCE_WARNING).where(

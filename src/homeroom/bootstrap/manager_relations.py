@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeroom.activity.api import select_facilitators
+from homeroom.db.personal_data import Relations
 from homeroom.people.api import select_reports
-from homeroom.web.people_scope import Relations
 
 MANAGER_RELATIONS: Relations = {"report": select_reports, "facilitator": select_facilitators}

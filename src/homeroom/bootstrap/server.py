@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from homeroom.access import routes as access_routes
 from homeroom.access.api import create_first_sign_in, record_audit
 from homeroom.activity import routes as activity_routes
+from homeroom.activity.api import find_missed_weeks
 from homeroom.bootstrap.application import Application, open_application
 from homeroom.bootstrap.database import require_intact, wait_for_database
 from homeroom.bootstrap.job_engine import open_engine
@@ -64,6 +65,7 @@ from homeroom.notify import routes as notify_routes
 from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
+from homeroom.progress import team_routes
 from homeroom.settings import Settings, find_setting_problems
 from homeroom.web.identity import Auth
 
@@ -88,6 +90,7 @@ def _build_app(
         catalogue_routes.router(db, auth, application.catalogue, application.progress_jobs.preview),
         people_routes.router(db, auth, PERSONAL_DATA),
         progress_routes.router(db, auth, application.ingest),
+        team_routes.router(db, auth, find_missed_weeks),
         completion_routes.router(db, auth, application.completions),
         credential_routes.router(db, auth, application.credentials, application.completions),
         badge_routes.router(db, auth, application.badge_issuer),

@@ -169,7 +169,7 @@ def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
 
 
 async def _visible_learners(tx: Tx, scope: PeopleScope, user_id: str | None) -> PeopleIds | None:
-    """Return the filter of a list; raise ``Forbidden`` for a learner who is not visible."""
+    """Return the filter of a list; raise ``Forbidden`` for a hidden learner."""
     if user_id is None:
         return scope.ids
     await scope.check(tx, user_id)

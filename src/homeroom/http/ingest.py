@@ -140,7 +140,7 @@ def ingest_app(
         except InvalidBody as fault:
             raise _ERRORS_BY_STATUS[fault.status](fault.message) from fault
         if sender.may_manage and sender.person is not None:
-            await reject_foreign_events(db, auth.people(identity), decoded.events)
+            await reject_foreign_events(db, auth.people(identity).related, decoded.events)
         counts, results = await ingest_events(ingest, decoded.events, decoded.priority)
         for status, count in counts.items():
             if count:

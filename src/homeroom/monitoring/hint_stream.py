@@ -43,7 +43,7 @@ def hint_person(hint: Hint) -> str | None:
 
 
 def hint_filter(user_ids: Collection[str]) -> HintFilter:
-    """Return the filter that passes hints about some people, and that hints were lost."""
+    """Return the filter of hints about some people; it passes ``HINTS_LOST``."""
     return lambda hint: hint == HINTS_LOST or hint_person(hint) in user_ids
 
 

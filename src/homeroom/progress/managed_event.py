@@ -1,11 +1,15 @@
-"""Resets, renewals and waivers by managers: for their own people alone (decision 0053)."""
+"""Resets, renewals and waivers by managers, for their own people (decision 0053)."""
 
 from __future__ import annotations
 
-from homeroom.db.database import Database
-from homeroom.progress.event import MANAGED_TYPES, ProgressEvent, RejectedEvent
-from homeroom.web.people_scope import PeopleScope
+from collections.abc import Awaitable, Callable, Collection
 
+from homeroom.db.database import Database
+from homeroom.db.tx import Tx
+from homeroom.progress.event import MANAGED_TYPES, ProgressEvent, RejectedEvent
+
+FindOwnPeople = Callable[[Tx, Collection[str]], Awaitable[frozenset[str]]]
+"""Return those of some people that are the manager's own."""
 _REFUSAL = (
     "You may do this for your own people: those whose managerId you are, and the facilitators of"
     " your programmes."
@@ -13,7 +17,7 @@ _REFUSAL = (
 
 
 async def reject_foreign_events(
-    db: Database, scope: PeopleScope, events: list[ProgressEvent | RejectedEvent]
+    db: Database, find_own: FindOwnPeople, events: list[ProgressEvent | RejectedEvent]
 ) -> None:
     """Replace, in the list, those events of a manager that are about other people.
 
@@ -28,7 +32,7 @@ async def reject_foreign_events(
     if not managed:
         return
     async with db.read() as tx:
-        own = await scope.related(tx, {each.user_id for each in managed.values()})
+        own = await find_own(tx, {each.user_id for each in managed.values()})
     for index, each in managed.items():
         if each.user_id not in own:
             events[index] = RejectedEvent(each.id, "forbidden", _REFUSAL)

@@ -23,7 +23,6 @@ from homeroom.progress.event import (
 from homeroom.progress.ingestion import Ingest
 from homeroom.progress.quarantine_routes import add_quarantine_routes
 from homeroom.progress.rollup import scaled_score
-from homeroom.progress.team_routes import add_team_routes
 from homeroom.web import etag
 from homeroom.web.identity import Auth
 from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant
@@ -188,7 +187,6 @@ def router(db: Database, auth: Auth, ingest: Ingest) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["Progress"])
     _add_learner_routes(routes, db, auth, ingest)
     _add_course_routes(routes, db, auth)
-    add_team_routes(routes, db, auth)
     add_quarantine_routes(routes, db, auth, ingest)
     return routes
 

@@ -1,21 +1,22 @@
-"""A manager's people, their courses, and whether they are behind. No function writes."""
+"""A manager's people, their courses, and in what they are behind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import literal, select, union
 
-from homeroom.activity import api as activity
 from homeroom.catalogue import api as catalogue
+from homeroom.db.personal_data import Relations
 from homeroom.db.tx import Tx
 from homeroom.people import api as people
 from homeroom.people.api import Person
 from homeroom.progress import queries
 from homeroom.progress.queries import CourseProgress
-from homeroom.web.people_scope import Relations
 
+FindMissedWeeks = Callable[[Tx, str, Sequence[str]], Awaitable[Mapping[str, Sequence[str]]]]
+"""Return the weeks of missed logs by facilitator, of a manager's programmes."""
 IDLE_DAYS = 14
 """Days without activity after which a learner is behind in an unfinished course."""
 _DAY_US = 86_400 * 1_000_000
@@ -24,7 +25,7 @@ _IDS_PER_STATEMENT = 500
 
 @dataclass(frozen=True, slots=True)
 class TeamMember:
-    """A person of a manager. ``reasons`` say in what the person is behind; empty: in nothing."""
+    """A person of a manager; ``reasons`` say in what the person is behind."""
 
     user_id: str
     person: Person | None
@@ -34,68 +35,69 @@ class TeamMember:
     reasons: tuple[str, ...]
 
 
-async def list_team(
-    tx: Tx, relations: Relations, manager_id: str, after: str | None, count: int
-) -> list[TeamMember]:
-    """Return up to ``count`` people of a manager by user id, each with all courses."""
-    found = await _list_relations(tx, relations, manager_id, after, count)
-    members: list[TeamMember] = []
-    user_ids = list(found)
-    for start in range(0, len(user_ids), _IDS_PER_STATEMENT):
-        part = user_ids[start : start + _IDS_PER_STATEMENT]
-        members += await _load_members(tx, manager_id, {id: found[id] for id in part})
-    return members
+class Teams:
+    """The people of managers, by the relations and missed logs of other packages."""
 
+    def __init__(self, relations: Relations, find_missed_weeks: FindMissedWeeks) -> None:
+        """Use the SELECTs of related people, by the name of the relation."""
+        self._relations, self._find_missed_weeks = relations, find_missed_weeks
 
-async def _list_relations(
-    tx: Tx, relations: Relations, manager_id: str, after: str | None, count: int
-) -> dict[str, list[str]]:
-    """Return the names of the relations of up to ``count`` people, by user id in order."""
-    selects = []
-    for name, select_people in relations.items():
-        ids = select_people(manager_id)
-        selects.append(ids.add_columns(literal(name)))
-    rows = union(*selects).subquery()
-    user_id, relation = rows.c
-    statement = select(user_id, relation).order_by(user_id, relation)
-    if after is not None:
-        statement = statement.where(user_id > after)
-    found: dict[str, list[str]] = {}
-    for id, name in await tx.fetch(statement.limit(count * len(selects))):
-        found.setdefault(id, []).append(name)
-    return dict(list(found.items())[:count])
+    async def list_members(
+        self, tx: Tx, manager_id: str, after: str | None, count: int
+    ) -> list[TeamMember]:
+        """Return up to ``count`` people of a manager by user id, with all courses."""
+        found = await self._list_relations(tx, manager_id, after, count)
+        members: list[TeamMember] = []
+        user_ids = list(found)
+        for start in range(0, len(user_ids), _IDS_PER_STATEMENT):
+            part = user_ids[start : start + _IDS_PER_STATEMENT]
+            members += await self._load_members(tx, manager_id, {id: found[id] for id in part})
+        return members
 
-
-async def _load_members(
-    tx: Tx, manager_id: str, relations: Mapping[str, Sequence[str]]
-) -> list[TeamMember]:
-    known = await people.find(tx, relations)
-    enrolments = await catalogue.enrolments_of(tx, *relations)
-    latest = {(each.user_id, each.course_id): each for each in enrolments}
-    enrolled_at = {key: each.enrolled_at for key, each in latest.items()}
-    courses: dict[str, list[CourseProgress]] = {}
-    for each in await queries.progress_of(tx, list(latest.values())):
-        courses.setdefault(each.user_id, []).append(each)
-    missed = await activity.find_missed_weeks(tx, manager_id, list(relations))
-    members = []
-    for user_id, names in relations.items():
-        reasons = [
-            reason
-            for each in courses.get(user_id, ())
-            if (reason := _course_reason(each, enrolled_at[user_id, each.course_id], tx.now))
+    async def _list_relations(
+        self, tx: Tx, manager_id: str, after: str | None, count: int
+    ) -> dict[str, list[str]]:
+        """Return the names of people's relations, by user id in order."""
+        selects = [
+            select_people(manager_id).add_columns(literal(name))
+            for name, select_people in self._relations.items()
         ]
-        if weeks := missed.get(user_id):
-            reasons.append(f"Missed logs: {', '.join(weeks)}.")
-        members.append(
+        user_id, relation = union(*selects).subquery().c
+        statement = select(user_id, relation).order_by(user_id, relation)
+        if after is not None:
+            statement = statement.where(user_id > after)
+        found: dict[str, list[str]] = {}
+        for id, name in await tx.fetch(statement.limit(count * len(selects))):
+            found.setdefault(id, []).append(name)
+        return dict(list(found.items())[:count])
+
+    async def _load_members(
+        self, tx: Tx, manager_id: str, relations: Mapping[str, Sequence[str]]
+    ) -> list[TeamMember]:
+        known = await people.find(tx, relations)
+        enrolments = await catalogue.enrolments_of(tx, *relations)
+        latest = {(each.user_id, each.course_id): each for each in enrolments}
+        courses: dict[str, list[CourseProgress]] = {}
+        reasons: dict[str, list[str]] = {}
+        for each in await queries.progress_of(tx, list(latest.values())):
+            courses.setdefault(each.user_id, []).append(each)
+            enrolled_at = latest[each.user_id, each.course_id].enrolled_at
+            if reason := _course_reason(each, enrolled_at, tx.now):
+                reasons.setdefault(each.user_id, []).append(reason)
+        for user_id, weeks in (
+            await self._find_missed_weeks(tx, manager_id, list(relations))
+        ).items():
+            reasons.setdefault(user_id, []).append(f"Missed logs: {', '.join(weeks)}.")
+        return [
             TeamMember(
                 user_id=user_id,
                 person=known.get(user_id),
                 relations=tuple(sorted(names, reverse=True)),
                 courses=tuple(courses.get(user_id, ())),
-                reasons=tuple(reasons),
+                reasons=tuple(reasons.get(user_id, ())),
             )
-        )
-    return members
+            for user_id, names in relations.items()
+        ]
 
 
 def _course_reason(course: CourseProgress, enrolled_at: int, now: int) -> str | None:

@@ -10,7 +10,7 @@ from homeroom.catalogue.api import EnrolmentStatus
 from homeroom.db.database import Database
 from homeroom.errors import Forbidden, Invalid
 from homeroom.identity import Identity, Role
-from homeroom.progress import team
+from homeroom.progress.team import FindMissedWeeks, TeamMember, Teams
 from homeroom.web.identity import Auth
 from homeroom.web.model import ExternalId, ResponseModel, Rfc3339Instant
 from homeroom.web.paging import Page, PagingQuery, cut_page
@@ -45,8 +45,10 @@ class TeamMemberView(ResponseModel):
     missed logs; null if they are not."""
 
 
-def add_team_routes(routes: APIRouter, db: Database, auth: Auth) -> None:
-    """Add the route to those of progress."""
+def router(db: Database, auth: Auth, find_missed_weeks: FindMissedWeeks) -> APIRouter:
+    """Return the route; ``find_missed_weeks`` finds those of missed logs."""
+    routes = APIRouter(prefix="/api/v1", tags=["Progress"])
+    teams = Teams(auth.relations, find_missed_weeks)
     reader: Identity = Depends(auth.require(Role.MANAGER))
 
     @routes.get("/team")
@@ -65,15 +67,16 @@ def add_team_routes(routes: APIRouter, db: Database, auth: Auth) -> None:
         """
         key = paging.key(str)
         async with db.read() as tx:
-            rows = await team.list_team(
+            rows = await teams.list_members(
                 tx,
-                auth.relations,
                 _manager_id(identity, manager_id),
                 None if key is None else str(key[0]),
                 paging.limit + 1,
             )
         page, cursor = cut_page(rows, paging, lambda each: [each.user_id])
         return Page[TeamMemberView](items=[_member_view(each) for each in page], next_cursor=cursor)
+
+    return routes
 
 
 def _manager_id(identity: Identity, manager_id: str | None) -> str:
@@ -90,7 +93,7 @@ def _manager_id(identity: Identity, manager_id: str | None) -> str:
     return manager_id
 
 
-def _member_view(member: team.TeamMember) -> TeamMemberView:
+def _member_view(member: TeamMember) -> TeamMemberView:
     person = member.person
     return TeamMemberView.model_validate(
         {

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from fastapi import Header, Request
 
+from homeroom.db.personal_data import Relations
 from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
-from homeroom.web.people_scope import ALL_PEOPLE_ROLES, PeopleScope, Relations
+from homeroom.web.people_scope import ALL_PEOPLE_ROLES, PeopleScope
 
 SESSION_COOKIE = "homeroom_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,7 +39,7 @@ Identify = Callable[[str | None, str | None], Awaitable[Identity]]
 
 
 class Auth:
-    """FastAPI dependencies for identity and roles, and the people whom a caller may see."""
+    """Dependencies for identity and roles, and the people whom a caller may see."""
 
     def __init__(self, identify: Identify, relations: Relations | None = None) -> None:
         """Use the function that checks a header and a cookie.

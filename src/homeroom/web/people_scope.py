@@ -1,4 +1,4 @@
-"""The people whose records a caller may see: all, a manager's own people, or itself.
+"""The people whose records a caller may see: all, its own, or itself.
 
 The one place of the rule (decision 0053): a manager sees the people whose ``managerId`` it is, the
 facilitators of its programmes and itself. Routes get a scope from ``Auth.people``.
@@ -6,20 +6,16 @@ facilitators of its programmes and itself. Routes get a scope from ``Auth.people
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, false, literal, select, union_all
 
-from homeroom.db.personal_data import PeopleIds
+from homeroom.db.personal_data import PeopleIds, Relations
 from homeroom.db.tx import Tx
 from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
 
-SelectPeople = Callable[[str], Select[Any]]
-"""Select the user ids that are related to a manager, as the only column and unlabelled."""
-Relations = Mapping[str, SelectPeople]
-"""The ways in which a person is related to a manager, by name."""
 ALL_PEOPLE_ROLES = (Role.SERVICE, Role.OPERATOR, Role.VIEWER)
 """The roles that see the records of all people."""
 _IDS_PER_STATEMENT = 500
@@ -53,13 +49,16 @@ class PeopleScope:
         return [select_people(self._identity.subject) for select_people in self._relations.values()]
 
     async def list_related(self, tx: Tx) -> frozenset[str]:
-        """Return the ids of all people of a manager, for a filter that cannot be in SQL."""
+        """Return the ids of a manager's people, for filters outside SQL."""
         selects = self._relation_selects()
         rows = await tx.fetch(union_all(*selects)) if selects else []
         return frozenset(id for (id,) in rows)
 
     async def related(self, tx: Tx, user_ids: Collection[str]) -> frozenset[str]:
-        """Return those of some people that are a manager's own; one query for new ids."""
+        """Return those of some people that are a manager's own.
+
+        One query for the ids that it has not seen yet.
+        """
         selects = self._relation_selects()
         unknown = sorted(set(user_ids).difference(self._related))
         for start in range(0, len(unknown), _IDS_PER_STATEMENT):
@@ -85,7 +84,7 @@ class PeopleScope:
             raise self.refusal()
 
     def refusal(self) -> Forbidden:
-        """Return the error for a person that is not visible; it does not depend on the person."""
+        """Return the error for a hidden person; it is the same for an unknown one."""
         if not self.is_manager:
             *first, last = self._expected
             return Forbidden(
