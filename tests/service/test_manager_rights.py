@@ -135,7 +135,7 @@ def otto(school: TwoProgrammes) -> Iterator[httpx.Client]:
 
 def operations(school: TwoProgrammes) -> dict[str, tuple[str, str, list[str]]]:
     """Return method, path and filters by a person of each operation that is served."""
-    document = httpx.get(f"{school.url}/openapi.json", trust_env=False).json()
+    document = httpx.get(f"{school.url}/openapi.json", timeout=60, trust_env=False).json()
     return {
         operation["operationId"]: (
             method.upper(),
@@ -330,6 +330,7 @@ def test_a_key_is_taken_as_the_manager_of_its_name(school: TwoProgrammes) -> Non
         httpx.get(
             f"{school.url}/api/v1/people/learner-a1a1",
             headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
             trust_env=False,
         )
         for token in tokens

@@ -39,7 +39,7 @@ class TwoProgrammes:
         claims = {"sub": subject, "roles": list(roles), "exp": time.time() + 600}
         token = jwt.encode(claims, JWT_SECRET, "HS256")
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def two_programmes(folder: Path) -> Iterator[TwoProgrammes]:
     settings = {"HOMEROOM_JWT_SECRET": JWT_SECRET, "HOMEROOM_CREDENTIAL_ALLOW_HTTP": "true"}
     with (
         server(folder, settings) as url,
-        httpx.Client(base_url=url, headers=ADMIN, timeout=30, trust_env=False) as admin,
+        httpx.Client(base_url=url, headers=ADMIN, timeout=60, trust_env=False) as admin,
     ):
         admin.put("/api/v1/courses/fire", json=_COURSE).raise_for_status()
         _fill(admin, "a1a1")

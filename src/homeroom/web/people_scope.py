@@ -22,7 +22,7 @@ _IDS_PER_STATEMENT = 500
 
 
 class PeopleScope:
-    """The people that one request may see. It keeps what it has found, so it lasts as long."""
+    """The people that one request may see; it caches what it has found."""
 
     def __init__(self, identity: Identity, relations: Relations, wide: Collection[Role]) -> None:
         """Use the roles ``wide``, whose holders see all people on this route."""
