@@ -203,6 +203,13 @@ async def _get_visible_log(
     return log
 
 
+async def _managed_programme_ids(tx: Tx, identity: Identity) -> list[str]:
+    if not identity.has(Role.MANAGER):
+        return []
+    programmes = await store.list_programmes(tx, count=10_000, manager_id=identity.subject)
+    return [each.id for each in programmes]
+
+
 def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
     reader: Identity = Depends(auth.require(*_READERS))
 
@@ -219,11 +226,7 @@ def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activi
         async with db.read() as tx:
             programme_ids = None
             if not identity.has(*STAFF):
-                managed = [
-                    each.id
-                    for each in await store.list_programmes(tx, count=10_000)
-                    if is_manager(identity, each)
-                ]
+                managed = await _managed_programme_ids(tx, identity)
                 is_own = facilitator_id is not None and identity.is_learner(facilitator_id)
                 if managed and not is_own:
                     programme_ids = managed

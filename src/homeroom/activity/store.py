@@ -170,9 +170,13 @@ async def get_programme(tx: Tx, id: str) -> Programme | None:
     return await tx.fetch_one_into(Programme, select(PROGRAMME).where(PROGRAMME.c.id == id))
 
 
-async def list_programmes(tx: Tx, after: str | None = None, count: int = 1_000) -> list[Programme]:
-    """Return programmes by id, after one."""
+async def list_programmes(
+    tx: Tx, after: str | None = None, count: int = 1_000, manager_id: str | None = None
+) -> list[Programme]:
+    """Return programmes by id, after one: all, or those of a manager."""
     statement = select(PROGRAMME).order_by(PROGRAMME.c.id).limit(count)
+    if manager_id is not None:
+        statement = statement.where(json_contains_id(PROGRAMME.c.managers, manager_id))
     if after is not None:
         statement = statement.where(PROGRAMME.c.id > after)
     return await tx.fetch_into(Programme, statement)
