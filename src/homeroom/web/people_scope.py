@@ -94,8 +94,8 @@ class PeopleScope:
         hint = None
         if self._identity.via != "jwt":
             hint = (
-                f"Your token is no person's JWT: its name {name!r} is taken as the user id of the"
-                " manager. Send the manager's JWT, or name the token as the directory names them."
+                f"The name {name!r} of your API key or session counts as the manager's user id."
+                " Send the manager's JWT, or use a key that has the manager's user id as its name."
             )
         return Forbidden(
             f"The role manager sees its own people: those whose managerId is {name!r}, and the"
