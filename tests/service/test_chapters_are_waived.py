@@ -12,6 +12,7 @@ from tests.support.progress_school import ADA, SERVICE, School, chapter, event, 
 from homeroom.db.database import Database
 from homeroom.people import api as people
 from homeroom.people.api import Person
+from homeroom.web.identity import SESSION_COOKIE
 
 pytestmark = pytest.mark.anyio
 BOSS = as_("manager:boss")
@@ -89,6 +90,17 @@ async def test_rights_to_waive(school: School) -> None:
     answer = await school.send(*by_boss, who=BOSS)
     assert (answer["accepted"], answer["rejected"]) == (1, 2)
     assert (await school.send(waiver("by service"), who=SERVICE))["accepted"] == 1
+
+
+async def test_a_managers_session_waives_and_sends_no_progress(school: School) -> None:
+    cookie = {"Cookie": f"{SESSION_COOKIE}=manager"}  # its subject is "session manager"
+    async with school.db.write() as tx:
+        await people.put(tx, Person("ada", None, "Ada", "Stone", manager_id="session manager"))
+    own = event("own", "chapter_complete", userId="session manager")
+    answer = await school.send(waiver("w"), event("1", progress=50), own, who=cookie)
+    assert answer["accepted"] == 1
+    refused = [(each["id"], each["code"]) for each in answer["results"]]
+    assert refused == [("1", "forbidden"), ("own", "forbidden")]
 
 
 async def test_a_waiver_needs_a_chapter_and_ends_with_its_attempt(school: School) -> None:

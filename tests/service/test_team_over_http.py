@@ -125,6 +125,8 @@ async def test_pages_follow_each_other_and_an_admin_names_the_manager(school: Sc
     assert pages == [["ada", "bob", "fay"], ["gus"]]
     assert [each["userId"] for each in await team(school, ADMIN, managerId="otto")] == ["eve"]
     assert [each["userId"] for each in await team(school, as_("manager:otto"))] == ["eve"]
+    for other in ("mir", 'mira"', "someon", "%"):
+        assert await team(school, as_(f"manager:{other}")) == [], other
 
 
 @pytest.mark.parametrize(
