@@ -72,18 +72,6 @@ class Identity:
         """Return whether this identity is that very learner."""
         return self.via == "jwt" and self.subject == user_id
 
-    def check_may_read(self, user_id: str) -> None:
-        """Raise ``Forbidden`` unless this identity may read a learner's records.
-
-        Learners read their own; the platform's servers and the staff roles read those of all.
-        """
-        if not self.is_learner(user_id) and not self.has(
-            Role.SERVICE, Role.OPERATOR, Role.VIEWER, Role.MANAGER
-        ):
-            raise Forbidden(
-                "The records of another person need the role service, operator, viewer or manager."
-            )
-
 
 def parse_roles(words: object) -> frozenset[Role]:
     """Return the roles that a list of words names; other words and types are ignored."""

@@ -22,6 +22,8 @@ from tests.support.progress_school import (
 
 from homeroom.db.database import Database
 from homeroom.jobs.api import enqueue
+from homeroom.people import api as people
+from homeroom.people.api import Person
 from homeroom.progress import jobs
 from homeroom.progress.api import ExpireEnrolments
 
@@ -297,6 +299,10 @@ async def test_a_manager_may_renew_an_attempt_by_hand(school: School) -> None:
     renewed = event("r", "attempt_renewed", chapterId=None, timestamp=NOON)
     answer = await school.send(renewed, who=ADA)
     assert [each["code"] for each in answer["results"]] == ["forbidden"]
+    answer = await school.send(renewed, who=BOSS)
+    assert [each["code"] for each in answer["results"]] == ["forbidden"]
+    async with school.db.write() as tx:
+        await people.put(tx, Person("ada", None, "Ada", "Stone", manager_id="boss"))
     assert (await school.send(renewed, who=BOSS))["accepted"] == 1
     assert (await school.send(renewed, who=BOSS))["duplicate"] == 1
     await school.send(event("2", progress=10, chapterId="b", timestamp=LATER))

@@ -104,12 +104,17 @@ async def test_rights_to_see_a_person_and_the_whole_address(
     http: httpx.AsyncClient,
 ) -> None:
     await http.put(URL, json=ADA, headers=SERVICE)
-    for who in ("service", "manager", "admin", "learner:ada"):
+    bob = ADA | {"givenName": "Bob", "managerId": "mira"}
+    await http.put("/api/v1/people/bob", json=bob, headers=SERVICE)
+    for who in ("service", "admin", "learner:bob", "manager:mira"):
+        answer = await http.get("/api/v1/people/bob", headers=as_(who))
+        assert answer.json()["email"] == "ada@example.org", who
+    for who in ("service", "admin", "learner:ada"):
         answer = await http.get(URL, headers=as_(who))
         assert answer.json()["email"] == "ada@example.org", who
     for who in ("operator", "viewer"):
         assert (await http.get(URL, headers=as_(who))).json()["email"] == "a***@example.org", who
-    for who in ("learner:bob", "facilitator:ada2", "learner", "author"):
+    for who in ("learner:bob", "manager:mira", "manager", "facilitator:ada2", "learner", "author"):
         for url in (URL, "/api/v1/people/stranger"):
             assert (await http.get(url, headers=as_(who))).status_code == 403, who
     assert (await http.get(URL)).status_code == 401

@@ -10,6 +10,9 @@ from tests.support.api_client import as_
 from tests.support.progress_school import ADA, SERVICE, School, chapter, event, open_school, quiz
 
 from homeroom.db.database import Database
+from homeroom.people import api as people
+from homeroom.people.api import Person
+from homeroom.web.identity import SESSION_COOKIE
 
 pytestmark = pytest.mark.anyio
 BOSS = as_("manager:boss")
@@ -77,8 +80,27 @@ async def test_without_a_reason_nothing_is_waived(school: School, metadata: Any)
 async def test_rights_to_waive(school: School) -> None:
     answer = await school.send(waiver("own"), waiver("other", userId="bob"), who=ADA)
     assert [each["code"] for each in answer["results"]] == ["forbidden", "forbidden"]
-    for who in (BOSS, SERVICE):
-        assert (await school.send(waiver(f"by {who}"), who=who))["accepted"] == 1
+    by_boss = [waiver("stranger"), waiver("unknown", userId="zoe"), waiver("self", userId="boss")]
+    answer = await school.send(*by_boss, who=BOSS)
+    assert [each["code"] for each in answer["results"]] == ["forbidden"] * 3
+    assert len({each["message"] for each in answer["results"]}) == 1
+    assert await school.rows("SELECT count(*) FROM progress_event") == [(0,)]
+    async with school.db.write() as tx:
+        await people.put(tx, Person("ada", None, "Ada", "Stone", manager_id="boss"))
+    answer = await school.send(*by_boss, who=BOSS)
+    assert (answer["accepted"], answer["rejected"]) == (1, 2)
+    assert (await school.send(waiver("by service"), who=SERVICE))["accepted"] == 1
+
+
+async def test_a_managers_session_waives_and_sends_no_progress(school: School) -> None:
+    cookie = {"Cookie": f"{SESSION_COOKIE}=manager"}  # its subject is "session manager"
+    async with school.db.write() as tx:
+        await people.put(tx, Person("ada", None, "Ada", "Stone", manager_id="session manager"))
+    own = event("own", "chapter_complete", userId="session manager")
+    answer = await school.send(waiver("w"), event("1", progress=50), own, who=cookie)
+    assert answer["accepted"] == 1
+    refused = [(each["id"], each["code"]) for each in answer["results"]]
+    assert refused == [("1", "forbidden"), ("own", "forbidden")]
 
 
 async def test_a_waiver_needs_a_chapter_and_ends_with_its_attempt(school: School) -> None:

@@ -24,7 +24,7 @@ from homeroom.people import api as people
 from homeroom.people.api import Person
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
-MANAGER = as_("manager")
+SERVICE = as_("service")
 CSV, XLSX = "/api/v1/reports/hr.csv", "/api/v1/reports/hr.xlsx"
 
 
@@ -58,8 +58,10 @@ async def api(here: School) -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-async def rows(api: httpx.AsyncClient, **query: str) -> list[dict[str, str]]:
-    answer = await api.get(CSV, headers=MANAGER, params=query)
+async def rows(
+    api: httpx.AsyncClient, who: dict[str, str] = SERVICE, **query: str
+) -> list[dict[str, str]]:
+    answer = await api.get(CSV, headers=who, params=query)
     assert answer.status_code == 200, answer.text
     assert answer.content.startswith(b"\xef\xbb\xbf")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -103,7 +105,11 @@ async def test_the_report_is_by_period_course_and_group(
     assert await found(groupId="ward-3") == [("ada", "data"), ("ada", "fire")]
     assert await found(groupId="ward-3", courseId="fire") == [("ada", "fire")]
     assert await found(groupId="mars") == []
-    wrong = await api.get(CSV, headers=MANAGER, params={"from": "yesterday"})
+    async with here.db.write() as tx:
+        await people.put(tx, Person("ben", None, "Ben", "Müller", manager_id="mira"))
+    of_manager = [row["employeeId"] for row in await rows(api, as_("manager:mira"))]
+    assert of_manager == ["ben"]
+    wrong = await api.get(CSV, headers=SERVICE, params={"from": "yesterday"})
     assert wrong.status_code == 422
     for stranger in ("viewer", "learner:ada", "facilitator"):
         assert (await api.get(CSV, headers=as_(stranger))).status_code == 403
@@ -116,7 +122,7 @@ async def test_no_cell_is_a_formula(here: School, api: httpx.AsyncClient) -> Non
     assert row["givenName"] == '\'=HYPERLINK("http://x")'
     assert row["courseTitle"] == "'@SUM(1+9)"
     assert row["score"] == ""
-    answer = await api.get(XLSX, headers=MANAGER)
+    answer = await api.get(XLSX, headers=SERVICE)
     assert answer.status_code == 200, answer.text
     sheet = openpyxl.load_workbook(io.BytesIO(answer.content))["HR"]
     heading, cells = list(sheet.iter_rows())
@@ -139,11 +145,11 @@ async def test_a_report_is_whole_or_an_error(
     for number in range(3):
         await here.complete(course, f"u{number}")
     monkeypatch.setattr(report_routes, "MAX_XLSX_ROWS", 2)
-    answer = await api.get(XLSX, headers=MANAGER)
+    answer = await api.get(XLSX, headers=SERVICE)
     assert (answer.status_code, "shorter period" in answer.json()["hint"]) == (422, True)
     assert len(await rows(api)) == 3
     await here.sandbox.fault("directory", "status", status=500)
-    answer = await api.get(CSV, headers=MANAGER)
+    answer = await api.get(CSV, headers=SERVICE)
     assert (answer.status_code, answer.json()["code"]) == (502, "partner_failed")
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from homeroom.bootstrap.manager_relations import MANAGER_RELATIONS
 from homeroom.errors import HomeroomError, Unauthenticated
 from homeroom.identity import Identity, Role
 from homeroom.web import problem
@@ -26,7 +27,7 @@ async def identify(authorization: str | None, cookie: str | None) -> Identity:
     return Identity(f"key {role}", frozenset({role}), "key")
 
 
-AUTH = Auth(identify)
+AUTH = Auth(identify, MANAGER_RELATIONS)
 
 
 def client(*routers: APIRouter) -> httpx.AsyncClient:

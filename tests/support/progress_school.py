@@ -14,6 +14,7 @@ from tests.support.api_client import AUTH, as_
 from tests.support.asgi_server import MAX_BODY_BYTES, serving
 from tests.support.kernel import Kernel
 
+from homeroom.activity.api import find_missed_weeks
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.catalogue.api import Catalogue
 from homeroom.completion.api import Completions, CompletionStep, StepArgs
@@ -22,7 +23,7 @@ from homeroom.db.group_commit import GroupCommitLimits
 from homeroom.http.app import create_app
 from homeroom.http.ingest import INGEST_PATH, ingest_app
 from homeroom.http.openapi import INGEST_PATHS, INGEST_SCHEMAS
-from homeroom.progress import routes
+from homeroom.progress import routes, team_routes
 from homeroom.progress.api import Ingest, ProgressJobs
 
 SERVICE, ADA, OPERATOR = as_("service"), as_("learner:ada"), as_("operator")
@@ -166,9 +167,10 @@ async def open_school(
     app = create_app(
         [
             routes.router(db, AUTH, ingest),
+            team_routes.router(db, AUTH, find_missed_weeks),
             catalogue_routes.router(db, AUTH, catalogue, progress_jobs.preview),
         ],
-        ingest=ingest_app(ingest, AUTH, db.clock, observe, beacon_origins=cors_origins),
+        ingest=ingest_app(ingest, AUTH, db, observe, beacon_origins=cors_origins),
         ingest_paths=INGEST_PATHS,
         ingest_schemas=INGEST_SCHEMAS,
         max_body_bytes=MAX_BODY_BYTES,

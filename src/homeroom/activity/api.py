@@ -33,13 +33,18 @@ from homeroom.activity.obligation_rules import (
     week_at,
     week_of,
 )
-from homeroom.activity.obligation_store import PERSONAL, ScheduleRun, list_schedule_runs
+from homeroom.activity.obligation_store import (
+    PERSONAL,
+    ScheduleRun,
+    find_missed_weeks,
+    list_schedule_runs,
+)
 from homeroom.activity.obligation_update import (
     list_down_weeks,
     open_and_close_weeks,
     reevaluate_obligations,
 )
-from homeroom.activity.store import ActivityLog, ExemptionRecord
+from homeroom.activity.store import ActivityLog, ExemptionRecord, select_facilitators
 from homeroom.csv_escape import escape_formula
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -53,6 +58,11 @@ TOPIC = "programmes"
 _FIRST_WEEK, _LAST_WEEK = "0000-W01", "9999-W99"
 COMPLIANCE_DEFAULT_WEEKS = 12
 COMPLIANCE_MAX_WEEKS = 60
+
+
+def unknown_programme(id: str) -> NotFound:
+    """Return the error for a programme that does not exist, or not for the caller."""
+    return NotFound(f"There is no programme {id!r}.")
 
 
 class Programmes:
@@ -130,7 +140,7 @@ class Programmes:
         """Return a programme; raise ``NotFound``."""
         programme = await store.get_programme(tx, id)
         if programme is None:
-            raise NotFound(f"There is no programme {id!r}.")
+            raise unknown_programme(id)
         return programme
 
     async def add_exemption(
@@ -318,10 +328,13 @@ __all__ = [
     "build_compliance_report",
     "build_preview_params",
     "enqueue_missed_report",
+    "find_missed_weeks",
     "format_compliance_csv",
     "list_schedule_runs",
     "parse_week",
     "programme_schedule_name",
+    "select_facilitators",
+    "unknown_programme",
 ]
 
 

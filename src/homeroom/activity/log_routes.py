@@ -9,7 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, Field, model_validator
 
 from homeroom.activity import obligation_store, store
-from homeroom.activity.api import Activity, ActivityLog, Programme, parse_week
+from homeroom.activity.api import (
+    Activity,
+    ActivityLog,
+    Programme,
+    parse_week,
+    unknown_programme,
+)
 from homeroom.activity.fanout import build_week_report
 from homeroom.activity.obligation_rules import week_of
 from homeroom.db.database import Database
@@ -124,18 +130,17 @@ class WeeklyReport(ResponseModel):
 
 
 def is_manager(identity: Identity, programme: Programme) -> bool:
-    """Return whether the caller is one of a programme's managers."""
-    return (
-        identity.has(Role.MANAGER)
-        and identity.via == "jwt"
-        and identity.subject in programme.managers
-    )
+    """Return whether the caller is one of a programme's managers, by its subject."""
+    return identity.has(Role.MANAGER) and identity.subject in programme.managers
 
 
 def check_read_access(identity: Identity, programme: Programme) -> None:
-    """Raise ``Forbidden`` unless the caller is staff or manages the programme."""
+    """Raise ``NotFound`` unless the caller is staff or manages the programme.
+
+    The answer is that for a programme that does not exist (decision 0053).
+    """
     if not identity.has(*STAFF) and not is_manager(identity, programme):
-        raise Forbidden("Only staff and managers of this programme may read it.")
+        raise unknown_programme(programme.id)
 
 
 def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:
@@ -198,6 +203,13 @@ async def _get_visible_log(
     return log
 
 
+async def _managed_programme_ids(tx: Tx, identity: Identity) -> list[str]:
+    if not identity.has(Role.MANAGER):
+        return []
+    programmes = await store.list_programmes(tx, count=10_000, manager_id=identity.subject)
+    return [each.id for each in programmes]
+
+
 def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
     reader: Identity = Depends(auth.require(*_READERS))
 
@@ -214,11 +226,7 @@ def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activi
         async with db.read() as tx:
             programme_ids = None
             if not identity.has(*STAFF):
-                managed = [
-                    each.id
-                    for each in await store.list_programmes(tx, count=10_000)
-                    if is_manager(identity, each)
-                ]
+                managed = await _managed_programme_ids(tx, identity)
                 is_own = facilitator_id is not None and identity.is_learner(facilitator_id)
                 if managed and not is_own:
                     programme_ids = managed

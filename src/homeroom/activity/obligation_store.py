@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import select
+
 from homeroom.activity.obligation_rules import Obligation, ObligationDecision, ObligationState
 from homeroom.activity.store import (
     ACTIVITY_LOG,
@@ -14,6 +16,7 @@ from homeroom.activity.store import (
     OBLIGATION,
     OFFERING,
     PROGRAMME,
+    select_managed_programmes,
 )
 from homeroom.db.personal_data import PersonalRows, rows_naming, rows_owned_by, rows_with_id_in_json
 from homeroom.db.tx import Tx
@@ -182,6 +185,24 @@ async def open_warnings(tx: Tx, programme_id: str, before_week: str) -> dict[str
         (programme_id, before_week),
     )
     return {warning.user_id: list(warning.missed) for warning in rows}
+
+
+async def find_missed_weeks(
+    tx: Tx, manager_id: str, user_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return by facilitator the missed weeks of a manager's open warnings."""
+    rows = await tx.fetch_into(
+        ComplianceWarning,
+        select(COMPLIANCE_WARNING).where(
+            COMPLIANCE_WARNING.c.user_id.in_(user_ids),
+            COMPLIANCE_WARNING.c.programme_id.in_(select_managed_programmes(manager_id)),
+            COMPLIANCE_WARNING.c.resolved_at.is_(None),
+        ),
+    )
+    weeks: dict[str, set[str]] = {}
+    for row in rows:
+        weeks.setdefault(row.user_id, set()).update(row.missed)
+    return {user_id: sorted(missed) for user_id, missed in weeks.items()}
 
 
 async def record_warning(

@@ -183,6 +183,7 @@ class ActivityRun(ResponseModel):
 
 
 def _check_write_access(identity: Identity, programme: Programme) -> None:
+    check_read_access(identity, programme)
     if not identity.has(Role.SERVICE) and not is_manager(identity, programme):
         raise Forbidden("Only its managers and the platform's servers may change this.")
 
@@ -231,14 +232,12 @@ def _add_programmes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     ) -> Page[ProgrammeView]:
         """Return programmes by id: a manager's own, or all for staff."""
         key = paging.key(str)
-        sees_all = identity.has(*STAFF)
+        manager_id = None if identity.has(*STAFF) else identity.subject
         async with db.read() as tx:
             programmes = await store.list_programmes(
-                tx, None if key is None else key[0], paging.limit + 1 if sees_all else 10_000
+                tx, None if key is None else key[0], paging.limit + 1, manager_id
             )
-        # Before the page is cut: its cursor is an id that the next one begins after.
-        visible = [each for each in programmes if sees_all or is_manager(identity, each)]
-        page, cursor = cut_page(visible, paging, lambda one: (one.id,))
+        page, cursor = cut_page(programmes, paging, lambda one: (one.id,))
         return Page(items=[_programme_view(each) for each in page], next_cursor=cursor)
 
     @routes.get("/programmes/{programmeId}")
@@ -305,12 +304,17 @@ def _add_exemptions(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     async def add_exemption(
         programme_id: ProgrammeId, body: ExemptionBody, identity: Identity = person
     ) -> ExemptionView:
-        """Exempt a facilitator, or all. Open reminders to them are resolved."""
+        """Exempt a facilitator, or all. Open reminders to them are resolved.
+
+        Managers exempt their own people.
+        """
         fields = body.model_dump()
         note = fields.pop("note")
         async with db.write() as tx:
             programme = await activity.programmes.get(tx, programme_id)
             _check_write_access(identity, programme)
+            if body.user_id is not None:
+                await auth.people(identity).check(tx, body.user_id)
             exemption = await activity.programmes.add_exemption(
                 tx, programme_id, Exemption(id="", **fields), note, identity.subject
             )

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 
 from homeroom.activity.obligation_rules import Exemption, Offering, Programme
+from homeroom.db.personal_data import json_contains_id
 from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
 
@@ -168,9 +170,13 @@ async def get_programme(tx: Tx, id: str) -> Programme | None:
     return await tx.fetch_one_into(Programme, select(PROGRAMME).where(PROGRAMME.c.id == id))
 
 
-async def list_programmes(tx: Tx, after: str | None = None, count: int = 1_000) -> list[Programme]:
-    """Return programmes by id, after one."""
+async def list_programmes(
+    tx: Tx, after: str | None = None, count: int = 1_000, manager_id: str | None = None
+) -> list[Programme]:
+    """Return programmes by id, after one: all, or those of a manager."""
     statement = select(PROGRAMME).order_by(PROGRAMME.c.id).limit(count)
+    if manager_id is not None:
+        statement = statement.where(json_contains_id(PROGRAMME.c.managers, manager_id))
     if after is not None:
         statement = statement.where(PROGRAMME.c.id > after)
     return await tx.fetch_into(Programme, statement)
@@ -199,6 +205,17 @@ async def offering_creation_times(tx: Tx, programme_id: str) -> dict[str, int]:
         select(OFFERING.c.id, OFFERING.c.created_at).where(OFFERING.c.programme_id == programme_id)
     )
     return dict(rows)
+
+
+def select_managed_programmes(manager_id: str) -> Select[tuple[str]]:
+    """Select the ids of the programmes that have a person among their managers."""
+    return select(PROGRAMME.c.id).where(json_contains_id(PROGRAMME.c.managers, manager_id))
+
+
+def select_facilitators(manager_id: str) -> Select[tuple[str]]:
+    """Select the facilitators of a manager's programmes; one comes once an offering."""
+    managed = select_managed_programmes(manager_id)
+    return select(OFFERING.c.facilitator_id).where(OFFERING.c.programme_id.in_(managed))
 
 
 async def list_offerings(tx: Tx, programme_id: str) -> list[Offering]:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeroom.access.api import redeem_stream_ticket
 from homeroom.bootstrap.application import Application
+from homeroom.bootstrap.manager_relations import MANAGER_RELATIONS
 from homeroom.db import migrate
 from homeroom.errors import NotFound, Unavailable
 from homeroom.http import logging_config
@@ -152,7 +153,7 @@ def build_monitoring_router(
 
 def build_probes_app(application: Application, health: Health, hints: HintStreams) -> ASGIApp:
     """Return the HTTP application of a worker: probes and metrics, no learner data."""
-    auth = Auth(application.access.identify)
+    auth = Auth(application.access.identify, MANAGER_RELATIONS)
     return create_app(
         (build_monitoring_router(application, auth, health, hints),),
         ingest=_reject_ingest,

@@ -17,10 +17,12 @@ from homeroom.access import routes as access_routes
 from homeroom.access.api import create_first_sign_in, record_audit
 from homeroom.achievements import routes as achievement_routes
 from homeroom.activity import routes as activity_routes
+from homeroom.activity.api import find_missed_weeks
 from homeroom.bootstrap.application import Application, open_application
 from homeroom.bootstrap.database import require_intact, wait_for_database
 from homeroom.bootstrap.job_engine import open_engine
 from homeroom.bootstrap.job_subjects import JOB_SUBJECTS
+from homeroom.bootstrap.manager_relations import MANAGER_RELATIONS
 from homeroom.bootstrap.monitoring_app import (
     build_health,
     build_monitoring_router,
@@ -64,6 +66,7 @@ from homeroom.notify import routes as notify_routes
 from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
+from homeroom.progress import team_routes
 from homeroom.settings import Settings, find_setting_problems
 from homeroom.web.identity import Auth
 
@@ -83,11 +86,12 @@ def _build_app(
     application: Application, health: Health, hints: HintStreams, peers: PeerMetrics | None
 ) -> ASGIApp:
     settings, db = application.settings, application.db
-    auth = Auth(application.access.identify)
+    auth = Auth(application.access.identify, MANAGER_RELATIONS)
     routers: Sequence[APIRouter] = (
         catalogue_routes.router(db, auth, application.catalogue, application.progress_jobs.preview),
         people_routes.router(db, auth, PERSONAL_DATA),
         progress_routes.router(db, auth, application.ingest),
+        team_routes.router(db, auth, find_missed_weeks),
         completion_routes.router(db, auth, application.completions),
         achievement_routes.router(db, auth, application.achievements),
         credential_routes.router(
@@ -122,7 +126,7 @@ def _build_app(
         ingest=ingest_app(
             application.ingest,
             auth,
-            db.clock,
+            db,
             observe_status=application.metrics.count_events,
             beacon_origins=settings.cors_origins,
         ),

@@ -39,7 +39,8 @@ from homeroom.web.model import (
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 _WRITERS = (Role.SERVICE, Role.AUTHOR)
-_ENROLMENT_READERS = (Role.SERVICE, Role.AUTHOR, Role.OPERATOR, Role.VIEWER, Role.MANAGER)
+_ALL_ENROLMENTS_ROLES = (Role.SERVICE, Role.AUTHOR, Role.OPERATOR, Role.VIEWER)
+_ENROLMENT_READERS = (*_ALL_ENROLMENTS_ROLES, Role.MANAGER)
 _COURSE_READERS = (*_ENROLMENT_READERS, Role.LEARNER, Role.FACILITATOR)
 
 CourseId = Annotated[ExternalId, Path(alias="courseId")]
@@ -215,7 +216,7 @@ def _add_enrolment_routes(
     routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue
 ) -> None:
     writer: Identity = Depends(auth.require(*_WRITERS))
-    reader = Depends(auth.require(*_ENROLMENT_READERS))
+    reader: Identity = Depends(auth.require(*_ENROLMENT_READERS))
 
     @routes.put(
         "/{courseId}/enrolments/{userId}",
@@ -238,16 +239,19 @@ def _add_enrolment_routes(
         response.status_code = 201 if new else 200
         return _enrolment_view(enrolment)
 
-    @routes.get("/{courseId}/enrolments", dependencies=[reader])
+    @routes.get("/{courseId}/enrolments")
     async def list_enrolments(
-        course_id: CourseId,
-        paging: PagingQuery,
+        course_id: CourseId, paging: PagingQuery, identity: Identity = reader
     ) -> Page[EnrolmentView]:
-        """List the enrolments of a course by user id and attempt."""
+        """List the enrolments of a course by user id and attempt.
+
+        Managers see those of their own people.
+        """
         key: Any = paging.key(str, int)
+        learners = auth.people(identity, _ALL_ENROLMENTS_ROLES).ids
         async with db.read() as tx:
             await _current_course(tx, course_id)
-            rows = await api.enrolments_in(tx, course_id, key, paging.limit + 1)
+            rows = await api.enrolments_in(tx, course_id, key, paging.limit + 1, learners)
         page, cursor = cut_page(rows, paging, lambda each: [each.user_id, each.attempt])
         return Page[EnrolmentView](
             items=[_enrolment_view(each) for each in page], next_cursor=cursor

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from homeroom.catalogue.course import AttemptKey, Enrolment, LearnerCourse
 from homeroom.changes import api as changes
 from homeroom.db.bulk import BatchedRead
-from homeroom.db.personal_data import rows_owned_by
+from homeroom.db.personal_data import PeopleIds, rows_owned_by
 from homeroom.db.tables import column_values, metadata
 from homeroom.db.tx import Row, Tx
 
@@ -240,11 +240,17 @@ def _group_by_pair(rows: Sequence[Row]) -> dict[LearnerCourse, list[Enrolment]]:
 
 
 async def enrolments_in(
-    tx: Tx, course_id: str, after: tuple[str, int] | None, count: int
+    tx: Tx,
+    course_id: str,
+    after: tuple[str, int] | None,
+    count: int,
+    learners: PeopleIds | None = None,
 ) -> list[Enrolment]:
     """Return up to ``count`` enrolments by user and attempt, after such a pair."""
     key = (ENROLMENT.c.user_id, ENROLMENT.c.attempt)
     statement = select(ENROLMENT).where(ENROLMENT.c.course_id == course_id)
+    if learners is not None:
+        statement = statement.where(ENROLMENT.c.user_id.in_(learners))
     if after is not None:
         user_id = after[0]
         attempt = literal(after[1], BigInteger)  # a cursor may hold one too large for the column
@@ -254,13 +260,13 @@ async def enrolments_in(
     return await tx.fetch_into(Enrolment, statement.order_by(*key).limit(count))
 
 
-async def enrolments_of(tx: Tx, user_id: str) -> list[Enrolment]:
-    """Return a learner's enrolments by course and attempt."""
+async def enrolments_of(tx: Tx, *user_ids: str) -> list[Enrolment]:
+    """Return the enrolments of some learners by learner, course and attempt."""
     return await tx.fetch_into(
         Enrolment,
         select(ENROLMENT)
-        .where(ENROLMENT.c.user_id == user_id)
-        .order_by(ENROLMENT.c.course_id, ENROLMENT.c.attempt),
+        .where(ENROLMENT.c.user_id.in_(user_ids))
+        .order_by(ENROLMENT.c.user_id, ENROLMENT.c.course_id, ENROLMENT.c.attempt),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -209,11 +209,14 @@ def _add_completion_routes(
         steps: StepFilterQuery = None,
         identity: Identity = reader,
     ) -> Page[CompletionView]:
-        """List completions, the last recorded first. Learners see their own.
+        """List completions, the last recorded first.
+
+        Learners see their own, managers those of their people.
 
         `step`, `status` and `reason` select those with such a step; `outstanding` steps are
         waiting, active or failed, `not-completed` ones skipped too.
         """
+        scope = auth.people(identity)
         learner = _user_id_filter(identity, user_id)
         until = None
         if since is not None and paging.after is None:  # later pages end at the first one's items
@@ -223,8 +226,11 @@ def _add_completion_routes(
             course_id=course_id,
             recorded_since=None if since is None else from_datetime(since),
             recorded_until=until,
+            learners=scope.ids if learner is None else None,
         )
         async with db.read() as tx:
+            if learner is not None:
+                await scope.check(tx, learner)
             if steps is not None:
                 page, cursor = await _page_by_step(tx, completions, query, steps, paging)
             else:
@@ -249,7 +255,7 @@ def _add_completion_routes(
         """Return a completion with its steps, its chapters and its audit lines."""
         async with db.read() as tx:
             completion = await completions.get(tx, completion_id)
-            if not identity.is_learner(completion.user_id) and not identity.has(*_STAFF):
+            if not await auth.people(identity).sees(tx, completion.user_id):
                 raise NotFound(f"There is no completion {completion_id!r}.")
             return await _completion_detail(
                 tx, completions, completion, shows_reasons=identity.has(*_STAFF)
@@ -295,24 +301,26 @@ def _add_completion_routes(
 def _add_csv_report_route(
     routes: APIRouter, db: Database, auth: Auth, completions: Completions
 ) -> None:
-    reader = Depends(auth.require(*_STAFF))
+    reader: Identity = Depends(auth.require(*_STAFF))
 
     @routes.get(
         "/reports/completions.csv",
-        dependencies=[reader],
         response_class=StreamingResponse,
         responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
     async def download_completions(
         first: Annotated[str | None, Query(alias="from", max_length=40)] = None,
         last: Annotated[str | None, Query(alias="to", max_length=40)] = None,
+        identity: Identity = reader,
     ) -> StreamingResponse:
         """Stream the completions of a period as CSV, by date of completion.
+
+        A manager's report has its own people.
 
         `from` and `to` are dates (UTC; `to` is included as a whole) or RFC 3339 times.
         """
         try:
-            query = parse_period(first, last)
+            query = replace(parse_period(first, last), learners=auth.people(identity).ids)
         except ValueError as error:
             raise Invalid(str(error)) from error
         return StreamingResponse(
@@ -345,12 +353,9 @@ async def _page_by_step(
 
 
 def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
-    """Return the learner to list, None for all; raise ``Forbidden`` for another's."""
-    if user_id is not None:
-        identity.check_may_read(user_id)
+    """Return the learner to list; None for all whom staff may see."""
+    if user_id is not None or identity.has(*_STAFF):
         return user_id
-    if identity.has(*_STAFF):
-        return None
     if identity.via != "jwt":
         raise Forbidden("This role lists the completions of one learner: give userId.")
     return identity.subject

@@ -245,6 +245,8 @@ def _completion_conditions(query: CompletionFilter) -> list[ColumnElement[Any]]:
     conditions: list[ColumnElement[Any]] = []
     if query.user_id is not None:
         conditions.append(COMPLETION.c.user_id == query.user_id)
+    if query.learners is not None:
+        conditions.append(COMPLETION.c.user_id.in_(query.learners))
     if query.course_id is not None:
         conditions.append(COMPLETION.c.course_id == query.course_id)
     if query.recorded_since is not None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from homeroom.changes import api as changes
 from homeroom.completion.completion import Completion, StepState
-from homeroom.db.personal_data import PersonalRows, rows_locked_first, rows_owned_by
+from homeroom.db.personal_data import PeopleIds, PersonalRows, rows_locked_first, rows_owned_by
 from homeroom.db.snapshot import assign_transaction_number
 from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
@@ -92,6 +92,7 @@ class CompletionFilter:
     recorded_until: int | None = None
     completed_from: int | None = None
     completed_before: int | None = None
+    learners: PeopleIds | None = None
 
 
 async def add(tx: Tx, completions: Sequence[Completion]) -> set[str]:
@@ -211,6 +212,8 @@ async def list_newest(
     statement = select(COMPLETION)
     if query.user_id is not None:
         statement = statement.where(COMPLETION.c.user_id == query.user_id)
+    if query.learners is not None:
+        statement = statement.where(COMPLETION.c.user_id.in_(query.learners))
     if query.course_id is not None:
         statement = statement.where(COMPLETION.c.course_id == query.course_id)
     if query.recorded_since is not None:
@@ -231,6 +234,8 @@ async def list_by_date(
     """Return completions by the date of completion, oldest first."""
     at, id = COMPLETION.c.completed_at, COMPLETION.c.id
     statement = select(COMPLETION)
+    if query.learners is not None:
+        statement = statement.where(COMPLETION.c.user_id.in_(query.learners))
     if query.course_id is not None:
         statement = statement.where(COMPLETION.c.course_id == query.course_id)
     if query.completed_from is not None:

@@ -47,6 +47,7 @@ from homeroom.credentials.open_badges.signing import read_key_file
 from homeroom.credentials.store import PERSONAL as PERSONAL_CREDENTIALS
 from homeroom.credentials.store import Credential, CredentialSelection, CredentialState
 from homeroom.db.database import Database
+from homeroom.db.personal_data import PeopleIds
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, NotFound, TooBusy
 from homeroom.jobs.api import PARTNER_DELAYS, Fail, FixedDelays, JobContext, Outcome
@@ -212,10 +213,15 @@ class Credentials:
         return run
 
     async def list_newest(
-        self, tx: Tx, user_id: str | None, before: tuple[int, str] | None, count: int
+        self,
+        tx: Tx,
+        user_id: str | None,
+        before: tuple[int, str] | None,
+        count: int,
+        learners: PeopleIds | None = None,
     ) -> list[Credential]:
         """Return credentials by (created_at, id), newest first; None: of all learners."""
-        return await store.list_newest(tx, user_id, before, count)
+        return await store.list_newest(tx, user_id, before, count, learners)
 
     async def list_issued_by_ids(self, tx: Tx, ids: Sequence[str]) -> list[Credential]:
         """Return those credentials of some ids that were issued."""

@@ -21,6 +21,7 @@ from homeroom.credentials.api import (
     CredentialState,
 )
 from homeroom.db.database import Database
+from homeroom.db.personal_data import PeopleIds
 from homeroom.db.tx import Tx
 from homeroom.errors import BadRequest, Invalid, TooLarge
 from homeroom.identity import Identity, Role
@@ -35,6 +36,7 @@ from homeroom.web.model import (
     Rfc3339Time,
 )
 from homeroom.web.paging import Page, PagingQuery, cut_page
+from homeroom.web.people_scope import PeopleScope
 
 MAX_HOOK_BYTES = 16 * 1024
 _READERS = (
@@ -232,12 +234,16 @@ def _next_view(following: NextAchievement) -> NextAchievementView:
 
 
 def _user_id_filter(identity: Identity, user_id: str | None) -> str | None:
-    """Return the learner to list: learners see their own, staff all (None)."""
-    if user_id is None and not identity.has(*_STAFF):
-        user_id = identity.subject
-    if user_id is not None:
-        identity.check_may_read(user_id)
-    return user_id
+    """Return the learner to list; None for all whom staff may see."""
+    return identity.subject if user_id is None and not identity.has(*_STAFF) else user_id
+
+
+async def _visible_learners(tx: Tx, scope: PeopleScope, user_id: str | None) -> PeopleIds | None:
+    """Return the filter of a list; raise ``Forbidden`` for a hidden learner."""
+    if user_id is None:
+        return scope.ids
+    await scope.check(tx, user_id)
+    return None
 
 
 def change_records(credentials: Credentials) -> dict[ChangeKind, LoadRecords]:
@@ -276,11 +282,15 @@ def _add_lists(routes: APIRouter, db: Database, auth: Auth, credentials: Credent
     async def list_credentials(
         paging: PagingQuery, user_id: UserIdQuery = None, identity: Identity = reader
     ) -> Page[CredentialView]:
-        """Return credentials, newest first: a learner's own, or those of all for staff."""
+        """Return credentials, newest first: a learner's own, or those of all for staff.
+
+        Managers see those of their people.
+        """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
+            learners = await _visible_learners(tx, auth.people(identity), learner)
             before = None if key is None else (key[0], key[1])
-            rows = await credentials.list_newest(tx, learner, before, paging.limit + 1)
+            rows = await credentials.list_newest(tx, learner, before, paging.limit + 1, learners)
         page, cursor = cut_page(rows, paging, lambda one: (one.created_at, one.id))
         return Page(items=[_credential_view(one) for one in page], next_cursor=cursor)
 
@@ -302,12 +312,13 @@ def _add_achievements(
         """Return completed courses with their credentials, newest first.
 
         For one learner also the achievements that rules have awarded, and progress towards the
-        next ones.
+        next ones. Managers see those of their people.
         """
         learner, key = _user_id_filter(identity, user_id), paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
-            query = CompletionFilter(user_id=learner)
+            learners = await _visible_learners(tx, auth.people(identity), learner)
+            query = CompletionFilter(user_id=learner, learners=learners)
             rows = await completions.list_newest(tx, query, before, paging.limit + 1)
             page, cursor = cut_page(rows, paging, lambda one: (one.recorded_at, one.id))
             awarded: list[Award] = []

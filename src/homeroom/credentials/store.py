@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint, select
 
 from homeroom.changes import api as changes
-from homeroom.db.personal_data import rows_owned_by
+from homeroom.db.personal_data import PeopleIds, rows_owned_by
 from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
 
@@ -319,13 +319,19 @@ async def _record_change(tx: Tx, id: str) -> None:
 
 
 async def list_newest(
-    tx: Tx, user_id: str | None, before: tuple[int, str] | None, count: int
+    tx: Tx,
+    user_id: str | None,
+    before: tuple[int, str] | None,
+    count: int,
+    learners: PeopleIds | None = None,
 ) -> list[Credential]:
     """Return issued credentials by (created_at, id), newest first."""
     at, id = CREDENTIAL.c.created_at, CREDENTIAL.c.id
     statement = select(CREDENTIAL).where(CREDENTIAL.c.state != "issuing")
     if user_id is not None:
         statement = statement.where(CREDENTIAL.c.user_id == user_id)
+    if learners is not None:
+        statement = statement.where(CREDENTIAL.c.user_id.in_(learners))
     if before is not None:
         statement = statement.where(at <= before[0]).where(
             (at < before[0]) | ((at == before[0]) & (id < before[1]))

@@ -11,10 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Delete, Table, Update, delete, func, or_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    CompoundSelect,
+    Delete,
+    Select,
+    Table,
+    Update,
+    delete,
+    func,
+    or_,
+    update,
+)
 
 PersonFilter = Callable[[str], ColumnElement[bool]]
 """The condition that selects rows by the person's id."""
+PeopleIds = CompoundSelect[Any]
+"""A SELECT of user ids, for ``column.in_(...)``; instead of one, None means all people."""
+SelectPeople = Callable[[str], Select[Any]]
+"""Select the user ids that are related to a manager, as the only column and unlabelled."""
+Relations = Mapping[str, SelectPeople]
+"""The ways in which a person is related to a manager, by name."""
 NO_COLUMNS: frozenset[str] = frozenset()
 
 

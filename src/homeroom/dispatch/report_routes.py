@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -20,6 +21,8 @@ MAX_XLSX_ROWS = 20_000
 """Rows of a workbook over HTTP: it takes processor time from ingest, 0.1 ms a row."""
 _MEMORY_BYTES = 4 * 1024 * 1024
 """Larger reports are kept in a temporary file until they are sent."""
+_ALL_PEOPLE_ROLES = (Role.SERVICE, Role.OPERATOR)
+"""Viewers get no report: it names learners."""
 _CHUNK_BYTES = 64 * 1024
 _MEDIA_TYPES: dict[ReportFormat, str] = {
     "csv": "text/csv; charset=utf-8",
@@ -48,11 +51,13 @@ ReportFilterQuery = Annotated[HrReportFilter, Depends(_parse_filter)]
 def router(auth: Auth, reports: HrReports) -> APIRouter:
     """Return the routes of the HR report."""
     routes = APIRouter(prefix="/api/v1/reports", tags=["Completion"])
-    reader: Identity = Depends(auth.require(Role.SERVICE, Role.OPERATOR, Role.MANAGER))
+    reader: Identity = Depends(auth.require(*_ALL_PEOPLE_ROLES, Role.MANAGER))
 
     async def respond(
         query: HrReportFilter, file_format: ReportFormat, identity: Identity
     ) -> StreamingResponse:
+        learners = auth.people(identity, _ALL_PEOPLE_ROLES).ids
+        query = replace(query, period=replace(query.period, learners=learners))
         file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `_chunks`
             max_size=_MEMORY_BYTES
         )
@@ -79,6 +84,8 @@ def router(auth: Auth, reports: HrReports) -> APIRouter:
     ) -> StreamingResponse:
         """Return the training records of a period as CSV, as HR's webhook has them.
 
+        A manager's report has its own people.
+
         `from` and `to` are dates of completion (UTC; `to` is included as a whole) or RFC 3339
         times.
         """
@@ -99,6 +106,8 @@ def router(auth: Auth, reports: HrReports) -> APIRouter:
         query: ReportFilterQuery, identity: Identity = reader
     ) -> StreamingResponse:
         """Return the training records of a period as a workbook of at most 20,000 rows.
+
+        A manager's report has its own people.
 
         `from` and `to` are as for CSV. Times are dates in UTC.
         """

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeroom.clock import Clock
+from homeroom.db.database import Database
 from homeroom.errors import (
     BadRequest,
     Forbidden,
@@ -26,6 +26,7 @@ from homeroom.errors import (
     UnsupportedMediaType,
 )
 from homeroom.progress.api import Ingest, IngestResult, InvalidBody, ingest_events, read_body
+from homeroom.progress.managed_event import reject_foreign_events
 from homeroom.progress.routes import event_sender_of
 from homeroom.web.identity import IDENTITY_SCOPE_KEY, SESSION_COOKIE, Auth, check_same_origin
 from homeroom.web.problem import problem_response
@@ -93,7 +94,7 @@ class BeaconEnvelope(msgspec.Struct, frozen=True):
 def ingest_app(
     ingest: Ingest,
     auth: Auth,
-    clock: Clock,
+    db: Database,
     observe_status: ObserveIngestStatus = _ignore_status,
     *,
     beacon_origins: Sequence[str] = (),
@@ -135,9 +136,11 @@ def ingest_app(
             check_query(scope["query_string"], ())
         body = body or await _receive_body(receive)
         try:
-            decoded = read_body(body, sender, clock.now())
+            decoded = read_body(body, sender, db.clock.now())
         except InvalidBody as fault:
             raise _ERRORS_BY_STATUS[fault.status](fault.message) from fault
+        if sender.may_manage and sender.person is not None:
+            await reject_foreign_events(db, auth.people(identity).related, decoded.events)
         counts, results = await ingest_events(ingest, decoded.events, decoded.priority)
         for status, count in counts.items():
             if count:

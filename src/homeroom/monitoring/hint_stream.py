@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 from homeroom.db.database import Database
 from homeroom.errors import TooBusy
@@ -27,21 +27,24 @@ HINTS_LOST: Hint = ("*", "*")
 HintFilter = Callable[[Hint], bool]
 
 
-def is_hint_about(subject: str, hint: Hint) -> bool:
-    """Return whether a hint is about a learner's own record.
+def hint_person(hint: Hint) -> str | None:
+    """Return the person whose record a hint is about; None where that is not clear.
 
     Ids of progress are ``user/course`` and of enrolments ``course/user``. User and course ids may
-    hold a slash; an ambiguous id is withheld.
+    hold a slash; an ambiguous id names no person.
     """
     topic, id = hint
-    if hint == HINTS_LOST or id == subject:
-        return topic in {"*", "people"}
+    if topic == "people":
+        return id
     if id.count("/") != 1:
-        return False
+        return None
     first, second = id.split("/")
-    return (topic == "progress" and first == subject) or (
-        topic == "enrolments" and second == subject
-    )
+    return {"progress": first, "enrolments": second}.get(topic)
+
+
+def hint_filter(user_ids: Collection[str]) -> HintFilter:
+    """Return the filter of hints about some people; it passes ``HINTS_LOST``."""
+    return lambda hint: hint == HINTS_LOST or hint_person(hint) in user_ids
 
 
 class _HintSubscriber:
@@ -79,7 +82,7 @@ class HintStreams:
         stream_seconds: float = STREAM_SECONDS,
     ) -> None:
         """Publish the commits of ``db``."""
-        self._db = db
+        self.db = db
         self._heartbeat_seconds, self._stream_seconds = heartbeat_seconds, stream_seconds
         self._subscribers: set[_HintSubscriber] = set()
         self._unsubscribe: Callable[[], None] | None = None
@@ -116,7 +119,7 @@ class HintStreams:
         subscriber = _HintSubscriber(key, is_visible)
         self._subscribers.add(subscriber)
         if self._unsubscribe is None:  # without subscribers, commits cost nothing more
-            self._unsubscribe = self._db.subscribe(self._publish)
+            self._unsubscribe = self.db.subscribe(self._publish)
         ends = asyncio.get_running_loop().time() + self._stream_seconds
         try:
             yield None  # the client learns at once that it is connected

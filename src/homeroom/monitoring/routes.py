@@ -12,19 +12,20 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
+from homeroom.db.database import Database
 from homeroom.errors import HomeroomError, Unavailable
 from homeroom.identity import Identity, Role
 from homeroom.monitoring.health import PROBE_SECONDS, Health, answer_within
-from homeroom.monitoring.hint_stream import Hint, HintStreams, is_hint_about
+from homeroom.monitoring.hint_stream import Hint, HintFilter, HintStreams, hint_filter
 from homeroom.monitoring.metrics import Metrics
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.web.identity import IDENTITY_SCOPE_KEY, Auth
 from homeroom.web.middleware import QUIET_SCOPE_KEY
 from homeroom.web.model import ResponseModel
+from homeroom.web.people_scope import PeopleScope
 
 METRICS_MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 PUBLIC_ROUTE: dict[str, Any] = {"security": []}
-STAFF_ROLES = (Role.OPERATOR, Role.VIEWER, Role.MANAGER, Role.SERVICE)
 CountJobs = Callable[[], Awaitable[Mapping[str, Mapping[str, int]]]]
 """Return the number of jobs by queue and state."""
 CountWorkers = Callable[[], Awaitable[Mapping[str, int]]]
@@ -217,13 +218,15 @@ def _add_hint_stream(
         """Stream hints about changed records: `{topic, id}`, never the data.
 
         Hints wake a poller and may be lost, those of other processes too: `GET /api/v1/changes` is
-        what loses nothing. Learners receive hints about their own records only. A stream ends after
-        five minutes. `EventSource` cannot send a token: it uses a `ticket` of
-        `POST /api/v1/events/ticket`, a new one for each connection.
+        what loses nothing. Learners receive hints about their own records only, managers about
+        those of the people who were theirs when the stream began. A stream ends after five minutes.
+        `EventSource` cannot send a token: it uses a `ticket` of `POST /api/v1/events/ticket`, a new
+        one for each connection.
         """
         hints.check_capacity(_subscriber_key(caller))
+        is_visible = await _visible_hints(hints.db, auth.people(caller), caller)
         return StreamingResponse(
-            _stream_hints(hints, caller),
+            _stream_hints(hints, caller, is_visible),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -233,11 +236,19 @@ def _subscriber_key(caller: Identity) -> str:
     return f"{caller.via} {caller.subject}"
 
 
-async def _stream_hints(hints: HintStreams, caller: Identity) -> AsyncIterator[bytes]:
-    def is_visible(hint: Hint) -> bool:
-        is_own = caller.via == "jwt" and is_hint_about(caller.subject, hint)
-        return is_own or caller.has(*STAFF_ROLES)
+async def _visible_hints(db: Database, scope: PeopleScope, caller: Identity) -> HintFilter:
+    if scope.sees_all:
+        return lambda hint: True
+    own = {caller.subject} if caller.via == "jwt" else set()
+    if scope.is_manager:
+        async with db.read() as tx:
+            own |= await scope.list_related(tx)
+    return hint_filter(own)
 
+
+async def _stream_hints(
+    hints: HintStreams, caller: Identity, is_visible: HintFilter
+) -> AsyncIterator[bytes]:
     async for hint in hints.stream(_subscriber_key(caller), is_visible):
         if hint is None:
             yield b": still here\n\n"

@@ -31,6 +31,7 @@ __all__ = [
     "mask_email",
     "put",
     "select_email",
+    "select_reports",
 ]
 
 TOPIC = "people"
@@ -70,6 +71,11 @@ async def get(tx: Tx, id: str) -> Person | None:
 def select_email(user_id: str) -> Select[tuple[str]]:
     """Return the SELECT of a person's e-mail address, for use in a statement."""
     return store.select_email(user_id)
+
+
+def select_reports(manager_id: str) -> Select[tuple[str]]:
+    """Return the SELECT of the people whose ``managerId`` is a manager's."""
+    return store.select_reports(manager_id)
 
 
 async def list_with_role(tx: Tx, role: str) -> list[Person]:

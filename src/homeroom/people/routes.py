@@ -124,14 +124,22 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
         response: Response,
         identity: Identity = reader,
     ) -> PersonView:
-        """Return a person, to the person, to the platform's servers and to staff."""
-        identity.check_may_read(user_id)
+        """Return a person, to the person, to the platform's servers and to staff.
+
+        Managers may read their own people.
+        """
+        scope = auth.people(identity)
         async with db.read() as tx:
+            await scope.check(tx, user_id)
             person = await api.get(tx, user_id)
+            shows_email = (
+                identity.is_learner(user_id)
+                or identity.has(Role.SERVICE)
+                or bool(await scope.related(tx, [user_id]))
+            )
         if person is None:
             raise NotFound(f"There is no person {user_id!r} in the directory.")
         response.headers["ETag"] = etag.entity_tag(_person_json(person))
-        shows_email = identity.is_learner(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
         return _person_view(person, shows_email=shows_email)
 
 

@@ -55,6 +55,11 @@ def select_email(user_id: str) -> Select[tuple[str]]:
     return select(PERSON.c.email).where(PERSON.c.id == user_id)
 
 
+def select_reports(manager_id: str) -> Select[tuple[str]]:
+    """Select the ids of the people whose manager a person is."""
+    return select(PERSON.c.id).where(PERSON.c.manager_id == manager_id)
+
+
 async def list_with_role(tx: Tx, role: str) -> list[Person]:
     """Return the people who have a role, by id."""
     has_role = PERSON.c.roles.contains(f'"{role}"', autoescape=True)

@@ -143,16 +143,20 @@ class RejectedEvent:
     message: str
 
 
+NO_PERSON = ""
+"""The ``EventSender.person`` of a manager's session: no event carries this user id."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventSender:
     """Sender of events and its rights: a learner may send its own events only."""
 
     person: str | None
-    """The user id that events must carry; None allows every user id."""
+    """The user id that events must carry; None allows every user id, ``NO_PERSON`` none."""
     trusted: bool
     """Scores count, whatever the course says."""
     may_manage: bool
-    """Resets, renewals and waivers are allowed, for every user id."""
+    """Resets, renewals and waivers are allowed; ``managed_event`` decides for whom."""
 
 
 _json_decoder = msgspec.json.Decoder()

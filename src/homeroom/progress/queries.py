@@ -22,6 +22,7 @@ from homeroom.catalogue.api import (
     VersionChangePreview,
 )
 from homeroom.completion.api import Completions
+from homeroom.db.personal_data import PeopleIds
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound, Unavailable
 from homeroom.progress import ingest_store, store
@@ -189,17 +190,20 @@ async def courses_of_learner(
     """Return up to ``count`` courses of a learner, each in the latest attempt."""
     latest = {each.course_id: each for each in await catalogue.enrolments_of(tx, user_id)}
     page = [latest[id] for id in sorted(latest) if after is None or id > after][:count]
-    current = await catalogue.current_courses(tx, [each.course_id for each in page])
+    return await progress_of(tx, page)
+
+
+async def progress_of(tx: Tx, page: Sequence[Enrolment]) -> list[CourseProgress]:
+    """Return the progress of some attempts, in their order."""
+    current = await catalogue.current_courses(tx, {each.course_id for each in page})
     versions = await catalogue.courses_at(tx, {(each.course_id, each.version) for each in page})
     states = await ingest_store.attempt_totals(tx, [_attempt_key(each) for each in page])
     found = []
-    for enrolment in page:
-        course = versions[enrolment.course_id, enrolment.version]
-        state = states.get(_attempt_key(enrolment)) or initial_state(course)
+    for each in page:
+        course = versions[each.course_id, each.version]
+        state = states.get(_attempt_key(each)) or initial_state(course)
         found.append(
-            _course_progress_of(
-                current[course.id], course, enrolment, state, user_id, enrolment.attempt
-            )
+            _course_progress_of(current[course.id], course, each, state, each.user_id, each.attempt)
         )
     return found
 
@@ -253,13 +257,13 @@ def _chapter_progress_of(
 
 
 async def latest_enrolments(
-    tx: Tx, course_id: str, after: str | None, count: int
+    tx: Tx, course_id: str, after: str | None, count: int, learners: PeopleIds | None = None
 ) -> list[Enrolment]:
     """Return up to ``count`` learners' latest attempts, by user id after ``after``."""
     latest: dict[str, Enrolment] = {}
     key = None if after is None else (after, _MAX_ATTEMPT)
     while len(latest) <= count:  # the next page may have a further attempt of the last learner
-        rows = await catalogue.enrolments_in(tx, course_id, key, count + 1)
+        rows = await catalogue.enrolments_in(tx, course_id, key, count + 1, learners)
         latest |= {each.user_id: each for each in rows}
         if len(rows) <= count:
             break
@@ -268,21 +272,11 @@ async def latest_enrolments(
 
 
 async def course_learners(
-    tx: Tx, course_id: str, after: str | None, count: int
+    tx: Tx, course_id: str, after: str | None, count: int, learners: PeopleIds | None = None
 ) -> list[CourseProgress]:
     """Return up to ``count`` learners of a course by user id; raise ``NotFound``."""
-    current = await current_course(tx, course_id)
-    enrolled = await latest_enrolments(tx, course_id, after, count)
-    versions = await catalogue.courses_at(tx, {(course_id, each.version) for each in enrolled})
-    keys = [_attempt_key(each) for each in enrolled]
-    states = await ingest_store.attempt_totals(tx, keys)
-    learners = []
-    for enrolment, key in zip(enrolled, keys, strict=True):
-        course = versions[course_id, enrolment.version]
-        state = states.get(key) or initial_state(course)
-        user_id, _, attempt = key
-        learners.append(_course_progress_of(current, course, enrolment, state, user_id, attempt))
-    return learners
+    await current_course(tx, course_id)
+    return await progress_of(tx, await latest_enrolments(tx, course_id, after, count, learners))
 
 
 async def event_history(

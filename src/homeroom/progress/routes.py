@@ -14,6 +14,7 @@ from homeroom.identity import Identity, Role
 from homeroom.progress import ingestion, queries
 from homeroom.progress.event import (
     MAX_TIME_SPENT_SECONDS,
+    NO_PERSON,
     EventFlag,
     EventSender,
     EventType,
@@ -169,10 +170,12 @@ def event_sender_of(identity: Identity) -> EventSender:
     if identity.has(Role.SERVICE):
         return _PLATFORM_SENDER
     identity.require(*_SENDERS)
+    # A manager resets and waives for its people, and sends only its own progress.
+    may_manage = identity.has(Role.MANAGER)
     if identity.via == "jwt":
-        # A manager resets and waives for every learner, and sends only its own progress.
-        may_manage = identity.has(Role.MANAGER)
         return EventSender(person=identity.subject, trusted=False, may_manage=may_manage)
+    if may_manage and identity.via == "session":
+        return EventSender(person=NO_PERSON, trusted=False, may_manage=True)
     raise Forbidden(
         f"The API key {identity.subject!r} belongs to no learner, so it may not send progress.",
         hint="Send the learner's own JWT (docs/tokens.md), or use a key with the role service.",
@@ -220,6 +223,7 @@ def _add_learner_routes(routes: APIRouter, db: Database, auth: Auth, ingest: Ing
         """Return a learner's progress in a course; without `userId` the caller's own."""
         learner_id = _subject_user_id(identity, user_id)
         async with db.read() as tx:
+            await auth.people(identity).check(tx, learner_id)
             found = await queries.learner_progress(tx, learner_id, course_id, ingest.completions)
         return etag.json_response_with_etag(request, _course_progress_view(found))
 
@@ -231,10 +235,10 @@ def _add_learner_routes(routes: APIRouter, db: Database, auth: Auth, ingest: Ing
         identity: Identity = reader,
     ) -> Response:
         """List all courses of a learner by course id, each in the latest attempt."""
-        identity.check_may_read(user_id)
         key = paging.key(str)
         after = None if key is None else str(key[0])
         async with db.read() as tx:
+            await auth.people(identity).check(tx, user_id)
             rows = await queries.courses_of_learner(tx, user_id, after, paging.limit + 1)
         page, cursor = cut_page(rows, paging, lambda each: [each.course_id])
         items = [LearnerCourseView(**_course_fields(each)) for each in page]
@@ -258,6 +262,7 @@ def _add_learner_routes(routes: APIRouter, db: Database, auth: Auth, ingest: Ing
         key = paging.key(int)
         after = 0 if key is None else int(key[0])
         async with db.read() as tx:
+            await auth.people(identity).check(tx, learner_id)
             rows = await queries.event_history(tx, learner_id, course_id, after, paging.limit + 1)
         page, cursor = cut_page(rows, paging, lambda each: [each.seq])
         items = [_history_entry_view(each) for each in page]
@@ -267,19 +272,24 @@ def _add_learner_routes(routes: APIRouter, db: Database, auth: Auth, ingest: Ing
 
 
 def _add_course_routes(routes: APIRouter, db: Database, auth: Auth) -> None:
-    reader = Depends(auth.require(*_STAFF))
+    reader: Identity = Depends(auth.require(*_STAFF))
 
     @routes.get(
         "/courses/{courseId}/learners",
-        dependencies=[reader],
         response_model=Page[CourseLearner],
     )
-    async def list_learners(request: Request, course_id: CourseId, paging: PagingQuery) -> Response:
-        """List a course's learners by user id, each in the latest attempt."""
+    async def list_learners(
+        request: Request, course_id: CourseId, paging: PagingQuery, identity: Identity = reader
+    ) -> Response:
+        """List a course's learners by user id, each in the latest attempt.
+
+        Managers see their own people.
+        """
+        learners = auth.people(identity).ids
         key = paging.key(str)
         after = None if key is None else str(key[0])
         async with db.read() as tx:
-            rows = await queries.course_learners(tx, course_id, after, paging.limit + 1)
+            rows = await queries.course_learners(tx, course_id, after, paging.limit + 1, learners)
         page, cursor = cut_page(rows, paging, lambda each: [each.user_id])
         items = [_course_learner(each) for each in page]
         return etag.json_response_with_etag(
@@ -288,9 +298,8 @@ def _add_course_routes(routes: APIRouter, db: Database, auth: Auth) -> None:
 
 
 def _subject_user_id(identity: Identity, user_id: str | None) -> str:
-    """Return the requested learner; raise ``Forbidden`` if the caller may not."""
+    """Return the requested learner, or the caller; raise ``Invalid`` for an API key."""
     if user_id is not None:
-        identity.check_may_read(user_id)
         return user_id
     if identity.via != "jwt":
         raise Invalid("userId is missing. Fix: name the learner in userId.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Header, Request
 
+from homeroom.db.personal_data import Relations
 from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
+from homeroom.web.people_scope import ALL_PEOPLE_ROLES, PeopleScope
 
 SESSION_COOKIE = "homeroom_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,11 +39,19 @@ Identify = Callable[[str | None, str | None], Awaitable[Identity]]
 
 
 class Auth:
-    """FastAPI dependencies for identity and roles, on the checks of ``access``."""
+    """Dependencies for identity and roles, and the people whom a caller may see."""
 
-    def __init__(self, identify: Identify) -> None:
-        """Use the function that checks a header and a cookie."""
+    def __init__(self, identify: Identify, relations: Relations | None = None) -> None:
+        """Use the function that checks a header and a cookie.
+
+        ``relations`` select a manager's people; without them a manager sees itself alone.
+        """
         self.identify = identify
+        self.relations: Relations = {} if relations is None else relations
+
+    def people(self, identity: Identity, wide: Sequence[Role] = ALL_PEOPLE_ROLES) -> PeopleScope:
+        """Return the people whose records a caller may see; the roles ``wide`` see all."""
+        return PeopleScope(identity, self.relations, wide)
 
     def require(self, *roles: Role) -> Callable[..., Awaitable[Identity]]:
         """Return a FastAPI dependency: the identity, if it holds one of the roles."""

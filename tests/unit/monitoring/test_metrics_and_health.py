@@ -12,7 +12,7 @@ from homeroom.db.migrate import head_revision
 from homeroom.errors import TooBusy
 from homeroom.monitoring import hint_stream as hints_module
 from homeroom.monitoring.health import Health
-from homeroom.monitoring.hint_stream import HINTS_LOST, Hint, HintStreams, is_hint_about
+from homeroom.monitoring.hint_stream import HINTS_LOST, Hint, HintStreams, hint_filter
 from homeroom.monitoring.metrics import Metrics, resident_bytes
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +154,7 @@ async def test_an_old_schema_or_no_database_is_a_failure(db: Database) -> None:
     ],
 )
 def test_a_learner_receives_hints_about_own_records_only(hint: Hint, own: bool) -> None:
-    assert is_hint_about("ada", hint) is own
+    assert hint_filter({"ada"})(hint) is own
 
 
 async def commit(db: Database, *pairs: Hint) -> None:

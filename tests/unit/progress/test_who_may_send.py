@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
@@ -21,8 +22,11 @@ def test_an_api_key_is_refused_where_these_roles_need_a_jwt(role: Role) -> None:
     assert "the role service" in (refused.value.hint or "")
 
 
-def test_a_manager_resets_any_progress_and_sends_its_own_only() -> None:
-    manager = event_sender_of(Identity("mo", frozenset({Role.MANAGER}), "jwt"))
+@pytest.mark.parametrize("via", ["jwt", "session"])
+def test_a_manager_resets_other_progress_and_sends_its_own_only(
+    via: Literal["jwt", "session"],
+) -> None:
+    manager = event_sender_of(Identity("mo", frozenset({Role.MANAGER}), via))
     sent = {"id": "1", "userId": "ada", "courseId": "c", "timestamp": "2026-11-22T09:00:00Z"}
     reset = json.dumps([{**sent, "eventType": "progress_reset"}]).encode()
     progress = json.dumps([{**sent, "eventType": "heartbeat", "timeSpent": 1}]).encode()
