@@ -187,9 +187,9 @@ async def test_roles_decide_who_writes_rules_awards_and_reads(school: BadgeSchoo
         ("PUT", f"{RULES}/first", FIRST, {"author", "service", "admin"}),
         ("POST", f"{RULES}/first/award", {}, {"operator", "service", "admin"}),
         ("POST", f"{RULES}/first/preview", {"rule": FIRST},
-         {"manager", "operator", "viewer", "service", "admin"}),
+         {"operator", "viewer", "service", "admin"}),
         ("GET", f"{RULES}/first/awards", None,
-         {"manager", "operator", "viewer", "service", "admin"}),
+         {"operator", "viewer", "service", "admin"}),
         ("GET", RULES, None, {"author", "manager", "operator", "viewer", "service", "admin"}),
     ]  # fmt: skip
     roles = ("learner:ada", "facilitator:ada", "author", "manager", "operator", "viewer",

@@ -43,12 +43,15 @@ OTHER_ROLES = _names(
     listUnmatchedReports listWorkers createActivityLog updateActivityLog erasePerson putPerson
     putProgramme putOffering createWorkflow deleteWorkflow createPlanCourse editPlanSchedule
     startGeneration cancelGeneration fillLessonPlan editLesson regenerateLesson regenerateModule
-    retryGeneration
+    retryGeneration awardAchievementRule deleteAchievementRule putAchievementRule
+    listAchievementAwards previewAchievementRule
     """
 )
 """Operations that the role manager may not use at all: 403."""
 NARROWED: Mapping[str, tuple[int, int | None]] = {
     "listAchievements": (200, 403),
+    "listAchievementRules": (200, None),
+    "getAchievementRule": (404, None),
     "listActivityLogs": (200, 200),
     "getActivityLog": (404, None),
     "deleteActivityLog": (404, None),
@@ -95,7 +98,7 @@ NARROWED: Mapping[str, tuple[int, int | None]] = {
 """The answers to a manager for records of another one's people: without and with a filter."""
 OF_THE_SCHOOL = _names(
     """
-    listCourses getCourse listWorkflows getWorkflow getLessonPlan listModelCalls exportLessonPlan
+    listCourses getCourse listAchievementRules getAchievementRule listWorkflows getWorkflow getLessonPlan listModelCalls exportLessonPlan
     getGenerationStatus createEventStreamTicket getSession
     """
 )

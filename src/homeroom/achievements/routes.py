@@ -22,8 +22,8 @@ from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339I
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 _WRITERS = (Role.SERVICE, Role.AUTHOR)
-_STAFF = (Role.MANAGER, Role.OPERATOR, Role.VIEWER, Role.SERVICE)
-_READERS = (*_STAFF, Role.AUTHOR)
+_STAFF = (Role.OPERATOR, Role.VIEWER, Role.SERVICE)
+_READERS = (*_STAFF, Role.AUTHOR, Role.MANAGER)
 _AWARDERS = (Role.OPERATOR, Role.SERVICE)
 
 RuleId = Annotated[ExternalId, Path(alias="ruleId", max_length=MAX_RULE_ID)]
