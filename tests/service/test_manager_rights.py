@@ -98,7 +98,8 @@ NARROWED: Mapping[str, tuple[int, int | None]] = {
 """The answers to a manager for records of another one's people: without and with a filter."""
 OF_THE_SCHOOL = _names(
     """
-    listCourses getCourse listAchievementRules getAchievementRule listWorkflows getWorkflow getLessonPlan listModelCalls exportLessonPlan
+    listCourses getCourse listAchievementRules getAchievementRule listWorkflows getWorkflow
+    getLessonPlan listModelCalls exportLessonPlan
     getGenerationStatus createEventStreamTicket getSession
     """
 )
