@@ -2,8 +2,8 @@
 
     make bench                       all of it, five interleaved rounds (about 40 minutes)
     make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
-                                     credentials, memory, notify, operations, plans, queueing, startup,
-                                     viewers
+                                     credentials, memory, notify, operations, plans, queueing,
+                                     startup, viewers
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.

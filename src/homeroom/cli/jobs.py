@@ -64,7 +64,7 @@ TextOption = Annotated[
     typer.Option(
         "--text",
         help="Only jobs with this in their id, data, last error, or the id of their learner or"
-        " course. Completed ones by a whole id, or with --state completed.",
+        " course. All completed ones only by a whole id, or with --state completed.",
     ),
 ]
 JobIdsArgument = Annotated[

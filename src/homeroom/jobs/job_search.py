@@ -1,14 +1,15 @@
 """Find jobs by queue, state, kind and text among millions of rows.
 
-A text is sought in the jobs that are not completed, which an index of their own holds. Of completed
-ones, which may be a million, only those with the id, or of the learner, that the text names are
-found at once; with ``state=completed`` all of them are read.
+A text is sought in the jobs that are not completed, which an index of their own holds, and in the
+newest completed ones, which are as many as are kept by default. Of older ones, which may be a
+million, those with the id, or of the learner, that the text names are found at once; with
+``state=completed`` all of them are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from sqlalchemy import (
     text,
     union_all,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from homeroom.db.tx import Tx
 from homeroom.jobs.job import Job, JobState
@@ -33,6 +35,8 @@ from homeroom.jobs.subject import JobSubject, JobSubjects, SubjectMatch
 _Condition = ColumnElement[bool] | TextClause
 _SCANNED_ROWS = 1_000
 """Unfinished jobs that are compared with a text in one statement."""
+_COMPLETED_ROWS = 10_000
+"""The newest completed jobs, which are compared with a text."""
 _job = job_table.c
 UNFINISHED = text("job.state <> 'completed' AND job.pruned_at IS NULL")
 """The condition of the index of unfinished jobs, in its words: SQLite compares the text."""
@@ -80,6 +84,8 @@ async def search(
         return [(seq, job) for seq, job in named if job.id == query.text]
     found = dict(named)
     seqs = await _scan_unfinished(tx, query, before, limit)
+    if query.state is None and query.done is None:
+        seqs += await _scan_completed(tx, query, before, limit)
     found |= dict(
         await _fetch(tx, [_job.seq.in_([seq for seq in seqs if seq not in found])], limit)
     )
@@ -114,9 +120,10 @@ def _filter_conditions(query: JobQuery, before: int | None) -> list[_Condition]:
     return conditions
 
 
-def _contains(wanted: str) -> ColumnElement[bool]:
-    columns = (_job.id, _job.payload, _job.last_error)
-    return or_(*(column.icontains(wanted, autoescape=True) for column in columns))
+def _contains(wanted: str, columns: ReadOnlyColumnCollection[str, Any] = _job) -> _Condition:
+    """Return whether the id, the payload or the last error contains a text, in any case."""
+    searched = (columns.id, columns.payload, columns.last_error)
+    return or_(*(column.icontains(wanted, autoescape=True) for column in searched))
 
 
 def _contains_or_is_about(query: JobQuery) -> ColumnElement[bool]:
@@ -165,6 +172,26 @@ async def _scan_unfinished(tx: Tx, query: JobQuery, before: int | None, limit: i
             break
         before = rows[-1][0]
     return found[:limit]
+
+
+async def _scan_completed(tx: Tx, query: JobQuery, before: int | None, limit: int) -> list[int]:
+    """Return the sequence numbers of the newest completed jobs that match, newest first."""
+    conditions = _filter_conditions(replace(query, done=True), before)
+    columns = (_job.seq, _job.id, _job.payload, _job.last_error)
+    newest = (
+        select(*columns)
+        .where(*conditions)
+        .order_by(_job.seq.desc())
+        .limit(_COMPLETED_ROWS)
+        .subquery("newest")
+    )
+    rows = await tx.fetch(
+        select(newest.c.seq)
+        .where(_contains(query.text or "", newest.c))
+        .order_by(newest.c.seq.desc())
+        .limit(limit)
+    )
+    return [seq for (seq,) in rows]
 
 
 def _names(subject: JobSubject, part: str) -> bool:

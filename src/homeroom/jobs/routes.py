@@ -239,9 +239,9 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth, subjects: JobSub
         """List jobs, newest first; `done=false` leaves out those that are completed.
 
         `q` is a part of the id, the data, the last error, or the id of the learner or course that
-        the job is for, among jobs that are not completed. The id of a job, a completion or a
-        learner finds completed ones too; `state=completed` looks for a part in all of them, which
-        takes seconds with a million.
+        the job is for, among jobs that are not completed and the 10,000 newest completed ones. The
+        id of a job, a completion or a learner finds older ones too; `state=completed` looks for a
+        part in all of them, which takes seconds with a million.
         """
         key = paging.key(int)
         async with db.read() as tx:
