@@ -2,7 +2,8 @@
 
     make bench                       all of it, five interleaved rounds (about 40 minutes)
     make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
-                                     credentials, memory, notify, plans, queueing, startup, viewers
+                                     credentials, memory, notify, operations, plans, queueing,
+                                     startup, viewers
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -30,6 +31,7 @@ from bench import (
     jobs_shared,
     memory,
     notify,
+    operations,
     plans,
     queueing_workers,
     report,
@@ -83,6 +85,9 @@ def main() -> None:
         "startup": lambda: startup.measure(rounds=3 if quick else 15),
         "notify": lambda: notify.measure(
             count=200 if quick else 10_000, mails=50 if quick else 1_000, rounds=min(rounds, 3)
+        ),
+        "operations": lambda: operations.measure(
+            operations.Scale(5_000, 500) if quick else operations.Scale()
         ),
         "viewers": lambda: viewers.measure(*((40, 20) if quick else (1_000, 200))),
     }

@@ -3,6 +3,11 @@
 from typing import Any
 
 CAVEATS = {
+    "operations": (
+        "Requests of the console to `homeroom serve --no-worker`, one after the other, with as many"
+        " rows as it says; one job in 101 failed or is still to run. `first_ms` is the first"
+        " request after the server's start."
+    ),
     "viewers": (
         "One client, one request of ten events at a time, first without viewers and then with that"
         " many streams of `GET /api/v1/events`, which another process reads on the same two cores."
@@ -94,6 +99,7 @@ TITLES = {
     "queueing": "Waiting for a worker",
     "notify": "Messages to people",
     "viewers": "Ingest beside viewers",
+    "operations": "The pages of an operator",
 }
 
 

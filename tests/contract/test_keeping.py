@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homeroom.errors import Conflict, NotFound
-from homeroom.jobs import job_actions, queue_store, store
+from homeroom.jobs import job_actions, job_search, queue_store, store
 from homeroom.jobs.job import JobReason, JobState
 from homeroom.jobs.outcome import Done, Fail
 
@@ -78,7 +78,7 @@ async def test_a_pruned_job_keeps_a_given_id_and_cannot_run_again(kernel: Any, t
     assert (job.state, job.payload, job.result) == (JobState.COMPLETED, {}, None)
     assert await kernel.attempts("step.1") == []
     async with kernel.db.read() as tx:
-        listed = await store.search(tx, store.JobQuery(), limit=10)
+        listed = await job_search.search(tx, job_search.JobQuery(), limit=10)
     assert "step.1" not in [job.id for _, job in listed]
     await kernel.call(job_actions.delete_finished_jobs, ["step.1"])
     with pytest.raises(NotFound):
@@ -102,7 +102,7 @@ async def test_jobs_are_found_by_queue_state_kind_and_text(kernel: Any, task: An
 
     async def found(**query: Any) -> list[str]:
         async with kernel.db.read() as tx:
-            rows = await store.search(tx, store.JobQuery(**query), limit=100)
+            rows = await job_search.search(tx, job_search.JobQuery(**query), limit=100)
         return [job.id for _, job in rows]
 
     assert await found() == list(reversed(completed + failed))
@@ -120,7 +120,7 @@ async def test_a_list_can_be_read_page_by_page(kernel: Any, task: Any) -> None:
     before = None
     while True:
         async with kernel.db.read() as tx:
-            rows = await store.search(tx, store.JobQuery(), limit=3, before=before)
+            rows = await job_search.search(tx, job_search.JobQuery(), limit=3, before=before)
         if not rows:
             break
         seen += [job.id for _, job in rows]
@@ -146,7 +146,7 @@ async def test_an_action_on_many_jobs_changes_those_whose_states_allow_it(
     kernel: Any, task: Any
 ) -> None:
     _, failed = await _run_jobs(kernel, task, 2, 250)
-    query = store.JobQuery(queue="contract")
+    query = job_search.JobQuery(queue="contract")
     count, before, steps = 0, None, 0
     while True:
         step = await kernel.call(
@@ -158,7 +158,7 @@ async def test_an_action_on_many_jobs_changes_those_whose_states_allow_it(
     assert (count, steps) == (250, 2)
     assert await _counts(kernel) == {JobState.COMPLETED: 2, JobState.WAITING: 250}
     cancelled = await kernel.call(
-        job_actions.apply_bulk_action, kernel.registry, "cancel", store.JobQuery(text="bad 1")
+        job_actions.apply_bulk_action, kernel.registry, "cancel", job_search.JobQuery(text="bad 1")
     )
     assert cancelled.count == 111
     assert (await kernel.job(failed[1])).reason_code == JobReason.CANCELLED

@@ -21,7 +21,7 @@ from tools.servers.redis import RedisServer
 
 from homeroom import cancellation
 from homeroom.errors import Unavailable
-from homeroom.jobs import job_actions, queue_store, store
+from homeroom.jobs import job_actions, job_search, queue_store, store
 from homeroom.jobs.engine import DISPATCH_WINDOW, Dispatcher, SqlEngine
 from homeroom.jobs.engines.bullmq import BullmqEngine, RedisAddress
 from homeroom.jobs.engines.payload import REDIS_KEY_PREFIX
@@ -378,7 +378,7 @@ async def test_an_invalid_external_job_fails_in_redis_with_the_reason(
     [line] = [line for line in lines if line["event"] == "external_job_refused"]
     assert (line["job_id"], line["queue"]) == (added.id, "contract")
     async with kernel.db.read() as tx:
-        rows = await store.search(tx, store.JobQuery(), limit=10)
+        rows = await job_search.search(tx, job_search.JobQuery(), limit=10)
     assert [job.id for _, job in rows] == ["ours"]
 
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.support.partner_school import Sandbox, School, running_sandbox, school
 
 from homeroom.db.database import Database
-from homeroom.jobs import job_actions, queue_store, store
+from homeroom.jobs import job_actions, job_search, queue_store
 from homeroom.jobs.job import PARTNER_DELAYS, JobState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -43,11 +43,11 @@ async def test_no_step_is_pruned_that_is_not_done(here: School) -> None:
     assert {(await here.step(id, "analytics")).status for id in ids} == {"failed"}
     await _prune(here)
     async with here.db.read() as tx:
-        failed = await store.search(tx, store.JobQuery(state=JobState.FAILED), limit=100)
+        failed = await job_search.search(tx, job_search.JobQuery(state=JobState.FAILED), limit=100)
     assert len(failed) == len(LEARNERS)
 
     await here.sandbox.client.delete(f"{here.sandbox.url}/control/faults")
-    query = store.JobQuery(state=JobState.FAILED)
+    query = job_search.JobQuery(state=JobState.FAILED)
     registry = here.kernel.registry
     done = await here.kernel.call(job_actions.apply_bulk_action, registry, "retry", query)
     assert done.count == len(LEARNERS)
@@ -56,7 +56,7 @@ async def test_no_step_is_pruned_that_is_not_done(here: School) -> None:
     assert len(await here.sandbox.received("analytics")) >= len(LEARNERS)
     await _prune(here)
     async with here.db.read() as tx:
-        assert await store.search(tx, store.JobQuery(), limit=100) == []
+        assert await job_search.search(tx, job_search.JobQuery(), limit=100) == []
 
 
 async def test_a_step_that_was_cleaned_on_purpose_gets_a_new_job(here: School) -> None:
@@ -85,14 +85,14 @@ async def test_a_replay_is_outstanding_until_another_one_delivers(here: School) 
     await here.work()
     await _prune(here)
     async with here.db.read() as tx:
-        kept = [job for _, job in await store.search(tx, store.JobQuery(), limit=100)]
+        kept = [job for _, job in await job_search.search(tx, job_search.JobQuery(), limit=100)]
     assert [(job.kind, job.state) for job in kept] == [("dispatch.replay", JobState.FAILED)]
     await here.dispatches.replay(dispatch.id, "olga")
     await here.work()
     assert (await here.dispatch_of("analytics")).status == "delivered"
     await _prune(here)
     async with here.db.read() as tx:
-        assert await store.search(tx, store.JobQuery(), limit=100) == []
+        assert await job_search.search(tx, job_search.JobQuery(), limit=100) == []
     assert (await here.step(id, "analytics")).status == "completed"
 
 

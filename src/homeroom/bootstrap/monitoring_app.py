@@ -14,8 +14,9 @@ from homeroom.http import logging_config
 from homeroom.http.app import create_app
 from homeroom.identity import Identity
 from homeroom.instant import SECOND
-from homeroom.jobs.api import counts, workers
+from homeroom.jobs.api import workers
 from homeroom.jobs.engine import DispatchingEngine, Engine
+from homeroom.jobs.job_counter import JobCounter
 from homeroom.monitoring import routes as monitoring_routes
 from homeroom.monitoring.cached_reading import CachedReading
 from homeroom.monitoring.health import Health
@@ -99,10 +100,11 @@ def build_monitoring_router(
     peers: PeerMetrics | None = None,
 ) -> APIRouter:
     """Return the routes of health, metrics, settings and hints."""
+    counter = JobCounter()
 
     async def job_counts() -> dict[str, dict[str, int]]:
         async with application.db.read() as tx:
-            queues = await counts(tx)
+            queues = await counter.count(tx)
         return {
             queue: {str(state): count for state, count in states.items()}
             for queue, states in queues.items()

@@ -25,31 +25,33 @@ if TYPE_CHECKING:
     from homeroom.db.database import Database
     from homeroom.db.tx import Tx
     from homeroom.jobs import api as jobs_api
-    from homeroom.jobs import job_actions, store
+    from homeroom.jobs import job_actions, job_search
     from homeroom.jobs.job import Job
 else:
     access = LazyModule("homeroom.access.api")
     job_actions = LazyModule("homeroom.jobs.job_actions")
+    job_search = LazyModule("homeroom.jobs.job_search")
     jobs_api = LazyModule("homeroom.jobs.api")
-    store = LazyModule("homeroom.jobs.store")
 
 
 _PAGE_SIZE = 200
 
 
-async def job_pages(db: Database, query: store.JobQuery) -> AsyncIterator[list[Job]]:
+async def job_pages(db: Database, query: job_search.JobQuery) -> AsyncIterator[list[Job]]:
     """Yield all jobs of a filter, newest first, one page per read transaction."""
     before: int | None = None
     while True:
         async with db.read() as tx:
-            rows = await store.search(tx, query, limit=_PAGE_SIZE, before=before)
+            rows = await job_search.search(tx, query, limit=_PAGE_SIZE, before=before)
         yield [job for _, job in rows]
         if len(rows) < _PAGE_SIZE:
             return
         before, _ = rows[-1]
 
 
-async def count_jobs(db: Database, query: store.JobQuery, is_counted: Callable[[Job], bool]) -> int:
+async def count_jobs(
+    db: Database, query: job_search.JobQuery, is_counted: Callable[[Job], bool]
+) -> int:
     """Return the number of jobs of a filter that a function accepts."""
     return sum([sum(map(is_counted, page)) async for page in job_pages(db, query)])
 
@@ -71,7 +73,7 @@ def selects_by_filter(ids: Sequence[str] | None, all_matching: bool, *filters: s
 
 def act_on_filter(
     action: Literal["retry", "cancel"],
-    query: store.JobQuery,
+    query: job_search.JobQuery,
     question: str,
     *,
     yes: bool,
@@ -108,7 +110,7 @@ def act_on_filter(
     print_count(run_with_application(act_on_all) if counted else 0, done, as_json)
 
 
-def filter_details(query: store.JobQuery) -> dict[str, str]:
+def filter_details(query: job_search.JobQuery) -> dict[str, str]:
     """Return the set members of a filter, redacted for the audit trail."""
     members = {
         "queue": query.queue,

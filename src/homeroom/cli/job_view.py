@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from homeroom.bootstrap import job_subjects
     from homeroom.db.database import Database
     from homeroom.jobs import api as jobs_api
-    from homeroom.jobs import queue_store, store
+    from homeroom.jobs import job_search, queue_store, store
     from homeroom.jobs.job import Job
     from homeroom.jobs.subject import JobSubject
 else:
@@ -44,6 +44,7 @@ else:
     rich_text = LazyModule("rich.text")
     job_subjects = LazyModule("homeroom.bootstrap.job_subjects")
     jobs_api = LazyModule("homeroom.jobs.api")
+    job_search = LazyModule("homeroom.jobs.job_search")
     queue_store = LazyModule("homeroom.jobs.queue_store")
     store = LazyModule("homeroom.jobs.store")
 
@@ -276,11 +277,11 @@ def watch(
 async def read_snapshot(db: Database) -> JobsSnapshot:
     """Read the queues, the running jobs and the latest failed ones."""
     queues = await queue_stats(db)
-    is_active = store.JobQuery(state=jobs_api.JobState.ACTIVE)
-    is_failed = store.JobQuery(state=jobs_api.JobState.FAILED)
+    is_active = job_search.JobQuery(state=jobs_api.JobState.ACTIVE)
+    is_failed = job_search.JobQuery(state=jobs_api.JobState.FAILED)
     async with db.read() as tx:
-        active = await store.search(tx, is_active, limit=_WATCH_LIMIT)
-        failed = await store.search(tx, is_failed, limit=_WATCH_LIMIT)
+        active = await job_search.search(tx, is_active, limit=_WATCH_LIMIT)
+        failed = await job_search.search(tx, is_failed, limit=_WATCH_LIMIT)
         subjects = await job_subjects.JOB_SUBJECTS.describe(
             tx, [job for _, job in (*active, *failed)]
         )

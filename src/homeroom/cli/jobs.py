@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from homeroom.db.database import Database
     from homeroom.db.tx import Tx
     from homeroom.jobs import api as jobs_api
-    from homeroom.jobs import job_actions, queue_store, store
+    from homeroom.jobs import job_actions, job_search, queue_store, store
     from homeroom.jobs.job import Job, JobState
     from homeroom.jobs.subject import JobSubject
 else:
@@ -51,6 +51,7 @@ else:
     job_actions = LazyModule("homeroom.jobs.job_actions")
     job_subjects = LazyModule("homeroom.bootstrap.job_subjects")
     jobs_api = LazyModule("homeroom.jobs.api")
+    job_search = LazyModule("homeroom.jobs.job_search")
     queue_store = LazyModule("homeroom.jobs.queue_store")
     store = LazyModule("homeroom.jobs.store")
 
@@ -63,7 +64,7 @@ TextOption = Annotated[
     typer.Option(
         "--text",
         help="Only jobs with this in their id, data, last error, or the id of their learner or"
-        " course.",
+        " course. All completed ones only by a whole id, or with --state completed.",
     ),
 ]
 JobIdsArgument = Annotated[
@@ -85,10 +86,13 @@ app.command(
 
 
 def _query(
-    queue: str | None, state: JobState | None, name: str | None, text: str | None
-) -> store.JobQuery:
-    matches = () if text is None else job_subjects.JOB_SUBJECTS.select_jobs(text)
-    return store.JobQuery(queue, state, name, text, matches)
+    queue: str | None,
+    state: JobState | None,
+    name: str | None,
+    text: str | None,
+    done: bool | None = None,
+) -> job_search.JobQuery:
+    return job_search.JobQuery(queue, state, name, text, job_subjects.JOB_SUBJECTS, done)
 
 
 def _job_state(text: str | None) -> JobState | None:
@@ -109,11 +113,14 @@ def list_(
     state: Annotated[JobStateName | None, typer.Option(help="Only jobs in this state.")] = None,
     name: KindOption = None,
     text: TextOption = None,
+    done: Annotated[
+        bool | None, typer.Option("--done/--not-done", help="Only jobs that are completed, or not.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. Secrets in them are hidden, e-mail addresses masked."""
-    query = _query(queue, _job_state(state), name, text)
+    query = _query(queue, _job_state(state), name, text, done)
 
     async def read_jobs(db: Database) -> tuple[list[Job], dict[str, JobSubject], bool]:
         jobs: list[Job] = []

@@ -13,7 +13,7 @@ from sqlalchemy import Select, column, or_, select, table
 
 from homeroom.db.tx import Tx
 from homeroom.jobs import api as jobs
-from homeroom.jobs.subject import JobSubject, SubjectSource
+from homeroom.jobs.subject import JobSubject, SubjectMatch, SubjectSource
 
 _COMPLETION = table("completion", column("id"), column("user_id"), column("course_id"))
 
@@ -24,17 +24,14 @@ async def _read(tx: Tx, completion_ids: Sequence[str]) -> dict[str, JobSubject]:
     return {id: JobSubject(user_id, course_id, id) for id, user_id, course_id in rows}
 
 
-def select_completions(text: str) -> Select[tuple[str]]:
-    """Select the ids of completions whose learner or course contains a text."""
+def select_completions(match: SubjectMatch) -> Select[tuple[str]]:
+    """Select the ids of completions whose learner or course matches."""
     id: Any = _COMPLETION.c.id
     return select(id).where(
-        or_(
-            _COMPLETION.c.user_id.icontains(text, autoescape=True),
-            _COMPLETION.c.course_id.icontains(text, autoescape=True),
-        )
+        or_(match.user(_COMPLETION.c.user_id), match.course(_COMPLETION.c.course_id))
     )
 
 
 SUBJECTS = SubjectSource(
-    "completionId", _read, lambda text: jobs.select_jobs_by_cause(select_completions(text))
+    "completionId", _read, lambda match: jobs.select_jobs_by_cause(select_completions(match))
 )

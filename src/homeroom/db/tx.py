@@ -177,7 +177,8 @@ def render_sql(
         dialect=_load_dialect(dialect), compile_kwargs={"render_postcompile": True}
     )
     order = getattr(compiled, "positiontup", None) or []
-    return str(compiled), [compiled.params[key] for key in order]
+    values_by_name = compiled.params  # built anew by each access
+    return str(compiled), [values_by_name[key] for key in order]
 
 
 @cache

@@ -14,11 +14,11 @@ from sqlalchemy import Select, literal, or_, select
 from homeroom.db.tx import Tx
 from homeroom.dispatch.store import DISPATCH
 from homeroom.jobs import api as jobs
-from homeroom.jobs.subject import JobSubject, SubjectSource
+from homeroom.jobs.subject import JobSubject, SubjectMatch, SubjectSource
 
 
 def subject_source(
-    completions: SubjectSource, select_completions: Callable[[str], Select[tuple[str]]]
+    completions: SubjectSource, select_completions: Callable[[SubjectMatch], Select[tuple[str]]]
 ) -> SubjectSource:
     """Return the subjects of dispatches, which are those of their completions."""
 
@@ -34,14 +34,14 @@ def subject_source(
             for id, user_id, completion_id in rows
         }
 
-    def select_jobs(text: str) -> Select[tuple[str]]:
+    def select_jobs(match: SubjectMatch) -> Select[tuple[str]]:
         dispatch = DISPATCH.c
         prefix: Any = (literal("dispatch.") + dispatch.id).label("cause")
         return jobs.select_jobs_by_cause(
             select(prefix).where(
                 or_(
-                    dispatch.user_id.icontains(text, autoescape=True),
-                    dispatch.completion_id.in_(select_completions(text)),
+                    match.user(dispatch.user_id),
+                    dispatch.completion_id.in_(select_completions(match)),
                 )
             )
         )

@@ -46,6 +46,7 @@ from homeroom.jobs.job import (
 )
 from homeroom.jobs.job_actions import cancel, clean, delete_finished_jobs, promote, remove, retry
 from homeroom.jobs.job_log import hash_person
+from homeroom.jobs.job_search import JobQuery, search
 from homeroom.jobs.outcome import Cancel, Done, Fail, Hold, Outcome, Retry, Snooze
 from homeroom.jobs.queue_store import (
     counts,
@@ -59,7 +60,6 @@ from homeroom.jobs.schedule_store import SlotRecord, declare_schedule, remove_sc
 from homeroom.jobs.slot_firing import has_unreported_slots, take_unreported_slots
 from homeroom.jobs.store import (
     JobAttempt,
-    JobQuery,
     attempts,
     find,
     get,
@@ -68,7 +68,6 @@ from homeroom.jobs.store import (
     job_log_table,
     job_table,
     logs,
-    search,
     states,
 )
 from homeroom.redaction import redact_json, redact_text

@@ -11,16 +11,15 @@ from homeroom.errors import Conflict
 from homeroom.jobs.enqueue import GENERATED_ID_PREFIX, JOBS_TOPIC
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import FINISHED, Job, JobReason, JobState
+from homeroom.jobs.job_search import JobQuery, search
 from homeroom.jobs.outcome import CANCELLED
 from homeroom.jobs.settle import JOB_TOPIC, fail_jobs, notify_changed, release_dependents
 from homeroom.jobs.store import (
     JOB_COLUMNS,
-    JobQuery,
     fetch_jobs_with,
     get,
     lock_jobs,
     placeholders,
-    search,
 )
 
 JobAction = Literal["retry", "promote", "cancel", "remove"]

@@ -25,6 +25,8 @@ from homeroom.jobs.api import (
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.job_actions import AuditRecorder
+from homeroom.jobs.job_counter import JobCounter
+from homeroom.jobs.job_search import JobQuery, search
 from homeroom.jobs.outcome import AttemptOutcome
 from homeroom.jobs.subject import JobSubjects
 from homeroom.redaction import redact_json
@@ -196,6 +198,7 @@ def router(
     registry: Registry,
     record: AuditRecorder,
     subjects: JobSubjects | None = None,
+    counter: JobCounter | None = None,
 ) -> APIRouter:
     """Return the routes of the kernel.
 
@@ -206,7 +209,7 @@ def router(
     _add_job_reads(routes, db, auth, subjects)
     _add_job_actions(routes, db, auth, registry, record, subjects)
     _add_bulk_action(routes, db, auth, registry, record, subjects)
-    _add_queue_list(routes, db, auth)
+    _add_queue_list(routes, db, auth, counter or JobCounter())
     _add_queue_actions(routes, db, auth, record)
     _add_worker_list(routes, db, auth)
     routes.include_router(schedule_routes.router(db, auth, registry, record))
@@ -231,17 +234,20 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth, subjects: JobSub
         state: JobState | None = None,
         name: OptionalText = None,
         q: OptionalText = None,
+        done: bool | None = None,
     ) -> Page[JobView]:
-        """List jobs, newest first.
+        """List jobs, newest first; `done=false` leaves out those that are completed.
 
         `q` is a part of the id, the data, the last error, or the id of the learner or course that
-        the job is for.
+        the job is for, among jobs that are not completed and the 10,000 newest completed ones. The
+        id of a job, a completion or a learner finds older ones too; `state=completed` looks for a
+        part in all of them, which takes seconds with a million.
         """
         key = paging.key(int)
         async with db.read() as tx:
-            rows = await store.search(
+            rows = await search(
                 tx,
-                store.JobQuery(queue, state, name, q, subjects.select_jobs(q)),
+                JobQuery(queue, state, name, q, subjects, done),
                 limit=paging.limit + 1,
                 before=None if key is None else key[0],
             )
@@ -324,9 +330,7 @@ def _add_bulk_action(
         filter_fields = jobs.model_dump(mode="json", exclude_none=True)
         if not filter_fields:
             raise Invalid("A bulk action needs a filter with at least one member.")
-        query = store.JobQuery(
-            jobs.queue, jobs.state, jobs.name, jobs.q, subjects.select_jobs(jobs.q)
-        )
+        query = JobQuery(jobs.queue, jobs.state, jobs.name, jobs.q, subjects)
         count, before = 0, None
         while True:
             async with db.write() as tx:
@@ -340,7 +344,7 @@ def _add_bulk_action(
                 return AffectedCount(count=count)
 
 
-def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
+def _add_queue_list(routes: APIRouter, db: Database, auth: Auth, counter: JobCounter) -> None:
     reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
 
     @routes.get("/queues", dependencies=reads)
@@ -348,7 +352,7 @@ def _add_queue_list(routes: APIRouter, db: Database, auth: Auth) -> None:
         """List all queues with their counts."""
         async with db.read() as tx:
             queues = await queue_store.queues(tx)
-            counts = await queue_store.counts(tx)
+            counts = await counter.count(tx)
             oldest = await queue_store.oldest_waiting(tx)
             workers = await queue_store.workers(tx)
         return [

@@ -14,15 +14,10 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     Index,
     Integer,
-    Select,
     Table,
     Text,
-    and_,
-    or_,
-    select,
     text,
 )
 
@@ -93,6 +88,13 @@ for _name, _columns, _where in (
     ),
     ("ix_job_outstanding", (job_table.c.seq,), "outstanding = 1"),
     ("ix_job_alone", (job_table.c.seq,), "alone_from IS NOT NULL AND state = 'waiting'"),
+    # What an operator looks at is found among a few thousand rows, however many are completed.
+    (
+        "ix_job_unfinished",
+        (job_table.c.seq, job_table.c.state, job_table.c.queue),
+        "state <> 'completed' AND pruned_at IS NULL",
+    ),
+    ("ix_job_kind", (job_table.c.kind, job_table.c.seq), "pruned_at IS NULL"),
 ):
     Index(_name, *_columns, sqlite_where=text(_where), postgresql_where=text(_where))
 
@@ -204,8 +206,8 @@ downtime_table = Table(
 
 
 Extra = TypeVar("Extra")
-_JOB_FIELDS = [field.name for field in dataclass_fields(Job)]
-JOB_COLUMNS = ", ".join(_JOB_FIELDS)
+JOB_FIELDS = [field.name for field in dataclass_fields(Job)]
+JOB_COLUMNS = ", ".join(JOB_FIELDS)
 """The columns of a ``Job`` for a SELECT or RETURNING."""
 _IDS_PER_STATEMENT = 500  # values in one statement
 
@@ -340,62 +342,6 @@ async def find(tx: Tx, ids: Sequence[str]) -> dict[str, Job]:
         )
         job_by_id.update((job.id, job) for job in jobs)
     return job_by_id
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """A filter on jobs; None means any. Pruned jobs are never listed."""
-
-    queue: str | None = None
-    state: JobState | None = None
-    kind: str | None = None
-    text: str | None = None
-    """Part of the id, the payload or the last error, in any case."""
-    text_matches: tuple[Select[tuple[str]], ...] = ()
-    """Ids of more jobs that match ``text``: by the learners and courses that they are for."""
-
-
-def _query_conditions(query: JobQuery) -> list[ColumnElement[bool]]:
-    job = job_table.c
-    conditions: list[ColumnElement[bool]] = [job.pruned_at.is_(None)]
-    if query.queue is not None:
-        conditions.append(job.queue == query.queue)
-    if query.state is not None:
-        conditions.append(job.state == query.state.value)
-    if query.kind is not None:
-        conditions.append(job.kind == query.kind)
-    if query.text is not None:
-        part = query.text
-        conditions.append(
-            or_(
-                job.id.icontains(part, autoescape=True),
-                job.payload.icontains(part, autoescape=True),
-                job.last_error.icontains(part, autoescape=True),
-                *(job.id.in_(ids) for ids in query.text_matches),
-            )
-        )
-    return conditions
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    seq: int
-
-
-async def search(
-    tx: Tx, query: JobQuery, *, limit: int, before: int | None = None
-) -> list[tuple[int, Job]]:
-    """Return jobs below a sequence number, with their own, newest first."""
-    conditions = _query_conditions(query)
-    if before is not None:
-        conditions.append(job_table.c.seq < before)
-    statement = (
-        select(*(job_table.c[name] for name in _JOB_FIELDS), job_table.c.seq)
-        .where(and_(*conditions))
-        .order_by(job_table.c.seq.desc())
-        .limit(limit)
-    )
-    return [(extra.seq, job) for job, extra in await fetch_jobs_with(tx, _Sequence, statement)]
 
 
 @dataclass(frozen=True, slots=True)

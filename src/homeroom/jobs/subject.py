@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select
 
 from homeroom.db.tx import Tx
-from homeroom.jobs.job import Job
 
 _USER_KEY, _COURSE_KEY = "userId", "courseId"
 _IDS_PER_STATEMENT = 500
@@ -27,6 +27,30 @@ class JobSubject:
     completion_id: str | None = None
 
 
+class JobWithPayload(Protocol):
+    """A job, or what was read of one."""
+
+    @property
+    def id(self) -> str:
+        """Return its id."""
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """Return its arguments."""
+
+
+ColumnMatch = Callable[[ColumnElement[str]], ColumnElement[bool]]
+"""Returns the condition on a column that holds an id."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectMatch:
+    """Conditions on the columns that hold the ids of learners and of courses."""
+
+    user: ColumnMatch
+    course: ColumnMatch
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectSource:
     """The subjects of the records of one kind that payloads name."""
@@ -35,8 +59,8 @@ class SubjectSource:
     """The member of payloads that holds the id of such a record, as ``completionId``."""
     read: Callable[[Tx, Sequence[str]], Awaitable[Mapping[str, JobSubject]]]
     """Return the subjects of records by their ids."""
-    select_jobs: Callable[[str], Select[tuple[str]]]
-    """Select the ids of jobs whose learner or course contains a text, in any case."""
+    select_jobs: Callable[[SubjectMatch], Select[tuple[str]]]
+    """Select the ids of jobs whose learner or course matches."""
 
 
 class JobSubjects:
@@ -46,7 +70,7 @@ class JobSubjects:
         """Register the sources of the features."""
         self._sources = tuple(sources)
 
-    async def describe(self, tx: Tx, jobs: Sequence[Job]) -> dict[str, JobSubject]:
+    async def describe(self, tx: Tx, jobs: Sequence[JobWithPayload]) -> dict[str, JobSubject]:
         """Return the subjects of jobs by job id: 500 in one statement of a source."""
         found = {job.id: _named_in_payload(job) for job in jobs}
         for source in self._sources:
@@ -68,14 +92,12 @@ class JobSubjects:
             )
         return found
 
-    def select_jobs(self, text: str | None) -> tuple[Select[tuple[str]], ...]:
-        """Return the selects of jobs whose learner or course contains a text."""
-        if text is None:
-            return ()
-        return tuple(source.select_jobs(text) for source in self._sources)
+    def select_jobs(self, match: SubjectMatch) -> tuple[Select[tuple[str]], ...]:
+        """Return the selects of jobs whose learner or course matches."""
+        return tuple(source.select_jobs(match) for source in self._sources)
 
 
-def _named_in_payload(job: Job) -> JobSubject:
+def _named_in_payload(job: JobWithPayload) -> JobSubject:
     user, course = job.payload.get(_USER_KEY), job.payload.get(_COURSE_KEY)
     return JobSubject(
         user if isinstance(user, str) else None, course if isinstance(course, str) else None

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, column, select, table
 
 from homeroom.db.tx import Tx
-from homeroom.jobs.subject import JobSubject, SubjectSource
+from homeroom.jobs.subject import JobSubject, SubjectMatch, SubjectSource
 
 _PLAN = table("lesson_plan", column("id"), column("course_id"))
 _MODULE = table("lesson_plan_module", column("plan_id"), column("job_id"))
@@ -23,9 +23,9 @@ async def _read(tx: Tx, plan_ids: Sequence[str]) -> dict[str, JobSubject]:
     return {id: JobSubject(None, course_id) for id, course_id in rows}
 
 
-def _select_jobs(text: str) -> Select[tuple[str]]:
+def _select_jobs(match: SubjectMatch) -> Select[tuple[str]]:
     job: Any = _MODULE.c.job_id
-    is_course = _PLAN.c.course_id.icontains(text, autoescape=True)
+    is_course = match.course(_PLAN.c.course_id)
     joined = _MODULE.join(_PLAN, _PLAN.c.id == _MODULE.c.plan_id)
     return select(job).select_from(joined).where(is_course, job.is_not(None))
 

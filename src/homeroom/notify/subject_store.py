@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, column, select, table
 
 from homeroom.db.tx import Tx
-from homeroom.jobs.subject import JobSubject, SubjectSource
+from homeroom.jobs.subject import JobSubject, SubjectMatch, SubjectSource
 
 _DELIVERY = table("delivery", column("id"), column("notification_id"), column("job"))
 _NOTIFICATION = table("notification", column("id"), column("user_id"))
@@ -28,9 +28,9 @@ async def _read(tx: Tx, delivery_ids: Sequence[str]) -> dict[str, JobSubject]:
     return {id: JobSubject(user_id) for id, user_id in rows}
 
 
-def _select_jobs(text: str) -> Select[tuple[str]]:
+def _select_jobs(match: SubjectMatch) -> Select[tuple[str]]:
     job: Any = _DELIVERY.c.job
-    is_recipient = _NOTIFICATION.c.user_id.icontains(text, autoescape=True)
+    is_recipient = match.user(_NOTIFICATION.c.user_id)
     return select(job).select_from(_MESSAGES).where(is_recipient, job.is_not(None))
 
 
