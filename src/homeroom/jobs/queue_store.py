@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from sqlalchemy import func, select
+
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import JOBS_TOPIC
 from homeroom.jobs.job import JobReason, JobState
-from homeroom.jobs.store import queue_table, worker_table
+from homeroom.jobs.store import job_table, queue_table, worker_table
 
 _STATE = (
     "CASE WHEN w.heartbeat_at + w.lease > ? THEN 'running'"
@@ -204,6 +206,23 @@ async def oldest_waiting(tx: Tx) -> dict[str, int]:
     rows = await tx.fetch(
         "SELECT queue, MIN(run_at) FROM job WHERE state = 'waiting' AND pruned_at IS NULL"
         " GROUP BY queue"
+    )
+    return dict(rows)
+
+
+async def failed_since(tx: Tx, queues: Sequence[str], since: int) -> dict[str, int]:
+    """Return by queue how many jobs have failed since an instant, cancelled ones left out."""
+    job = job_table.c
+    rows = await tx.fetch(
+        select(job.queue, func.count())
+        .where(
+            job.queue.in_(list(queues)),
+            job.state == JobState.FAILED.value,
+            job.pruned_at.is_(None),
+            job.finished_at >= since,
+            func.coalesce(job.reason_code, "") != JobReason.CANCELLED.value,
+        )
+        .group_by(job.queue)
     )
     return dict(rows)
 
