@@ -206,6 +206,7 @@ def monitor_service(application: Application, health: Health) -> Service:
         HistoryRecorder(application.metrics),
         application.alerts,
         readings.sources(),
+        evaluate_seconds=application.settings.alert_interval.total_seconds(),
     )
     return Service("monitor", monitor.run, monitor.stop)
 

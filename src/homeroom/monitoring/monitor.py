@@ -28,8 +28,9 @@ from homeroom.monitoring.history_store import HOUR_SECONDS, MINUTE_SECONDS, span
 log = structlog.get_logger(__name__)
 EVALUATE_SECONDS = 15.0
 SLOWEST_SECONDS = 60.0
-COST_FACTOR = 100
-"""An evaluation is repeated after 100 times as long as it took: at most 1 % of a core."""
+COST_FACTOR = 40
+"""An evaluation is repeated after 40 times as long as it took, at most: a large database is read more
+rarely."""
 
 ReadReport = Callable[[], Mapping[str, int | None]]
 """Return what a process reports of itself and its machine."""
