@@ -140,7 +140,7 @@ class AlertReadings:
         async with self._db.read() as tx:
             by_queue, now = await counts(tx), tx.now
             oldest = await queue_store.oldest_waiting(tx)
-            paused = {queue.name for queue in await queue_store.queues(tx) if queue.paused}
+            paused = await queue_store.paused_queues(tx)
             failed = await queue_store.failed_since(tx, list(by_queue), now - FAILED_WINDOW)
         readings: list[Reading] = []
         for queue, states in by_queue.items():

@@ -11,7 +11,7 @@ from homeroom.completion.api import PERSONAL as IN_COMPLETIONS
 from homeroom.credentials.api import PERSONAL as IN_CREDENTIALS
 from homeroom.dispatch.api import PERSONAL as IN_DISPATCHES
 from homeroom.lessonplans.api import PERSONAL as IN_PLANS
-from homeroom.monitoring.alert_store import PERSONAL as IN_ALERTS
+from homeroom.monitoring.tables import PERSONAL as IN_ALERTS
 from homeroom.notify.api import PERSONAL as IN_MESSAGES
 from homeroom.people.api import PERSONAL as IN_DIRECTORY
 from homeroom.people.api import PersonalDataRegistry

@@ -85,6 +85,11 @@ async def queues(tx: Tx) -> list[QueueSettings]:
     return [queue_by_name[name] for name in sorted(queue_by_name)]
 
 
+async def paused_queues(tx: Tx) -> set[str]:
+    """Return the names of the queues that are paused."""
+    return {name for (name,) in await tx.fetch("SELECT name FROM queue WHERE paused = 1")}
+
+
 async def find_queue(tx: Tx, name: str) -> QueueSettings:
     """Return a queue; one without a row has the defaults."""
     rows = await tx.fetch_into(QueueSettings, "SELECT * FROM queue WHERE name = ?", (name,))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import BigInteger, Column, Integer, Table, Text, delete, select
+from sqlalchemy import delete, select
 
-from homeroom.db.personal_data import rows_naming
-from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
 from homeroom.instant import DAY, SECOND
 from homeroom.monitoring.alert_evaluation import REOPEN_WITHIN, Alert
 from homeroom.monitoring.alert_rules import DEFAULT_RULES, AlertRule, Severity
+from homeroom.monitoring.tables import ALERT, ALERT_RULE, MONITOR_LEASE, MONITOR_PROCESS
 
 ALERT_RETENTION = 90 * DAY
 LEASE = 75 * SECOND
@@ -21,61 +20,6 @@ GAP = 300 * SECOND
 """A longer time without an evaluation is a downtime: what held before it is not known to hold."""
 PROCESS_SILENCE = 600 * SECOND
 _LEASE_ID = 1
-
-ALERT = Table(
-    "alert",
-    metadata,
-    Column("id", Text, primary_key=True),  # UUIDv7: sorts by time
-    Column("open_key", Text, unique=True),  # rule and subject; null once it is cleared
-    Column("rule", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("group_name", Text, nullable=False),  # alerts of one cause
-    Column("severity", Text, nullable=False),
-    Column("state", Text, nullable=False),  # pending, open, cleared
-    Column("value", BigInteger, nullable=False),  # thousandths of the rule's unit
-    Column("threshold", BigInteger, nullable=False),
-    Column("detail", Text),
-    Column("since", BigInteger, nullable=False),
-    Column("quiet_since", BigInteger),  # the condition no longer holds
-    Column("raised_at", BigInteger),
-    Column("raised_count", Integer, nullable=False),
-    Column("cleared_at", BigInteger, index=True),
-    Column("updated_at", BigInteger, nullable=False),
-    Column("message", Text),  # the key of the message that told of it
-    Column("acknowledged_at", BigInteger),
-    Column("acknowledged_by", Text),
-    Column("acknowledged_why", Text),
-    Column("snoozed_until", BigInteger),
-    Column("snoozed_by", Text),
-)
-PERSONAL = (rows_naming(ALERT.c.acknowledged_by), rows_naming(ALERT.c.snoozed_by))
-ALERT_RULE = Table(
-    "alert_rule",
-    metadata,
-    Column("kind", Text, primary_key=True),
-    Column("enabled", Integer, nullable=False),
-    Column("threshold", BigInteger, nullable=False),  # thousandths of the rule's unit
-    Column("for_seconds", Integer, nullable=False),
-    Column("clear_seconds", Integer, nullable=False),
-    Column("severity", Text, nullable=False),
-)
-MONITOR_LEASE = Table(
-    "monitor_lease",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),  # 1: there is one row
-    Column("holder", Text, nullable=False),
-    Column("until", BigInteger, nullable=False),
-    Column("observed_from", BigInteger, nullable=False),  # evaluated without a gap since then
-    Column("counted_until", BigInteger, nullable=False),  # completions are in the history
-)
-MONITOR_PROCESS = Table(
-    "monitor_process",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
-    Column("report", Text, nullable=False),  # JSON: a ProcessReport
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, select
+from sqlalchemy import select
 
-from homeroom.db.tables import metadata
 from homeroom.db.tx import Tx
 from homeroom.instant import DAY, SECOND
 from homeroom.monitoring.history import Measure
+from homeroom.monitoring.tables import METRIC_HISTORY
 
 MINUTE_SECONDS, HOUR_SECONDS = 60, 3_600
 RETENTION: Mapping[int, int] = {MINUTE_SECONDS: DAY, HOUR_SECONDS: 31 * DAY}
 """The time for which rows of a resolution are kept, in microseconds."""
 
-METRIC_HISTORY = Table(
-    "metric_history",
-    metadata,
-    Column("resolution", Integer, primary_key=True, autoincrement=False),  # seconds
-    Column("metric", Text, primary_key=True),
-    Column("at", BigInteger, primary_key=True, autoincrement=False),  # the begin of the span
-    Column("count", BigInteger, nullable=False),
-    Column("total", BigInteger, nullable=False),  # of durations: microseconds
-    Column("peak", BigInteger, nullable=False),  # the highest sample of a value
-    Index(None, "resolution", "at"),
-)
 _ADD = (
     "INSERT INTO metric_history (resolution, metric, at, count, total, peak)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (resolution, metric, at) DO UPDATE SET"

@@ -29,8 +29,7 @@ log = structlog.get_logger(__name__)
 EVALUATE_SECONDS = 15.0
 SLOWEST_SECONDS = 60.0
 COST_FACTOR = 40
-"""An evaluation is repeated after 40 times as long as it took, at most: a large database is read more
-rarely."""
+"""An evaluation is repeated after 40 times as long as it took: a large database is read rarely."""
 
 ReadReport = Callable[[], Mapping[str, int | None]]
 """Return what a process reports of itself and its machine."""
