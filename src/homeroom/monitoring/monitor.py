@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Monitor:
         """Set while this process holds the lease."""
         self._recorded_at: int | None = None
         self._pruned_at = 0
+        self._costs = deque([0.0], maxlen=3)
+        """Seconds of the last ticks; the lowest counts, as a machine may be busy for a moment."""
 
     @property
     def leads(self) -> bool:
@@ -103,8 +106,8 @@ class Monitor:
                 log.warning("monitor_failed", error=error.message)
         except Exception:  # a monitor that ends would end the process
             log.exception("monitor_failed")
-        cost = time.monotonic() - started
-        slow = min(COST_FACTOR * cost, SLOWEST_SECONDS)
+        self._costs.append(time.monotonic() - started)
+        slow = min(COST_FACTOR * min(self._costs), SLOWEST_SECONDS)
         return max(min(self._seconds_to_minute(), max(self._evaluate_seconds, slow)), 0.05)
 
     def _seconds_to_minute(self) -> float:
