@@ -20,11 +20,23 @@ OPERATIONS = {
     for method, operation in item.items()
 }
 VERBS = {
-    *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
+    *(
+        "acknowledge",
+        "act",
+        "add",
+        "cancel",
+        "clean",
+        "close",
+        "create",
+        "delete",
+        "download",
+        "edit",
+        "end",
+    ),
     *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
     *("receive", "regenerate", "reissue", "replay", "resend", "resume", "retry", "revoke", "run"),
     *("search", "test", "publish"),
-    *("send", "start", "stream", "unsubscribe", "update"),
+    *("send", "start", "stream", "snooze", "unsubscribe", "update"),
 }
 
 

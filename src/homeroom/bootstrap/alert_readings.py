@@ -231,7 +231,7 @@ class AlertReadings:
 
 
 def _was_stuck(folder: Path) -> bool:
-    """Return whether a writer was stuck a short time ago, and its process ended for it."""
+    """Return whether a writer was stuck a short time ago."""
     age = find_stuck_marker(folder)
     return age is not None and age < STUCK_SECONDS
 
@@ -252,7 +252,7 @@ def _of_destination(status: DestinationStatus, now: int) -> Iterator[Reading]:
 
 
 def _of_backlog(step: str, backlog: StepBacklog, now: int, group: str | None) -> Iterator[Reading]:
-    """Yield the figures of outstanding steps; without its partner, it is the partner's outage."""
+    """Yield the figures of the outstanding steps of one name."""
     if backlog.failed:
         detail = f"{backlog.failed} failed and are not tried again by themselves."
         yield Reading("failed_steps", step, backlog.failed * THOUSAND, detail, group=group)

@@ -1,4 +1,4 @@
-"""``homeroom alerts``: list, acknowledge and snooze alerts; show and change their rules."""
+"""``homeroom alerts``: list, acknowledge and snooze alerts; change rules."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def snooze(
     why: WhyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Silence an alert for a time; if it is still open then, its message is sent again.
+    """Silence an alert for a time.
+
+    If it is still open then, its message is sent again.
 
     This adds a line to the audit trail.
     """

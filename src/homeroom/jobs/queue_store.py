@@ -216,7 +216,7 @@ async def oldest_waiting(tx: Tx) -> dict[str, int]:
 
 
 async def failed_since(tx: Tx, queues: Sequence[str], since: int) -> dict[str, int]:
-    """Return by queue how many jobs have failed since an instant, cancelled ones left out."""
+    """Return by queue the jobs that failed since an instant, without cancelled ones."""
     job = job_table.c
     rows = await tx.fetch(
         select(job.queue, func.count())

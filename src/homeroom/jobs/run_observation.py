@@ -1,4 +1,4 @@
-"""What is observed of the runs of jobs: their label, and how long they waited."""
+"""Observations of the runs of jobs: their label, and how long they waited."""
 
 from __future__ import annotations
 

@@ -388,7 +388,7 @@ async def delete_slots(tx: Tx, before: int, limit: int = 1_000) -> list[str]:
 
 
 async def missed_since(tx: Tx, since: int) -> list[SlotRecord]:
-    """Return the slots that were found to be missed since an instant, the earliest first."""
+    """Return the slots found to be missed since an instant, the earliest first."""
     return await tx.fetch_into(
         SlotRecord,
         "SELECT * FROM schedule_slot WHERE state = 'missed' AND fired_at >= ? ORDER BY slot_at",

@@ -1,4 +1,4 @@
-"""Which alerts are raised, kept and cleared by what was read (pure).
+"""Evaluation of alerts: raise, keep and clear them by figures (pure).
 
 Instants and spans are microseconds UTC, figures thousandths of the rule's unit.
 """

@@ -31,7 +31,7 @@ from homeroom.web.model import (
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 _MOST_RULES = 50
-AlertId = Annotated[ExternalId, Path(alias="alertId")]
+AlertId = Annotated[ExternalId, Path(alias="alertId", description="Id of the alert.")]
 _Span = Annotated[int | None, Field(ge=0, le=MAX_SPAN_SECONDS)]
 
 
@@ -40,63 +40,97 @@ class AlertView(ResponseModel):
 
     id: str
     rule: str
+    """Kind of the rule that raised it."""
     subject: str
     """What it is about, such as a queue or a partner system; empty: all of Homeroom."""
     group: str
     """Alerts of one cause have the same; one message tells of all."""
     severity: Severity
+    """How urgent it is."""
     state: Literal["open", "cleared"]
+    """Whether its condition holds, or is over."""
     value: float
+    """The figure that was read last, in the unit."""
     threshold: float
+    """The threshold of the rule when the figure was read."""
     unit: AlertUnit
+    """Unit of the figure and of the threshold."""
     detail: str | None
+    """The figure in a sentence."""
     since: Rfc3339Instant
+    """The time from which the condition holds."""
     raised_at: Rfc3339Instant
+    """The time at which it was raised first."""
     raised_count: int
+    """How often it was raised; within an hour of its end it is the same alert."""
     cleared_at: Rfc3339Instant | None
+    """The time at which it was cleared."""
     acknowledged_at: Rfc3339Instant | None
+    """The time at which an operator acknowledged it."""
     acknowledged_by: str | None
+    """The operator who acknowledged it."""
     acknowledged_why: str | None
+    """The operator's note."""
     snoozed_until: Rfc3339Instant | None
+    """The time until which it is silent."""
     snoozed_by: str | None
+    """The operator who snoozed it."""
 
 
 class AcknowledgeBody(RequestModel):
-    """A note for other operators."""
+    """The acknowledgement of an alert."""
 
     why: SingleLine | None = None
+    """A note for other operators."""
 
 
 class SnoozeBody(RequestModel):
     """For how long an alert is silenced."""
 
     seconds: Annotated[int, Field(ge=60, le=MAX_SNOOZE_SECONDS)]
+    """The time for which it is silent."""
     why: SingleLine | None = None
+    """A note, which the audit trail has."""
 
 
 class AlertRuleView(ResponseModel):
     """A rule: when figures raise an alert and when it is cleared."""
 
     kind: str
+    """Kind of the rule; there is one of each."""
     enabled: bool
+    """Whether the rule is used."""
     condition: Literal["above", "below"]
+    """On which side of the threshold the condition holds."""
     threshold: float
+    """The threshold, in the unit."""
     unit: AlertUnit
+    """Unit of the threshold."""
     for_seconds: int
+    """The time for which the condition must hold before an alert is raised."""
     clear_seconds: int
+    """The time without the condition after which an alert is cleared."""
     severity: Severity
+    """How urgent its alerts are."""
     is_default: bool
+    """Nothing of it was changed."""
 
 
 class AlertRuleBody(RequestModel):
     """Changes of one rule; members that are left out stay unchanged."""
 
     kind: Annotated[str, Field(max_length=64)]
+    """Kind of the rule to change."""
     enabled: bool | None = None
+    """Use the rule, or do not; its alerts are cleared then."""
     threshold: Annotated[float | None, Field(ge=0, le=1e12)] = None
+    """The new threshold, in the rule's unit."""
     for_seconds: _Span = None
+    """The time for which the condition must hold."""
     clear_seconds: _Span = None
+    """The time without the condition until alerts are cleared."""
     severity: Severity | None = None
+    """How urgent its alerts are."""
     reset: bool = False
     """Set the rule to its default before the other members are applied."""
 
@@ -105,12 +139,14 @@ class AlertRulesBody(RequestModel):
     """Changes of rules; those that are not named stay unchanged."""
 
     rules: Annotated[list[AlertRuleBody], Field(max_length=_MOST_RULES)]
+    """The changes, at most one of each rule."""
 
 
 class AlertRuleList(ResponseModel):
     """All rules."""
 
     items: list[AlertRuleView]
+    """The rules in a fixed order."""
 
 
 def _view(alert: Alert) -> AlertView:
@@ -138,7 +174,10 @@ def router(db: Database, auth: Auth, alerts: Alerts) -> APIRouter:
 
     @routes.get("/alerts", dependencies=[reader])
     async def list_alerts(
-        paging: PagingQuery, state: Annotated[Literal["open", "cleared", "all"], Query()] = "open"
+        paging: PagingQuery,
+        state: Annotated[
+            Literal["open", "cleared", "all"], Query(description="Alerts of this state.")
+        ] = "open",
     ) -> Page[AlertView]:
         """List alerts, the newest first; by default those that are open."""
         key = paging.key(str)
@@ -164,7 +203,10 @@ def router(db: Database, auth: Auth, alerts: Alerts) -> APIRouter:
         body: SnoozeBody,
         identity: Identity = operator,
     ) -> AlertView:
-        """Silence an alert for a time; if it is still open then, its message is sent again."""
+        """Silence an alert for a time.
+
+        If it is still open then, its message is sent again.
+        """
         return _view(await alerts.snooze(alert_id, identity.subject, body.seconds, body.why))
 
     @routes.get("/alert-rules", dependencies=[reader])

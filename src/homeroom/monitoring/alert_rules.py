@@ -1,4 +1,4 @@
-"""The rules of alerts with their defaults, and what may be changed of them (pure).
+"""The rules of alerts: their defaults, and the bounds of changes (pure).
 
 Figures are integers: thousandths of the rule's unit, so that shares are exact in both databases.
 """
@@ -22,7 +22,7 @@ NO_WORKER = "no_worker"
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """When figures of a kind raise an alert. Thresholds are thousandths of the unit."""
+    """The condition that raises an alert. Thresholds are thousandths of the unit."""
 
     kind: str
     unit: AlertUnit

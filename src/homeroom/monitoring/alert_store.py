@@ -24,7 +24,7 @@ _LEASE_ID = 1
 
 @dataclass(frozen=True, slots=True)
 class ChangedRule:
-    """What operators may change of a rule."""
+    """The part of a rule that operators may change."""
 
     kind: str
     enabled: bool
@@ -47,7 +47,7 @@ class MonitorLease:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """What a process last reported of itself and its machine."""
+    """The last report of a process about itself and its machine."""
 
     id: str
     host: str
@@ -139,7 +139,7 @@ async def read_lease(tx: Tx) -> MonitorLease | None:
 
 
 async def renew_lease(tx: Tx, holder: str) -> MonitorLease | None:
-    """Take or renew the lease; return it as it was, None where another process has it.
+    """Take or renew the lease; return it as it was, None if another process has it.
 
     ``observed_from`` of the result is the instant since which alerts are evaluated without a gap.
     """

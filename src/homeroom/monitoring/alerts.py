@@ -168,7 +168,7 @@ class Alerts:
         return await alert_store.list_alerts(tx, _STATES[state], before, limit)
 
     async def acknowledge(self, id: str, actor: str, why: str | None) -> Alert:
-        """Record that an operator deals with an open alert; raise ``NotFound``, ``Conflict``."""
+        """Record that an operator deals with an alert; raise ``NotFound``, ``Conflict``."""
         async with self._db.write() as tx:
             alert = await self._get_open(tx, id)
             alert = replace(
@@ -180,7 +180,7 @@ class Alerts:
         return alert
 
     async def snooze(self, id: str, actor: str, seconds: int, why: str | None) -> Alert:
-        """Silence an open alert for a time; if it is still open then, it is sent again."""
+        """Silence an open alert for a time; then it is sent again if it is open."""
         if not 60 <= seconds <= MAX_SNOOZE_SECONDS:
             raise Invalid(
                 f"An alert is snoozed for 60 seconds to {MAX_SNOOZE_SECONDS // 86_400} days."

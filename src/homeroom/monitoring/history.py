@@ -1,4 +1,4 @@
-"""The history of metrics: what is recorded each minute, from the counters of a process.
+"""The history of metrics: the changes of a process's counters by minute.
 
 Counters are read once a minute, and the differences are stored: no event, request or job costs more
 than its counter does. Decision 0054 has the figures.
@@ -38,7 +38,7 @@ _FINAL_FAILURES = frozenset({"fail", "exhausted"})
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What happened in a span: a number, its sum, and the highest value.
+    """The events of a span: their number, their sum, and the highest value.
 
     The sum of durations is in microseconds.
     """
@@ -46,12 +46,6 @@ class Measure:
     count: int = 0
     total: int = 0
     peak: int = 0
-
-    def plus(self, other: Measure) -> Measure:
-        """Return both spans together."""
-        return Measure(
-            self.count + other.count, self.total + other.total, max(self.peak, other.peak)
-        )
 
     @classmethod
     def sample(cls, value: int) -> Measure:
@@ -121,7 +115,7 @@ class HistoryRecorder:
         self._stored = self._totals()
 
     def changes(self) -> tuple[dict[str, Measure], Callable[[], None]]:
-        """Return what happened since the last store, and the function that marks it stored."""
+        """Return the changes since the last store, and the function that marks them so."""
         totals = self._totals()
         stored = self._stored
 

@@ -29,11 +29,12 @@ _DEFAULT_POINTS = {"minute": 60, "hour": 24}
 
 
 class HistoryPointView(ResponseModel):
-    """What was recorded in one span."""
+    """The record of one span."""
 
     at: Rfc3339Instant
+    """The begin of the span."""
     count: int
-    """Of a value: how often it was sampled."""
+    """Number of events or durations; of a value, how often it was sampled."""
     mean: float | None
     """Seconds for a duration; the mean of the samples of a value; null for a count."""
     peak: float | None
@@ -41,21 +42,32 @@ class HistoryPointView(ResponseModel):
 
 
 class HistorySeries(ResponseModel):
-    """The recorded points of one metric, the earliest first; spans without any are left out."""
+    """The points of one metric, the earliest first.
+
+    Spans in which nothing was recorded are left out.
+    """
 
     metric: str
+    """Name of the metric."""
     unit: HistoryUnit
+    """`count`, `seconds` for durations, or `value` for what is sampled."""
     points: list[HistoryPointView]
+    """The spans in which something was recorded."""
 
 
 class MetricHistory(ResponseModel):
     """The history of some metrics."""
 
     resolution: Literal["minute", "hour"]
+    """The length of each span."""
     resolution_seconds: int
+    """The same in seconds."""
     start: Rfc3339Instant
+    """The begin of the first span."""
     end: Rfc3339Instant
+    """Later spans are not in the answer."""
     series: list[HistorySeries]
+    """One entry for each metric that was asked for."""
 
 
 def router(db: Database, auth: Auth) -> APIRouter:
@@ -68,9 +80,15 @@ def router(db: Database, auth: Auth) -> APIRouter:
         metric: Annotated[
             str, Query(max_length=400, description="One or more of them, separated by commas.")
         ],
-        start: Annotated[Rfc3339Time | None, Query(alias="from")] = None,
-        end: Annotated[Rfc3339Time | None, Query(alias="to")] = None,
-        resolution: Literal["minute", "hour"] = "minute",
+        start: Annotated[
+            Rfc3339Time | None, Query(alias="from", description="Begin of the first span.")
+        ] = None,
+        end: Annotated[
+            Rfc3339Time | None, Query(alias="to", description="End of the last span.")
+        ] = None,
+        resolution: Annotated[
+            Literal["minute", "hour"], Query(description="Length of a span.")
+        ] = "minute",
     ) -> MetricHistory:
         """Return what was recorded of metrics: a day by minute, a month by hour.
 
@@ -102,7 +120,7 @@ def router(db: Database, auth: Auth) -> APIRouter:
 
 
 def _parse_metrics(text: str) -> list[str]:
-    """Return the named metrics, each once; raise ``Invalid`` for one that is not recorded."""
+    """Return the named metrics, each once; raise ``Invalid`` for an unknown one."""
     metrics = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in metrics:
         if name not in HISTORY_METRICS:

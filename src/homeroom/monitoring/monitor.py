@@ -43,7 +43,7 @@ CountCompletions = Callable[[Tx, int, int], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class MonitorSources:
-    """What is recorded and evaluated; ``bootstrap`` reads it from the packages."""
+    """The sources of records and figures; ``bootstrap`` builds them."""
 
     report: ReadReport
     samples: ReadSamples

@@ -1,4 +1,4 @@
-"""Tables of the history of metrics, of alerts, and of the processes that evaluate them."""
+"""Tables of the history of metrics, of alerts, and of monitoring processes."""
 
 from __future__ import annotations
 
