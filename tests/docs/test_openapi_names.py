@@ -35,7 +35,7 @@ VERBS = {
     ),
     *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
     *("receive", "regenerate", "reissue", "replay", "resend", "resume", "retry", "revoke", "run"),
-    *("search", "test", "publish"),
+    *("search", "test", "publish", "acknowledge"),
     *("send", "start", "stream", "snooze", "unsubscribe", "update"),
 }
 
