@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.console.conftest import sign_in
 from tests.console.test_console import has_focus, press_until, show
+from tests.support.condition import until
 from tests.support.console_school import ConsoleSchool
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
@@ -55,6 +56,13 @@ def test_the_rules_are_shown_and_a_viewer_can_act_on_nothing(
 def test_the_history_is_a_chart_with_a_table_of_the_same_figures(
     operator: Page, school: ConsoleSchool
 ) -> None:
+    query = {"metric": "owed_steps"}
+
+    def has_sample() -> bool:  # one is stored each minute
+        [series] = school.client.get("/api/v1/metrics/history", params=query).json()["series"]
+        return any(point["peak"] > 0 for point in series["points"])
+
+    until(has_sample, 0.5, patience_seconds=90)
     show(operator, "/console", "Overview")
     owed = operator.get_by_role("img", name=re.compile("^Steps that are owed: at most [1-9]"))
     expect(owed).to_be_visible()
