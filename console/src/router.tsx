@@ -2,6 +2,7 @@
 
 import { createRootRoute, createRoute, createRouter, Link, Navigate } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
+import { AlertsPage } from "./pages/AlertsPage";
 import { AuditPage } from "./pages/AuditPage";
 import { CompletionPage } from "./pages/CompletionPage";
 import { CompletionsPage } from "./pages/CompletionsPage";
@@ -63,6 +64,7 @@ const tree = root.addChildren([
   createRoute({ ...under, path: "/console/messages", component: DeliveriesPage }),
   createRoute({ ...under, path: "/console/suppressions", component: SuppressionsPage }),
   createRoute({ ...under, path: "/console/workers", component: WorkersPage }),
+  createRoute({ ...under, path: "/console/alerts", component: AlertsPage }),
   createRoute({ ...under, path: "/console/courses", component: CoursesPage }),
   createRoute({ ...under, path: "/console/courses/$courseId", component: CoursePage }),
   createRoute({ ...under, path: "/console/learners/$userId", component: LearnerPage }),

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 
 PAGES = {
     "Overview": "/console",
+    "Alerts": "/console/alerts",
     "Completions": "/console/completions?step=hr&status=failed",
     "Courses": "/console/courses",
     "Jobs": "/console/jobs",

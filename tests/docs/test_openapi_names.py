@@ -19,13 +19,12 @@ OPERATIONS = {
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
 }
-VERBS = {
-    *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
-    *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
-    *("receive", "regenerate", "reissue", "replay", "resend", "resume", "retry", "revoke", "run"),
-    *("search", "test", "publish", "award", "preview"),
-    *("send", "start", "stream", "unsubscribe", "update"),
-}
+_VERBS = """
+    acknowledge act add award cancel clean close create delete download edit end erase export fill
+    get lift list mark open pause preview promote publish put receive regenerate reissue replay
+    resend resume retry revoke run search send snooze start stream test unsubscribe update
+"""
+VERBS = frozenset(_VERBS.split())
 
 
 def test_operation_ids_are_unique() -> None:

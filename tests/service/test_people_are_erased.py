@@ -122,6 +122,7 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
             params=params, about="{}"),
         row("delivery", id="others", notification_id="others", address="boss@school.example"),
         row("erasure", id="earlier", user_id="gone", erased_by=who),
+        row("alert", id=f"al {len(who)}", acknowledged_by=who),
         row("exemption", id="e4", user_id=who, created_by="boss", note="said to be ill"),
     ]  # fmt: skip
 

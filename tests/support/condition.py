@@ -11,9 +11,13 @@ PATIENCE_SECONDS = 60.0
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found], interval_seconds: float = 0.05) -> Found:
+def until(
+    condition: Callable[[], Found],
+    interval_seconds: float = 0.05,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Found:
     """Wait until a function returns a true value, and return it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "timed out"
         time.sleep(interval_seconds)

@@ -71,6 +71,17 @@ class ConsoleSchool:
             assert time.monotonic() < deadline, self.jobs("failed")
             time.sleep(0.1)
 
+    def wait_for_alert(self, rule: str) -> dict[str, Any]:
+        """Wait until an alert of a rule is open, and return it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            answer = self.client.get("/api/v1/alerts").raise_for_status().json()["items"]
+            for alert in answer:
+                if alert["rule"] == rule:
+                    return dict(alert)
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
+
     def send(self, events: list[dict[str, Any]]) -> None:
         """Send progress events; all are accepted."""
         answer = self.client.post("/api/progress/enhanced-update", json={"events": events})
@@ -105,12 +116,16 @@ class ConsoleSchool:
 @contextmanager
 def console_school(folder: Path) -> Iterator[ConsoleSchool]:
     """Serve a school in which HR has refused what was sent about all who completed."""
-    with _sandbox() as settings, server(folder, settings["environment"]) as url:
+    with (
+        _sandbox() as settings,
+        server(folder, {**settings["environment"], "HOMEROOM_ALERT_INTERVAL": "1s"}) as url,
+    ):
         client = httpx.Client(base_url=url, headers=ADMIN, timeout=30)
         school = ConsoleSchool(url, settings["url"], client)
         school.refuse_hr()
         school.play()
         school.wait_for_failed(len(COMPLETED))
+        school.wait_for_alert("failed_jobs")
         yield school
         client.close()
 

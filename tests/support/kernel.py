@@ -24,7 +24,8 @@ from homeroom.jobs.handler import JobContext, Registry
 from homeroom.jobs.job import Job, JobArgs, JobState
 from homeroom.jobs.maintenance import JobMaintenance, MaintenanceStep, OnSlotsMissed
 from homeroom.jobs.outcome import Done, Outcome
-from homeroom.jobs.worker import ObserveRun, Worker
+from homeroom.jobs.run_observation import ObserveRun
+from homeroom.jobs.worker import Worker
 
 PATIENCE_SECONDS = 60.0 * EFFORT
 POLL = timedelta(milliseconds=50)

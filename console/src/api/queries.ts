@@ -68,6 +68,25 @@ export const destinations = queryOptions({
   queryFn: () => ask(api.GET("/api/v1/destinations")),
 });
 
+export const alerts = (state: "open" | "cleared" | "all") =>
+  list(["alerts", "list", state], (cursor) =>
+    ask(api.GET("/api/v1/alerts", { params: { query: { state, cursor, limit: PAGE } } })),
+  );
+
+export const alertRules = queryOptions({
+  queryKey: ["alerts", "rules"],
+  queryFn: () => ask(api.GET("/api/v1/alert-rules")),
+});
+
+/** The last hour by minute, or the last day by hour. */
+export const history = (metric: string, resolution: "minute" | "hour") =>
+  queryOptions({
+    queryKey: ["history", metric, resolution],
+    queryFn: () =>
+      ask(api.GET("/api/v1/metrics/history", { params: { query: { metric, resolution } } })),
+    placeholderData: keepPreviousData,
+  });
+
 export const settings = queryOptions({
   queryKey: ["settings"],
   queryFn: () => ask(api.GET("/api/v1/settings")),

@@ -3,6 +3,8 @@ import { Link } from "@tanstack/react-router";
 import { useFormatter, useTranslations } from "use-intl";
 import { queues, readiness, summary } from "../api/queries";
 import type { MetricsSummary, Queue, Readiness } from "../api/schema";
+import { AlertBanner } from "../parts/AlertBanner";
+import { History } from "../parts/History";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -22,10 +24,12 @@ export function OverviewPage() {
   return (
     <Page title={t("title")}>
       {error && <ProblemBox error={error} />}
+      <AlertBanner />
       {figures.data && waiting.data && <Workload figures={figures.data} queues={waiting.data} />}
       {health.data && <Health health={health.data} />}
       {figures.isPending && <Loading />}
       {figures.data && <Figures figures={figures.data} />}
+      {figures.data && <History />}
       {figures.data && <OwedSteps steps={figures.data.steps} />}
     </Page>
   );

@@ -10,6 +10,7 @@ import { LANGUAGES, type Language, useLanguage } from "../messages/language";
 
 const SECTIONS = [
   ["overview", "/console"],
+  ["alerts", "/console/alerts"],
   ["completions", "/console/completions"],
   ["courses", "/console/courses"],
   ["jobs", "/console/jobs"],

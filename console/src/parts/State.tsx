@@ -20,6 +20,8 @@ const MOODS: Record<string, Mood> = {
   active: "busy",
   sending: "busy",
   in_progress: "busy",
+  critical: "bad",
+  warning: "warn",
   degraded: "warn",
   away: "warn",
   stale: "warn",

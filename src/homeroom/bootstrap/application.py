@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from homeroom.bootstrap.tokens import build_jwt_verifier
 from homeroom.catalogue.api import Catalogue
 from homeroom.changes.api import begin_epoch_after_move
 from homeroom.changes.jobs import PruneChangesHandler
+from homeroom.clock import Clock
 from homeroom.commit_priority import CommitPriority
 from homeroom.completion.api import Completions, StepContext
 from homeroom.credentials.api import (
@@ -57,10 +58,12 @@ from homeroom.dispatch.api import Dispatches, XapiConfig
 from homeroom.dispatch.destinations import Destinations
 from homeroom.dispatch.hr_report import HrReports
 from homeroom.errors import Unavailable
+from homeroom.instant import SECOND
 from homeroom.jobs.api import FixedDelays, Registry
 from homeroom.lessonplans.api import LessonPlans
 from homeroom.lessonplans.course_publication import CoursePublisher
 from homeroom.lessonplans.export.print_style import PrintStyle
+from homeroom.monitoring.alerts import Alerts
 from homeroom.monitoring.metrics import Metrics
 from homeroom.notify.api import Notifications
 from homeroom.partner.client import open_partner_client
@@ -71,6 +74,7 @@ log = structlog.get_logger(__name__)
 
 EXIT_STUCK = 75
 """Exit code of a process whose ingest writer neither ends nor can be interrupted (EX_TEMPFAIL)."""
+_STUCK_MARKER = "writer-stuck"
 _EXIT_DELAY_SECONDS = 1.0
 """Time for the 503 responses to waiting requests."""
 
@@ -95,6 +99,7 @@ class Application:
     activity: Activity
     completions: Completions
     metrics: Metrics
+    alerts: Alerts
     ingest: Ingest
     progress_jobs: ProgressJobs
     plans: LessonPlans
@@ -198,7 +203,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         db,
         completions,
         limits=_group_commit_limits(settings),
-        on_stuck=exit_stuck,
+        on_stuck=partial(exit_stuck, settings.data_dir),
         observe=observe_commit,
         observe_too_busy=observe_too_busy,
     )
@@ -245,6 +250,12 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
         activity=activity,
         completions=completions,
         metrics=metrics,
+        alerts=Alerts(
+            db,
+            notifications,
+            console_url=f"{public_url(settings)}/console/alerts",
+            addresses=settings.operators,
+        ),
         ingest=ingest,
         progress_jobs=progress_jobs,
         plans=plans,
@@ -294,11 +305,23 @@ def _group_commit_limits(settings: Settings) -> GroupCommitLimits:
     )
 
 
-def exit_stuck(writer: str) -> None:
+def exit_stuck(folder: Path, writer: str) -> None:
     """Exit after a second, so that the supervisor starts a new process.
 
     The database thread cannot be stopped, so a graceful shutdown is impossible. Waiting requests
-    get 503 before; only stored events were acknowledged.
+    get 503 before; only stored events were acknowledged. A file in the data directory tells the
+    next process, which raises the alert: this one can store nothing.
     """
     log.critical("writer_stuck", writer=writer, exit_code=EXIT_STUCK)
+    with suppress(OSError):
+        (folder / _STUCK_MARKER).touch()
     asyncio.get_running_loop().call_later(_EXIT_DELAY_SECONDS, os._exit, EXIT_STUCK)
+
+
+def find_stuck_marker(folder: Path) -> float | None:
+    """Return the age of the last stuck writer in seconds; None where none was stuck."""
+    try:
+        changed_at = (folder / _STUCK_MARKER).stat().st_mtime
+    except OSError:
+        return None
+    return max(Clock().now() / SECOND - changed_at, 0.0)

@@ -12,6 +12,7 @@ from homeroom.completion.api import PERSONAL as IN_COMPLETIONS
 from homeroom.credentials.api import PERSONAL as IN_CREDENTIALS
 from homeroom.dispatch.api import PERSONAL as IN_DISPATCHES
 from homeroom.lessonplans.api import PERSONAL as IN_PLANS
+from homeroom.monitoring.tables import PERSONAL as IN_ALERTS
 from homeroom.notify.api import PERSONAL as IN_MESSAGES
 from homeroom.people.api import PERSONAL as IN_DIRECTORY
 from homeroom.people.api import PersonalDataRegistry
@@ -28,6 +29,7 @@ PERSONAL_DATA = PersonalDataRegistry(
         *IN_MESSAGES,
         *IN_PROGRAMMES,
         *IN_PLANS,
+        *IN_ALERTS,
         *IN_AUDIT,
         *IN_CHANGES,
         *IN_DIRECTORY,

@@ -36,6 +36,7 @@ from homeroom.bootstrap.services import (
     dispatcher_services,
     housekeeping_service,
     log,
+    monitor_service,
     run_services,
     start_worker_services,
 )
@@ -59,6 +60,7 @@ from homeroom.jobs import routes as job_routes
 from homeroom.lessonplans import output_routes as plan_output_routes
 from homeroom.lessonplans import routes as plan_routes
 from homeroom.machine import raise_descriptor_limit
+from homeroom.monitoring import alert_routes, history_routes
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.hint_stream import HintStreams
 from homeroom.monitoring.peer_metrics import PeerMetrics
@@ -120,6 +122,8 @@ def _build_app(
             secure_cookie=public_url(settings).startswith("https:"),
         ),
         build_monitoring_router(application, auth, health, hints, peers),
+        alert_routes.router(db, auth, application.alerts),
+        history_routes.router(db, auth),
     )
     return create_app(
         routers,
@@ -270,6 +274,7 @@ async def _serve(
             Service("ingest", application.ingest.run, application.ingest.close),
             housekeeping_service(application),
             Service("watch", watch.run, watch.stop, is_needed=False),
+            monitor_service(application, health),
         ]
         services += _peer_metrics_services(peers)
         if worker:
@@ -313,10 +318,12 @@ async def run_worker(
         await require_intact(application.db)
         peers = _peer_metrics(process, application)
         watch = build_watch(application)
+        health = build_health(application, engine, watch)
         ingest = Service("ingest", application.ingest.run, application.ingest.close)
         services = [
             ingest,
             Service("watch", watch.run, watch.stop, is_needed=False),
+            monitor_service(application, health),
             *_peer_metrics_services(peers),
             *await start_worker_services(application, engine),
         ]
@@ -329,7 +336,7 @@ async def run_worker(
                 await stop.wait()
                 return
             await http_server.serve_app(
-                build_probes_app(application, build_health(application, engine, watch), hints),
+                build_probes_app(application, health, hints),
                 settings.host,
                 port,
                 stop=stop,

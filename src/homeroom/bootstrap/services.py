@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import structlog
 
 from homeroom.access.jobs import PruneAccess
 from homeroom.activity.api import PruneScheduleRuns, enqueue_missed_report
+from homeroom.bootstrap.alert_readings import AlertReadings
 from homeroom.bootstrap.application import Application, exit_stuck
 from homeroom.bootstrap.database import require_unsealed
 from homeroom.cancellation import cancel_and_wait
@@ -28,7 +30,10 @@ from homeroom.jobs.engine import Dispatcher, DispatchingEngine, Engine
 from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.worker import Worker
+from homeroom.monitoring.health import Health
+from homeroom.monitoring.history import HistoryRecorder
 from homeroom.monitoring.metrics import release_memory
+from homeroom.monitoring.monitor import Monitor
 from homeroom.notify.api import PruneNotifications
 from homeroom.partner.backlog import PartnerBacklogs
 from homeroom.progress.api import CompactEvents, ExpireEnrolments, PruneQuarantine
@@ -110,8 +115,9 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         concurrency=settings.concurrency,
         lease=settings.job_lease,
         grace=settings.shutdown_grace,
-        on_stuck=exit_stuck,
+        on_stuck=partial(exit_stuck, settings.data_dir),
         observe=application.metrics.observe_attempt,
+        observe_wait=application.metrics.observe_wait,
     )
     rates = {profile.name: profile.rate for profile in application.destinations.profiles}
     backlogs = PartnerBacklogs(application.db, rates)
@@ -188,6 +194,21 @@ def housekeeping_service(application: Application) -> Service:
                 release_memory()
 
     return Service("housekeeping", run, stopped.set)
+
+
+def monitor_service(application: Application, health: Health) -> Service:
+    """Return the service that records the history and evaluates alerts."""
+    readings = AlertReadings(application, health)
+    monitor = Monitor(
+        application.db,
+        readings.process_id,
+        readings.host,
+        HistoryRecorder(application.metrics),
+        application.alerts,
+        readings.sources(),
+        evaluate_seconds=application.settings.alert_interval.total_seconds(),
+    )
+    return Service("monitor", monitor.run, monitor.stop)
 
 
 async def run_services(

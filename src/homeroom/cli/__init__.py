@@ -97,6 +97,9 @@ COMMANDS = {
         "homeroom.cli.programmes", "Import programmes; show log compliance."
     ),
     "schedules": CommandSource("homeroom.cli.schedules", "List, run, pause and change schedules."),
+    "alerts": CommandSource(
+        "homeroom.cli.alerts", "List, acknowledge and snooze alerts; change rules."
+    ),
     "notify": CommandSource("homeroom.cli.notify", "Preview and send messages; list deliveries."),
     "people": CommandSource("homeroom.cli.people", "Export or erase the data of a person."),
     "db": CommandSource(

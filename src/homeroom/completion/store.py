@@ -319,3 +319,12 @@ PERSONAL = (
     ),
     rows_owned_by(COMPLETION.c.user_id),
 )
+
+
+async def count_recorded(tx: Tx, since: int, before: int) -> int:
+    """Return how many completions were recorded from an instant to before another."""
+    [(count,)] = await tx.fetch(
+        "SELECT COUNT(*) FROM completion WHERE recorded_at >= ? AND recorded_at < ?",
+        (since, before),
+    )
+    return int(count)

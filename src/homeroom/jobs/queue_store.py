@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from sqlalchemy import func, select
+
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
 from homeroom.errors import Invalid
 from homeroom.instant import SECOND, to_microseconds
 from homeroom.jobs.enqueue import JOBS_TOPIC
 from homeroom.jobs.job import JobReason, JobState
-from homeroom.jobs.store import queue_table, worker_table
+from homeroom.jobs.store import job_table, queue_table, worker_table
 
 _STATE = (
     "CASE WHEN w.heartbeat_at + w.lease > ? THEN 'running'"
@@ -81,6 +83,11 @@ async def queues(tx: Tx) -> list[QueueSettings]:
     for (name,) in await tx.fetch("SELECT DISTINCT queue FROM job WHERE pruned_at IS NULL"):
         queue_by_name.setdefault(name, QueueSettings(name))
     return [queue_by_name[name] for name in sorted(queue_by_name)]
+
+
+async def paused_queues(tx: Tx) -> set[str]:
+    """Return the names of the queues that are paused."""
+    return {name for (name,) in await tx.fetch("SELECT name FROM queue WHERE paused = 1")}
 
 
 async def find_queue(tx: Tx, name: str) -> QueueSettings:
@@ -232,6 +239,23 @@ async def oldest_waiting(tx: Tx) -> dict[str, int]:
     rows = await tx.fetch(
         f"SELECT queue, MIN(run_at) FROM ({_UNFINISHED} AND state = 'waiting' ORDER BY seq)"
         " AS waiting GROUP BY queue"
+    )
+    return dict(rows)
+
+
+async def failed_since(tx: Tx, queues: Sequence[str], since: int) -> dict[str, int]:
+    """Return by queue the jobs that failed since an instant, without cancelled ones."""
+    job = job_table.c
+    rows = await tx.fetch(
+        select(job.queue, func.count())
+        .where(
+            job.queue.in_(list(queues)),
+            job.state == JobState.FAILED.value,
+            job.pruned_at.is_(None),
+            job.finished_at >= since,
+            func.coalesce(job.reason_code, "") != JobReason.CANCELLED.value,
+        )
+        .group_by(job.queue)
     )
     return dict(rows)
 

@@ -385,3 +385,12 @@ async def delete_slots(tx: Tx, before: int, limit: int = 1_000) -> list[str]:
         (before, limit),
     )
     return [job_id for (job_id,) in rows if job_id is not None]
+
+
+async def missed_since(tx: Tx, since: int) -> list[SlotRecord]:
+    """Return the slots found to be missed since an instant, the earliest first."""
+    return await tx.fetch_into(
+        SlotRecord,
+        "SELECT * FROM schedule_slot WHERE state = 'missed' AND fired_at >= ? ORDER BY slot_at",
+        (since,),
+    )

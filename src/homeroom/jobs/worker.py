@@ -37,7 +37,7 @@ from homeroom.jobs.engine import Dispatcher, DispatchingEngine, Engine
 from homeroom.jobs.enqueue import JOBS_TOPIC, enqueue
 from homeroom.jobs.handler import Registry
 from homeroom.jobs.job import Job
-from homeroom.jobs.outcome import LeaseExpired, Outcome, Released, Retry, RunEnd
+from homeroom.jobs.outcome import Retry
 from homeroom.jobs.queue_runner import (
     CANCEL_TIMEOUT_SECONDS,
     AcceptExternalJob,
@@ -48,6 +48,7 @@ from homeroom.jobs.queue_runner import (
     QueueRunner,
     StopReason,
 )
+from homeroom.jobs.run_observation import ObserveRun, ObserveWait, run_label, wait_seconds
 from homeroom.jobs.settle import JOB_TOPIC, RunResult, settle
 
 log = structlog.get_logger(__name__)
@@ -60,11 +61,6 @@ _SAVE_RETRY_SECONDS = 1.0
 """Wait before an outcome is saved again when the database does not answer."""
 _SHUTDOWN_DATABASE_TIMEOUT_SECONDS = 2.0
 """Time for the last statements of a shutdown, which take milliseconds on a responsive database."""
-_RUN_LABELS: dict[type[Outcome | RunEnd], str] = {Released: "handback", LeaseExpired: "lost"}
-"""Labels of the run metric that are not the name of an outcome's type."""
-
-ObserveRun = Callable[[str, str, float], None]
-"""Called for each run that ended here: its kind, its label (``done``, ``retry`` ...), seconds."""
 CommitItem = ClaimNext | ClaimOne | ClaimAlone | AcceptExternalJob | RunResult
 CommitAnswer = tuple[list[Claim], QueueCapacity] | Job | None
 
@@ -86,6 +82,7 @@ class Worker:
         poll: timedelta = timedelta(seconds=1),
         on_stuck: Callable[[str], None] | None = None,
         observe: ObserveRun | None = None,
+        observe_wait: ObserveWait | None = None,
     ) -> None:
         """Prepare a worker; ``concurrency`` is one number, or one by queue.
 
@@ -98,6 +95,7 @@ class Worker:
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
         self._lease_owner = LeaseOwner(self.id, tuple(registry.kinds()), to_microseconds(lease))
         self._lease, self._grace, self._observe = lease, grace, observe
+        self._observe_wait = observe_wait
         self._poll = poll
         self._runs: dict[str, JobRun] = {}
         self._renewed_at = self._clock.now()
@@ -296,6 +294,8 @@ class Worker:
         run = JobRun(self._db, self._registry, claim)
         self._runs[claim.job.id] = run
         started = perf_counter()
+        if self._observe_wait is not None:
+            self._observe_wait(claim.job.kind, wait_seconds(claim.job))
         try:
             try:
                 result = run.release_claim() if stopping else await run.handle()
@@ -304,7 +304,7 @@ class Worker:
                 if self._runs.get(claim.job.id) is run:
                     del self._runs[claim.job.id]
             if self._observe is not None:
-                label = _run_label(claim.job, result.end if result is not None else run.settled)
+                label = run_label(claim.job, result.end if result is not None else run.settled)
                 self._observe(claim.job.kind, label, perf_counter() - started)
             return None if result is None else await self._save_result(result)
         finally:
@@ -435,12 +435,3 @@ def _queue_concurrency(concurrency: Mapping[str, int] | int, queue: str) -> int:
     if isinstance(concurrency, int):
         return concurrency
     return concurrency.get(queue, DEFAULT_CONCURRENCY)
-
-
-def _run_label(job: Job, end: RunEnd | None) -> str:
-    """Return the metric label of a run; a run without an end lost its lease."""
-    if end is None:
-        return "lost"
-    if isinstance(end, Retry) and job.attempts >= job.max_attempts:
-        return "exhausted"
-    return _RUN_LABELS.get(type(end)) or type(end).__name__.lower()

@@ -21,6 +21,7 @@ if sys.platform != "win32":
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_WAIT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 86_400)
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
 PARTNER_STATES = ("on", "away", "refused", "disabled")
 ERROR_STATUSES = frozenset({"rejected", "conflict", "refused"})
@@ -179,6 +180,13 @@ class Metrics:
         self._attempt = Histogram(
             "homeroom_job_attempt_seconds", "Time of one attempt", ["kind"], registry=registry
         )
+        self._wait = Histogram(
+            "homeroom_job_wait_seconds",
+            "Time from when a job could run to its start",
+            ["kind"],
+            buckets=_WAIT_SECONDS,
+            registry=registry,
+        )
         self._notifications = Counter(
             "homeroom_notifications",
             "Deliveries of messages by the status they reached; repeated: the key was known",
@@ -313,7 +321,8 @@ class Metrics:
             timer.observe(seconds)
         durations.clear()
 
-    def _flush_buffered(self) -> None:
+    def flush(self) -> None:
+        """Add what was buffered to the counters of ``registry``."""
         self._flush_events()
         for kind in self._buffered_requests:
             self._flush_requests(kind)
@@ -322,6 +331,10 @@ class Metrics:
         """Record one ended attempt of a job."""
         self._attempts.labels(kind, outcome).inc()
         self._attempt.labels(kind).observe(seconds)
+
+    def observe_wait(self, kind: str, seconds: float) -> None:
+        """Record how long a job could have run before it started."""
+        self._wait.labels(kind).observe(seconds)
 
     def count_deliveries(self, type: str, channel: str, status: str, count: int = 1) -> None:
         """Count deliveries of messages that reached a status."""
@@ -380,7 +393,7 @@ class Metrics:
         has the label ``process``, but for what the database counts.
         """
         if process is None:
-            self._flush_buffered()
+            self.flush()
             own = generate_latest(self.registry)
         else:
             own = generate_latest(_MetricFamilies([self.snapshot(process), *peers]))
@@ -388,7 +401,7 @@ class Metrics:
 
     def snapshot(self, process: str) -> MetricsSnapshot:
         """Return the metrics of this process, which jobs and workers are no part of."""
-        self._flush_buffered()
+        self.flush()
         families = [
             MetricFamily(
                 metric.name,

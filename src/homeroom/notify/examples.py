@@ -110,6 +110,24 @@ EXAMPLE_PARAMS: Mapping[str, Mapping[str, object]] = {
         "runs": 2,
         "foundAt": _EXAMPLE_RECEIVED_AT,
     },
+    "alert": {
+        "alerts": [
+            {
+                "rule": "destination",
+                "subject": "hr",
+                "severity": "warning",
+                "detail": "It is away: no answer within 10 s",
+            },
+            {
+                "rule": "owed_steps",
+                "subject": "hr",
+                "severity": "warning",
+                "detail": "12 are outstanding, the oldest since 2026-11-23T08:00:00.000000Z.",
+            },
+        ],
+        "raisedAt": _EXAMPLE_RECEIVED_AT,
+        "url": "https://learn.example.org/console/alerts",
+    },
     "credential_issued": {
         **_CREDENTIAL_EXAMPLE,
         "certificateUrl": f"{_CREDENTIAL_EXAMPLE['url']}.pdf",

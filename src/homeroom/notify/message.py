@@ -64,6 +64,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = _types_by_name(
     MessageType(
         "schedule_missed", NotificationQueue.ALERTS, ALERT_PRIORITY, mandatory=True, critical=True
     ),
+    MessageType("alert", NotificationQueue.ALERTS, ALERT_PRIORITY, mandatory=True, critical=True),
     MessageType("credential_issued", NotificationQueue.LEARNERS, LEARNER_PRIORITY, may_wait=True),
     MessageType("credential_expiring", NotificationQueue.LEARNERS, LEARNER_PRIORITY, may_wait=True),
 )

@@ -29,6 +29,7 @@ MESSAGE_TYPE_TITLES: Mapping[str, str] = {
     "compliance_copy": "your own missing logs",
     "unmanaged_programme": "programmes without managers",
     "schedule_missed": "schedules that missed a run",
+    "alert": "alerts about the running of Homeroom",
     "credential_issued": "courses that you have completed",
     "credential_expiring": "certificates that expire soon",
 }
@@ -42,6 +43,7 @@ MESSAGE_TYPE_CAUSES: Mapping[str, str] = {
     "compliance_copy": "You receive this mail because you facilitate courses with a weekly log.",
     "unmanaged_programme": "You receive this mail because you administer Homeroom.",
     "schedule_missed": "You receive this mail because you administer Homeroom.",
+    "alert": "You receive this mail because you administer Homeroom.",
     "credential_issued": "You receive this mail because you have completed a course.",
     "credential_expiring": "You receive this mail because you have completed a course.",
     "bundle": "You receive this mail because several messages for you came together.",

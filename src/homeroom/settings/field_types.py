@@ -94,6 +94,17 @@ def _check_mailbox(text: object) -> object:
     return text
 
 
+def _parse_mailboxes(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    addresses = tuple(part.strip() for part in text.split(",") if part.strip())
+    for address in addresses:
+        _check_mailbox(address)
+        if parseaddr(address)[1] != address:
+            raise ValueError("write addresses alone, such as ada@example.org,ben@example.org")
+    return addresses
+
+
 def check_mail_host_name(text: str) -> str:
     """Return a host name in ASCII, or an IP address in brackets; or raise ValueError."""
     name = text.strip()
@@ -201,6 +212,7 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 ClaimPath = Annotated[str, AfterValidator(_check_claim_path)]
 RoleMap = Annotated[tuple[tuple[str, Role], ...], NoDecode, BeforeValidator(_parse_role_map)]
 Mailbox = Annotated[str, BeforeValidator(_check_mailbox)]
+Mailboxes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_mailboxes)]
 MailHostName = Annotated[str, AfterValidator(check_mail_host_name)]
 OneLine = Annotated[str, AfterValidator(_check_one_line)]
 LinkTemplate = Annotated[OneLine, AfterValidator(_check_link_template)]

@@ -12,6 +12,7 @@ from homeroom.settings.field_types import (
     HexColour,
     LinkTemplate,
     Mailbox,
+    Mailboxes,
     MailHostName,
     OneLine,
 )
@@ -38,6 +39,11 @@ class MessageSettings(BaseModel):
     smtp_ehlo_name: MailHostName | None = Field(
         None,
         description="Name in the EHLO to mail servers. Unset: the host of the public URL.",
+    )
+    operators: Mailboxes = Field(
+        (),
+        description="Mail addresses that get alerts, separated by commas. People of the directory"
+        " with the role `operator` or `admin` get them in any case.",
     )
     smtp_connections: int = Field(
         10, ge=1, le=100, description="Connections to the mail server at once, of each process."

@@ -70,6 +70,9 @@ class ServerSettings(BaseModel):
         timedelta(seconds=60),
         description="Interval of WAL checkpoints and of releasing memory (`healthCheckInterval`).",
     )
+    alert_interval: Duration = Field(
+        timedelta(seconds=15), description="Interval at which the rules of alerts are evaluated."
+    )
     test_clock: TestClock | None = Field(
         None, description="Moves the clock to an instant or by a span; for the demo and tests only."
     )
