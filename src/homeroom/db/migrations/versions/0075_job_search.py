@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0075_job_search"
-down_revision: str | None = "0067_lesson_parts"
+down_revision: str | None = "0071_alerts"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
