@@ -186,6 +186,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     def observe_too_busy(priority: CommitPriority, events: int) -> None:
         metrics.count_too_busy(priority.name.lower(), events)
 
+    metrics.watch_counts(db.counts)
     ingest = Ingest(
         db,
         completions,

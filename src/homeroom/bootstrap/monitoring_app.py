@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeroom.access.api import redeem_stream_ticket
 from homeroom.bootstrap.application import Application
+from homeroom.bootstrap.database_metrics import read_database_gauges
 from homeroom.db import migrate
 from homeroom.errors import NotFound, Unavailable
 from homeroom.http import logging_config
@@ -26,6 +27,9 @@ from homeroom.partner.key_expiry import DEGRADED_BEFORE, describe_expiry
 from homeroom.settings import list_settings, list_step_settings
 from homeroom.web.identity import Auth
 from homeroom.web.problem import problem_response
+
+_MIN_READING_SECONDS = 1.0
+"""Shortest time for which gauges of the database are kept: several servers may be scraped."""
 
 
 def build_watch(application: Application) -> ProcessWatch:
@@ -107,7 +111,12 @@ def build_monitoring_router(
             for queue, states in queues.items()
         }
 
-    async def read_partners() -> None:
+    database_gauges = CachedReading(
+        lambda: read_database_gauges(application.db), min_seconds=_MIN_READING_SECONDS
+    )
+
+    async def read_shared_metrics() -> None:
+        application.metrics.set_database_gauges(await database_gauges.get())
         async with application.db.read() as tx:
             found = await application.destinations.list_all(tx)
         application.metrics.set_partners(
@@ -144,7 +153,7 @@ def build_monitoring_router(
             *list_settings(application.settings),
             *list_step_settings(application.steps.settings),
         ],
-        read_shared_metrics=read_partners,
+        read_shared_metrics=read_shared_metrics,
         redeem_ticket=redeem_ticket,
         peers=peers,
     )

@@ -149,6 +149,9 @@ class Completions:
             states += await start_steps(tx, completion, course, self._positions)
             tx.notify(TOPIC, completion.id)
         await store.add_steps(tx, states)
+        tx.count("completions", amount=len(completions))
+        for step in states:
+            tx.count("completion_steps", step.name, step.status)
         user_ids = {each.id: each.user_id for each in completions}
         changes.record(tx, changes.COMPLETIONS, user_ids.items())
         changes.record(

@@ -155,6 +155,10 @@ class Registry:
         """Return all kinds, sorted."""
         return sorted(self._handlers)
 
+    def queue_and_kinds(self) -> list[tuple[str, str]]:
+        """Return each kind with its queue, sorted by kind."""
+        return [(self._handlers[kind].args.queue, kind) for kind in self.kinds()]
+
     def queues(self) -> list[str]:
         """Return the queues that the registered kinds use, sorted."""
         return sorted({handler.args.queue for handler in self._handlers.values()})

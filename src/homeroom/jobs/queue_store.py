@@ -208,6 +208,14 @@ async def oldest_waiting(tx: Tx) -> dict[str, int]:
     return dict(rows)
 
 
+async def active_by_worker(tx: Tx) -> dict[tuple[str, str], int]:
+    """Return the number of jobs that run by the worker that holds them and their queue."""
+    rows = await tx.fetch(
+        "SELECT worker, queue, COUNT(*) FROM job WHERE state = 'active' GROUP BY worker, queue"
+    )
+    return {(worker, queue): number for worker, queue, number in rows}
+
+
 WorkerState = Literal["running", "stale", "gone"]
 """``stale`` is a worker without a heartbeat for one lease, ``gone`` for two."""
 

@@ -5,6 +5,7 @@ Times are microseconds UTC, flags are 0 or 1, JSON is text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
@@ -279,7 +280,7 @@ class NewJobRow:
 
 async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
     """Add jobs whose ids are not known yet; return their number."""
-    return await tx.insert(
+    added = await tx.insert(
         job_table,
         jobs,
         on_conflict="ignore",
@@ -287,6 +288,10 @@ async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
         attempts=0,
         cancel_requested=0,
     )
+    for (queue, kind), number in Counter((job.queue, job.kind) for job in jobs).items():
+        # Which of several kinds were known is not read for a counter: each gets its share.
+        tx.count("jobs_enqueued", queue, kind, amount=number * added / len(jobs))
+    return added
 
 
 async def lock_jobs(tx: Tx, ids: Collection[str]) -> None:

@@ -63,8 +63,8 @@ _SHUTDOWN_DATABASE_TIMEOUT_SECONDS = 2.0
 _RUN_LABELS: dict[type[Outcome | RunEnd], str] = {Released: "handback", LeaseExpired: "lost"}
 """Labels of the run metric that are not the name of an outcome's type."""
 
-ObserveRun = Callable[[str, str, float], None]
-"""Called for each run that ended here: its kind, its label (``done``, ``retry`` ...), seconds."""
+ObserveRun = Callable[[Job, str, float], None]
+"""Called for each run that ended here: its job, its label (``done``, ``retry`` ...), seconds."""
 CommitItem = ClaimNext | ClaimOne | ClaimAlone | AcceptExternalJob | RunResult
 CommitAnswer = tuple[list[Claim], QueueCapacity] | Job | None
 
@@ -305,7 +305,7 @@ class Worker:
                     del self._runs[claim.job.id]
             if self._observe is not None:
                 label = _run_label(claim.job, result.end if result is not None else run.settled)
-                self._observe(claim.job.kind, label, perf_counter() - started)
+                self._observe(claim.job, label, perf_counter() - started)
             return None if result is None else await self._save_result(result)
         finally:
             self._alone.remove_held()

@@ -13,7 +13,8 @@ from homeroom.errors import TooBusy
 from homeroom.monitoring import hint_stream as hints_module
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.hint_stream import HINTS_LOST, Hint, HintStreams, is_hint_about
-from homeroom.monitoring.metrics import Metrics, resident_bytes
+from homeroom.monitoring.memory import resident_bytes
+from homeroom.monitoring.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,7 @@ def test_prometheus_text_has_all_counts() -> None:
     metrics.observe_request("GET", "/api/v1/courses/{courseId}", 200, 0.01)
     metrics.observe_request("BREW", "unmatched", 404, 0.01)
     metrics.observe_request("MELT", "unmatched", 404, 0.01)
-    metrics.observe_attempt("credential.issue", "done", 0.2)
+    metrics.observe_attempt("credentials", "credential.issue", "done", 0.2, 3)
     metrics.set_job_counts({"partners": {"waiting": 4, "failed": 1}})
     text = metrics.render().decode()
     for line in (
