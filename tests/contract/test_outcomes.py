@@ -348,3 +348,10 @@ async def test_every_run_is_observed_with_its_label(kernel: Any) -> None:
             await kernel.wait_for_state(await kernel.add(), state)
     assert [label for _, label in observed] == ["retry", "done", "fail"]
     assert len({kind for kind, _ in observed}) == 1
+    counted = {(name, labels[2:]): count for (name, labels), count in kernel.db.counts.items()}
+    assert counted == {
+        ("jobs_enqueued", ()): 2,
+        ("jobs_retried", ()): 1,
+        ("jobs_completed", ()): 1,
+        ("jobs_failed", ("handler_failed",)): 1,
+    }
