@@ -46,11 +46,15 @@ def build_health(application: Application, engine: Engine, watch: ProcessWatch) 
 
     async def worker() -> str | None:
         async with application.db.read() as tx:
-            states = [worker.state for worker in await workers(tx)]
-        if "running" not in states:
+            found = await workers(tx)
+        served = {queue for each in found if each.state == "running" for queue in each.queues}
+        stale = sum(each.state == "stale" for each in found)
+        if not served:
             return "no worker is running, so jobs wait"
-        stale = states.count("stale")
-        return f"{stale} of {len(states)} workers do not respond" if stale else None
+        if stale:
+            return f"{stale} of {len(found)} workers do not respond"
+        unserved = [queue for queue in application.registry.queues() if queue not in served]
+        return f"no worker runs the jobs of {', '.join(unserved)}" if unserved else None
 
     async def ingest() -> str | None:
         return "the ingest writer is stuck" if application.ingest.writer.stuck else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ from homeroom.changes.jobs import PruneChanges
 from homeroom.completion.step_installation import follow_installed_steps
 from homeroom.credentials.api import AnnounceExpiries
 from homeroom.db.seal import InstallationSealed
-from homeroom.errors import DatabaseFault, HomeroomError, Unavailable
+from homeroom.errors import ConfigurationError, DatabaseFault, HomeroomError, Unavailable
 from homeroom.instant import SECOND
 from homeroom.jobs import queue_store
 from homeroom.jobs.api import Job, declare_schedule
@@ -120,6 +120,7 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         application.registry,
         engine,
         concurrency=settings.concurrency,
+        queues=_worker_queues(application),
         lease=settings.job_lease,
         grace=settings.shutdown_grace,
         on_stuck=exit_stuck,
@@ -140,6 +141,17 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         Service("worker", worker.run, worker.stop, is_needed=False),
         Service("scheduler", maintenance.run, maintenance.stop, is_needed=False),
     ]
+
+
+def _worker_queues(application: Application) -> Collection[str] | None:
+    """Return the queues of the setting; raise ``ConfigurationError`` for an unknown one."""
+    chosen, known = application.settings.worker_queues, application.registry.queues()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"There is no queue {unknown[0]!r}.", hint=f"There are {', '.join(known)}."
+        )
+    return chosen or None
 
 
 def _observe_run(metrics: Metrics) -> ObserveRun:

@@ -80,6 +80,9 @@ COMMANDS = {
     "jobs": CommandSource(
         "homeroom.cli.jobs", "List and watch jobs; retry, cancel or remove them."
     ),
+    "queues": CommandSource(
+        "homeroom.cli.queues", "List, limit, pause and resume the queues of jobs."
+    ),
     "webhooks": CommandSource(
         "homeroom.cli.webhooks", "Send a signed test message to a receiver of webhooks."
     ),

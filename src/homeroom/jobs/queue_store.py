@@ -63,6 +63,13 @@ class QueueSettings:
     redis_rate_window: int | None = None
 
     @property
+    def rate(self) -> tuple[int, timedelta] | None:
+        """Return the rate limit: jobs that may start, and the span."""
+        if self.rate_max is None or self.rate_window is None:
+            return None
+        return self.rate_max, timedelta(microseconds=self.rate_window)
+
+    @property
     def shared_limits(self) -> SharedLimits:
         """Return the limits that were last seen in Redis."""
         return SharedLimits(self.redis_concurrency, self.redis_rate_max, self.redis_rate_window)
@@ -129,6 +136,15 @@ async def forget_shared_limits(tx: Tx) -> None:
         "UPDATE queue SET redis_concurrency = NULL, redis_rate_max = NULL, redis_rate_window = NULL"
         " WHERE redis_concurrency IS NOT NULL OR redis_rate_max IS NOT NULL"
     )
+
+
+def rate_limit(maximum: int | None, window_seconds: float | None) -> tuple[int, timedelta] | None:
+    """Return a rate limit for ``set_queue_limits``; raise ``Invalid`` for half of one."""
+    if (maximum is None) is not (window_seconds is None):
+        raise Invalid("A rate limit needs both its number of jobs and its span in seconds.")
+    if maximum is None or window_seconds is None:
+        return None
+    return maximum, timedelta(seconds=window_seconds)
 
 
 async def set_queue_limits(
@@ -248,10 +264,12 @@ async def record_heartbeat(
     await tx.insert(worker_table, [row], on_conflict="update", keep=("started_at",))
 
 
-async def is_first_worker(tx: Tx, worker_id: str, since: int) -> bool:
-    """Return whether a worker is the first by id of those alive since an instant."""
-    rows = await tx.fetch("SELECT MIN(id) FROM worker WHERE heartbeat_at >= ?", (since,))
-    return rows == [(worker_id,)]
+async def is_first_worker(tx: Tx, worker_id: str, queue: str, since: int) -> bool:
+    """Return whether a worker is the first by id of a queue's that are alive since an instant."""
+    alive = await tx.fetch_into(
+        WorkerRow, "SELECT * FROM worker WHERE heartbeat_at >= ? ORDER BY id", (since,)
+    )
+    return next((each.id for each in alive if queue in each.queues), None) == worker_id
 
 
 async def remove_worker(tx: Tx, worker_id: str) -> None:

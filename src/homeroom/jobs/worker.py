@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -80,6 +80,7 @@ class Worker:
         *,
         clock: Clock | None = None,
         concurrency: Mapping[str, int] | int = DEFAULT_CONCURRENCY,
+        queues: Collection[str] | None = None,
         lease: timedelta = LEASE_DURATION,
         grace: timedelta = GRACE_PERIOD,
         worker_id: str | None = None,
@@ -89,6 +90,7 @@ class Worker:
     ) -> None:
         """Prepare a worker; ``concurrency`` is one number, or one by queue.
 
+        It runs the jobs of ``queues``, by default those of all queues of the registry.
         ``lease`` is the time after which the jobs of a silent worker are rescued, ``grace`` the
         time that a shutdown waits for running jobs, and ``poll`` the interval at which the table
         is read where no hint came.
@@ -96,7 +98,8 @@ class Worker:
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
-        self._lease_owner = LeaseOwner(self.id, tuple(registry.kinds()), to_microseconds(lease))
+        served = registry if queues is None else registry.of_queues(queues)
+        self._lease_owner = LeaseOwner(self.id, tuple(served.kinds()), to_microseconds(lease))
         self._lease, self._grace, self._observe = lease, grace, observe
         self._poll = poll
         self._runs: dict[str, JobRun] = {}
@@ -128,7 +131,7 @@ class Worker:
                 db,
                 registry,
             )
-            for queue in registry.queues()
+            for queue in served.queues()
         }
 
     @property
@@ -190,7 +193,8 @@ class Worker:
     async def _dispatch(self) -> None:
         """Dispatch waiting rows, for an engine with a store of its own."""
         if isinstance(self._engine, DispatchingEngine):
-            await Dispatcher(self._db, self._registry, self._engine, self._poll).run()
+            runners = self._queue_runners
+            await Dispatcher(self._db, self._registry, self._engine, self._poll, runners).run()
 
     def stop(self) -> None:
         """Ask the worker to stop; ``run`` returns when it has."""
@@ -272,7 +276,7 @@ class Worker:
             if found is None:
                 return None
             alive_since = tx.now - self._lease_owner.lease
-            is_ours = await queue_store.is_first_worker(tx, self.id, alive_since)
+            is_ours = await queue_store.is_first_worker(tx, self.id, found[0], alive_since)
         return WaitingAlone(*found, is_ours)
 
     async def _run_alone(self, waiting: WaitingAlone) -> None:
