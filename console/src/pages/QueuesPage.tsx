@@ -7,6 +7,7 @@ import type { Queue } from "../api/schema";
 import { Action } from "../parts/Action";
 import { Page } from "../parts/Page";
 import { Empty, Loading, ProblemBox } from "../parts/Problem";
+import { LimitQueue, LimitsText } from "../parts/QueueLimits";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { span } from "../parts/Time";
@@ -58,7 +59,16 @@ export function QueuesPage() {
                   : span(queue.oldestWaitingSeconds),
             },
             { title: t("queues.workers"), number: true, cell: (queue) => queue.workers },
-            { title: t("common.actions"), cell: (queue) => <PauseQueue queue={queue} /> },
+            { title: t("queues.limits"), cell: (queue) => <LimitsText queue={queue} /> },
+            {
+              title: t("common.actions"),
+              cell: (queue) => (
+                <div className="buttons">
+                  <PauseQueue queue={queue} />
+                  <LimitQueue queue={queue} />
+                </div>
+              ),
+            },
           ]}
         />
       )}
