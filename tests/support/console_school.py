@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +98,22 @@ class ConsoleSchool:
 
 
 @contextmanager
-def console_school(folder: Path) -> Iterator[ConsoleSchool]:
-    """Serve a school in which HR has refused what was sent about all who completed."""
-    with _sandbox() as settings, server(folder, settings["environment"]) as url:
-        client = httpx.Client(base_url=url, headers=ADMIN, timeout=30)
-        school = ConsoleSchool(url, settings["url"], client)
+def console_school(
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[ConsoleSchool]:
+    """Serve a school in which HR has refused what was sent about all who completed.
+
+    ``headers`` are those of its client, ``settings`` more of the server's environment.
+    """
+    with (
+        _sandbox() as sandbox,
+        server(folder, {**sandbox["environment"], **(settings or {})}) as url,
+    ):
+        client = httpx.Client(base_url=url, headers={**ADMIN, **(headers or {})}, timeout=30)
+        school = ConsoleSchool(url, sandbox["url"], client)
         school.refuse_hr()
         school.play()
         school.wait_for_failed(len(COMPLETED))

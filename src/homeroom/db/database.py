@@ -13,6 +13,7 @@ from homeroom.clock import Clock
 from homeroom.db.fault_state import FaultState
 from homeroom.db.tx import CounterKey, Tx
 from homeroom.errors import DatabaseFault
+from homeroom.tracing import Tracer
 
 Result = TypeVar("Result")
 HINT_DELAY_SECONDS = 0.001
@@ -44,6 +45,8 @@ class Database(ABC):
         self.faults = FaultState()
         self.counts: dict[CounterKey, float] = {}
         """What the committed transactions of this process have counted (``Tx.count``)."""
+        self.tracer: Tracer | None = None
+        """Records the spans of jobs; None: traces are off."""
         self._listeners: list[HintListener] = []
 
     @abstractmethod

@@ -29,6 +29,7 @@ from homeroom.jobs.handler import Handler, LeaseLost, Registry, SaveEffect
 from homeroom.jobs.job import InvalidJobArgs, Job, JobArgs, JobReason, NewerJobArgs, decode_args
 from homeroom.jobs.outcome import Cancel, Done, Fail, Hold, Outcome, Released, Retry, RunEnd, Snooze
 from homeroom.jobs.settle import JOB_TOPIC, RunResult, settle
+from homeroom.tracing import AttributeValue
 
 log = structlog.get_logger(__name__)
 CANCEL_TIMEOUT_SECONDS = 5.0
@@ -292,8 +293,25 @@ class JobRun:
             return self._result(snooze, reason=JobReason.NEWER_RELEASE)
         except InvalidJobArgs as error:
             return self._result(Fail(str(error)), reason=JobReason.UNDECODABLE)
-        await self._run_to_end(handler, arguments)
-        return self._task_result(handler)
+        tracer = self._db.tracer
+        if tracer is None:
+            await self._run_to_end(handler, arguments)
+            return self._task_result(handler)
+        attributes: dict[str, AttributeValue] = {
+            "messaging.system": "homeroom",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self.job.queue,
+            "messaging.message.id": self.job.id,
+            "homeroom.job.attempt": self.job.attempts,
+        }
+        name, parent = f"process {self.job.kind}", self.job.trace_context
+        with tracer.span(name, "consumer", attributes, parent) as span:
+            await self._run_to_end(handler, arguments)
+            result = self._task_result(handler)
+            end = self.settled if result is None else result.end
+            if isinstance(end, Retry | Fail) or end is None:
+                span.fail("lease_lost" if end is None else type(end).__name__.lower())
+        return result
 
     async def _run_to_end(self, handler: Handler[Any], arguments: JobArgs) -> None:
         loop = asyncio.get_running_loop()

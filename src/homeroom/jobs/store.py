@@ -66,6 +66,7 @@ job_table = Table(
     Column("pruned_at", BigInteger),
     Column("alone_from", Integer),  # after this attempt it runs alone in its process
     Column("outstanding", Integer),  # 1: failed, and a record of its feature waits for it
+    Column("trace_context", Text),  # W3C traceparent of what added it, while traces are on
     sqlite_autoincrement=True,
 )
 for _name, _columns, _where in (
@@ -276,6 +277,7 @@ class NewJobRow:
     reason_code: str | None = None
     unannounced: bool = False
     outstanding: bool | None = None
+    trace_context: str | None = None
 
 
 async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
