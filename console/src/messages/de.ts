@@ -101,7 +101,6 @@ export const de: Messages = {
     resume: "Fortsetzen",
     pauseText: "Jobs von {name} warten, bis die Warteschlange fortgesetzt wird. Laufende enden.",
     empty: "Noch keine Warteschlange hatte einen Job.",
-    limits: "Grenzen",
     limit: "Begrenzen",
     limitText:
       "Grenzen von {name}. Laufende Worker folgen in Sekunden; ein leeres Feld ist keine Grenze.",

@@ -99,7 +99,6 @@ export const en = {
     resume: "Resume",
     pauseText: "Jobs of {name} wait until the queue is resumed. Running ones end.",
     empty: "No queue has had a job yet.",
-    limits: "Limits",
     limit: "Limit",
     limitText: "Limits of {name}. Running workers follow within seconds; an empty field is no limit.",
     atOnce: "{count} at once",

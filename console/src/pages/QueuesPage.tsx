@@ -39,10 +39,13 @@ export function QueuesPage() {
             {
               title: t("common.state"),
               cell: (queue) => (
-                <State
-                  state={queue.paused ? "paused" : "running"}
-                  text={t(queue.paused ? "queues.paused" : "queues.running")}
-                />
+                <>
+                  <State
+                    state={queue.paused ? "paused" : "running"}
+                    text={t(queue.paused ? "queues.paused" : "queues.running")}
+                  />
+                  <LimitsText queue={queue} />
+                </>
               ),
             },
             ...COUNTED.map((state) => ({
@@ -59,12 +62,11 @@ export function QueuesPage() {
                   : span(queue.oldestWaitingSeconds),
             },
             { title: t("queues.workers"), number: true, cell: (queue) => queue.workers },
-            { title: t("queues.limits"), cell: (queue) => <LimitsText queue={queue} /> },
             {
               title: t("common.actions"),
               cell: (queue) => (
-                <div className="buttons">
-                  <PauseQueue queue={queue} />
+                <div className="nowrap">
+                  <PauseQueue queue={queue} />{" "}
                   <LimitQueue queue={queue} />
                 </div>
               ),

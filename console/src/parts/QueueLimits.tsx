@@ -13,12 +13,12 @@ export function LimitsText({ queue }: { queue: Queue }) {
   const t = useTranslations("queues");
   const { rateMax, rateWindowSeconds } = queue.limits;
   return (
-    <>
+    <div className="nowrap">
       {queue.concurrency !== null && t("atOnce", { count: queue.concurrency ?? 0 })}
       {rateMax !== null && (
         <> · {t("rate", { count: rateMax ?? 0, seconds: rateWindowSeconds ?? 0 })}</>
       )}
-    </>
+    </div>
   );
 }
 
