@@ -4,7 +4,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useId, useRef, useState } from "react";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
-import type { Queue, QueueLimits as Limits } from "../api/schema";
+import type { Queue, QueueLimitsBody } from "../api/schema";
 import { ProblemBox } from "./Problem";
 import { useMayOperate } from "./session";
 
@@ -30,7 +30,7 @@ export function LimitQueue({ queue }: { queue: Queue }) {
   const [opened, setOpened] = useState(0);
   const client = useQueryClient();
   const save = useMutation({
-    mutationFn: (body: Limits) =>
+    mutationFn: (body: QueueLimitsBody) =>
       ask(api.PUT("/api/v1/queues/{name}", { params: { path: { name: queue.name } }, body })),
     onSuccess: () => dialog.current?.close(),
     onSettled: () => client.invalidateQueries(),
@@ -78,7 +78,7 @@ export function LimitQueue({ queue }: { queue: Queue }) {
 }
 
 interface NumberFieldProps {
-  name: keyof Limits & string;
+  name: keyof QueueLimitsBody & string;
   value: number | null | undefined;
   max: number;
 }

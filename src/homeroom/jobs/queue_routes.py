@@ -50,7 +50,7 @@ class RedisLimits(ResponseModel):
     rate_window_seconds: float | None
 
 
-class QueueLimits(RequestModel):
+class QueueLimitsBody(RequestModel):
     """The limits of a queue, kept in its row; null is no limit of its own.
 
     They hold for all workers within a second or two, on every engine.
@@ -143,8 +143,8 @@ def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: Audi
                 raise NotFound(f"There is no queue {name!r}.")
 
     @routes.put("/queues/{name}")
-    async def set_limits(
-        name: PathId, body: QueueLimits, identity: Identity = operator
+    async def put_queue_limits(
+        name: PathId, body: QueueLimitsBody, identity: Identity = operator
     ) -> QueueView:
         """Set the concurrency and the rate limit of a queue; members left out are removed."""
         await check_queue_exists(name)
