@@ -10,7 +10,7 @@ from homeroom.tracing import TRACE_HEADER, Tracer, current_trace
 
 
 class _ConnectErrorTransport(httpx.AsyncHTTPTransport):
-    """A transport that records spans, and reports a lost connection as one never made.
+    """A transport that records spans and reports lost connections as never made.
 
     On uvloop such a connection has no socket any more when anyio reads its addresses, and the
     AttributeError passes all layers.

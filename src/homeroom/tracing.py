@@ -49,7 +49,7 @@ _user_traces: ContextVar[Mapping[str, str]] = ContextVar("user_traces")
 
 @contextmanager
 def use_traces(traces: Mapping[str, str]) -> Iterator[None]:
-    """Carry the traces of several requests in a block, by the user that each is about."""
+    """Carry the traces of several requests in a block, by their users."""
     token = _user_traces.set(traces)
     try:
         yield
@@ -59,7 +59,7 @@ def use_traces(traces: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def use_trace_of(user_id: str) -> Iterator[None]:
-    """Make the trace of the request about a user the current one, within ``use_traces``."""
+    """Make the trace of a user's request the current one, within ``use_traces``."""
     trace = _user_traces.get({}).get(user_id)
     if trace is None:
         yield

@@ -144,7 +144,7 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
 
 
 def _worker_queues(application: Application) -> Collection[str] | None:
-    """Return the queues of the setting; raise ``ConfigurationError`` for an unknown one."""
+    """Return the queues of the setting; raise ``ConfigurationError`` if unknown."""
     chosen, known = application.settings.worker_queues, application.registry.queues()
     unknown = [name for name in chosen if name not in known]
     if unknown:

@@ -33,7 +33,7 @@ app = command_group("List, limit, pause and resume the queues of jobs.")
 
 @app.command("list", epilog=epilog("homeroom queues list", "homeroom queues list --json"))
 def list_queues(as_json: JsonOption = False) -> None:
-    """List the queues with their jobs by state, and the limits of those that have some."""
+    """List the queues with their jobs by state, and the limits that are set."""
     queues = run_with_database(queue_stats)
     if as_json:
         print_json({"items": [to_json_fields(each) for each in queues]})

@@ -45,7 +45,7 @@ app = command_group("Show queues, workers, rates, outstanding steps and partners
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What Homeroom does at one instant (``at``, microseconds UTC)."""
+    """The state of Homeroom at one instant (``at``, microseconds UTC)."""
 
     at: int
     queues: Sequence[Mapping[str, Any]]
@@ -230,7 +230,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return an empty line and a table, or nothing without rows; numbers are on the right."""
+    """Return an empty line and a table with numbers on the right; none without rows."""
     if not rows:
         return []
     cells = [list(columns), *([str(cell) for cell in row] for row in rows)]

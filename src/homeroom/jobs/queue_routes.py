@@ -1,4 +1,4 @@
-"""HTTP routes of queues: their counts, limits, pauses, and the removal of their jobs."""
+"""HTTP routes of queues: counts, limits, pauses, and the removal of jobs."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: Audi
     async def put_queue_limits(
         name: PathId, body: QueueLimitsBody, identity: Identity = operator
     ) -> QueueView:
-        """Set the concurrency and the rate limit of a queue; members left out are removed."""
+        """Set concurrency and rate limit of a queue; members left out are removed."""
         await check_queue_exists(name)
         rate = queue_store.rate_limit(body.rate_max, body.rate_window_seconds)
         async with db.write() as tx:

@@ -139,7 +139,7 @@ async def forget_shared_limits(tx: Tx) -> None:
 
 
 def rate_limit(maximum: int | None, window_seconds: float | None) -> tuple[int, timedelta] | None:
-    """Return a rate limit for ``set_queue_limits``; raise ``Invalid`` for half of one."""
+    """Return a rate limit for ``set_queue_limits``; raise ``Invalid`` for half."""
     if (maximum is None) is not (window_seconds is None):
         raise Invalid("A rate limit needs both its number of jobs and its span in seconds.")
     if maximum is None or window_seconds is None:
@@ -225,7 +225,7 @@ async def oldest_waiting(tx: Tx) -> dict[str, int]:
 
 
 async def active_by_worker(tx: Tx) -> dict[tuple[str, str], int]:
-    """Return the number of jobs that run by the worker that holds them and their queue."""
+    """Return the number of running jobs by their worker and queue."""
     rows = await tx.fetch(
         "SELECT worker, queue, COUNT(*) FROM job WHERE state = 'active' GROUP BY worker, queue"
     )
@@ -265,7 +265,7 @@ async def record_heartbeat(
 
 
 async def is_first_worker(tx: Tx, worker_id: str, queue: str, since: int) -> bool:
-    """Return whether a worker is the first by id of a queue's that are alive since an instant."""
+    """Return whether a worker is the first by id that is alive and serves a queue."""
     alive = await tx.fetch_into(
         WorkerRow, "SELECT * FROM worker WHERE heartbeat_at >= ? ORDER BY id", (since,)
     )

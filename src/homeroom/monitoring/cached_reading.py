@@ -23,7 +23,7 @@ class CachedReading(Generic[Value]):
         *,
         min_seconds: float = MIN_SECONDS,
     ) -> None:
-        """Cache the result of ``read`` for ``min_seconds`` or longer; ``now`` is in seconds."""
+        """Cache ``read`` for ``min_seconds`` or longer; ``now`` is in seconds."""
         self._read, self._now, self._min_seconds = read, now, min_seconds
         self._lock = asyncio.Lock()
         self._cached: Value | None = None

@@ -1,4 +1,4 @@
-"""Counters that transactions count, and only once they are committed (``Tx.count``)."""
+"""Counters of transactions, counted once they are committed (``Tx.count``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMITTED_COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType
         "jobs_enqueued": ("Jobs added", _JOB),
         "jobs_completed": ("Jobs completed", _JOB),
         "jobs_failed": (
-            "Jobs failed for good, by the code of the reason",
+            "Jobs that are not tried again, by the code of the reason",
             (*_JOB, "error_class"),
         ),
         "jobs_retried": ("Failed attempts that another one follows", _JOB),

@@ -105,7 +105,7 @@ class NotEnrolled(Forbidden):
 
 
 class _TracedEvents(list[ProgressEvent]):
-    """The events of a request within a trace, which the commit of many requests is not."""
+    """The events of a request within a trace, for the commit of many requests."""
 
     trace: str
 

@@ -1,4 +1,4 @@
-"""Whether traces are recorded: OpenTelemetry's own names of the environment."""
+"""OpenTelemetry's own names of the environment: they turn traces on."""
 
 from __future__ import annotations
 
