@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -206,6 +207,31 @@ def test_a_learners_page_shows_what_was_achieved_and_what_is_next(operator: Page
     expect(first).to_contain_text("100%")
     expect(first.get_by_role("time")).to_be_visible()
     expect(second).to_contain_text("1 / 2")
+
+
+def test_a_queue_is_limited_in_a_form_that_axe_accepts(
+    operator: Page, school: ConsoleSchool
+) -> None:
+    def limits() -> dict[str, Any]:
+        queues = school.client.get("/api/v1/queues").json()
+        return next(each["limits"] for each in queues if each["name"] == "credentials")
+
+    show(operator, "/console/queues", "Queues")
+    for typed, kept in (("7", 7), ("", None)):
+        operator.get_by_role("button", name="Limit: credentials").click()
+        form = operator.get_by_role("dialog", name="Limit: credentials")
+        form.get_by_label("Jobs at once in each worker").fill(typed)
+        form.get_by_label("Jobs that all workers may start").fill("100" if typed else "")
+        form.get_by_label("within seconds").fill("60" if typed else "")
+        assert Axe().run(operator).violations_count == 0
+        form.get_by_role("button", name="Save").click()
+        expect(form).not_to_be_visible()
+        assert limits()["concurrency"] == kept
+        row = operator.get_by_role("row", name="credentials")
+        if typed:
+            expect(row).to_contain_text("7 at once · 100 in 60 s")
+        else:
+            expect(row).not_to_contain_text("100 in 60 s")
 
 
 # The last test: afterwards HR has what it was owed.

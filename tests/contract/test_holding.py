@@ -17,11 +17,11 @@ from homeroom.errors import Conflict
 from homeroom.instant import SECOND
 from homeroom.jobs import job_actions, queue_store
 from homeroom.jobs.claim import Claim, LeaseOwner, claim_next, claim_one
-from homeroom.jobs.handler import LeaseLost
+from homeroom.jobs.handler import JobContext, LeaseLost
 from homeroom.jobs.job import JobArgs, JobReason, JobState
 from homeroom.jobs.outcome import DEATH_WINDOW, Done, LeaseExpired
 from homeroom.jobs.settle import RunResult, settle
-from homeroom.jobs.worker import Worker
+from homeroom.jobs.worker import DEFAULT_CONCURRENCY, Worker
 
 pytestmark = pytest.mark.anyio
 LEASE = timedelta(seconds=30)
@@ -341,6 +341,45 @@ async def test_no_more_jobs_run_at_once_than_the_queue_allows(kernel: Any) -> No
         await kernel.wait_for_state(last, JobState.COMPLETED)
         assert worker.running == []
     assert most == 1
+
+
+async def test_a_running_worker_follows_a_new_concurrency(kernel: Any) -> None:
+    go = asyncio.Event()
+
+    async def run(ctx: JobContext, args: Task) -> Done:
+        await go.wait()
+        return Done()
+
+    kernel.handle(run)
+    async with kernel.worker(poll=timedelta(milliseconds=10)) as worker:
+        runner = worker._queue_runners["contract"]
+        for concurrency in (1, 5):
+            await kernel.call(queue_store.set_queue_limits, "contract", concurrency=concurrency)
+            await kernel.wait_until_true(lambda most=concurrency: runner.concurrency == most)
+            await kernel.add_words(["x"] * 8)
+            await kernel.wait_until_true(lambda most=concurrency: len(worker.running) == most)
+        await kernel.call(queue_store.set_queue_limits, "contract")
+        await kernel.wait_until_true(lambda: runner.concurrency == DEFAULT_CONCURRENCY)
+        assert len(worker.running) == 5
+        go.set()
+        await kernel.wait_until_true(lambda: len(kernel.ran) == 16)
+
+
+async def test_workers_of_some_queues_run_the_jobs_of_these_alone(kernel: Any) -> None:
+    kernel.handle()
+    kernel.handle(None, Other)
+    poll = timedelta(milliseconds=10)
+    other = await kernel.add(Other())
+    async with kernel.worker(queues=["contract"], poll=poll) as worker:
+        await kernel.wait_for_state((await kernel.add_words(["mine"]))[0], JobState.COMPLETED)
+        async with kernel.db.read() as tx:
+            [row] = await queue_store.workers(tx)
+            assert list(row.queues) == ["contract"]
+            assert await queue_store.is_first_worker(tx, worker.id, "contract", 0)
+            assert not await queue_store.is_first_worker(tx, worker.id, "other", 0)
+        assert (await kernel.job(other)).state is JobState.WAITING
+        async with kernel.worker(queues=["other"], poll=poll):
+            await kernel.wait_for_state(other, JobState.COMPLETED)
 
 
 async def test_a_rate_limit_bounds_the_starts_within_its_window(kernel: Any) -> None:

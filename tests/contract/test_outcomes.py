@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from homeroom.jobs import job_actions, store
-from homeroom.jobs.job import Backoff, JobArgs, JobReason, JobState
+from homeroom.jobs.job import Backoff, Job, JobArgs, JobReason, JobState
 from homeroom.jobs.outcome import Cancel, Done, Fail, Retry, Snooze
 
 pytestmark = pytest.mark.anyio
@@ -338,9 +338,9 @@ async def test_every_run_is_observed_with_its_label(kernel: Any) -> None:
                 await ctx.settle(tx, outcome)
         return outcome
 
-    def observe(kind: str, label: str, seconds: float) -> None:
+    def observe(job: Job, label: str, seconds: float) -> None:
         assert seconds > 0
-        observed.append((kind, label))
+        observed.append((job.kind, label))
 
     kernel.handle(run)
     async with kernel.worker(observe=observe):
@@ -348,3 +348,10 @@ async def test_every_run_is_observed_with_its_label(kernel: Any) -> None:
             await kernel.wait_for_state(await kernel.add(), state)
     assert [label for _, label in observed] == ["retry", "done", "fail"]
     assert len({kind for kind, _ in observed}) == 1
+    counted = {(name, labels[2:]): count for (name, labels), count in kernel.db.counts.items()}
+    assert counted == {
+        ("jobs_enqueued", ()): 2,
+        ("jobs_retried", ()): 1,
+        ("jobs_completed", ()): 1,
+        ("jobs_failed", ("handler_failed",)): 1,
+    }

@@ -242,7 +242,7 @@ async def test_processes_add_to_one_history_and_one_of_them_evaluates(
     for process in (one, two):
         process.metrics.count_events("accepted", 5)
         process.metrics.observe_request("GET", "/x", 503, 0.5)
-        process.metrics.observe_wait("kind", 2.0)
+        process.metrics.observe_attempt("queue", "kind", "done", 0.1, 2.0)
     db.clock.advance(timedelta(minutes=1))
     for process in (one, two):
         await process.monitor.tick()

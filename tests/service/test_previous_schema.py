@@ -37,6 +37,7 @@ ADDED_SINCE = {
     "redis_rate_max",
     "redis_rate_window",
     "group_ids",
+    "trace_context",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"

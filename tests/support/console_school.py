@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +114,24 @@ class ConsoleSchool:
 
 
 @contextmanager
-def console_school(folder: Path) -> Iterator[ConsoleSchool]:
-    """Serve a school in which HR has refused what was sent about all who completed."""
+def console_school(
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[ConsoleSchool]:
+    """Serve a school in which HR has refused what was sent about all who completed.
+
+    ``headers`` are those of its client, ``settings`` more of the server's environment.
+    """
     with (
-        _sandbox() as settings,
-        server(folder, {**settings["environment"], "HOMEROOM_ALERT_INTERVAL": "1s"}) as url,
+        _sandbox() as sandbox,
+        server(
+            folder, {**sandbox["environment"], "HOMEROOM_ALERT_INTERVAL": "1s", **(settings or {})}
+        ) as url,
     ):
-        client = httpx.Client(base_url=url, headers=ADMIN, timeout=30)
-        school = ConsoleSchool(url, settings["url"], client)
+        client = httpx.Client(base_url=url, headers={**ADMIN, **(headers or {})}, timeout=30)
+        school = ConsoleSchool(url, sandbox["url"], client)
         school.refuse_hr()
         school.play()
         school.wait_for_failed(len(COMPLETED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +99,7 @@ class WorkerOptions(TypedDict, total=False):
     poll: timedelta
     on_stuck: Callable[[str], None] | None
     observe: ObserveRun | None
+    queues: Collection[str] | None
 
 
 class Kernel:

@@ -182,6 +182,17 @@ export const de: Messages = {
     resume: "Fortsetzen",
     pauseText: "Jobs von {name} warten, bis die Warteschlange fortgesetzt wird. Laufende enden.",
     empty: "Noch keine Warteschlange hatte einen Job.",
+    limit: "Begrenzen",
+    limitText:
+      "Grenzen von {name}. Laufende Worker folgen in Sekunden; ein leeres Feld ist keine Grenze.",
+    atOnce: "{count} zugleich",
+    rate: "{count} in {seconds} s",
+    save: "Speichern",
+    fields: {
+      concurrency: "Jobs zugleich je Worker",
+      rateMax: "Jobs, die alle Worker beginnen dürfen",
+      rateWindowSeconds: "innerhalb von Sekunden",
+    },
   },
   jobs: {
     title: "Jobs",

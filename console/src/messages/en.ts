@@ -180,6 +180,16 @@ export const en = {
     resume: "Resume",
     pauseText: "Jobs of {name} wait until the queue is resumed. Running ones end.",
     empty: "No queue has had a job yet.",
+    limit: "Limit",
+    limitText: "Limits of {name}. Running workers follow within seconds; an empty field is no limit.",
+    atOnce: "{count} at once",
+    rate: "{count} in {seconds} s",
+    save: "Save",
+    fields: {
+      concurrency: "Jobs at once in each worker",
+      rateMax: "Jobs that all workers may start",
+      rateWindowSeconds: "within seconds",
+    },
   },
   jobs: {
     title: "Jobs",

@@ -7,6 +7,7 @@ import type { Queue } from "../api/schema";
 import { Action } from "../parts/Action";
 import { Page } from "../parts/Page";
 import { Empty, Loading, ProblemBox } from "../parts/Problem";
+import { LimitQueue, LimitsText } from "../parts/QueueLimits";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { span } from "../parts/Time";
@@ -38,10 +39,13 @@ export function QueuesPage() {
             {
               title: t("common.state"),
               cell: (queue) => (
-                <State
-                  state={queue.paused ? "paused" : "running"}
-                  text={t(queue.paused ? "queues.paused" : "queues.running")}
-                />
+                <>
+                  <State
+                    state={queue.paused ? "paused" : "running"}
+                    text={t(queue.paused ? "queues.paused" : "queues.running")}
+                  />
+                  <LimitsText queue={queue} />
+                </>
               ),
             },
             ...COUNTED.map((state) => ({
@@ -58,7 +62,15 @@ export function QueuesPage() {
                   : span(queue.oldestWaitingSeconds),
             },
             { title: t("queues.workers"), number: true, cell: (queue) => queue.workers },
-            { title: t("common.actions"), cell: (queue) => <PauseQueue queue={queue} /> },
+            {
+              title: t("common.actions"),
+              cell: (queue) => (
+                <div className="nowrap">
+                  <PauseQueue queue={queue} />{" "}
+                  <LimitQueue queue={queue} />
+                </div>
+              ),
+            },
           ]}
         />
       )}

@@ -79,6 +79,14 @@ async def mark_missed(tx: Tx, programme_id: str) -> int:
     )
 
 
+async def count_obligations(tx: Tx) -> list[tuple[str, str, int]]:
+    """Return programme, state and number of all obligations."""
+    rows = await tx.fetch(
+        "SELECT programme_id, state, COUNT(*) FROM log_obligation GROUP BY programme_id, state"
+    )
+    return [(programme_id, state, number) for programme_id, state, number in rows]
+
+
 async def list_obligations(
     tx: Tx,
     programme_id: str,

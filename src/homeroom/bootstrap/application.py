@@ -19,6 +19,7 @@ from homeroom.achievements.api import Achievements
 from homeroom.activity.api import Activity
 from homeroom.bootstrap.database import open_database
 from homeroom.bootstrap.database_commands import upgrade_in_subprocess
+from homeroom.bootstrap.open_telemetry import open_tracer
 from homeroom.bootstrap.partners import (
     build_assessment,
     build_badge_issuer,
@@ -130,7 +131,8 @@ async def open_application(
         with translate_engine_errors():
             db = await stack.enter_async_context(open_database(settings))
         await _begin_change_epoch(db)
-        client = open_partner_client()
+        db.tracer = await stack.enter_async_context(open_tracer())
+        client = open_partner_client(db.tracer)
         stack.push_async_callback(client.aclose)
         application = _build_application(settings, db, client)
         stack.push_async_callback(application.access.close)
@@ -199,6 +201,7 @@ def _build_application(settings: Settings, db: Database, client: httpx.AsyncClie
     def observe_too_busy(priority: CommitPriority, events: int) -> None:
         metrics.count_too_busy(priority.name.lower(), events)
 
+    metrics.watch_counts(db.counts)
     ingest = Ingest(
         db,
         completions,

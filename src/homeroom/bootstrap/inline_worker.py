@@ -11,6 +11,7 @@ from homeroom.jobs.api import Registry, running_workers
 from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.jobs.worker import Worker
+from homeroom.lessonplans.jobs import GenerateModule
 
 _POLL_SECONDS = 1.0
 
@@ -50,4 +51,4 @@ async def _run_inline_worker(application: Application) -> None:
 
 async def _has_live_worker(application: Application) -> bool:
     async with application.db.read() as tx:
-        return bool(await running_workers(tx))
+        return any(GenerateModule.queue in each.queues for each in await running_workers(tx))

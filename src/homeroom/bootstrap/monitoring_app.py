@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeroom.access.api import redeem_stream_ticket
 from homeroom.bootstrap.application import Application
+from homeroom.bootstrap.database_metrics import read_database_gauges
 from homeroom.bootstrap.manager_relations import MANAGER_RELATIONS
 from homeroom.db import migrate
 from homeroom.errors import NotFound, Unavailable
@@ -29,6 +30,9 @@ from homeroom.settings import list_settings, list_step_settings
 from homeroom.web.identity import Auth
 from homeroom.web.problem import problem_response
 
+_MIN_READING_SECONDS = 1.0
+"""Shortest time for which gauges of the database are kept: several servers may be scraped."""
+
 
 def build_watch(application: Application) -> ProcessWatch:
     """Return the watch of a process, as the source of its metrics too."""
@@ -44,11 +48,15 @@ def build_health(application: Application, engine: Engine, watch: ProcessWatch) 
 
     async def worker() -> str | None:
         async with application.db.read() as tx:
-            states = [worker.state for worker in await workers(tx)]
-        if "running" not in states:
+            found = await workers(tx)
+        served = {queue for each in found if each.state == "running" for queue in each.queues}
+        stale = sum(each.state == "stale" for each in found)
+        if not served:
             return "no worker is running, so jobs wait"
-        stale = states.count("stale")
-        return f"{stale} of {len(states)} workers do not respond" if stale else None
+        if stale:
+            return f"{stale} of {len(found)} workers do not respond"
+        unserved = [queue for queue in application.registry.queues() if queue not in served]
+        return f"no worker runs the jobs of {', '.join(unserved)}" if unserved else None
 
     async def ingest() -> str | None:
         return "the ingest writer is stuck" if application.ingest.writer.stuck else None
@@ -110,7 +118,12 @@ def build_monitoring_router(
             for queue, states in queues.items()
         }
 
-    async def read_partners() -> None:
+    database_gauges = CachedReading(
+        lambda: read_database_gauges(application.db), min_seconds=_MIN_READING_SECONDS
+    )
+
+    async def read_shared_metrics() -> None:
+        application.metrics.set_database_gauges(await database_gauges.get())
         async with application.db.read() as tx:
             found = await application.destinations.list_all(tx)
         application.metrics.set_partners(
@@ -147,7 +160,7 @@ def build_monitoring_router(
             *list_settings(application.settings),
             *list_step_settings(application.steps.settings),
         ],
-        read_shared_metrics=read_partners,
+        read_shared_metrics=read_shared_metrics,
         redeem_ticket=redeem_ticket,
         peers=peers,
     )

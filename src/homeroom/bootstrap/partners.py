@@ -381,5 +381,6 @@ def build_notifications(settings: Settings, db: Database, metrics: Metrics) -> N
         text_retention=settings.notification_retention,
         observe=metrics.count_deliveries,
         observe_notices=metrics.count_mail_notices,
+        observe_duration=metrics.observe_delivery,
         mails_per_minute=settings.smtp_mails_per_minute,
     )

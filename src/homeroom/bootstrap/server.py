@@ -137,6 +137,7 @@ def _build_app(
         ingest_paths=INGEST_PATHS,
         ingest_schemas=INGEST_SCHEMAS,
         observe=application.metrics.observe_request,
+        tracer=application.db.tracer,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,17 +22,19 @@ from homeroom.changes.jobs import PruneChanges
 from homeroom.completion.step_installation import follow_installed_steps
 from homeroom.credentials.api import AnnounceExpiries
 from homeroom.db.seal import InstallationSealed
-from homeroom.errors import DatabaseFault, HomeroomError, Unavailable
+from homeroom.errors import ConfigurationError, DatabaseFault, HomeroomError, Unavailable
 from homeroom.jobs import queue_store
-from homeroom.jobs.api import declare_schedule
+from homeroom.jobs.api import Job, declare_schedule
 from homeroom.jobs.downtime import record_scheduler_heartbeat
 from homeroom.jobs.engine import Dispatcher, DispatchingEngine, Engine
 from homeroom.jobs.maintenance import JobMaintenance
+from homeroom.jobs.run_observation import ObserveRun, wait_seconds
 from homeroom.jobs.schedule_store import refresh_schedules
 from homeroom.jobs.worker import Worker
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.history import HistoryRecorder
-from homeroom.monitoring.metrics import release_memory
+from homeroom.monitoring.memory import release_memory
+from homeroom.monitoring.metrics import Metrics
 from homeroom.monitoring.monitor import Monitor
 from homeroom.notify.api import PruneNotifications
 from homeroom.partner.backlog import PartnerBacklogs
@@ -43,6 +45,13 @@ _AFTER_GRACE_SECONDS = 8.0
 """Time after the grace period for cancelled work to end: 5 s for a job handler, the rest for a
 database that hangs. The supervisor kills a process 12 s after the grace period."""
 _DECLARE_RETRY_SECONDS = 2.0
+_JOB_COUNTERS = (
+    "jobs_enqueued",
+    "jobs_completed",
+    "jobs_retried",
+    "jobs_cancelled",
+    "jobs_stalled",
+)
 _INTEGRITY_CHECK_INTERVAL_SECONDS = 86_400.0
 _INTEGRITY_CHECK_SECONDS = 30.0
 """Longest daily check of a SQLite file's structure, on a thread of its own."""
@@ -108,16 +117,19 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         await _declare(application)
     except DatabaseFault:
         services.append(Service("declarations", declare_later, stopped.set, is_needed=False))
+    for queue, kind in application.registry.queue_and_kinds():
+        for counter in _JOB_COUNTERS:  # a rate needs the zero before the first job
+            application.db.counts.setdefault((counter, (queue, kind)), 0)
     worker = Worker(
         application.db,
         application.registry,
         engine,
         concurrency=settings.concurrency,
+        queues=_worker_queues(application),
         lease=settings.job_lease,
         grace=settings.shutdown_grace,
         on_stuck=partial(exit_stuck, settings.data_dir),
-        observe=application.metrics.observe_attempt,
-        observe_wait=application.metrics.observe_wait,
+        observe=_observe_run(application.metrics),
     )
     rates = {profile.name: profile.rate for profile in application.destinations.profiles}
     backlogs = PartnerBacklogs(application.db, rates)
@@ -127,7 +139,6 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         engine,
         missed=enqueue_missed_report,
         records_uptime=True,
-        observe=application.metrics.count_schedule_slot,
         release_held=backlogs.release_partner_jobs,
     )
     return [
@@ -135,6 +146,24 @@ async def start_worker_services(application: Application, engine: Engine) -> lis
         Service("worker", worker.run, worker.stop, is_needed=False),
         Service("scheduler", maintenance.run, maintenance.stop, is_needed=False),
     ]
+
+
+def _worker_queues(application: Application) -> Collection[str] | None:
+    """Return the queues of the setting; raise ``ConfigurationError`` if unknown."""
+    chosen, known = application.settings.worker_queues, application.registry.queues()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"There is no queue {unknown[0]!r}.", hint=f"There are {', '.join(known)}."
+        )
+    return chosen or None
+
+
+def _observe_run(metrics: Metrics) -> ObserveRun:
+    def observe(job: Job, label: str, seconds: float) -> None:
+        metrics.observe_attempt(job.queue, job.kind, label, seconds, wait_seconds(job))
+
+    return observe
 
 
 def step_service(application: Application) -> Service:

@@ -83,6 +83,14 @@ COMMANDS = {
     "jobs": CommandSource(
         "homeroom.cli.jobs", "List and watch jobs; retry, cancel or remove them."
     ),
+    "top": CommandSource(
+        "homeroom.cli.top",
+        "Show queues, workers, rates, outstanding steps and partners, live.",
+        False,
+    ),
+    "queues": CommandSource(
+        "homeroom.cli.queues", "List, limit, pause and resume the queues of jobs."
+    ),
     "webhooks": CommandSource(
         "homeroom.cli.webhooks", "Send a signed test message to a receiver of webhooks."
     ),

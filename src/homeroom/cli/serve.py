@@ -42,6 +42,8 @@ WORKER_EPILOG = """\b
 Examples:
   homeroom worker              run jobs and schedules beside `homeroom serve --no-worker`
   homeroom worker --port 8421  answer /healthz, /readyz and /metrics there
+  homeroom worker --queues lessonplans,credentials
+                               run the jobs of these queues alone
   HOMEROOM_CONCURRENCY=10 homeroom worker
 
 Exit codes: 0 stopped by a signal, 3 the database cannot be used, 78 configuration."""
@@ -92,12 +94,17 @@ def worker(
             min=0, max=65_535, help="Port of probes and metrics; else HOMEROOM_WORKER_PORT."
         ),
     ] = None,
+    queues: Annotated[
+        str | None,
+        typer.Option(help="Queues, separated by commas; else HOMEROOM_WORKER_QUEUES, or all."),
+    ] = None,
 ) -> None:
     """Run worker and scheduler alone, for servers with --no-worker.
 
-    With --port, it answers /healthz, /readyz and /metrics there.
+    With --port, it answers /healthz, /readyz and /metrics there. With --queues, it runs the jobs of
+    these queues; other workers have to run those of the others, or they wait.
     """
-    options = {"host": host, "worker_port": port}
+    options = {"host": host, "worker_port": port, "worker_queues": queues}
     overrides = {name: value for name, value in options.items() if value is not None}
 
     console = _console()

@@ -51,6 +51,7 @@ from homeroom.errors import Conflict, Invalid, NotFound
 from homeroom.jobs import api as jobs
 from homeroom.jobs.handler import LogSubject
 from homeroom.jobs.job import Job, JobState
+from homeroom.tracing import use_trace_of
 
 __all__ = [
     "PERSONAL",
@@ -151,9 +152,11 @@ class Completions:
         )
         states: list[StepState] = []
         for completion, course in added:
-            states += await start_steps(tx, completion, course, self._positions)
+            with use_trace_of(completion.user_id):
+                states += await start_steps(tx, completion, course, self._positions)
             tx.notify(TOPIC, completion.id)
         await store.add_steps(tx, states)
+        tx.count("completions", amount=len(completions))
         user_ids = {each.id: each.user_id for each in completions}
         changes.record(tx, changes.COMPLETIONS, user_ids.items())
         changes.record(

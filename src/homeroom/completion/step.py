@@ -194,4 +194,5 @@ async def enqueue_step_job(
 async def save_step(tx: Tx, step: StepState) -> None:
     """Save a step, and publish that its completion changed."""
     await store.update_step(tx, step)
+    tx.count("completion_steps", step.name, step.status)
     tx.notify(TOPIC, step.completion_id)

@@ -169,6 +169,8 @@ async def supersede_by_later(tx: Tx, new_ids: Sequence[str]) -> None:
 async def add_steps(tx: Tx, steps: Sequence[StepState]) -> None:
     """Insert steps."""
     await tx.insert(COMPLETION_STEP, steps)
+    for step in steps:
+        tx.count("completion_steps", step.name, step.status)
 
 
 async def get(tx: Tx, id: str) -> Completion | None:

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 
 from homeroom.clock import Clock
 from homeroom.db.fault_state import FaultState
-from homeroom.db.tx import Tx
+from homeroom.db.tx import CounterKey, Tx
 from homeroom.errors import DatabaseFault
+from homeroom.tracing import Tracer
 
 Result = TypeVar("Result")
 HINT_DELAY_SECONDS = 0.001
@@ -42,6 +43,10 @@ class Database(ABC):
         """Use a clock for the ``now`` of every transaction."""
         self.clock = clock
         self.faults = FaultState()
+        self.counts: dict[CounterKey, float] = {}
+        """What the committed transactions of this process have counted (``Tx.count``)."""
+        self.tracer: Tracer | None = None
+        """Records the spans of jobs; None: traces are off."""
         self._listeners: list[HintListener] = []
 
     @abstractmethod
@@ -138,6 +143,8 @@ class Database(ABC):
         """Run the callbacks of a committed transaction, and publish its topics."""
         for call in tx.commit_callbacks():
             call()
+        for key, amount in tx.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + amount
         if tx.topics:
             loop = asyncio.get_running_loop()
             loop.call_later(HINT_DELAY_SECONDS, self._notify_listeners, tx.topics)

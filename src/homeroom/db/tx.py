@@ -21,6 +21,8 @@ from homeroom.db.tables import OnConflict, insert_rows, insert_sql, record_reade
 Statement = str | ClauseElement
 Row = tuple[Any, ...]
 RecordType = TypeVar("RecordType")
+CounterKey = tuple[str, tuple[str, ...]]
+"""The name of a counter and the values of its labels."""
 
 
 class Tx(ABC):
@@ -32,6 +34,7 @@ class Tx(ABC):
         """Start at ``now`` (microseconds UTC), the instant of all rows of this commit."""
         self.now = now
         self.topics: list[tuple[str, str]] = []
+        self.counts: dict[CounterKey, float] = {}
         self._commit_callbacks: list[Callable[[], None]] = []
         self._last_inserts: dict[Table, dict[object, None]] = {}
 
@@ -146,6 +149,14 @@ class Tx(ABC):
         It is a hint and may be lost; nothing that must happen may depend on it.
         """
         self.topics.append((topic, id))
+
+    def count(self, counter: str, *labels: str, amount: float = 1) -> None:
+        """Add to a counter of this process, once this transaction is committed.
+
+        ``homeroom.monitoring.counters`` declares the counters and the order of their labels.
+        """
+        key = (counter, labels)
+        self.counts[key] = self.counts.get(key, 0) + amount
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run a callback after the commit; it is dropped if the transaction fails."""

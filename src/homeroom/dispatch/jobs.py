@@ -136,6 +136,7 @@ class DispatchSender:
             await store.record_attempt(
                 tx, dispatch.id, _status_of_outcome(outcome), response_status, error, answer
             )
+            tx.count("dispatches", destination.name, _dispatch_outcome(outcome))
             tx.notify(TOPIC, dispatch.id)
             return outcome
 
@@ -160,6 +161,12 @@ def _wait_before_retry(job: Job, retries: FixedDelays) -> timedelta:
     """Return the wait after the running attempt, counted in its round."""
     attempts_left = job.max_attempts - job.attempts
     return retries.delay(1 + len(retries.delays) - attempts_left, _random_source)
+
+
+def _dispatch_outcome(outcome: Outcome) -> str:
+    if isinstance(outcome, Retry | Hold):
+        return "retry" if isinstance(outcome, Retry) else "held"
+    return _status_of_outcome(outcome)
 
 
 def _status_of_outcome(outcome: Outcome) -> store.DispatchStatus:

@@ -24,6 +24,7 @@ from homeroom.http.encoded_slashes import EncodedSlashes, restore_slashes
 from homeroom.http.head_requests import HeadRequests
 from homeroom.http.ingest import INGEST_PATH, REJECTED_HEADER
 from homeroom.http.openapi import complete_document, operation_id
+from homeroom.tracing import Tracer
 from homeroom.web.etag import json_response_with_etag
 from homeroom.web.middleware import (
     QUIET_SCOPE_KEY,
@@ -103,13 +104,15 @@ def create_app(
     ingest_schemas: Mapping[str, Any] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
     observe: ObserveRequest | None = None,
+    tracer: Tracer | None = None,
     cors_origins: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the whole application.
 
     ``ingest`` serves ``POST /api/progress/enhanced-update`` without FastAPI; ``ingest_paths`` and
     ``ingest_schemas`` (``paths`` and ``components.schemas`` of OpenAPI) document it. ``observe`` is
-    called after every request. The routes declare their roles with ``Auth.require``.
+    called after every request, which ``tracer`` records. The routes declare their roles with
+    ``Auth.require``.
     """
     api = HomeroomApi(
         title="Homeroom",
@@ -122,6 +125,8 @@ def create_app(
         dependencies=[Depends(restore_slashes), Depends(refuse_unknown_parameters)],
         docs_url=None,
         redoc_url=None,
+        # Its own spans and logs hold paths and bodies, and so the ids of learners.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     api.ingest_paths, api.ingest_schemas = ingest_paths or {}, ingest_schemas or {}
     for kind in (HomeroomError, RequestValidationError, Exception):
@@ -143,7 +148,7 @@ def create_app(
             allow_headers=CORS_ALLOWED_HEADERS,
             expose_headers=CORS_EXPOSED_HEADERS,
         )
-    return RequestContextMiddleware(app, observe)
+    return RequestContextMiddleware(app, observe, tracer)
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:

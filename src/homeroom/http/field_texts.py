@@ -189,6 +189,7 @@ listNumber: Number of the status list.
 lessons: The lessons in order.
 lessonsPerDay: Lessons of a day at most.
 lessonsWithGaps: Number of lessons in which something is missing.
+limits: Limits of the queue itself; null is none.
 line: The line of the log.
 locale: Language, such as `en-GB`.
 logs: Lines that the job logged.

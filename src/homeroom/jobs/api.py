@@ -215,6 +215,13 @@ def queue_fields(
         "name": queue.name,
         "paused": queue.paused,
         "concurrency": queue.concurrency or max(serving, default=None),
+        "limits": {
+            "concurrency": queue.concurrency,
+            "rate_max": queue.rate_max,
+            "rate_window_seconds": (
+                None if queue.rate_window is None else queue.rate_window / SECOND
+            ),
+        },
         "redis_limits": _redis_limits(queue.shared_limits),
         "counts": {
             "waiting": waiting,

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from types import MappingProxyType
 from typing import ClassVar
 
 import structlog
@@ -139,6 +141,9 @@ class SqlEngine(Engine):
             started = 0
             if free > 0:
                 started = slots.start(await self._claim(queue_runner, free))
+            else:
+                with suppress(HomeroomError):  # retried after the poll
+                    await queue_runner.refresh_concurrency()
             if started < free or free <= 0:
                 await _wait_for_event(queue_runner.wake, queue_runner.idle_seconds)
         await slots.drain()
@@ -197,10 +202,16 @@ class Dispatcher:
         registry: Registry,
         engine: DispatchingEngine,
         poll: timedelta = DISPATCH_POLL,
+        queue_runners: Mapping[str, QueueRunner] = MappingProxyType({}),
     ) -> None:
-        """Poll the table every ``poll`` where no hint came (another process added a job)."""
+        """Poll the table every ``poll`` where no hint came (another process added a job).
+
+        ``queue_runners`` are those of this process's worker by queue: an idle one claims nothing,
+        and learns a new concurrency of its queue from here.
+        """
         self._db, self._registry, self._engine = db, registry, engine
         self._poll = poll.total_seconds()
+        self._queue_runners = queue_runners
         self._next_check = dict.fromkeys(registry.queues(), 0.0)
         """The time of each queue's next check, by the loop's clock."""
         self._quiet_until = dict.fromkeys(registry.queues(), 0.0)
@@ -281,6 +292,8 @@ class Dispatcher:
             ids, capacity = await claimable_ids(tx, queue, self._registry.kinds(), DISPATCH_WINDOW)
             undispatched = self._engine.undispatched(queue, ids)
             job_by_id = await store.find(tx, undispatched) if undispatched else {}
+        if queue in self._queue_runners:
+            self._queue_runners[queue].follow_concurrency(capacity.concurrency)
         jobs = [job_by_id[id] for id in undispatched if id in job_by_id]
         for start in range(0, len(jobs), _DISPATCH_BATCH):
             await self._engine.dispatch(queue, jobs[start : start + _DISPATCH_BATCH])

@@ -28,6 +28,7 @@ from homeroom.jobs.job import (
     JobState,
     decode_args,
 )
+from homeroom.tracing import current_trace
 
 JOBS_TOPIC = "jobs"
 """``tx.notify(JOBS_TOPIC, queue)``: a job of the queue may run now."""
@@ -97,6 +98,7 @@ async def enqueue(
         max_attempts=attempts,
         state=state,
         deps_pending=len(unfinished),
+        trace_context=current_trace.get(),
     )
     if failed_dependency is not None:
         row = replace(
@@ -163,6 +165,7 @@ async def enqueue_all(
                 allowance=1 + kind.max_retries,
                 max_attempts=1 + kind.max_retries,
                 state=state,
+                trace_context=current_trace.get(),
             )
         )
     await store.insert_jobs(tx, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -146,6 +146,16 @@ class Registry:
         """Return whether this program has a handler for a kind."""
         return kind in self._handlers
 
+    def of_queues(self, queues: Collection[str]) -> Registry:
+        """Return a registry with the handlers of some queues alone."""
+        some = Registry()
+        some._handlers = {
+            kind: handler
+            for kind, handler in self._handlers.items()
+            if handler.args.queue in queues
+        }
+        return some
+
     def may_be_outstanding(self, kind: str) -> bool:
         """Return whether something may wait for failed jobs of a kind; it may if unknown."""
         handler = self._handlers.get(kind)
@@ -154,6 +164,10 @@ class Registry:
     def kinds(self) -> list[str]:
         """Return all kinds, sorted."""
         return sorted(self._handlers)
+
+    def queue_and_kinds(self) -> list[tuple[str, str]]:
+        """Return each kind with its queue, sorted by kind."""
+        return [(self._handlers[kind].args.queue, kind) for kind in self.kinds()]
 
     def queues(self) -> list[str]:
         """Return the queues that the registered kinds use, sorted."""

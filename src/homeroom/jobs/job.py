@@ -145,6 +145,8 @@ class Job:
     lease_until: int | None
     reason_code: str | None = None
     """A ``JobReason``, or a code of a newer release."""
+    trace_context: str | None = None
+    """The ``traceparent`` of what added the job, while traces are on."""
 
 
 HIGH, NORMAL, LOW = 10, 5, 1

@@ -34,8 +34,6 @@ Value = TypeVar("Value")
 OnSlotsMissed = Callable[[Tx], Awaitable[None]]
 """Called in a transaction that records missed slots. It enqueues a job that reports them, so that
 messages to many people are written outside the schedule's lock."""
-ObserveSlot = Callable[[str, str], None]
-"""Called for each slot: its schedule, and ``ok``, ``late`` or ``missed``."""
 MaintenanceStep = Callable[[], Awaitable[object]]
 _MAINTENANCE_BATCH = 500
 _TRANSACTIONS_PER_SCHEDULE = 10
@@ -69,7 +67,6 @@ class JobMaintenance:
         intervals: MaintenanceIntervals | None = None,
         *,
         missed: OnSlotsMissed | None = None,
-        observe: ObserveSlot | None = None,
         records_uptime: bool = False,
         release_held: MaintenanceStep | None = None,
     ) -> None:
@@ -81,7 +78,7 @@ class JobMaintenance:
         """
         self._records_uptime, self._heartbeat_at = records_uptime, 0
         self._release_held = release_held
-        self._missed, self._observe = missed, observe
+        self._missed = missed
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self._intervals = intervals or MaintenanceIntervals()
@@ -278,11 +275,10 @@ class JobMaintenance:
                 slots = await slot_firing.fire_due_slots(tx, self._registry, name)
                 if slots.missed and self._missed is not None:
                     await self._missed(tx)
+                for slot in slots.records:
+                    tx.count("schedule_runs", name, slot.outcome)
             fired += len(slots.records) - len(slots.missed)
             missed += slots.missed
-            for slot in slots.records:
-                if self._observe is not None:
-                    self._observe(name, slot.outcome)
             if not slots.has_more:
                 break
         if missed:

@@ -17,7 +17,7 @@ from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
 from homeroom.errors import Unavailable
 from homeroom.instant import SECOND
-from homeroom.jobs import job_actions, store
+from homeroom.jobs import job_actions, queue_store, store
 from homeroom.jobs.claim import Claim, QueueCapacity
 from homeroom.jobs.enqueue import (
     AcceptedJob,
@@ -29,6 +29,7 @@ from homeroom.jobs.handler import Handler, LeaseLost, Registry, SaveEffect
 from homeroom.jobs.job import InvalidJobArgs, Job, JobArgs, JobReason, NewerJobArgs, decode_args
 from homeroom.jobs.outcome import Cancel, Done, Fail, Hold, Outcome, Released, Retry, RunEnd, Snooze
 from homeroom.jobs.settle import JOB_TOPIC, RunResult, settle
+from homeroom.tracing import AttributeValue
 
 log = structlog.get_logger(__name__)
 CANCEL_TIMEOUT_SECONDS = 5.0
@@ -101,6 +102,7 @@ class QueueRunner:
         """Longest wait before the next claim when no job was found."""
         self._default_concurrency = self._concurrency = concurrency
         self._poll_seconds = poll_seconds
+        self._refresh_at = 0.0
         self._commit_request, self._run = commit, run
         self._db, self._registry = db, registry
 
@@ -108,6 +110,25 @@ class QueueRunner:
     def concurrency(self) -> int:
         """Return how many jobs of the queue may run at once; it may change during a run."""
         return self._concurrency
+
+    def follow_concurrency(self, own: int | None) -> None:
+        """Use the concurrency of the queue's row, None: the worker's own."""
+        concurrency = self._default_concurrency if own is None else own
+        if concurrency != self._concurrency:
+            self._concurrency = concurrency
+            self.wake.set()
+
+    async def refresh_concurrency(self) -> None:
+        """Read the concurrency of the queue's row, once a poll; raise ``Unavailable``.
+
+        For a worker that claims nothing because it has no free slot.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._refresh_at:
+            return
+        self._refresh_at = now + self._poll_seconds
+        async with self._db.read() as tx:
+            self.follow_concurrency((await queue_store.find_queue(tx, self.queue)).concurrency)
 
     def close(self) -> None:
         """Start no further job."""
@@ -168,8 +189,7 @@ class QueueRunner:
         claims: list[Claim]
         capacity: QueueCapacity
         claims, capacity = await asyncio.shield(self._commit_request(request))
-        own = capacity.concurrency
-        self._concurrency = self._default_concurrency if own is None else own
+        self.follow_concurrency(capacity.concurrency)
         self.idle_seconds = self._poll_seconds
         if capacity.window_reset_in is not None:
             self.idle_seconds = min(self._poll_seconds, capacity.window_reset_in / SECOND)
@@ -273,8 +293,25 @@ class JobRun:
             return self._result(snooze, reason=JobReason.NEWER_RELEASE)
         except InvalidJobArgs as error:
             return self._result(Fail(str(error)), reason=JobReason.UNDECODABLE)
-        await self._run_to_end(handler, arguments)
-        return self._task_result(handler)
+        tracer = self._db.tracer
+        if tracer is None:
+            await self._run_to_end(handler, arguments)
+            return self._task_result(handler)
+        attributes: dict[str, AttributeValue] = {
+            "messaging.system": "homeroom",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self.job.queue,
+            "messaging.message.id": self.job.id,
+            "homeroom.job.attempt": self.job.attempts,
+        }
+        name, parent = f"process {self.job.kind}", self.job.trace_context
+        with tracer.span(name, "consumer", attributes, parent) as span:
+            await self._run_to_end(handler, arguments)
+            result = self._task_result(handler)
+            end = self.settled if result is None else result.end
+            if isinstance(end, Retry | Fail) or end is None:
+                span.fail("lease_lost" if end is None else type(end).__name__.lower())
+        return result
 
     async def _run_to_end(self, handler: Handler[Any], arguments: JobArgs) -> None:
         loop = asyncio.get_running_loop()

@@ -65,6 +65,13 @@ class QueueSettings:
     redis_rate_window: int | None = None
 
     @property
+    def rate(self) -> tuple[int, timedelta] | None:
+        """Return the rate limit: jobs that may start, and the span."""
+        if self.rate_max is None or self.rate_window is None:
+            return None
+        return self.rate_max, timedelta(microseconds=self.rate_window)
+
+    @property
     def shared_limits(self) -> SharedLimits:
         """Return the limits that were last seen in Redis."""
         return SharedLimits(self.redis_concurrency, self.redis_rate_max, self.redis_rate_window)
@@ -136,6 +143,15 @@ async def forget_shared_limits(tx: Tx) -> None:
         "UPDATE queue SET redis_concurrency = NULL, redis_rate_max = NULL, redis_rate_window = NULL"
         " WHERE redis_concurrency IS NOT NULL OR redis_rate_max IS NOT NULL"
     )
+
+
+def rate_limit(maximum: int | None, window_seconds: float | None) -> tuple[int, timedelta] | None:
+    """Return a rate limit for ``set_queue_limits``; raise ``Invalid`` for half."""
+    if (maximum is None) is not (window_seconds is None):
+        raise Invalid("A rate limit needs both its number of jobs and its span in seconds.")
+    if maximum is None or window_seconds is None:
+        return None
+    return maximum, timedelta(seconds=window_seconds)
 
 
 async def set_queue_limits(
@@ -260,6 +276,14 @@ async def failed_since(tx: Tx, queues: Sequence[str], since: int) -> dict[str, i
     return dict(rows)
 
 
+async def active_by_worker(tx: Tx) -> dict[tuple[str, str], int]:
+    """Return the number of running jobs by their worker and queue."""
+    rows = await tx.fetch(
+        "SELECT worker, queue, COUNT(*) FROM job WHERE state = 'active' GROUP BY worker, queue"
+    )
+    return {(worker, queue): number for worker, queue, number in rows}
+
+
 WorkerState = Literal["running", "stale", "gone"]
 """``stale`` is a worker without a heartbeat for one lease, ``gone`` for two."""
 
@@ -292,10 +316,12 @@ async def record_heartbeat(
     await tx.insert(worker_table, [row], on_conflict="update", keep=("started_at",))
 
 
-async def is_first_worker(tx: Tx, worker_id: str, since: int) -> bool:
-    """Return whether a worker is the first by id of those alive since an instant."""
-    rows = await tx.fetch("SELECT MIN(id) FROM worker WHERE heartbeat_at >= ?", (since,))
-    return rows == [(worker_id,)]
+async def is_first_worker(tx: Tx, worker_id: str, queue: str, since: int) -> bool:
+    """Return whether a worker is the first by id that is alive and serves a queue."""
+    alive = await tx.fetch_into(
+        WorkerRow, "SELECT * FROM worker WHERE heartbeat_at >= ? ORDER BY id", (since,)
+    )
+    return next((each.id for each in alive if queue in each.queues), None) == worker_id
 
 
 async def remove_worker(tx: Tx, worker_id: str) -> None:

@@ -1,4 +1,4 @@
-"""HTTP routes of queues, jobs and workers: viewers read, operators act."""
+"""HTTP routes of jobs and workers: viewers read, operators act."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pydantic import Field
 
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
-from homeroom.errors import Invalid, NotFound
+from homeroom.errors import Invalid
 from homeroom.identity import Identity, Role
-from homeroom.instant import SECOND
-from homeroom.jobs import job_actions, queue_store, schedule_routes, store
+from homeroom.jobs import job_actions, queue_routes, queue_store, schedule_routes, store
 from homeroom.jobs.api import (
     attempt_fields,
     job_fields,
     log_line_fields,
-    queue_fields,
     worker_fields,
 )
 from homeroom.jobs.handler import Registry
@@ -28,10 +26,11 @@ from homeroom.jobs.job_actions import AuditRecorder
 from homeroom.jobs.job_counter import JobCounter
 from homeroom.jobs.job_search import JobQuery, search
 from homeroom.jobs.outcome import AttemptOutcome
+from homeroom.jobs.queue_routes import AffectedCount
 from homeroom.jobs.subject import JobSubjects
 from homeroom.redaction import redact_json
 from homeroom.web.identity import Auth
-from homeroom.web.model import ExternalId, PathId, RequestModel, ResponseModel, Rfc3339Instant
+from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 OptionalText = Annotated[str | None, Query(min_length=1, max_length=200)]
@@ -98,52 +97,6 @@ class JobDetail(JobView):
     waits_for: list[str]
 
 
-class QueueCounts(ResponseModel):
-    """The number of jobs of a queue by state."""
-
-    waiting: int
-    delayed: int
-    waiting_children: int
-    active: int
-    completed: int
-    failed: int
-    cancelled: int
-    """Cancelled jobs, which `failed` does not count though their state is `failed`."""
-
-
-class QueueStats(ResponseModel):
-    """Queue statistics under the names that dashboards use."""
-
-    queue_length: int
-    active_jobs: int
-    failed_jobs: int
-    processing: bool
-
-
-class RedisLimits(ResponseModel):
-    """Limits for all workers together, set in Redis by another program."""
-
-    concurrency: int | None
-    rate_max: int | None
-    rate_window_seconds: float | None
-
-
-class QueueView(ResponseModel):
-    """A queue; ``concurrency`` is that of one worker, null where none is known.
-
-    A queue that is paused in Redis, as by Bull Board, is ``paused`` here within a second or two.
-    """
-
-    name: str
-    paused: bool
-    concurrency: int | None
-    redis_limits: RedisLimits | None
-    counts: QueueCounts
-    oldest_waiting_seconds: float | None
-    workers: int
-    stats: QueueStats
-
-
 class WorkerView(ResponseModel):
     """A worker; ``queues`` holds its concurrency by queue.
 
@@ -161,12 +114,6 @@ class WorkerView(ResponseModel):
     active: int
 
 
-class AffectedCount(ResponseModel):
-    """The number of records that an action changed."""
-
-    count: int
-
-
 class JobFilter(RequestModel):
     """The jobs of a bulk action; at least one member has to be given."""
 
@@ -181,15 +128,6 @@ class BulkAction(RequestModel):
 
     action: Literal["retry", "promote", "cancel", "remove"]
     filter: JobFilter
-
-
-class CleanOptions(RequestModel):
-    """The finished jobs of a queue to remove."""
-
-    state: Literal[JobState.COMPLETED, JobState.FAILED] = JobState.COMPLETED
-    older_than_seconds: Annotated[float, Field(ge=0, le=10**9)] = 0
-    outstanding: bool = False
-    """Remove failed jobs too that something waits for, such as the step of a completion."""
 
 
 def router(
@@ -209,9 +147,8 @@ def router(
     _add_job_reads(routes, db, auth, subjects)
     _add_job_actions(routes, db, auth, registry, record, subjects)
     _add_bulk_action(routes, db, auth, registry, record, subjects)
-    _add_queue_list(routes, db, auth, counter or JobCounter())
-    _add_queue_actions(routes, db, auth, record)
     _add_worker_list(routes, db, auth)
+    routes.include_router(queue_routes.router(db, auth, record, counter or JobCounter()))
     routes.include_router(schedule_routes.router(db, auth, registry, record))
     return routes
 
@@ -341,82 +278,6 @@ def _add_bulk_action(
                     await record(tx, identity.subject, action, jobs.queue or "jobs", details)
             count, before = count + step.count, step.before
             if before is None:
-                return AffectedCount(count=count)
-
-
-def _add_queue_list(routes: APIRouter, db: Database, auth: Auth, counter: JobCounter) -> None:
-    reads = [Depends(auth.require(Role.OPERATOR, Role.VIEWER))]
-
-    @routes.get("/queues", dependencies=reads)
-    async def list_queues() -> list[QueueView]:
-        """List all queues with their counts."""
-        async with db.read() as tx:
-            queues = await queue_store.queues(tx)
-            counts = await counter.count(tx)
-            oldest = await queue_store.oldest_waiting(tx)
-            workers = await queue_store.workers(tx)
-        return [
-            QueueView.model_validate(
-                queue_fields(
-                    queue, counts.get(queue.name, {}), oldest.get(queue.name), workers, tx.now
-                )
-            )
-            for queue in queues
-        ]
-
-
-def _add_queue_actions(routes: APIRouter, db: Database, auth: Auth, record: AuditRecorder) -> None:
-    operator: Identity = Depends(auth.require(Role.OPERATOR))
-
-    async def check_queue_exists(name: str) -> None:
-        async with db.read() as tx:
-            if name not in {queue.name for queue in await queue_store.queues(tx)}:
-                raise NotFound(f"There is no queue {name!r}.")
-
-    @routes.post("/queues/{name}/pause", status_code=204)
-    async def pause_queue(name: PathId, identity: Identity = operator) -> None:
-        """Stop starting jobs of a queue in every process; running jobs go on."""
-        await check_queue_exists(name)
-        async with db.write() as tx:
-            await queue_store.pause(tx, name)
-            await record(tx, identity.subject, "queue.paused", name)
-
-    @routes.post("/queues/{name}/resume", status_code=204)
-    async def resume_queue(name: PathId, identity: Identity = operator) -> None:
-        """Start jobs of a paused queue again."""
-        await check_queue_exists(name)
-        async with db.write() as tx:
-            await queue_store.resume(tx, name)
-            await record(tx, identity.subject, "queue.resumed", name)
-
-    @routes.post("/queues/{name}/clean")
-    async def clean_queue(
-        name: PathId, body: CleanOptions | None = None, identity: Identity = operator
-    ) -> AffectedCount:
-        """Remove finished jobs of a queue; return their number.
-
-        Failed jobs that something still waits for are kept, unless `outstanding` is true.
-        """
-        await check_queue_exists(name)
-        options = body or CleanOptions()
-        age = round(options.older_than_seconds * SECOND)
-        count = 0
-        while True:
-            async with db.write() as tx:
-                step = await job_actions.clean(
-                    tx,
-                    name,
-                    options.state,
-                    before=tx.now - age,
-                    outstanding=options.outstanding,
-                )
-                if step:
-                    unsaid = None if options.outstanding else {"outstanding"}
-                    fields = options.model_dump(mode="json", by_alias=True, exclude=unsaid)
-                    details = {**fields, "count": step}
-                    await record(tx, identity.subject, "queue.cleaned", name, details)
-            count += step
-            if not step:
                 return AffectedCount(count=count)
 
 

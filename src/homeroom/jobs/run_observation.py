@@ -8,10 +8,8 @@ from homeroom.instant import SECOND
 from homeroom.jobs.job import Job
 from homeroom.jobs.outcome import LeaseExpired, Outcome, Released, Retry, RunEnd
 
-ObserveRun = Callable[[str, str, float], None]
-"""Called for each run that ended here: its kind, its label (``done``, ``retry`` ...), seconds."""
-ObserveWait = Callable[[str, float], None]
-"""Called for each run that starts: its kind, and the seconds in which it could have started."""
+ObserveRun = Callable[[Job, str, float], None]
+"""Called for each run that ended here: its job, its label (``done``, ``retry`` ...), seconds."""
 _RUN_LABELS: dict[type[Outcome | RunEnd], str] = {Released: "handback", LeaseExpired: "lost"}
 """Labels of the run metric that are not the name of an outcome's type."""
 

@@ -197,6 +197,20 @@ async def fired_slots(tx: Tx, name: str, limit: int = 50) -> list[SlotRecord]:
     )
 
 
+_RECENT_SLOTS = 50
+
+
+async def last_success(tx: Tx, name: str) -> int | None:
+    """Return when the last job of a schedule's recent slots was done; None for none."""
+    [(at,)] = await tx.fetch(
+        "SELECT MAX(j.finished_at) FROM (SELECT job FROM schedule_slot WHERE schedule = ?"
+        " ORDER BY slot DESC LIMIT ?) AS s JOIN job AS j ON j.id = s.job"
+        " WHERE j.state = 'completed'",
+        (name, _RECENT_SLOTS),
+    )
+    return None if at is None else int(at)
+
+
 async def pause_schedule(tx: Tx, name: str) -> None:
     """Stop firing slots of a schedule until it is resumed; raise ``NotFound``."""
     await get_schedule(tx, name)

@@ -24,6 +24,7 @@ from homeroom.jobs.job import (
     RetryDelays,
     decode_args,
 )
+from homeroom.jobs.job_counts import count_ended
 from homeroom.jobs.job_log import log_completion, log_failure
 from homeroom.jobs.outcome import NextState, Released, RunEnd, Snooze, next_state
 from homeroom.jobs.store import (
@@ -184,6 +185,7 @@ async def _write_results(tx: Tx, registry: Registry | None, settled: Sequence[_S
     for run in settled:
         if logs_completions or run.after.attempt_outcome != "done":
             await _log_attempt(tx, registry, run)
+        await count_ended(tx, run.job, run.after.attempt_outcome)
         await _log_and_notify(tx, run)
     await announce_changes(tx, registry, [run.job for run in settled if run.result.announce])
     await release_dependents(
@@ -363,6 +365,7 @@ async def fail_jobs(
     kept = [job.id for job in failed if _outstanding(registry, job)]
     await tx.executemany("UPDATE job SET outstanding = 1 WHERE id = ?", [(id,) for id in kept])
     for job in failed:
+        await count_ended(tx, job, None)
         await log_failure(tx, registry, job, attempt=job.attempts, outcome=None)
     await notify_changed(tx, registry, failed)
     return failed

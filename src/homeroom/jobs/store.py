@@ -5,6 +5,7 @@ Times are microseconds UTC, flags are 0 or 1, JSON is text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
@@ -60,6 +61,7 @@ job_table = Table(
     Column("pruned_at", BigInteger),
     Column("alone_from", Integer),  # after this attempt it runs alone in its process
     Column("outstanding", Integer),  # 1: failed, and a record of its feature waits for it
+    Column("trace_context", Text),  # W3C traceparent of what added it, while traces are on
     sqlite_autoincrement=True,
 )
 for _name, _columns, _where in (
@@ -277,11 +279,12 @@ class NewJobRow:
     reason_code: str | None = None
     unannounced: bool = False
     outstanding: bool | None = None
+    trace_context: str | None = None
 
 
 async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
     """Add jobs whose ids are not known yet; return their number."""
-    return await tx.insert(
+    added = await tx.insert(
         job_table,
         jobs,
         on_conflict="ignore",
@@ -289,6 +292,10 @@ async def insert_jobs(tx: Tx, jobs: Sequence[NewJobRow]) -> int:
         attempts=0,
         cancel_requested=0,
     )
+    for (queue, kind), number in Counter((job.queue, job.kind) for job in jobs).items():
+        # Which of several kinds were known is not read for a counter: each gets its share.
+        tx.count("jobs_enqueued", queue, kind, amount=number * added / len(jobs))
+    return added
 
 
 async def lock_jobs(tx: Tx, ids: Collection[str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -48,7 +48,7 @@ from homeroom.jobs.queue_runner import (
     QueueRunner,
     StopReason,
 )
-from homeroom.jobs.run_observation import ObserveRun, ObserveWait, run_label, wait_seconds
+from homeroom.jobs.run_observation import ObserveRun, run_label
 from homeroom.jobs.settle import JOB_TOPIC, RunResult, settle
 
 log = structlog.get_logger(__name__)
@@ -76,16 +76,17 @@ class Worker:
         *,
         clock: Clock | None = None,
         concurrency: Mapping[str, int] | int = DEFAULT_CONCURRENCY,
+        queues: Collection[str] | None = None,
         lease: timedelta = LEASE_DURATION,
         grace: timedelta = GRACE_PERIOD,
         worker_id: str | None = None,
         poll: timedelta = timedelta(seconds=1),
         on_stuck: Callable[[str], None] | None = None,
         observe: ObserveRun | None = None,
-        observe_wait: ObserveWait | None = None,
     ) -> None:
         """Prepare a worker; ``concurrency`` is one number, or one by queue.
 
+        It runs the jobs of ``queues``, by default those of all queues of the registry.
         ``lease`` is the time after which the jobs of a silent worker are rescued, ``grace`` the
         time that a shutdown waits for running jobs, and ``poll`` the interval at which the table
         is read where no hint came.
@@ -93,9 +94,9 @@ class Worker:
         self._db, self._registry, self._engine = db, registry, engine
         self._clock = clock or db.clock
         self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
-        self._lease_owner = LeaseOwner(self.id, tuple(registry.kinds()), to_microseconds(lease))
+        served = registry if queues is None else registry.of_queues(queues)
+        self._lease_owner = LeaseOwner(self.id, tuple(served.kinds()), to_microseconds(lease))
         self._lease, self._grace, self._observe = lease, grace, observe
-        self._observe_wait = observe_wait
         self._poll = poll
         self._runs: dict[str, JobRun] = {}
         self._renewed_at = self._clock.now()
@@ -126,7 +127,7 @@ class Worker:
                 db,
                 registry,
             )
-            for queue in registry.queues()
+            for queue in served.queues()
         }
 
     @property
@@ -188,7 +189,8 @@ class Worker:
     async def _dispatch(self) -> None:
         """Dispatch waiting rows, for an engine with a store of its own."""
         if isinstance(self._engine, DispatchingEngine):
-            await Dispatcher(self._db, self._registry, self._engine, self._poll).run()
+            runners = self._queue_runners
+            await Dispatcher(self._db, self._registry, self._engine, self._poll, runners).run()
 
     def stop(self) -> None:
         """Ask the worker to stop; ``run`` returns when it has."""
@@ -270,7 +272,7 @@ class Worker:
             if found is None:
                 return None
             alive_since = tx.now - self._lease_owner.lease
-            is_ours = await queue_store.is_first_worker(tx, self.id, alive_since)
+            is_ours = await queue_store.is_first_worker(tx, self.id, found[0], alive_since)
         return WaitingAlone(*found, is_ours)
 
     async def _run_alone(self, waiting: WaitingAlone) -> None:
@@ -294,8 +296,6 @@ class Worker:
         run = JobRun(self._db, self._registry, claim)
         self._runs[claim.job.id] = run
         started = perf_counter()
-        if self._observe_wait is not None:
-            self._observe_wait(claim.job.kind, wait_seconds(claim.job))
         try:
             try:
                 result = run.release_claim() if stopping else await run.handle()
@@ -305,7 +305,7 @@ class Worker:
                     del self._runs[claim.job.id]
             if self._observe is not None:
                 label = run_label(claim.job, result.end if result is not None else run.settled)
-                self._observe(claim.job.kind, label, perf_counter() - started)
+                self._observe(claim.job, label, perf_counter() - started)
             return None if result is None else await self._save_result(result)
         finally:
             self._alone.remove_held()

@@ -207,6 +207,8 @@ class GenerateModuleHandler:
                 took_ms=took_ms,
                 edited_parts=set(lesson.edited_parts) - set(task.parts),
             )
+            outcome = "incomplete" if result.gaps else "written"
+            tx.count("plan_lessons", result.generator, outcome if saved else "discarded")
             tx.notify(TOPIC, work.plan.id)
         if not saved:
             log.info(

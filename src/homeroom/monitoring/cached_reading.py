@@ -17,10 +17,14 @@ class CachedReading(Generic[Value]):
     """Repeat a reading whose costs grow with the database, as counts do."""
 
     def __init__(
-        self, read: Callable[[], Awaitable[Value]], now: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], Awaitable[Value]],
+        now: Callable[[], float] = time.monotonic,
+        *,
+        min_seconds: float = MIN_SECONDS,
     ) -> None:
-        """Cache the result of ``read``; ``now`` is in seconds."""
-        self._read, self._now = read, now
+        """Cache ``read`` for ``min_seconds`` or longer; ``now`` is in seconds."""
+        self._read, self._now, self._min_seconds = read, now, min_seconds
         self._lock = asyncio.Lock()
         self._cached: Value | None = None
         self._valid_until = 0.0
@@ -32,5 +36,5 @@ class CachedReading(Generic[Value]):
             if self._cached is None or started >= self._valid_until:
                 self._cached = await self._read()
                 ended = self._now()
-                self._valid_until = ended + max(MIN_SECONDS, COST_FACTOR * (ended - started))
+                self._valid_until = ended + max(self._min_seconds, COST_FACTOR * (ended - started))
             return self._cached

@@ -89,7 +89,7 @@ _SOURCES = (
         "status",
         lambda status: status.startswith("5"),
     ),
-    *_duration("job_attempts", "homeroom_job_attempt_seconds"),
+    *_duration("job_attempts", "homeroom_job_duration_seconds"),
     _Source("job_completions", "homeroom_job_attempts_total", "count", "outcome", "done".__eq__),
     _Source(
         "job_failures",

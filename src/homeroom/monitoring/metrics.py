@@ -1,27 +1,38 @@
-"""Prometheus metrics of one process, their summary, and its resident memory."""
+"""Prometheus metrics of one process, and their summary."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
-import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 
+from homeroom import __version__
+from homeroom.db.tx import CounterKey
+from homeroom.monitoring.committed_counters import counter_families
+from homeroom.monitoring.memory import resident_bytes
+from homeroom.monitoring.metrics_snapshot import (
+    MetricsSnapshot,
+    SnapshotFamilies,
+    SummaryFigures,
+    metric_families,
+)
 from homeroom.monitoring.process_metrics import process_metrics
 from homeroom.monitoring.sliding_window import WINDOW_SECONDS, SlidingWindow
 
-if sys.platform != "win32":
-    import resource
-
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-_WAIT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 86_400)
+_JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3_600)
+_DELIVERY_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400)
 _BATCH_EVENTS = (1, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
 PARTNER_STATES = ("on", "away", "refused", "disabled")
 ERROR_STATUSES = frozenset({"rejected", "conflict", "refused"})
@@ -29,88 +40,13 @@ ERROR_STATUSES = frozenset({"rejected", "conflict", "refused"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_BUFFER_SIZE = 250
 """Requests of a kind that are buffered before they are observed, which takes 0.3 ms."""
-_STATM = Path("/proc/self/statm")
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process, 0 where it is not reported."""
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """Return the peak memory of this process, where there is no procfs."""
-    if sys.platform == "win32":
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def release_memory() -> None:
-    """Return freed memory to the system, which glibc does only on request.
-
-    Otherwise the pages and buffers of a load peak stay resident.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-class SummaryFigures(msgspec.Struct, frozen=True):
-    """Terms of the metrics summary, as sums that add up over processes."""
-
-    queued: float
-    stored: float
-    faulty: float
-    seen: float
-    commits: float
-    commit_seconds: float
-    resident_bytes: float
-    uptime_seconds: float
-
-
-class MetricFamily(msgspec.Struct, frozen=True):
-    """One metric of one process with all its samples."""
-
-    name: str
-    text: str
-    type: str
-    samples: list[tuple[str, dict[str, str], float]]
-
-
-class MetricsSnapshot(msgspec.Struct, frozen=True):
-    """All metrics of one process for another process."""
-
-    process: str
-    figures: SummaryFigures
-    families: list[MetricFamily]
-
-
-class _MetricFamilies:
-    """A Prometheus collector of the families of several processes."""
-
-    def __init__(self, snapshots: Sequence[MetricsSnapshot]) -> None:
-        self._snapshots = snapshots
-
-    def collect(self) -> list[Metric]:
-        metrics: dict[str, Metric] = {}
-        for snapshot in self._snapshots:
-            for family in snapshot.families:
-                metric = metrics.setdefault(
-                    family.name, Metric(family.name, family.text, family.type)
-                )
-                for name, labels, value in family.samples:
-                    metric.add_sample(name, {**labels, "process": snapshot.process}, value)
-        return list(metrics.values())
-
-
-class _ProcessMetrics:
+class _LateCollector:
     """A Prometheus collector whose source is set later."""
 
-    def __init__(self) -> None:
-        self.collect: Callable[[], Iterable[Metric]] = process_metrics
+    def __init__(self, collect: Callable[[], Iterable[Metric]] = lambda: ()) -> None:
+        self.collect = collect
 
 
 class Metrics:
@@ -123,6 +59,8 @@ class Metrics:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Use ``now``, in seconds, as the clock of the rates."""
+        disable_created: Callable[[], None] = disable_created_metrics  # published without types
+        disable_created()  # it is a second series beside each counter
         self._now, self.started_at = now, now()
         self.registry = registry = CollectorRegistry()
         self._events = Counter(
@@ -178,13 +116,23 @@ class Metrics:
             registry=registry,
         )
         self._attempt = Histogram(
-            "homeroom_job_attempt_seconds", "Time of one attempt", ["kind"], registry=registry
-        )
-        self._wait = Histogram(
-            "homeroom_job_wait_seconds",
-            "Time from when a job could run to its start",
+            "homeroom_job_attempt_seconds",
+            "Old name of homeroom_job_duration_seconds",
             ["kind"],
-            buckets=_WAIT_SECONDS,
+            registry=registry,
+        )
+        self._job_duration = Histogram(
+            "homeroom_job_duration_seconds",
+            "Time of one attempt of a job",
+            ["queue", "kind"],
+            buckets=_JOB_SECONDS,
+            registry=registry,
+        )
+        self._job_wait = Histogram(
+            "homeroom_job_wait_seconds",
+            "Time from when a job was due until its attempt began",
+            ["queue", "kind"],
+            buckets=_JOB_SECONDS,
             registry=registry,
         )
         self._notifications = Counter(
@@ -199,10 +147,11 @@ class Metrics:
             ["source", "outcome"],
             registry=registry,
         )
-        self._schedules = Counter(
-            "homeroom_schedule_runs",
-            "Slots of schedules: ok, late or missed",
-            ["schedule", "outcome"],
+        self._delivery = Histogram(
+            "homeroom_notification_delivery_seconds",
+            "Time from when a message was due until its channel accepted it",
+            ["channel"],
+            buckets=_DELIVERY_SECONDS,
             registry=registry,
         )
         self._shared = CollectorRegistry()
@@ -243,11 +192,13 @@ class Metrics:
             ["partner"],
             registry=self._shared,
         )
-        Gauge(
-            "homeroom_process_resident_bytes", "Memory of this process", registry=registry
-        ).set_function(resident_bytes)
-        self._process_metrics = _ProcessMetrics()
+        self._process_metrics = _LateCollector(process_metrics)
+        self._counters = _LateCollector(lambda: counter_families({}))
+        self._database_gauges = _LateCollector()
         registry.register(self._process_metrics)
+        registry.register(self._counters)
+        registry.register(_LateCollector(lambda: [_build_info()]))
+        self._shared.register(self._database_gauges)
         self._queue_size: Callable[[], int] = lambda: 0
         self._buffered_second = 0
         self._buffered_events: dict[str, int] = {}
@@ -262,6 +213,10 @@ class Metrics:
     def watch_process(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Use ``collect`` as the source of the metrics of the process and its machine."""
         self._process_metrics.collect = collect
+
+    def watch_counts(self, counts: Mapping[CounterKey, float]) -> None:
+        """Report what the transactions of this process count, a mapping that changes."""
+        self._counters.collect = lambda: counter_families(counts)
 
     def watch_queue(
         self, size: Callable[[], int], by_priority: Mapping[str, Callable[[], int]]
@@ -327,14 +282,18 @@ class Metrics:
         for kind in self._buffered_requests:
             self._flush_requests(kind)
 
-    def observe_attempt(self, kind: str, outcome: str, seconds: float) -> None:
-        """Record one ended attempt of a job."""
+    def observe_attempt(
+        self, queue: str, kind: str, outcome: str, seconds: float, wait_seconds: float
+    ) -> None:
+        """Record one ended attempt of a job, and how long it had waited for its turn."""
         self._attempts.labels(kind, outcome).inc()
         self._attempt.labels(kind).observe(seconds)
+        self._job_duration.labels(queue, kind).observe(seconds)
+        self._job_wait.labels(queue, kind).observe(wait_seconds)
 
-    def observe_wait(self, kind: str, seconds: float) -> None:
-        """Record how long a job could have run before it started."""
-        self._wait.labels(kind).observe(seconds)
+    def observe_delivery(self, channel: str, seconds: float) -> None:
+        """Record the time from when a message was due until it was accepted."""
+        self._delivery.labels(channel).observe(seconds)
 
     def count_deliveries(self, type: str, channel: str, status: str, count: int = 1) -> None:
         """Count deliveries of messages that reached a status."""
@@ -345,16 +304,16 @@ class Metrics:
         if count:
             self._mail_notices.labels(source, outcome).inc(count)
 
-    def count_schedule_slot(self, name: str, outcome: str) -> None:
-        """Count a slot of a schedule."""
-        self._schedules.labels(name, outcome).inc()
-
     def set_job_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Set the number of jobs by queue and state, as read from the database."""
         self._jobs.clear()
         for queue, states in counts.items():
             for state, count in states.items():
                 self._jobs.labels(queue, state).set(count)
+
+    def set_database_gauges(self, families: Sequence[Metric]) -> None:
+        """Set what was read from the database; the same in all processes."""
+        self._database_gauges.collect = lambda: families
 
     def set_health(self, checks: Mapping[str, bool]) -> None:
         """Set which checks of ``/readyz`` are ok."""
@@ -396,22 +355,15 @@ class Metrics:
             self.flush()
             own = generate_latest(self.registry)
         else:
-            own = generate_latest(_MetricFamilies([self.snapshot(process), *peers]))
+            own = generate_latest(SnapshotFamilies([self.snapshot(process), *peers]))
         return own + generate_latest(self._shared)
 
     def snapshot(self, process: str) -> MetricsSnapshot:
         """Return the metrics of this process, which jobs and workers are no part of."""
         self.flush()
-        families = [
-            MetricFamily(
-                metric.name,
-                metric.documentation,
-                metric.type,
-                [(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
-            )
-            for metric in self.registry.collect()
-        ]
-        return MetricsSnapshot(process, self._summary_figures(), families)
+        return MetricsSnapshot(
+            process, self._summary_figures(), metric_families(self.registry.collect())
+        )
 
     def _summary_figures(self) -> SummaryFigures:
         self._flush_events()
@@ -446,3 +398,9 @@ class Metrics:
             "memoryMb": round(memory / 1_048_576, 1),
             "uptimeSeconds": round(uptime, 3),
         }
+
+
+def _build_info() -> Metric:
+    info = GaugeMetricFamily("homeroom_build_info", "1, with the release", labels=["version"])
+    info.add_metric([__version__], 1)
+    return info

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from homeroom.monitoring.metrics import Metrics, MetricsSnapshot
+from homeroom.monitoring.metrics import Metrics
+from homeroom.monitoring.metrics_snapshot import MetricsSnapshot
 
 log = structlog.get_logger(__name__)
 

@@ -126,17 +126,18 @@ def router(
     async def get_metrics(_: Identity = reader) -> Response:
         """Return all metrics in Prometheus's text format."""
         try:
+            if read_shared_metrics is not None:
+                await answer_within(PROBE_SECONDS, read_shared_metrics())
             metrics.set_job_counts(await answer_within(PROBE_SECONDS, job_counts()))
             metrics.set_worker_counts(await answer_within(PROBE_SECONDS, worker_counts()))
             steps = await answer_within(PROBE_SECONDS, step_totals())
             metrics.set_step_counts(steps.counts, steps.oldest_seconds)
-            if read_shared_metrics is not None:
-                await answer_within(PROBE_SECONDS, read_shared_metrics())
         except (HomeroomError, TimeoutError):
             # What the database counts is missing; the causes are not.
             metrics.set_job_counts({})
             metrics.set_worker_counts({})
             metrics.set_step_counts({}, {})
+            metrics.set_database_gauges(())
         readiness = await health.ready()
         metrics.set_health({name: each.status == "ok" for name, each in readiness.checks.items()})
         if peers is None:

@@ -32,10 +32,12 @@ from homeroom.notify.message import (
     MESSAGE_TYPES,
     Channel,
     DeliveryObserver,
+    DurationObserver,
     Message,
     NoticeObserver,
     Recipient,
     get_message_type,
+    observe_no_durations,
     observe_no_notices,
     observe_nothing,
 )
@@ -127,6 +129,7 @@ class Notifications:
         text_retention: timedelta,
         observe: DeliveryObserver = observe_nothing,
         observe_notices: NoticeObserver = observe_no_notices,
+        observe_duration: DurationObserver = observe_no_durations,
         mails_per_minute: int | None = None,
     ) -> None:
         """Configure a sender for each channel but the inbox, and the retention of texts.
@@ -151,6 +154,7 @@ class Notifications:
             MailHold(db),
             public_url,
             observe,
+            observe_duration,
             None if mails_per_minute is None else SendingPace(db, mails_per_minute),
         )
 

@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from homeroom.db.tx import Tx
+from homeroom.instant import SECOND
 from homeroom.jobs.api import (
     Done,
     Fail,
@@ -51,7 +52,7 @@ from homeroom.notify.message import (
 )
 from homeroom.notify.notifier import TOPIC
 from homeroom.notify.sending_pace import POSTPONEMENT
-from homeroom.notify.smtp_response import DeliveryDecision, SmtpPhase
+from homeroom.notify.smtp_response import DeliveryDecision, SmtpPhase, response_class
 from homeroom.notify.store import Delivery, Notification
 
 log = structlog.get_logger(__name__)
@@ -325,6 +326,13 @@ async def _record_attempt(
     outcome = decision.status.value
     await store.end_attempt(tx, delivery.id, number, outcome, decision.code, decision.error)
     _observe_delivery(context, tx, notification.type, delivery.channel, status)
+    if status is DeliveryStatus.ACCEPTED:
+        due_at = max(delivery.not_before or 0, delivery.created_at)
+        seconds = max(tx.now - due_at, 0) / SECOND
+        tx.after_commit(partial(context.observe_duration, delivery.channel.value, seconds))
+    elif decision.error is not None:
+        code_class = response_class(decision)
+        tx.count("notification_provider_errors", delivery.channel.value, code_class)
     if decision.server_id is not None:
         await store.set_server_id(tx, delivery.id, decision.server_id)
         await context.bounces.apply_early_notices(tx, delivery, notification, decision.server_id)

@@ -24,6 +24,7 @@ from homeroom.notify.mail_hold import MailHold
 from homeroom.notify.message import (
     Channel,
     DeliveryObserver,
+    DurationObserver,
     Message,
     MessageType,
     get_message_type,
@@ -52,6 +53,7 @@ class DeliveryContext:
     mail_hold: MailHold
     public_url: str
     observe: DeliveryObserver
+    observe_duration: DurationObserver
     pace: SendingPace | None = None
     """The limit of mails a minute; None: there is none."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -121,6 +121,14 @@ class DeliveryObserver(Protocol):
 
 def observe_nothing(type: str, channel: str, status: str, count: int = 1) -> None:
     """Count nothing."""
+
+
+DurationObserver = Callable[[str, float], None]
+"""Records for a channel the seconds from when a message was due until it was accepted."""
+
+
+def observe_no_durations(channel: str, seconds: float) -> None:
+    """Record nothing."""
 
 
 class NoticeObserver(Protocol):

@@ -267,6 +267,9 @@ class Notifier:
             return
         counts = Counter((message.type, "any", "repeated") for message in messages)
         counts.subtract((message.type, "any", "repeated") for message in new.values())
+        for (type, _, _), number in counts.items():
+            if number:
+                tx.count("notification_deduplicated", type, amount=number)
         self._observe_counts(tx, counts)
 
     def _observe_counts(self, tx: Tx, counts: Counter[tuple[str, str, str]]) -> None:

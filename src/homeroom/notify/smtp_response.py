@@ -67,6 +67,17 @@ class DeliveryDecision:
 ACCEPTED_DECISION = DeliveryDecision(DeliveryStatus.ACCEPTED)
 
 
+def response_class(decision: DeliveryDecision) -> str:
+    """Return ``4xx`` or ``5xx`` of a failed attempt; ``timeout`` without a response.
+
+    ``other`` is a failure that no server has answered for, such as an address it cannot write to.
+    """
+    if decision.code is not None:
+        return f"{decision.code // 100}xx"
+    unanswered = (ReasonCode.SERVER_UNREACHABLE, ReasonCode.OUTCOME_UNKNOWN)
+    return "timeout" if decision.reason_code in unanswered else "other"
+
+
 def redact_response(text: str) -> str:
     """Return a response on one line, without the local parts of addresses."""
     return redact_line(text, max_length=_MAX_RESPONSE_LENGTH)

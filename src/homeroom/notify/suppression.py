@@ -340,6 +340,16 @@ async def add_suppression(
     return bool(replaced)
 
 
+async def count_suppressions(tx: Tx) -> dict[str, int]:
+    """Return the number of suppressed addresses by reason; expired ones do not count."""
+    rows = await tx.fetch(
+        "SELECT reason, COUNT(*) FROM suppression WHERE expires_at IS NULL OR expires_at > ?"
+        " GROUP BY reason",
+        (tx.now,),
+    )
+    return dict(rows)
+
+
 async def list_suppressions(tx: Tx, before_id: str | None, count: int) -> list[Suppression]:
     """Return suppressed addresses, newest first, before an id."""
     is_current = or_(SUPPRESSION.c.expires_at.is_(None), SUPPRESSION.c.expires_at > tx.now)

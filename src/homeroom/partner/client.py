@@ -28,6 +28,7 @@ from homeroom.instant import to_datetime
 from homeroom.partner.failure import PartnerError
 from homeroom.partner.gate import PartnerGate
 from homeroom.redaction import redact_line
+from homeroom.tracing import Tracer
 
 PARTNER_TIMEOUT = timedelta(seconds=10)
 WEBHOOK_TIMEOUT = timedelta(seconds=15)
@@ -63,7 +64,7 @@ class PartnerResponse:
             ) from None
 
 
-def open_partner_client() -> httpx.AsyncClient:
+def open_partner_client(tracer: Tracer | None = None) -> httpx.AsyncClient:
     """Return the one client that all partners share; the caller closes it.
 
     httpx logs whole URLs, which may hold an e-mail address, so its log level is raised. Proxies and
@@ -73,6 +74,7 @@ def open_partner_client() -> httpx.AsyncClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     return http_client.open_http_client(
         headers={"accept-encoding": "identity", "user-agent": "homeroom"},
+        tracer=tracer,
     )
 
 

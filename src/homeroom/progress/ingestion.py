@@ -39,6 +39,7 @@ from homeroom.progress.event import (
 from homeroom.progress.event_body import batch_priority
 from homeroom.progress.event_validation import validate_event
 from homeroom.progress.queries import current_course
+from homeroom.tracing import current_trace, use_traces
 
 QUARANTINE_REPLAY_PAGE = 500
 _ZERO_COUNTS = {"accepted": 0, "duplicate": 0, "conflict": 0, "quarantined": 0, "rejected": 0}
@@ -103,6 +104,12 @@ class NotEnrolled(Forbidden):
     code = "not_enrolled"
 
 
+class _TracedEvents(list[ProgressEvent]):
+    """The events of a request within a trace, for the commit of many requests."""
+
+    trace: str
+
+
 class Ingest:
     """The only way by which events become progress."""
 
@@ -147,6 +154,9 @@ class Ingest:
         """
         if not events:
             return []
+        if (trace := current_trace.get()) is not None:
+            events = _TracedEvents(events)
+            events.trace = trace
         try:
             return await self.writer.put(events, weight=len(events), priority=priority)
         except TooBusy:
@@ -167,8 +177,15 @@ class Ingest:
     ) -> list[list[EventResult]]:
         started = perf_counter()
         events = [event for request in requests for event in request]
+        traces = {
+            event.user_id: request.trace
+            for request in requests
+            if isinstance(request, _TracedEvents)
+            for event in request
+        }
         batch = IngestBatch(tx, events, self.completions)
-        results = await batch.run()
+        with use_traces(traces):
+            results = await batch.run()
         by_request, start = [], 0
         for request in requests:
             by_request.append(results[start : start + len(request)])

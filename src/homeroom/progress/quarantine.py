@@ -94,6 +94,12 @@ async def has_replayable(tx: Tx, course_id: str | None, user_id: str | None = No
     return bool(await tx.fetch(select(table.c.seq).where(*conditions).limit(1)))
 
 
+async def count_quarantined(tx: Tx) -> dict[str, int]:
+    """Return the number of quarantined events by reason."""
+    rows = await tx.fetch("SELECT reason, COUNT(*) FROM progress_quarantine GROUP BY reason")
+    return dict(rows)
+
+
 async def update_reasons(tx: Tx, reasons: Iterable[tuple[int, str]]) -> None:
     """Set the reasons that a replay gave, by ``seq``."""
     await tx.executemany(

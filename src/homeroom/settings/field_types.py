@@ -128,6 +128,13 @@ def _check_link_template(text: str) -> str:
     return str(_check_http_url(text))
 
 
+def _parse_names(value: object) -> object:
+    """Return the names of a list that is separated by commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+
 def _parse_class_names(text: object) -> object:
     """Return ``one:A,two.b:C`` as ``("one:A", "two.b:C")``."""
     if not isinstance(text, str):
@@ -208,6 +215,7 @@ HttpUrl = Annotated[str, BeforeValidator(_check_http_url)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_check_redis_url)]
 HostPorts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_host_ports)]
 ClassNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_class_names)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 ClaimPath = Annotated[str, AfterValidator(_check_claim_path)]
 RoleMap = Annotated[tuple[tuple[str, Role], ...], NoDecode, BeforeValidator(_parse_role_map)]

@@ -24,6 +24,7 @@ from homeroom.settings.field_types import (
     EventRetention,
     HostPorts,
     HttpUrl,
+    Names,
     Origins,
     RedisUrl,
     RoleMap,
@@ -124,8 +125,17 @@ class StorageSettings(BaseModel):
         le=65_535,
         description="Port where `homeroom worker` answers probes and `/metrics`. Unset: none.",
     )
+    worker_queues: Names = Field(
+        (),
+        description="Queues whose jobs a worker of `homeroom worker` or `homeroom serve` runs,"
+        " separated by commas. Unset: all.",
+    )
     concurrency: int = Field(
-        3, ge=1, le=1_000, description="Jobs of one queue that run at once (`maxConcurrency`)."
+        3,
+        ge=1,
+        le=1_000,
+        description="Jobs of one queue that run at once (`maxConcurrency`), for queues without a"
+        " number of their own (`homeroom queues set`).",
     )
     job_lease: Duration = Field(
         timedelta(seconds=30),

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homeroom.db.ids import new_id
 from homeroom.errors import TooLarge, Unavailable
+from homeroom.tracing import TRACE_HEADER, Tracer
 from homeroom.web.identity import IDENTITY_SCOPE_KEY
 from homeroom.web.problem import problem_response
 from homeroom.web.request_id import current_request_id, parse_request_id
@@ -26,6 +27,7 @@ QUIET_SCOPE_KEY = "homeroom.quiet"
 requests a second, logging would cost more than the requests.
 """
 CLIENT_CLOSED_REQUEST = 499
+_TRACE_HEADER = TRACE_HEADER.encode()
 
 ObserveRequest = Callable[[str, str, int, float], None]
 """Called after every request with method, route template, status and seconds."""
@@ -45,15 +47,35 @@ _DEFAULT_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 class RequestContextMiddleware:
     """The outermost ASGI layer: turns unhandled exceptions into problem documents."""
 
-    def __init__(self, app: ASGIApp, observe: ObserveRequest | None = None) -> None:
-        """Wrap ``app``; call ``observe`` after every request."""
-        self._app, self._observe = app, observe
+    def __init__(
+        self,
+        app: ASGIApp,
+        observe: ObserveRequest | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """Wrap ``app``; call ``observe`` after every request, record it with ``tracer``."""
+        self._app, self._observe, self._tracer = app, observe, tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._tracer is None:
+            await self._serve(scope, receive, send)
+            return
+        method, parent = scope["method"], _caller_trace(scope)
+        attributes = {"http.request.method": method}
+        with self._tracer.span(method, "server", attributes, parent) as span:
+            status = await self._serve(scope, receive, send)
+            route = _route_template(scope)
+            span.rename(f"{method} {route}")
+            span.set({"http.route": route, "http.response.status_code": status})
+            if status >= 500:
+                span.fail(str(status))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Serve one request; return the status of the response."""
         request_id = _caller_request_id(scope) or new_id()
         current_request_id.set(request_id)
         status = 0
@@ -86,6 +108,7 @@ class RequestContextMiddleware:
                     "response_aborted", method=scope["method"], route=_route_template(scope)
                 )
         self._finish(scope, status, time.perf_counter() - started)
+        return status
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route_template(scope)
@@ -115,6 +138,13 @@ def _caller_request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             return parse_request_id(value)
+    return None
+
+
+def _caller_trace(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == _TRACE_HEADER:
+            return str(value.decode("latin-1"))
     return None
 
 

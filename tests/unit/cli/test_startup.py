@@ -107,6 +107,7 @@ def test_a_list_of_jobs_loads_the_database_and_few_stores(terminal_on_file: obje
         "redaction",
         "settings",
         "time_zone",
+        "tracing",
         "web",  # its request_id alone
     }
     assert not {"homeroom.http.server", "homeroom.web.problem"} & modules

@@ -289,6 +289,29 @@ async def test_a_queue_is_paused_resumed_and_cleaned(
         assert answer.status_code == 404
 
 
+async def test_the_limits_of_a_queue_are_set_as_a_whole(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    path, none = "/api/v1/queues/routes", {"rateMax": None, "rateWindowSeconds": None}
+    assert (await client.put(path, json={}, headers=OPERATOR)).status_code == 404
+    await _add(db, SendEmail())
+    limits = {"concurrency": 2, "rateMax": 100, "rateWindowSeconds": 60.0}
+    answer = await client.put(path, json=limits, headers=OPERATOR)
+    assert (answer.status_code, answer.json()["limits"]) == (200, limits)
+    assert answer.json()["concurrency"] == 2
+    for half in ({"rateMax": 3}, {"rateWindowSeconds": 3}, {"concurrency": 0}, {"rateMax": "3"}):
+        assert (await client.put(path, json=half, headers=OPERATOR)).status_code == 422
+    (queue,) = (await client.get("/api/v1/queues", headers=VIEWER)).json()
+    assert queue["limits"] == limits
+    answer = await client.put(path, json={"concurrency": 1}, headers=OPERATOR)
+    assert answer.json()["limits"] == {"concurrency": 1, **none}
+    assert (await client.put(path, json={}, headers=VIEWER)).status_code == 403
+    assert await _audited(db) == [
+        ("operator", "queue.limited", "routes", limits),
+        ("operator", "queue.limited", "routes", {"concurrency": 1, **none}),
+    ]
+
+
 async def test_schedules_are_shown_with_their_next_slot(
     client: httpx.AsyncClient, db: Database
 ) -> None:

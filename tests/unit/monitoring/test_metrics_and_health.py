@@ -12,7 +12,13 @@ from homeroom.db.migrate import head_revision
 from homeroom.errors import TooBusy
 from homeroom.monitoring import hint_stream as hints_module
 from homeroom.monitoring.health import Health
-from homeroom.monitoring.hint_stream import HINTS_LOST, Hint, HintStreams, hint_filter
+from homeroom.monitoring.hint_stream import (
+    HINTS_LOST,
+    Hint,
+    HintStreams,
+    hint_filter,
+)
+from homeroom.monitoring.memory import resident_bytes
 from homeroom.monitoring.metrics import Metrics, resident_bytes
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +67,7 @@ def test_prometheus_text_has_all_counts() -> None:
     metrics.observe_request("GET", "/api/v1/courses/{courseId}", 200, 0.01)
     metrics.observe_request("BREW", "unmatched", 404, 0.01)
     metrics.observe_request("MELT", "unmatched", 404, 0.01)
-    metrics.observe_attempt("credential.issue", "done", 0.2)
+    metrics.observe_attempt("credentials", "credential.issue", "done", 0.2, 3)
     metrics.set_job_counts({"partners": {"waiting": 4, "failed": 1}})
     text = metrics.render().decode()
     for line in (

@@ -37,7 +37,7 @@ async def test_one_process_reports_all_and_every_sample_names_its_process(tmp_pa
     one, two = PeerMetrics(tmp_path, "api-1", mine), PeerMetrics(tmp_path, "api-2", theirs)
     mine.count_events("accepted", 3)
     theirs.count_events("accepted", 4)
-    theirs.observe_attempt("completion.hr", "done", 0.2)
+    theirs.observe_attempt("dispatch", "completion.hr", "done", 0.2, 0)
     mine.set_job_counts({"dispatch": {"waiting": 5}})
     theirs.set_job_counts(
         {"dispatch": {"waiting": 9}}

@@ -199,9 +199,10 @@ async def finish_call(
     request_id: str | None = None,
 ) -> None:
     """Complete a call's row."""
-    await tx.execute(
+    rows = await tx.fetch(
         "UPDATE llm_call SET finished_at = ?, outcome = ?, http_status = ?, retry_after_ms = ?,"
-        " input_tokens = ?, output_tokens = ?, cost = ?, request_id = ? WHERE id = ?",
+        " input_tokens = ?, output_tokens = ?, cost = ?, request_id = ? WHERE id = ?"
+        " RETURNING currency",
         (
             tx.now,
             outcome,
@@ -214,6 +215,9 @@ async def finish_call(
             id,
         ),
     )
+    if cost is not None:
+        for (currency,) in rows:
+            tx.count("plan_cost", currency, amount=cost / 1_000_000)
 
 
 async def hold_endpoint(tx: Tx, endpoint: str, until: int) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0075_job_search"
-down_revision: str | None = "0071_alerts"
+down_revision: str | None = "0072_job_trace"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
