@@ -40,6 +40,7 @@ from homeroom.activity.obligation_update import (
     reevaluate_obligations,
 )
 from homeroom.activity.store import ActivityLog, ExemptionRecord
+from homeroom.activity.upcoming_messages import UpcomingMessages, list_upcoming_messages
 from homeroom.csv_escape import escape_formula
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -234,6 +235,21 @@ class ComplianceReport:
     rows: tuple[ComplianceReportRow, ...]
 
 
+def list_report_weeks(
+    programme: Programme, now: int, first: Week | None = None, last: Week | None = None
+) -> list[Week]:
+    """Return some weeks, the last twelve by default; raise ``Invalid`` for too many or none."""
+    last = last or week_at(now, programme.zone)
+    week = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
+    weeks: list[Week] = []
+    while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
+        weeks.append(week)
+        week = week.shifted(1)
+    if not weeks or len(weeks) > COMPLIANCE_MAX_WEEKS:
+        raise Invalid(f"Ask for 1 to {COMPLIANCE_MAX_WEEKS} weeks, the first one before the last.")
+    return weeks
+
+
 async def build_compliance_report(
     tx: Tx, programme: Programme, first: Week | None = None, last: Week | None = None
 ) -> ComplianceReport:
@@ -241,15 +257,7 @@ async def build_compliance_report(
 
     Raises ``Invalid`` for weeks in the wrong order or too many of them.
     """
-    last = last or week_at(tx.now, programme.zone)
-    first = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
-    weeks: list[str] = []
-    week = first
-    while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
-        weeks.append(week.key)
-        week = week.shifted(1)
-    if not weeks or len(weeks) > COMPLIANCE_MAX_WEEKS:
-        raise Invalid(f"Ask for 1 to {COMPLIANCE_MAX_WEEKS} weeks, the first one before the last.")
+    weeks = [each.key for each in list_report_weeks(programme, tx.now, first, last)]
     states: dict[str, dict[str, list[ObligationState]]] = {}
     obligations = await obligation_store.list_obligations(tx, programme.id, weeks[0], weeks[-1])
     down_weeks = await list_down_weeks(tx, programme, obligations)
@@ -319,9 +327,11 @@ __all__ = [
     "build_preview_params",
     "enqueue_missed_report",
     "format_compliance_csv",
+    "list_report_weeks",
     "list_schedule_runs",
     "parse_week",
     "programme_schedule_name",
+    "week_at",
 ]
 
 
@@ -334,8 +344,15 @@ class Activity:
         self.logs = ActivityLogs(db, notifications)
         self.fan_out = FanOut(db, notifications)
         self.downtime_report = DowntimeReport(db, notifications)
+        self._registry: Registry | None = None
 
     def register(self, registry: Registry) -> None:
         """Register the handlers of the schedules' jobs."""
         self.fan_out.register(registry)
         self.downtime_report.register(registry)
+        self._registry = registry
+
+    async def list_upcoming_messages(self, tx: Tx, programme: Programme) -> list[UpcomingMessages]:
+        """Return what a programme's coming slots would send; ``register`` comes first."""
+        assert self._registry is not None
+        return await list_upcoming_messages(tx, self._registry, programme)
