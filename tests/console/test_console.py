@@ -90,7 +90,7 @@ def test_a_viewer_sees_everything_and_no_button_that_changes_anything(
 
 
 def test_what_roles_do_not_allow_is_said_and_not_shown(page: Page, school: ConsoleSchool) -> None:
-    sign_in(page, school.key("author"))
+    sign_in(page, school.key("author"), "Lesson plans")
     page.goto("/console/jobs")
     expect(page.get_by_role("alert")).to_contain_text("Your roles do not allow this.")
     show(page, "/console/courses", "Courses")

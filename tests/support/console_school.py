@@ -16,6 +16,7 @@ from tests.support.condition import PATIENCE_SECONDS
 from tests.support.homeroom_process import ADMIN, clean_environment, homeroom_command, server
 
 COURSE_ID = "fire-safety"
+JWT_SECRET = "a-secret-of-the-console-tests-of-32-bytes"
 _COURSE = {
     "title": "Fire safety",
     "units": [
@@ -35,11 +36,14 @@ HALFWAY = tuple(f"learner-{number:02}" for number in range(7, 10))
 
 @dataclass
 class ConsoleSchool:
-    """URLs of the server and of the sandbox's control, and a client with the admin's key."""
+    """URLs of the server and of the sandbox's control, a client with the admin's key, and the
+    data folder.
+    """
 
     url: str
     sandbox: str
     client: httpx.Client
+    folder: Path
 
     def key(self, *roles: str) -> str:
         """Create an API key and return its token."""
@@ -100,9 +104,10 @@ class ConsoleSchool:
 @contextmanager
 def console_school(folder: Path) -> Iterator[ConsoleSchool]:
     """Serve a school in which HR has refused what was sent about all who completed."""
-    with _sandbox() as settings, server(folder, settings["environment"]) as url:
+    own = {"HOMEROOM_JWT_SECRET": JWT_SECRET}
+    with _sandbox() as settings, server(folder, settings["environment"] | own) as url:
         client = httpx.Client(base_url=url, headers=ADMIN, timeout=30)
-        school = ConsoleSchool(url, settings["url"], client)
+        school = ConsoleSchool(url, settings["url"], client, folder)
         school.refuse_hr()
         school.play()
         school.wait_for_failed(len(COMPLETED))

@@ -7,22 +7,8 @@ import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { followHints, type LiveState } from "../api/live";
 import { LANGUAGES, type Language, useLanguage } from "../messages/language";
+import { useSections } from "./sections";
 
-const SECTIONS = [
-  ["overview", "/console"],
-  ["completions", "/console/completions"],
-  ["courses", "/console/courses"],
-  ["jobs", "/console/jobs"],
-  ["queues", "/console/queues"],
-  ["workers", "/console/workers"],
-  ["destinations", "/console/destinations"],
-  ["dispatches", "/console/dispatches"],
-  ["schedules", "/console/schedules"],
-  ["deliveries", "/console/messages"],
-  ["suppressions", "/console/suppressions"],
-  ["audit", "/console/audit"],
-  ["settings", "/console/settings"],
-] as const;
 const POLL_MS = 15_000;
 
 export function Layout() {
@@ -50,7 +36,7 @@ export function Layout() {
       </header>
       <nav aria-label={t("app.menu")}>
         <ul>
-          {SECTIONS.map(([name, to]) => (
+          {useSections().map(([name, to]) => (
             <li key={name}>
               <Link to={to} activeOptions={{ exact: name === "overview", includeSearch: false }}>
                 {t(`nav.${name}`)}
