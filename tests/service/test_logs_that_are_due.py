@@ -86,6 +86,8 @@ async def test_a_facilitator_sees_what_is_due_and_what_was_written(
     )
     missing = (await api.get(DUE, params={"outstanding": True}, headers=ADA)).json()["items"]
     assert [each["offeringId"] for each in missing] == ["art", "bio"]
+    other = (await api.get(DUE, params={"outstanding": False}, headers=ADA)).json()["items"]
+    assert [(each["week"], each["offeringId"]) for each in other] == [("2026-W47", "art")]
 
     of_ada = {"facilitatorId": "ada"}
     assert (await api.get(DUE, params=of_ada, headers=BEN)).status_code == 403

@@ -79,7 +79,7 @@ function Block({ block }: { block: PrintedBlock }) {
       );
     case "table":
       return (
-        <div className="scroll" tabIndex={0} role="region" aria-label={block.columns?.join(", ")}>
+        <div className="scroll" tabIndex={0} role="group" aria-label={block.columns?.join(", ")}>
           <table>
             <thead>
               <tr>

@@ -34,7 +34,7 @@ export function LogsPage() {
       : due.find(({ programmeId, week }) => programmeId === search.programme && week === search.week));
   const done = (log: ActivityLog, title: string) => {
     setSaid(t(log.status === "draft" ? "savedDraft" : "saved", { title }));
-    change({ offering: undefined, week: log.status === "draft" ? log.week : search.week });
+    change({ offering: log.status === "draft" ? log.offeringId : undefined });
     document.querySelector("h1")?.focus();
   };
   return (
@@ -134,7 +134,7 @@ function Written() {
         { title: t("offering"), cell: (one) => one.offeringTitle },
         { title: t("state"), cell: (one) => <LogState one={one} /> },
         { title: t("programme"), cell: (one) => one.programmeTitle },
-        { title: t("action"), cell: (one) => one.state !== "exempt" && <WriteLink one={one} /> },
+        { title: t("action"), cell: (one) => one.logId && <WriteLink one={one} /> },
       ]}
     />
   );

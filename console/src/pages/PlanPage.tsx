@@ -33,7 +33,7 @@ export function PlanPage() {
           <Progress status={status.data} courseId={content.data.courseId} />
           <OpenPlaces plan={content.data} />
           {content.data.modules.map((each, index) => (
-            <section key={each.id} aria-label={each.title}>
+            <section key={each.id}>
               <h2>
                 {index + 1}. {each.title}
               </h2>

@@ -279,11 +279,12 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
       {slot.week && <p className="quiet">{t("about", { week: weekWord(slot.week) })}</p>}
       <p>{t("recipients", { count: slot.messages.length })}</p>
       <ul>
-        {slot.messages.map((each) => (
-          <li key={each.type + each.userId}>
+        {slot.messages.map((each, index) => (
+          <li key={`${each.type} ${each.userId} ${index}`}>
             {each.name}
             <span className="quiet">
-              {" "}
+              {slot.kind === "report" && ` ${t.has(each.type as never) ? t(each.type as never) : each.type}`}
+              {": "}
               {each.deliveries
                 .filter(({ status }) => status === "pending")
                 .map(({ channel }) => channel)

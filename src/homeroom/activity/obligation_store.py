@@ -123,17 +123,18 @@ async def list_own_obligations(
     tx: Tx,
     user_id: str,
     *,
-    outstanding: bool = False,
+    outstanding: bool | None = None,
     before: tuple[str, str] | None = None,
     count: int = 100,
 ) -> list[OwnObligation]:
     """Return a facilitator's obligations in all programmes, the latest week first.
 
+    ``outstanding`` True are those without a log, False the others, None all.
     ``before`` is the week and the offering of the last one of the page before.
     """
     wheres, values = ["o.facilitator_id = ?"], [user_id]
-    if outstanding:
-        wheres.append("o.state IN ('open', 'missed')")
+    if outstanding is not None:
+        wheres.append(f"o.state {'IN' if outstanding else 'NOT IN'} ('open', 'missed')")
     if before is not None:
         wheres.append("(o.week_key < ? OR (o.week_key = ? AND o.offering_id > ?))")
         values += [before[0], *before]
