@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests.console.test_console import check_looks, has_focus, press_until, show
 from tests.support.console_school import ConsoleSchool
 from tests.support.people_school import PROGRAMME_ID, PeopleSchool, add_people
+
+from homeroom.activity.api import parse_week
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 NAVIGATION = {
@@ -44,13 +45,8 @@ def sign_in_as(page: Page, people: PeopleSchool) -> SignIn:
     return sign_in_as
 
 
-def week_before(week: str, weeks: int) -> str:
-    monday = datetime.strptime(f"{week}-1", "%G-W%V-%u")
-    return f"{monday - timedelta(weeks=weeks):%G-W%V}"
-
-
 def day_of(week: str, weekday: int) -> str:
-    return f"{datetime.strptime(f'{week}-{weekday}', '%G-W%V-%u'):%Y-%m-%d}"
+    return parse_week(week).day(weekday).isoformat()
 
 
 def lesson_address(people: PeopleSchool, number: int) -> str:
@@ -119,9 +115,7 @@ def test_this_weeks_log_is_handed_in_from_the_mail_by_two_clicks_and_the_form(
         "All went well.",
         "ada",
     )
-    assert log["attendance"] == [
-        {"heldOn": day_of(people.week, 1), "present": 11, "expected": 12}
-    ]
+    assert log["attendance"] == [{"heldOn": day_of(people.week, 1), "present": 11, "expected": 12}]
     # What was handed in is changed on the same page; the time of handing in stays.
     page.get_by_role("link", name=f"Change: Statistics, {people.week}").click()
     form.get_by_label("Notes").fill("All went very well.")
@@ -137,7 +131,7 @@ def test_this_weeks_log_is_handed_in_from_the_mail_by_two_clicks_and_the_form(
 def test_the_words_of_the_validators_stand_at_their_fields_of_a_log(
     sign_in_as: SignIn, people: PeopleSchool
 ) -> None:
-    week = week_before(people.week, 1)
+    week = parse_week(people.week).shifted(-1).key
     address = f"/console/logs?programme={PROGRAMME_ID}&week={week}"
     page = sign_in_as("ada", "facilitator")
     page.goto(address)
@@ -175,7 +169,7 @@ def test_what_goes_out_on_thursday_and_to_whom_takes_one_click(sign_in_as: SignI
 def test_a_manager_enters_a_missed_week_with_a_reason(
     sign_in_as: SignIn, people: PeopleSchool
 ) -> None:
-    week = week_before(people.week, 2)
+    week = parse_week(people.week).shifted(-2).key
     page = sign_in_as("mara", "manager", PROGRAMME)
     row = page.get_by_role("row").filter(has_text="Databases")
     missed = row.get_by_role("button", name="Missed")

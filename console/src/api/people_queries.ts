@@ -5,6 +5,8 @@ import { api, ask } from "./client";
 import { list } from "./queries";
 
 const PAGE = 50;
+/** How often a plan is asked for while its lessons are written. */
+const WRITING_MS = 1_500;
 
 /** The signed-in facilitator's logs: those that are missing, or all. */
 export const ownLogs = (outstanding: boolean) =>
@@ -112,6 +114,7 @@ export const planStatus = (planId: string) =>
       );
       return answer.data;
     },
+    refetchInterval: ({ state }) => (state.data?.status === "in_progress" ? WRITING_MS : false),
   });
 
 export const lesson = (planId: string, lessonId: string) =>

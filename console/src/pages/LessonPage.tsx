@@ -7,13 +7,17 @@ import { Export } from "../parts/Export";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { useHasRole } from "../parts/session";
+import { useWhileWriting } from "../parts/writing";
 import { LessonForm } from "./LessonForm";
 
 /** A lesson as it will print, beside the form that changes it. */
 export function LessonPage() {
   const t = useTranslations("plans");
   const { planId, lessonId } = useParams({ strict: false }) as { planId: string; lessonId: string };
-  const { data, error, isPending, refetch } = useQuery(lesson(planId, lessonId));
+  const { data, error, isPending, refetch } = useQuery({
+    ...lesson(planId, lessonId),
+    refetchInterval: useWhileWriting(planId),
+  });
   const isAuthor = useHasRole("author");
   return (
     <Page title={data?.printed.title ?? lessonId} actions={<Export planId={planId} />}>

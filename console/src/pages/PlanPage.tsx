@@ -3,6 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { type Plan, type PlanLesson, plan, planStatus } from "../api/people_queries";
+import { useWhileWriting } from "../parts/writing";
 import type { GenerationStatus } from "../api/schema";
 import { Action } from "../parts/Action";
 import { Export } from "../parts/Export";
@@ -21,8 +22,8 @@ const WRITERS = ["author"] as const;
 export function PlanPage() {
   const t = useTranslations("plans");
   const { planId } = useParams({ strict: false }) as { planId: string };
-  const content = useQuery(plan(planId));
   const status = useQuery(planStatus(planId));
+  const content = useQuery({ ...plan(planId), refetchInterval: useWhileWriting(planId) });
   const error = content.error ?? status.error;
   return (
     <Page title={content.data?.title ?? planId} actions={<Export planId={planId} />}>

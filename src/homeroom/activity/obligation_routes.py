@@ -148,7 +148,8 @@ def _add_own_obligations(routes: APIRouter, db: Database, auth: Auth) -> None:
     ) -> Page[LogObligationView]:
         """Return a facilitator's logs that are or were due, the latest week first.
 
-        With `outstanding` true only those without a log, with false only the others. Without `facilitatorId` the caller's own.
+        With `outstanding` true only those without a log, with false only the others. Without
+        `facilitatorId` the caller's own.
         """
         user_id = facilitator_id or identity.subject
         if not identity.has(*STAFF) and not identity.is_learner(user_id):
