@@ -313,7 +313,7 @@ TEAM = {
                 }
             ],
             "behind": True,
-            "behindReason": "2 logs are missing",
+            "reason": "2 logs are missing",
         },
         {
             "userId": "ben",
@@ -322,18 +322,20 @@ TEAM = {
             "relation": ["report"],
             "courses": [],
             "behind": False,
-            "behindReason": None,
+            "reason": None,
         },
     ],
     "nextCursor": None,
 }
 
 
-def test_a_manager_sees_who_of_the_team_is_behind(page: Page, sign_in_as: SignIn) -> None:
-    def answer(route: Route) -> None:
-        route.fulfill(status=200, content_type="application/json", body=json.dumps(TEAM))
+def answer_with_team(route: Route) -> None:
+    """Answer as a server does whose manager has two people."""
+    route.fulfill(status=200, content_type="application/json", body=json.dumps(TEAM))
 
-    page.route("**/api/v1/team?*", answer)
+
+def test_a_manager_sees_who_of_the_team_is_behind(page: Page, sign_in_as: SignIn) -> None:
+    page.route("**/api/v1/team?*", answer_with_team)
     sign_in_as("mara", "manager", "/console/team")
     rows = page.get_by_role("row")
     expect(rows).to_have_count(3)

@@ -25,6 +25,8 @@ ADA, BEN, MARA, OTTO = (
         ("manager", "otto"),
     )
 )
+REFUSED = (403, 404)
+"""Of a programme of others; 404 hides that it exists."""
 DUE, LOGS, LAB = "/api/v1/log-obligations", "/api/v1/activity-logs", "/api/v1/programmes/lab"
 
 
@@ -112,7 +114,7 @@ async def test_a_manager_enters_a_missed_week_with_a_reason(
         "In hospital.",
     )
     foreign = {"offeringId": "tax", "week": "2026-W48", "lateReason": "x"}
-    assert (await api.post(LOGS, json=foreign, headers=MARA)).status_code == 403
+    assert (await api.post(LOGS, json=foreign, headers=MARA)).status_code in REFUSED
     async with school.db.read() as tx:
         [entry] = await list_audit(tx, 10, action="activity_log.entered")
     assert (entry.actor, entry.subject) == ("mara", stored["id"])
@@ -143,7 +145,7 @@ async def test_the_weeks_of_a_programme_have_a_cell_an_offering(
     rest = {"limit": 1, "cursor": page["nextCursor"]}
     more = (await api.get(f"{LAB}/weeks", params=rest, headers=MARA)).json()
     assert [each["offeringId"] for each in page["items"] + more["items"]] == ["art", "bio"]
-    assert (await api.get(f"{LAB}/weeks", headers=OTTO)).status_code == 403
+    assert (await api.get(f"{LAB}/weeks", headers=OTTO)).status_code in REFUSED
 
 
 async def test_a_manager_sees_what_goes_out_next_and_to_whom(
@@ -167,4 +169,4 @@ async def test_a_manager_sees_what_goes_out_next_and_to_whom(
         [],
         ["Ada Example"],
     )
-    assert (await api.get(f"{LAB}/upcoming", headers=OTTO)).status_code == 403
+    assert (await api.get(f"{LAB}/upcoming", headers=OTTO)).status_code in REFUSED

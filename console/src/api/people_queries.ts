@@ -145,7 +145,7 @@ export interface TeamMember {
     completedAt: string | null;
   }[];
   behind: boolean;
-  behindReason: string | null;
+  reason: string | null;
 }
 
 export const team = list(["progress", "team"], async (cursor) => {

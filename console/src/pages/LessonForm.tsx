@@ -7,7 +7,7 @@ import { api, ask } from "../api/client";
 import type { LessonEdit, LessonPage } from "../api/schema";
 import { Action } from "../parts/Action";
 import { Field, FormProblem, type Faults, faultsOf } from "../parts/Form";
-import { addEntry, changedParts, isAbsent, PARTS, partsOf, removeEntry, setValue } from "./lessonParts";
+import { addEntry, changedParts, isAbsent, PARTS, partKey, partsOf, removeEntry, setValue } from "./lessonParts";
 import type { Json } from "./lessonParts";
 
 export function LessonForm({ page }: { page: LessonPage }) {
@@ -146,7 +146,7 @@ function OpenPlaces({ places }: { places: readonly { field: string; asks: string
           <li key={`${place.field} ${index}`}>
             <span aria-hidden="true">☐</span>{" "}
             <button type="button" className="link" onClick={() => goTo(place.field)}>
-              {place.asks}
+              {t(partKey(place.field))}: {place.asks}
             </button>
           </li>
         ))}

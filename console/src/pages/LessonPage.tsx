@@ -28,7 +28,7 @@ export function LessonPage() {
           <Beside page={data} />
           <div className={isAuthor ? "beside" : undefined}>
             {isAuthor && <LessonForm key={lessonId} page={data} />}
-            <section aria-label={t("asPrinted")}>
+            <section id="as-printed" aria-label={t("asPrinted")}>
               <h2>{t("asPrinted")}</h2>
               <article
                 className="paper"
@@ -65,6 +65,7 @@ function Beside({ page }: { page: Lesson }) {
       </Link>
       {to(page.previousId, t("previous"))}
       {to(page.nextId, t("following"))}
+      <a href="#as-printed">{t("asPrinted")}</a>
     </p>
   );
 }

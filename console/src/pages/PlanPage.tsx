@@ -4,6 +4,7 @@ import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { type Plan, type PlanLesson, plan, planStatus } from "../api/people_queries";
 import { useWhileWriting } from "../parts/writing";
+import { partKey } from "./lessonParts";
 import type { GenerationStatus } from "../api/schema";
 import { Action } from "../parts/Action";
 import { Export } from "../parts/Export";
@@ -131,7 +132,7 @@ function OpenPlaces({ plan }: { plan: Plan }) {
               params={{ planId: plan.workflowId, lessonId: place.lesson.id }}
               hash={place.field}
             >
-              {place.lesson.number} {place.asks}
+              {place.lesson.number} {t(partKey(place.field))}: {place.asks}
             </Link>
           </li>
         ))}

@@ -78,7 +78,7 @@ export function TeamPage() {
                 cell: (each) =>
                   each.behind ? (
                     <>
-                      <State state="missed" text={t("team.behind")} /> {each.behindReason}
+                      <State state="missed" text={t("team.behind")} /> {each.reason}
                     </>
                   ) : (
                     <State state="ok" text={t("team.onTrack")} />

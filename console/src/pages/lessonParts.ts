@@ -25,6 +25,11 @@ export const PARTS = [
 ] as const;
 export type Part = (typeof PARTS)[number];
 
+/** Return the key of the word for the part that a path such as `activities/1/title` is in. */
+export function partKey(path: string): `part_${Part}` {
+  return `part_${path.split("/")[0] as Part}`;
+}
+
 const QUESTION = { question: "", answer: "", distractors: ["", ""], feedback: null };
 /** A new entry of each list of records, and the two records; other lists hold texts. */
 const NEW_ENTRIES: Partial<Record<Part, Json>> = {
