@@ -43,7 +43,7 @@ class Identity:
 
     @property
     def is_session(self) -> bool:
-        """Return whether a browser's cookie identified the caller, and no token of the request."""
+        """Return whether a cookie identified the caller, and no token."""
         return self.via == "session" or (self.via == "jwt" and self.key_id is not None)
 
     def has(self, *roles: Role) -> bool:

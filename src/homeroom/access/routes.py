@@ -88,7 +88,7 @@ class CreatedApiKey(ApiKeyView):
 
 
 class SignInRequest(RequestModel):
-    """The token of a sign-in link, an API key, or a person's JWT, that opens a session."""
+    """A sign-in link's token, an API key or a JWT, which opens a session."""
 
     token: Annotated[str, Field(min_length=1, max_length=8_192)]
 

@@ -238,7 +238,10 @@ class ComplianceReport:
 def list_report_weeks(
     programme: Programme, now: int, first: Week | None = None, last: Week | None = None
 ) -> list[Week]:
-    """Return some weeks, the last twelve by default; raise ``Invalid`` for too many or none."""
+    """Return some weeks, the last twelve by default.
+
+    Raises ``Invalid`` for too many or none.
+    """
     last = last or week_at(now, programme.zone)
     week = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
     weeks: list[Week] = []

@@ -275,7 +275,7 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     async def record_entry(
         tx: Tx, identity: Identity, log: ActivityLog, body: ActivityLogContent
     ) -> None:
-        """Audit what a manager has entered for a facilitator; a missing reason is ``Invalid``."""
+        """Audit a log that a manager enters; a missing reason is ``Invalid``."""
         if not (body.late_reason or "").strip():
             fault = {"pointer": "#/lateReason", "code": "missing"}
             raise Invalid(

@@ -1,4 +1,4 @@
-"""What is due of facilitators, and what a programme sends next, over HTTP."""
+"""Obligations, and the coming messages of a programme, over HTTP."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class LogObligationView(ResponseModel):
 
 
 class ProgrammeCellView(ResponseModel):
-    """An offering's log of one week; ``down``: Homeroom was down, and it counts neither way."""
+    """An offering's log of one week.
+
+    ``down``: Homeroom was down, and the week counts neither way.
+    """
 
     state: CellState
     exempt_reason: str | None
@@ -202,7 +205,10 @@ def _add_programme_weeks(routes: APIRouter, db: Database, auth: Auth, activity: 
         last: Annotated[WeekKey | None, Query(alias="to")] = None,
         identity: Identity = reader,
     ) -> ProgrammeWeeksPage:
-        """Return the weeks of a programme: a row an offering, a column a week, by default 12."""
+        """Return the weeks of a programme: a row an offering, a column a week.
+
+        The last 12 weeks, unless others are given.
+        """
         key = paging.key(str)
         async with db.read() as tx:
             programme = await activity.programmes.get(tx, programme_id)
@@ -268,7 +274,7 @@ def _add_upcoming_messages(routes: APIRouter, db: Database, auth: Auth, activity
     async def list_upcoming_messages(
         programme_id: ProgrammeId, identity: Identity = reader
     ) -> list[UpcomingMessagesView]:
-        """Return what the coming reminder, warning and report would send, to whom, and why not.
+        """Return what coming reminders, warnings and reports would send, to whom.
 
         The answer is as of now: as if nothing changed until the slot. Nothing is stored.
         """

@@ -40,7 +40,7 @@ class ComplianceWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnObligation(Obligation):
-    """An obligation as its facilitator sees it, with its programme and what was written of it."""
+    """An obligation with its programme and its log, for its facilitator."""
 
     programme_title: str
     time_zone: str

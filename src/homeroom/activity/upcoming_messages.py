@@ -33,7 +33,7 @@ class UpcomingMessages:
 async def list_upcoming_messages(
     tx: Tx, registry: Registry, programme: Programme
 ) -> list[UpcomingMessages]:
-    """Return the coming slots that write to people, the earliest first, paused ones last.
+    """Return coming slots that write to people: earliest first, paused last.
 
     A closed programme has no schedules.
     """

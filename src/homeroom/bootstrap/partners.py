@@ -357,7 +357,7 @@ def build_templates(settings: Settings) -> MessageTemplates:
 
 
 def _console_link(settings: Settings, page: str) -> str | None:
-    """Return the address of a page of the console; None where only this machine reaches it."""
+    """Return the address of a page of the console; None without a public URL."""
     return None if settings.public_url is None else f"{settings.public_url}/console{page}"
 
 
