@@ -87,6 +87,7 @@ class ProgrammeWeeksPage(ResponseModel):
     programme_id: str
     weeks: list[str]
     current_week: str
+    """The week that runs now."""
     items: list[ProgrammeOfferingWeeks]
     next_cursor: str | None
 
@@ -126,7 +127,9 @@ class UpcomingMessagesView(ResponseModel):
     week: str | None
     """The week that the messages are about."""
     messages: list[UpcomingMessageView]
+    """Messages that would be sent."""
     sent_before: int
+    """Number of messages that were sent already."""
     others: list[NoMessageView]
 
 

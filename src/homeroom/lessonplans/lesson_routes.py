@@ -31,6 +31,7 @@ class PrintedBlock(ResponseModel):
     text: str | None = None
     items: list[str] | None = None
     columns: list[str] | None = None
+    """Titles of the columns."""
     widths: list[int] | None = None
     """Relative widths of the columns."""
     rows: list[list[str]] | None = None
@@ -44,7 +45,9 @@ class PrintedLessonView(ResponseModel):
     title: str
     locale: str
     right_to_left: bool
+    """The script runs from right to left."""
     blocks: list[PrintedBlock]
+    """The pieces of the pages in order."""
 
 
 class LessonPageView(ResponseModel):
@@ -52,10 +55,15 @@ class LessonPageView(ResponseModel):
 
     workflow_id: str
     plan_title: str
+    """Title of the lesson plan."""
     lesson: LessonJson
+    """The content of the lesson."""
     printed: PrintedLessonView
+    """The pages as they print."""
     previous_id: str | None
+    """Id of the lesson before it."""
     next_id: str | None
+    """Id of the lesson after it."""
 
 
 class LessonPageResponse(ResponseModel):
