@@ -146,6 +146,9 @@ async def test_the_weeks_of_a_programme_have_a_cell_an_offering(
     more = (await api.get(f"{LAB}/weeks", params=rest, headers=MARA)).json()
     assert [each["offeringId"] for each in page["items"] + more["items"]] == ["art", "bio"]
     assert (await api.get(f"{LAB}/weeks", headers=OTTO)).status_code in REFUSED
+    for edge in ({"to": "0001-W01"}, {"from": "9999-W50", "to": "9999-W52"}):
+        answer = await api.get(f"{LAB}/weeks", params=edge, headers=MARA)
+        assert answer.status_code == 422
 
 
 async def test_a_manager_sees_what_goes_out_next_and_to_whom(

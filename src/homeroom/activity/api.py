@@ -243,11 +243,14 @@ def list_report_weeks(
     Raises ``Invalid`` for too many or none.
     """
     last = last or week_at(now, programme.zone)
-    week = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
     weeks: list[Week] = []
-    while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
-        weeks.append(week)
-        week = week.shifted(1)
+    try:
+        week = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
+        while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
+            weeks.append(week)
+            week = week.shifted(1)
+    except OverflowError:
+        raise Invalid("The calendar ends in the years 1 and 9999.") from None
     if not weeks or len(weeks) > COMPLIANCE_MAX_WEEKS:
         raise Invalid(f"Ask for 1 to {COMPLIANCE_MAX_WEEKS} weeks, the first one before the last.")
     return weeks
