@@ -1,6 +1,13 @@
 /** Which address shows which page. */
 
-import { createRootRoute, createRoute, createRouter, Link, Navigate } from "@tanstack/react-router";
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Link,
+  Navigate,
+} from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 import { AlertsPage } from "./pages/AlertsPage";
 import { AuditPage } from "./pages/AuditPage";
@@ -23,6 +30,7 @@ import { SuppressionsPage } from "./pages/SuppressionsPage";
 import { WorkersPage } from "./pages/WorkersPage";
 import { Layout } from "./parts/Layout";
 import { Page } from "./parts/Page";
+import { Home } from "./parts/Home";
 
 function NotFound() {
   const t = useTranslations("common");
@@ -52,7 +60,7 @@ const tree = root.addChildren([
     path: "/admin/queues", // the seeds' address
     component: () => <Navigate to="/console/queues" replace />,
   }),
-  createRoute({ ...under, path: "/console", component: OverviewPage }),
+  createRoute({ ...under, path: "/console", component: () => <Home overview={<OverviewPage />} /> }),
   createRoute({ ...under, path: "/console/queues", component: QueuesPage }),
   createRoute({ ...under, path: "/console/jobs", component: JobsPage }),
   createRoute({ ...under, path: "/console/jobs/$jobId", component: JobPage }),
@@ -72,6 +80,41 @@ const tree = root.addChildren([
     ...under,
     path: "/console/learners/$userId/courses/$courseId",
     component: LearnerCoursePage,
+  }),
+  createRoute({
+    ...under,
+    path: "/console/logs",
+    component: lazyRouteComponent(() => import("./pages/LogsPage"), "LogsPage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/programmes",
+    component: lazyRouteComponent(() => import("./pages/ProgrammesPage"), "ProgrammesPage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/programmes/$programmeId",
+    component: lazyRouteComponent(() => import("./pages/ProgrammePage"), "ProgrammePage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/plans",
+    component: lazyRouteComponent(() => import("./pages/PlansPage"), "PlansPage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/plans/$planId",
+    component: lazyRouteComponent(() => import("./pages/PlanPage"), "PlanPage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/plans/$planId/lessons/$lessonId",
+    component: lazyRouteComponent(() => import("./pages/LessonPage"), "LessonPage"),
+  }),
+  createRoute({
+    ...under,
+    path: "/console/team",
+    component: lazyRouteComponent(() => import("./pages/TeamPage"), "TeamPage"),
   }),
   createRoute({ ...under, path: "/console/audit", component: AuditPage }),
   createRoute({ ...under, path: "/console/settings", component: SettingsPage }),

@@ -34,11 +34,17 @@ class Identity:
     via: Literal["key", "jwt", "session"]
     """Only the subject of a JWT is a learner's id."""
     key_id: str | None = None
-    """The API key behind it, if there is one; for the admin key a mark of its own."""
+    """The API key behind it, if there is one; for the admin key and for the session of a JWT a mark
+    of its own."""
     expires_at: float | None = None
     """When the token ends, in seconds since 1970; None for a token without an end."""
     no_role_reason: str | None = None
     """Why a JWT has no role: names the claim and never its content."""
+
+    @property
+    def is_session(self) -> bool:
+        """Return whether a cookie identified the caller, and no token."""
+        return self.via == "session" or (self.via == "jwt" and self.key_id is not None)
 
     def has(self, *roles: Role) -> bool:
         """Return whether one of the roles is held; an admin holds all."""

@@ -82,9 +82,9 @@ def operator(page: Page, school: ConsoleSchool) -> Page:
     return page
 
 
-def sign_in(page: Page, key: str) -> None:
-    """Open the console and enter a key."""
+def sign_in(page: Page, key: str, first: str = "Overview") -> None:
+    """Open the console and enter a key or a token; ``first`` is the page of its roles."""
     page.goto("/")
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Overview").wait_for()
+    page.get_by_role("heading", name=first, exact=True).wait_for()

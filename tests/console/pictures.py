@@ -6,10 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from tests.console.conftest import OPTIONS, sign_in
 from tests.console.test_console import PAGES, show
-from tests.support.console_school import COURSE_ID, HALFWAY, console_school
+from tests.console.test_people_pages import answer_with_team
+from tests.support.console_school import COURSE_ID, HALFWAY, ConsoleSchool, console_school
+from tests.support.people_school import PROGRAMME_ID, add_people
 from tools.servers.chromium import need_chromium
 
 SIZE = {"width": 1120, "height": 640}
@@ -31,6 +33,33 @@ def pictured() -> list[str]:
     return [title for title in PAGES if not title.endswith(".")] + ["Job"]
 
 
+def picture_people(browser: Browser, school: ConsoleSchool, target: Path) -> None:
+    """Write the pictures of facilitators', managers' and authors' pages."""
+    people = add_people(school)
+    plan = people.get(f"/api/v3/workflow/{people.plan_id}/step10")["data"]
+    lesson = f"/console/plans/{people.plan_id}/lessons/{plan['modules'][0]['lessons'][0]['id']}"
+    log = f"/console/logs?programme={PROGRAMME_ID}&week={people.week}"
+    for name, user_id, role, address in (
+        ("my-logs", "ada", "facilitator", log),
+        ("programmes", "mara", "manager", f"/console/programmes/{PROGRAMME_ID}"),
+        ("my-team", "mara", "manager", "/console/team"),
+        ("lesson-plans", "ida", "author", "/console/plans"),
+        ("plan", "ida", "author", f"/console/plans/{people.plan_id}"),
+        ("lesson", "ida", "author", lesson),
+    ):
+        page = browser.new_context(
+            base_url=school.url, viewport=SIZE, locale="en-GB", timezone_id="Europe/Berlin"
+        ).new_page()
+        page.route("**/api/v1/team?*", answer_with_team)
+        page.goto(f"/sign-in#{people.token(user_id, role)}")
+        page.get_by_role("navigation").wait_for()
+        page.goto(address)
+        expect(page.get_by_role("main").get_by_role("heading").first).to_be_visible()
+        expect(page.get_by_text("Loading…")).to_have_count(0)
+        page.screenshot(path=target / f"console-{name}.png")
+        page.context.close()
+
+
 def main(target: Path) -> None:
     """Write the pictures."""
     with (
@@ -50,6 +79,7 @@ def main(target: Path) -> None:
         page.goto(f"/console/jobs/{school.jobs('failed')[0]['id']}")
         expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
         page.screenshot(path=target / picture_name("Job"))
+        picture_people(browser, school, target)
         browser.close()
 
 

@@ -43,18 +43,23 @@ def show(page: Page, address: str, title: str) -> None:
     expect(page.get_by_text("Loading…")).to_have_count(0)
 
 
+def check_looks(page: Page) -> None:
+    """Check that a page is accessible in both themes and no wider than a phone."""
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        found = Axe().run(page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+    page.set_viewport_size({"width": 320, "height": 640})
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
+
+
 @pytest.mark.parametrize("title", PAGES)
 def test_a_page_is_accessible_in_light_and_dark_and_fits_a_phone(
     operator: Page, title: str
 ) -> None:
     show(operator, PAGES[title], title)
-    for theme in ("light", "dark"):
-        operator.emulate_media(color_scheme=theme)
-        found = Axe().run(operator).response["violations"]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
-    operator.set_viewport_size({"width": 320, "height": 640})
-    overflow = operator.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert overflow <= 0
+    check_looks(operator)
 
 
 def test_the_seeds_address_of_the_board_opens_queues(operator: Page) -> None:
@@ -92,7 +97,7 @@ def test_a_viewer_sees_everything_and_no_button_that_changes_anything(
 
 
 def test_what_roles_do_not_allow_is_said_and_not_shown(page: Page, school: ConsoleSchool) -> None:
-    sign_in(page, school.key("author"))
+    sign_in(page, school.key("author"), "Lesson plans")
     page.goto("/console/jobs")
     expect(page.get_by_role("alert")).to_contain_text("Your roles do not allow this.")
     show(page, "/console/courses", "Courses")

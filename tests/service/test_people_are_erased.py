@@ -47,7 +47,6 @@ ELSEWHERE = {
     "suppression": "an address that complained is not written to again",
     "api_key": "keys have names, and belong to servers",
     "sign_in": "links of the first admin",
-    "session": "sign-ins of keys, which end by themselves",
 }
 """Tables in which a name may stay, and why."""
 OF_PEOPLE = {"actor", "subject", "managers", "user_id", "facilitator_id", "manager_id", "address"}
@@ -94,6 +93,7 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("achievement_award", id=f"w {who}", completion_id=f"c {who}", **about),
         row("job", id=f"w {who}.credential", kind="credentials.sign_award", payload="{}"),
         row("stream_ticket", hash="t", subject=who),
+        row("session", hash="s", name=who, key_id="jwt"),
         row("dispatch", id=f"d {who}", completion_id=f"c {who}", payload=f'["{who}"]', **about),
         row("notification", id=f"n {who}", dedupe_key=f"n {who}", **about),
         row("delivery", id=f"v {who}", notification_id=f"n {who}", job=f"j {who}", asked_by=who),

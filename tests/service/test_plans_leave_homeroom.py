@@ -14,9 +14,11 @@ from tests.support.plan_application import PlanApplication, build_plan_applicati
 from homeroom.catalogue import api as catalogue_api
 from homeroom.catalogue.api import Catalogue, Course
 from homeroom.db.sqlite.database import SqliteDatabase
-from homeroom.lessonplans import output_routes, routes
+from homeroom.lessonplans import lesson_routes, output_routes, routes
 from homeroom.lessonplans.api import RuleBasedGenerator
 from homeroom.lessonplans.course_publication import CoursePublisher
+from homeroom.lessonplans.export.blocks import Grid
+from homeroom.lessonplans.export.print_document import NOTE_LINES, print_plan
 from homeroom.lessonplans.export.render_process import render
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -39,7 +41,7 @@ async def api(
 ) -> AsyncIterator[httpx.AsyncClient]:
     plan_routes = routes.router(db, AUTH, app.plans)
     output = output_routes.router(db, AUTH, CoursePublisher(db, catalogue))
-    async with client(plan_routes, output) as opened:
+    async with client(plan_routes, output, lesson_routes.router(db, AUTH)) as opened:
         yield opened
 
 
@@ -235,3 +237,26 @@ async def test_a_course_that_others_depend_on_is_not_replaced(
         assert refused.status_code == 409
         assert reason in refused.text
     assert (await api.post(path, headers=FACILITATOR)).status_code == 403
+
+
+async def test_a_lesson_is_read_with_its_pages_as_they_print(
+    api: httpx.AsyncClient, app: PlanApplication
+) -> None:
+    plan_id = await generated(app)
+    plan = await app.plan(plan_id)
+    first, second, *_ = [each.slot.id for each in plan.lessons]
+    path = f"/api/v3/workflow/{plan_id}/step10/lessons"
+    page = (await api.get(f"{path}/{second}", headers=as_("facilitator"))).json()["data"]
+    assert (page["lesson"]["id"], page["previousId"]) == (second, first)
+    printed = print_plan(plan).modules[0].lessons[1]
+    assert page["printed"]["title"] == printed.title
+    blocks = page["printed"]["blocks"]
+    assert len(blocks) == len(printed.blocks)
+    tables = [each for each in printed.blocks if isinstance(each, Grid)]
+    assert [(each["columns"], each["rows"]) for each in blocks if each["kind"] == "table"] == [
+        (list(each.columns), [list(row) for row in each.rows]) for each in tables
+    ]
+    lines = blocks[-1]
+    assert (lines["kind"], lines["lines"]) == ("lines", NOTE_LINES)
+    assert (await api.get(f"{path}/none", headers=as_("author"))).status_code == 404
+    assert (await api.get(f"{path}/{first}", headers=as_("learner:ada"))).status_code == 403

@@ -16,6 +16,7 @@ from tests.support.condition import PATIENCE_SECONDS
 from tests.support.homeroom_process import ADMIN, clean_environment, homeroom_command, server
 
 COURSE_ID = "fire-safety"
+JWT_SECRET = "a-secret-of-the-console-tests-of-32-bytes"
 _COURSE = {
     "title": "Fire safety",
     "units": [
@@ -36,11 +37,14 @@ HALFWAY = tuple(f"learner-{number:02}" for number in range(7, 10))
 
 @dataclass
 class ConsoleSchool:
-    """URLs of the server and of the sandbox's control, and a client with the admin's key."""
+    """URLs of the server and of the sandbox's control, a client with the admin's key, and the
+    data folder.
+    """
 
     url: str
     sandbox: str
     client: httpx.Client
+    folder: Path
 
     def key(self, *roles: str) -> str:
         """Create an API key and return its token."""
@@ -124,14 +128,11 @@ def console_school(
 
     ``headers`` are those of its client, ``settings`` more of the server's environment.
     """
-    with (
-        _sandbox() as sandbox,
-        server(
-            folder, {**sandbox["environment"], "HOMEROOM_ALERT_INTERVAL": "1s", **(settings or {})}
-        ) as url,
-    ):
+    own = {"HOMEROOM_JWT_SECRET": JWT_SECRET, "HOMEROOM_ALERT_INTERVAL": "1s"}
+    more = {**own, **(settings or {})}
+    with _sandbox() as sandbox, server(folder, {**sandbox["environment"], **more}) as url:
         client = httpx.Client(base_url=url, headers={**ADMIN, **(headers or {})}, timeout=30)
-        school = ConsoleSchool(url, sandbox["url"], client)
+        school = ConsoleSchool(url, sandbox["url"], client, folder)
         school.refuse_hr()
         school.play()
         school.wait_for_failed(len(COMPLETED))

@@ -12,6 +12,9 @@ const CONCERNED: Record<string, readonly string[]> = {
   progress: ["progress"],
   enrolments: ["progress"],
   notifications: ["deliveries"],
+  programmes: ["programmes", "logs"],
+  "activity-logs": ["programmes", "logs"],
+  "lesson-plans": ["plans"],
 };
 /** Hints of this time are answered by one round of queries, so that a busy hour asks no more. */
 const GATHER_MS = 1_500;

@@ -21,7 +21,10 @@ export type DeliveryFilter = Query<"/api/v1/deliveries">;
 type Page<T> = { items: T[]; nextCursor?: string | null };
 
 /** A list that is read on by "More": `read` gets the cursor of the page. */
-function list<T>(key: readonly unknown[], read: (cursor: string | undefined) => Promise<Page<T>>) {
+export function list<P extends Page<unknown>>(
+  key: readonly unknown[],
+  read: (cursor: string | undefined) => Promise<P>,
+) {
   return infiniteQueryOptions({
     queryKey: key,
     queryFn: ({ pageParam }) => read(pageParam),

@@ -1,8 +1,10 @@
 /** What the console says in German. */
 
 import type { Messages } from "./en";
+import { peopleDe } from "./people.de";
 
 export const de: Messages = {
+  ...peopleDe,
   name: "Deutsch",
   app: { title: "Homeroom", skip: "Zum Inhalt", menu: "Bereiche", signOut: "Abmelden" },
   live: {
@@ -29,11 +31,15 @@ export const de: Messages = {
     courses: "Kurse",
     audit: "Protokoll",
     settings: "Einstellungen",
+    logs: "Meine Wochenberichte",
+    programmes: "Programme",
+    team: "Mein Team",
+    plans: "Unterrichtspläne",
   },
   signIn: {
     title: "Anmelden",
-    text: "Öffnen Sie den Link, den „homeroom keys sign-in“ ausgibt, oder geben Sie einen API-Schlüssel ein.",
-    key: "API-Schlüssel",
+    text: "Öffnen Sie den Link, den „homeroom keys sign-in“ ausgibt, oder geben Sie einen API-Schlüssel oder ein Token ein.",
+    key: "API-Schlüssel oder Token",
     button: "Anmelden",
   },
   common: {
@@ -61,6 +67,8 @@ export const de: Messages = {
     readOnly: "Sie dürfen das ansehen, aber nicht ändern.",
     notFound: "Diese Seite gibt es nicht.",
     home: "Zum Überblick",
+    noSection: "Hier ist nichts für Sie.",
+    noSectionText: "Ihr Token hat keine Rolle, die Seiten in der Konsole hat.",
   },
   problem: {
     unreachable: "Homeroom antwortet nicht. Alle 15 Sekunden wird wieder gefragt.",
@@ -386,5 +394,12 @@ export const de: Messages = {
     in_progress: "Begonnen",
     ok: "In Ordnung",
     degraded: "Eingeschränkt",
+    open: "Fällig",
+    submitted: "Abgegeben",
+    late: "Verspätet",
+    missed: "Versäumt",
+    exempt: "Befreit",
+    down: "Homeroom stand still",
+    complete: "Fertig",
   },
 };

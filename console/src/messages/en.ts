@@ -1,6 +1,9 @@
 /** What the console says in English: the words that other languages translate. */
 
+import { peopleEn } from "./people.en";
+
 export const en = {
+  ...peopleEn,
   name: "English",
   app: { title: "Homeroom", skip: "Skip to the content", menu: "Sections", signOut: "Sign out" },
   live: {
@@ -27,11 +30,15 @@ export const en = {
     courses: "Courses",
     audit: "Audit",
     settings: "Settings",
+    logs: "My logs",
+    programmes: "Programmes",
+    team: "My team",
+    plans: "Lesson plans",
   },
   signIn: {
     title: "Sign in",
-    text: "Open the link that “homeroom keys sign-in” prints, or enter an API key.",
-    key: "API key",
+    text: "Open the link that “homeroom keys sign-in” prints, or enter an API key or a token.",
+    key: "API key or token",
     button: "Sign in",
   },
   common: {
@@ -59,6 +66,8 @@ export const en = {
     readOnly: "You may look at this, but not change it.",
     notFound: "There is no such page.",
     home: "To the overview",
+    noSection: "There is nothing here for you.",
+    noSectionText: "Your token has no role that has pages in the console.",
   },
   problem: {
     unreachable: "Homeroom does not answer. It is asked again every 15 seconds.",
@@ -383,6 +392,13 @@ export const en = {
     in_progress: "In progress",
     ok: "Well",
     degraded: "Degraded",
+    open: "Due",
+    submitted: "Submitted",
+    late: "Late",
+    missed: "Missed",
+    exempt: "Exempt",
+    down: "Homeroom was down",
+    complete: "Complete",
   },
 };
 

@@ -4,7 +4,8 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useRef, useState } from "react";
 import { useTranslations } from "use-intl";
 import { ApiError } from "../api/client";
-import { useMayOperate } from "./session";
+import type { Role } from "../api/schema";
+import { useHasRole } from "./session";
 
 interface ActionProps {
   label: string;
@@ -17,10 +18,15 @@ interface ActionProps {
   said?: (answer: never) => string;
   primary?: boolean;
   disabled?: boolean;
+  /** Who may do it; operators, if it is not said. */
+  roles?: readonly Role[];
 }
 
-/** A button for operators; those who may only look do not see it. */
-export function Action({ label, subject, run, question, said, primary, disabled }: ActionProps) {
+const OPERATORS = ["operator"] as const;
+
+/** A button that those who may only look do not see. */
+export function Action(props: ActionProps) {
+  const { label, subject, run, question, said, primary, disabled, roles = OPERATORS } = props;
   const t = useTranslations();
   const dialog = useRef<HTMLDialogElement>(null);
   const client = useQueryClient();
@@ -34,7 +40,7 @@ export function Action({ label, subject, run, question, said, primary, disabled 
       ),
     onSettled: () => client.invalidateQueries(),
   });
-  if (!useMayOperate()) return null;
+  if (!useHasRole(...roles)) return null;
   const start = () => {
     setAnswer("");
     if (question) dialog.current?.showModal();

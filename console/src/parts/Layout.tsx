@@ -7,23 +7,9 @@ import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { followHints, type LiveState } from "../api/live";
 import { LANGUAGES, type Language, useLanguage } from "../messages/language";
+import { useSections } from "./sections";
+import { useHasRole } from "./session";
 
-const SECTIONS = [
-  ["overview", "/console"],
-  ["alerts", "/console/alerts"],
-  ["completions", "/console/completions"],
-  ["courses", "/console/courses"],
-  ["jobs", "/console/jobs"],
-  ["queues", "/console/queues"],
-  ["workers", "/console/workers"],
-  ["destinations", "/console/destinations"],
-  ["dispatches", "/console/dispatches"],
-  ["schedules", "/console/schedules"],
-  ["deliveries", "/console/messages"],
-  ["suppressions", "/console/suppressions"],
-  ["audit", "/console/audit"],
-  ["settings", "/console/settings"],
-] as const;
 const POLL_MS = 15_000;
 
 export function Layout() {
@@ -51,7 +37,7 @@ export function Layout() {
       </header>
       <nav aria-label={t("app.menu")}>
         <ul>
-          {SECTIONS.map(([name, to]) => (
+          {useSections().map(([name, to]) => (
             <li key={name}>
               <Link to={to} activeOptions={{ exact: name === "overview", includeSearch: false }}>
                 {t(`nav.${name}`)}
@@ -72,20 +58,22 @@ function LiveSwitch() {
   const client = useQueryClient();
   const [state, setState] = useState<LiveState>("polling");
   const [stopped, setStopped] = useState(false);
+  // Others get hints of their own records alone.
+  const hasHints = useHasRole("operator", "viewer");
   useEffect(() => {
     if (stopped) return setState("paused");
     return followHints(client, setState);
   }, [client, stopped]);
   useEffect(() => {
-    const every = state === "paused" ? 0 : state === "live" ? 60_000 : POLL_MS;
+    const every = state === "paused" ? 0 : state === "live" && hasHints ? 60_000 : POLL_MS;
     if (!every) return;
     // Hints may be lost, and figures such as rates change without one.
     const timer = setInterval(() => void client.invalidateQueries(), every);
     return () => clearInterval(timer);
-  }, [client, state]);
+  }, [client, state, hasHints]);
   return (
     <span className="live">
-      <span>{t(state)}</span>
+      <span>{t(state === "live" && !hasHints ? "polling" : state)}</span>
       <button type="button" aria-pressed={stopped} onClick={() => setStopped(!stopped)}>
         {t(stopped ? "resume" : "pause")}
       </button>

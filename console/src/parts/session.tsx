@@ -5,12 +5,18 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { useTranslations } from "use-intl";
 import { ApiError, api, ask } from "../api/client";
 import { session } from "../api/queries";
+import type { Role } from "../api/schema";
 import { Loading, ProblemBox } from "./Problem";
 
-/** Whether the session may change what operators may. */
-export function useMayOperate(): boolean {
+/** Whether the session has one of these roles; an admin has all. */
+export function useHasRole(...roles: readonly Role[]): boolean {
   const { data } = useQuery(session);
-  return data?.roles.some((role) => role === "operator" || role === "admin") ?? false;
+  return data?.roles.some((role) => role === "admin" || roles.includes(role)) ?? false;
+}
+
+/** The person who is signed in; null for an API key. */
+export function useUserId(): string | null {
+  return useQuery(session).data?.userId ?? null;
 }
 
 /** Show the children to a session, and the sign-in without one. */

@@ -16,16 +16,17 @@ from homeroom.access.authenticator import Authenticator
 from homeroom.access.store import SIGN_IN_PREFIX
 from homeroom.access.stream_ticket import create_stream_ticket
 from homeroom.db.database import Database
-from homeroom.errors import Forbidden
 from homeroom.identity import Identity, Role
-from homeroom.instant import to_microseconds
+from homeroom.instant import SECOND, to_microseconds
 from homeroom.web.identity import SESSION_COOKIE, Auth, check_same_origin
 from homeroom.web.model import ExternalId, RequestModel, ResponseModel, Rfc3339Instant
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 SIGN_IN_PATH = "/sign-in"
-_SIGN_IN_SCRIPT = """
+_SIGN_IN_SCRIPT = r"""
 const token = location.hash.slice(1);
+const wanted = new URLSearchParams(location.search).get("next") ?? "";
+const next = /^\/console(?![^/?])/.test(wanted) ? wanted : "/console";
 history.replaceState(null, "", location.pathname);
 const say = (text) => { document.getElementById("say").textContent = text; };
 fetch("/api/v1/session", {
@@ -33,7 +34,7 @@ fetch("/api/v1/session", {
   headers: {"content-type": "application/json"},
   body: JSON.stringify({token}),
 }).then(async (answer) => {
-  if (answer.ok) { location.replace("/console"); } else { say((await answer.json()).detail); }
+  if (answer.ok) { location.replace(next); } else { say((await answer.json()).detail); }
 }, () => say("Homeroom does not answer. Is it still running?"));
 """
 _SIGN_IN_PAGE = f"""<!doctype html>
@@ -87,7 +88,7 @@ class CreatedApiKey(ApiKeyView):
 
 
 class SignInRequest(RequestModel):
-    """The token of a sign-in link, or an API key, that opens a session."""
+    """A sign-in link's token, an API key or a JWT, which opens a session."""
 
     token: Annotated[str, Field(min_length=1, max_length=8_192)]
 
@@ -96,6 +97,8 @@ class Session(ResponseModel):
     """The name and the roles of a session."""
 
     name: str
+    user_id: str | None
+    """The person whose session it is; null for one of an API key or of a sign-in link."""
     roles: list[Role]
 
 
@@ -179,13 +182,15 @@ def _add_session_routes(
 
     @routes.post("/api/v1/session", status_code=201, tags=["Access"], openapi_extra=PUBLIC)
     async def open_session(request: Request, body: SignInRequest, response: Response) -> Session:
-        """Exchange a sign-in link's token, or an API key, for a session cookie."""
+        """Exchange a sign-in link's token, an API key or a JWT for a session cookie.
+
+        The session of a JWT belongs to its `sub`, and ends with the JWT at the latest.
+        """
         check_same_origin(request)
         identity = None
         if not body.token.startswith(SIGN_IN_PREFIX):
             identity = await authenticator.identify(f"Bearer {body.token}", None)
-            if identity.via == "jwt":
-                raise Forbidden("A JWT opens no session; send it with each request.")
+            identity.require(*Role)
         async with db.write() as tx:
             who = identity or await store.redeem_sign_in(tx, body.token)
             cookie = await store.open_session(tx, who, lifetime)
@@ -193,12 +198,12 @@ def _add_session_routes(
         response.set_cookie(
             SESSION_COOKIE,
             cookie,
-            max_age=lifetime // 1_000_000,
+            max_age=lifetime // SECOND,
             httponly=True,
             samesite="strict",
             secure=secure,
         )
-        return Session(name=who.subject, roles=sorted(who.roles))
+        return _session_view(who)
 
     @routes.delete("/api/v1/session", status_code=204, tags=["Access"], openapi_extra=PUBLIC)
     async def close_session(request: Request, response: Response) -> None:
@@ -218,7 +223,12 @@ def _add_session_read(routes: APIRouter, auth: Auth) -> None:
     @routes.get("/api/v1/session", tags=["Access"])
     async def get_session(caller: Identity = any_role) -> Session:
         """Return the name and the roles of the caller, of a session or of a token."""
-        return Session(name=caller.subject, roles=sorted(caller.roles))
+        return _session_view(caller)
+
+
+def _session_view(caller: Identity) -> Session:
+    user_id = caller.subject if caller.via == "jwt" else None
+    return Session(name=caller.subject, user_id=user_id, roles=sorted(caller.roles))
 
 
 def _add_ticket_route(routes: APIRouter, db: Database, auth: Auth) -> None:

@@ -7,10 +7,11 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text, delete, select, update
 
+from homeroom.clock import Clock
 from homeroom.db.ids import new_id
 from homeroom.db.personal_data import PersonalRows, rows_naming, rows_with_id_in_json
 from homeroom.db.tables import metadata
@@ -21,6 +22,8 @@ from homeroom.instant import SECOND
 
 KEY_PREFIX = "hr_"
 SIGN_IN_PREFIX = "once_"
+PERSON_SESSION = "jwt"
+"""The key id of sessions that a JWT has opened: they belong to a person, as the JWT does."""
 _TOKEN_PATTERN = re.compile(r"(?:hr|once)_[A-Za-z0-9_-]{43}")
 
 
@@ -225,14 +228,19 @@ async def redeem_sign_in(tx: Tx, token: str) -> Identity:
 
 
 async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
-    """Create a session of ``lifetime`` microseconds; return the cookie's token."""
+    """Create a session of ``lifetime`` microseconds; return the cookie's token.
+
+    That of a JWT ends with the JWT: a person whose role was taken away gets no new one.
+    """
     token = new_token("")
+    if identity.expires_at is not None:  # counted by the real clock, as its issuer does
+        lifetime = min(lifetime, int(identity.expires_at * SECOND) - Clock().now())
     await tx.execute(
         SESSION.insert().values(
             hash=hash_token(token),
             name=identity.subject,
             roles=_join_roles(identity.roles),
-            key_id=identity.key_id,
+            key_id=PERSON_SESSION if identity.via == "jwt" else identity.key_id,
             created_at=tx.now,
             expires_at=tx.now + lifetime,
         )
@@ -256,7 +264,8 @@ async def find_session(tx: Tx, token: str) -> Identity | None:
     if row is None:
         return None
     name, roles, key_id = row
-    return Identity(name, parse_roles(roles.split()), "session", key_id)
+    via: Literal["jwt", "session"] = "jwt" if key_id == PERSON_SESSION else "session"
+    return Identity(name, parse_roles(roles.split()), via, key_id)
 
 
 async def close_session(tx: Tx, token: str) -> None:
@@ -316,6 +325,11 @@ _ACTIONS_ON_PEOPLE = ("person.exported", "mail.unsubscribed")
 
 PERSONAL = (
     rows_naming(AUDIT.c.actor),
+    PersonalRows(  # the names of API keys, which open sessions too, may equal a user id
+        SESSION,
+        lambda user_id: (SESSION.c.name == user_id) & (SESSION.c.key_id == PERSON_SESSION),
+        visible_columns=frozenset({"name", "roles", "created_at", "expires_at"}),
+    ),
     PersonalRows(
         AUDIT,  # the column also names courses, queues and keys, whose names may equal a user id
         lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PEOPLE),

@@ -45,6 +45,7 @@ from homeroom.activity.obligation_update import (
     reevaluate_obligations,
 )
 from homeroom.activity.store import ActivityLog, ExemptionRecord, select_facilitators
+from homeroom.activity.upcoming_messages import UpcomingMessages, list_upcoming_messages
 from homeroom.csv_escape import escape_formula
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
@@ -244,6 +245,27 @@ class ComplianceReport:
     rows: tuple[ComplianceReportRow, ...]
 
 
+def list_report_weeks(
+    programme: Programme, now: int, first: Week | None = None, last: Week | None = None
+) -> list[Week]:
+    """Return some weeks, the last twelve by default.
+
+    Raises ``Invalid`` for too many or none.
+    """
+    last = last or week_at(now, programme.zone)
+    weeks: list[Week] = []
+    try:
+        week = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
+        while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
+            weeks.append(week)
+            week = week.shifted(1)
+    except OverflowError:
+        raise Invalid("The calendar ends in the years 1 and 9999.") from None
+    if not weeks or len(weeks) > COMPLIANCE_MAX_WEEKS:
+        raise Invalid(f"Ask for 1 to {COMPLIANCE_MAX_WEEKS} weeks, the first one before the last.")
+    return weeks
+
+
 async def build_compliance_report(
     tx: Tx, programme: Programme, first: Week | None = None, last: Week | None = None
 ) -> ComplianceReport:
@@ -251,15 +273,7 @@ async def build_compliance_report(
 
     Raises ``Invalid`` for weeks in the wrong order or too many of them.
     """
-    last = last or week_at(tx.now, programme.zone)
-    first = first or last.shifted(1 - COMPLIANCE_DEFAULT_WEEKS)
-    weeks: list[str] = []
-    week = first
-    while week <= last and len(weeks) <= COMPLIANCE_MAX_WEEKS:
-        weeks.append(week.key)
-        week = week.shifted(1)
-    if not weeks or len(weeks) > COMPLIANCE_MAX_WEEKS:
-        raise Invalid(f"Ask for 1 to {COMPLIANCE_MAX_WEEKS} weeks, the first one before the last.")
+    weeks = [each.key for each in list_report_weeks(programme, tx.now, first, last)]
     states: dict[str, dict[str, list[ObligationState]]] = {}
     obligations = await obligation_store.list_obligations(tx, programme.id, weeks[0], weeks[-1])
     down_weeks = await list_down_weeks(tx, programme, obligations)
@@ -330,11 +344,13 @@ __all__ = [
     "enqueue_missed_report",
     "find_missed_weeks",
     "format_compliance_csv",
+    "list_report_weeks",
     "list_schedule_runs",
     "parse_week",
     "programme_schedule_name",
     "select_facilitators",
     "unknown_programme",
+    "week_at",
 ]
 
 
@@ -347,8 +363,15 @@ class Activity:
         self.logs = ActivityLogs(db, notifications)
         self.fan_out = FanOut(db, notifications)
         self.downtime_report = DowntimeReport(db, notifications)
+        self._registry: Registry | None = None
 
     def register(self, registry: Registry) -> None:
         """Register the handlers of the schedules' jobs."""
         self.fan_out.register(registry)
         self.downtime_report.register(registry)
+        self._registry = registry
+
+    async def list_upcoming_messages(self, tx: Tx, programme: Programme) -> list[UpcomingMessages]:
+        """Return what a programme's coming slots would send; ``register`` comes first."""
+        assert self._registry is not None
+        return await list_upcoming_messages(tx, self._registry, programme)

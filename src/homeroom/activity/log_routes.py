@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, Field, model_validator
 
+from homeroom.access import api as access
 from homeroom.activity import obligation_store, store
 from homeroom.activity.api import (
     Activity,
@@ -65,6 +66,8 @@ class ActivityLogContent(RequestModel):
         dict[Annotated[str, Field(max_length=100)], GradingStatus] | None, Field(max_length=50)
     ] = None
     notes: Annotated[str | None, Field(max_length=10_000)] = None
+    late_reason: Annotated[str | None, Field(max_length=500)] = None
+    """Why it was not handed in in time; required of managers, who enter a log for another."""
 
 
 class ActivityLogBody(ActivityLogContent):
@@ -93,6 +96,7 @@ class ActivityLogView(ResponseModel):
     attendance: list[dict[str, Any]] | None
     grading: dict[str, str] | None
     notes: str | None
+    late_reason: str | None
     late: bool | None
     deadline_at: Rfc3339Instant | None
     created_at: Rfc3339Instant
@@ -183,6 +187,7 @@ async def _activity_log_view(tx: Tx, activity_log: ActivityLog) -> ActivityLogVi
         attendance=activity_log.content.get("attendance"),
         grading=activity_log.content.get("grading"),
         notes=activity_log.content.get("notes"),
+        late_reason=activity_log.content.get("lateReason"),
         late=late,
         deadline_at=None if row is None else row.deadline_at,
         created_at=activity_log.created_at,
@@ -257,16 +262,45 @@ def _add_log_reads(routes: APIRouter, db: Database, auth: Auth, activity: Activi
 
 
 def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activity) -> None:
-    writer: Identity = Depends(auth.require(*_WRITERS))
-    remover: Identity = Depends(auth.require(*_WRITERS, Role.MANAGER))
+    writer: Identity = Depends(auth.require(*_WRITERS, Role.MANAGER))
 
-    def check(identity: Identity, facilitator_id: str) -> None:
-        if not identity.has(Role.SERVICE) and not identity.is_learner(facilitator_id):
-            raise Forbidden("Only its facilitator may write this log.")
+    async def check(
+        tx: Tx, identity: Identity, facilitator_id: str, programme_id: str
+    ) -> Programme | None:
+        """Return the programme for a caller who writes as its manager, None for others.
+
+        Raises ``Forbidden``.
+        """
+        if identity.has(Role.SERVICE) or identity.is_learner(facilitator_id):
+            return None
+        programme = await activity.programmes.get(tx, programme_id)
+        if not is_manager(identity, programme):
+            raise Forbidden(
+                "Only its facilitator and managers of its programme may write this log."
+            )
+        return programme
+
+    async def record_entry(
+        tx: Tx, identity: Identity, log: ActivityLog, body: ActivityLogContent
+    ) -> None:
+        """Audit a log that a manager enters; a missing reason is ``Invalid``."""
+        if not (body.late_reason or "").strip():
+            fault = {"pointer": "#/lateReason", "code": "missing"}
+            raise Invalid(
+                "A manager who enters a log for a facilitator gives the reason.",
+                hint="Say in lateReason why it was not handed in in time.",
+                details={"errors": [{**fault, "detail": "is required of a manager"}]},
+            )
+        details = {
+            "offeringId": log.offering_id,
+            "week": log.week_key,
+            "reason": body.late_reason,
+        }
+        await access.record_audit(tx, identity.subject, "activity_log.entered", log.id, details)
 
     def content(body: ActivityLogContent) -> dict[str, Any]:
         """Return the stored JSON content, under the names of the API."""
-        named = {"attendance", "grading", "notes"} & body.model_fields_set
+        named = set(ActivityLogContent.model_fields) & body.model_fields_set
         return body.model_dump(mode="json", by_alias=True, include=named)
 
     def check_dates(body: ActivityLogContent, week_key: str) -> None:
@@ -288,26 +322,34 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
     ) -> ActivityLogView:
         """Store the log of a week. The server's clock decides whether it is late.
 
-        Each session was held in that week.
+        Each session was held in that week. A manager of the programme enters a log for a
+        facilitator with a `lateReason`; the audit names both.
         """
         check_dates(body, body.week)
         async with db.write() as tx:
             offering = await activity.logs.offering(tx, body.offering_id)
-            check(identity, offering.facilitator_id)
+            programme = await check(tx, identity, offering.facilitator_id, offering.programme_id)
             activity_log = await activity.logs.write(
                 tx, body.offering_id, body.week, body.status, content(body)
             )
+            if programme is not None:
+                await record_entry(tx, identity, activity_log, body)
             return await _activity_log_view(tx, activity_log)
 
     @routes.patch("/activity-logs/{logId}")
     async def update_activity_log(
         log_id: LogId, body: ActivityLogPatchBody, identity: Identity = writer
     ) -> ActivityLogView:
-        """Change a log, or submit a draft. Edits do not change the time of submission."""
+        """Change a log, or submit a draft. Edits do not change the time of submission.
+
+        A manager of the programme gives a `lateReason`.
+        """
         async with db.write() as tx:
             await activity.logs.lock(tx, log_id)
             log = await _get_visible_log(tx, activity, log_id, identity)
-            check(identity, log.facilitator_id)
+            programme = await check(tx, identity, log.facilitator_id, log.programme_id)
+            if programme is not None:
+                await record_entry(tx, identity, log, body)
             check_dates(body, log.week_key)
             changed = {**log.content, **content(body)}
             return await _activity_log_view(
@@ -315,12 +357,10 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
             )
 
     @routes.delete("/activity-logs/{logId}", status_code=204)
-    async def delete_activity_log(log_id: LogId, identity: Identity = remover) -> None:
+    async def delete_activity_log(log_id: LogId, identity: Identity = writer) -> None:
         """Delete a log; the obligation that it satisfied is open again."""
         async with db.write() as tx:
             await activity.logs.lock(tx, log_id)
             log = await _get_visible_log(tx, activity, log_id, identity)
-            programme = await activity.programmes.get(tx, log.programme_id)
-            if not is_manager(identity, programme):
-                check(identity, log.facilitator_id)
+            await check(tx, identity, log.facilitator_id, log.programme_id)
             await activity.logs.delete(tx, log, identity.subject)

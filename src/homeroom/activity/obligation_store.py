@@ -41,6 +41,17 @@ class ComplianceWarning:
     resolved_at: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnObligation(Obligation):
+    """An obligation with its programme and its log, for its facilitator."""
+
+    programme_title: str
+    time_zone: str
+    written_log_id: str | None
+    """The log of the week, a draft too."""
+    log_status: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduleRun:
     """One fan-out of a slot."""
@@ -116,6 +127,38 @@ async def list_facilitator_obligations(
         f"{_SELECT_OBLIGATION} WHERE o.programme_id = ? AND o.week_key = ? AND o.facilitator_id = ?"
         " ORDER BY o.offering_id",
         (programme_id, week_key, user_id),
+    )
+
+
+async def list_own_obligations(
+    tx: Tx,
+    user_id: str,
+    *,
+    outstanding: bool | None = None,
+    before: tuple[str, str] | None = None,
+    count: int = 100,
+) -> list[OwnObligation]:
+    """Return a facilitator's obligations in all programmes, the latest week first.
+
+    ``outstanding`` True are those without a log, False the others, None all.
+    ``before`` is the week and the offering of the last one of the page before.
+    """
+    wheres, values = ["o.facilitator_id = ?"], [user_id]
+    if outstanding is not None:
+        wheres.append(f"o.state {'IN' if outstanding else 'NOT IN'} ('open', 'missed')")
+    if before is not None:
+        wheres.append("(o.week_key < ? OR (o.week_key = ? AND o.offering_id > ?))")
+        values += [before[0], *before]
+    return await tx.fetch_into(
+        OwnObligation,
+        "SELECT o.*, f.title AS offering_title, p.title AS programme_title, p.time_zone,"
+        " l.id AS written_log_id, l.status AS log_status"
+        " FROM log_obligation AS o JOIN offering AS f ON f.id = o.offering_id"
+        " JOIN programme AS p ON p.id = o.programme_id"
+        " LEFT JOIN activity_log AS l ON l.offering_id = o.offering_id"
+        " AND l.week_key = o.week_key"
+        f" WHERE {' AND '.join(wheres)} ORDER BY o.week_key DESC, o.offering_id LIMIT ?",
+        (*values, count),
     )
 
 

@@ -65,6 +65,7 @@ def build_obligation_params(programme: Programme, rows: Sequence[Obligation]) ->
     ordered = sorted(rows, key=lambda row: (row.offering_title, row.offering_id))
     return {
         "programme": programme.title,
+        "programmeId": programme.id,
         "week": ordered[0].week_key,
         "timeZone": programme.time_zone,
         "deadlineAt": min(row.deadline_at for row in ordered),

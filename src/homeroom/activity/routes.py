@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator, Field, model_validator
 
-from homeroom.activity import log_routes, obligation_store, store
+from homeroom.activity import log_routes, obligation_routes, obligation_store, store
 from homeroom.activity.api import (
     Activity,
     ComplianceMark,
@@ -196,6 +196,7 @@ def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:
     _add_exemptions(routes, db, auth, activity)
     _add_reports(routes, db, auth, activity)
     routes.include_router(log_routes.router(db, auth, activity))
+    routes.include_router(obligation_routes.router(db, auth, activity))
     return routes
 
 

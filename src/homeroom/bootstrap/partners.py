@@ -344,14 +344,21 @@ def build_templates(settings: Settings) -> MessageTemplates:
         settings.school_address,
         settings.school_colour,
         logo=_read_inline_logo(settings.school_logo),
-        programme_link=settings.programme_link,
+        programme_link=settings.programme_link
+        or _console_link(settings, "/programmes/{programme}?week={week}"),
         facilitator_link=settings.facilitator_link,
+        log_link=_console_link(settings, "/logs?programme={programme}&week={week}"),
     )
     programmes = {
         folder.programme_id: _build_school(school, folder)
         for folder in list_programme_folders(settings.template_dir)
     }
     return MessageTemplates(settings.template_dir, school=school, programmes=programmes)
+
+
+def _console_link(settings: Settings, page: str) -> str | None:
+    """Return the address of a page of the console; None without a public URL."""
+    return None if settings.public_url is None else f"{settings.public_url}/console{page}"
 
 
 def _build_school(school: School, folder: ProgrammeFolder) -> School:

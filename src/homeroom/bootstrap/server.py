@@ -57,6 +57,7 @@ from homeroom.http.app import create_app
 from homeroom.http.ingest import ingest_app
 from homeroom.http.openapi import INGEST_PATHS, INGEST_SCHEMAS
 from homeroom.jobs import routes as job_routes
+from homeroom.lessonplans import lesson_routes
 from homeroom.lessonplans import output_routes as plan_output_routes
 from homeroom.lessonplans import routes as plan_routes
 from homeroom.machine import raise_descriptor_limit
@@ -113,6 +114,7 @@ def _build_app(
         activity_routes.router(db, auth, application.activity),
         plan_routes.router(db, auth, application.plans, application.plan_style),
         plan_output_routes.router(db, auth, application.plan_publisher),
+        lesson_routes.router(db, auth),
         job_routes.router(db, auth, application.registry, record_audit, JOB_SUBJECTS),
         access_routes.router(
             db,

@@ -85,6 +85,7 @@ default: The value without the setting.
 definition: What the term means.
 delayed: Number of jobs that wait for their time.
 deliveredAt: When it was delivered.
+deliveries: What would go out on each channel.
 deliveryMode: How the lessons are held.
 description: What the setting does.
 destination: Name of the partner system.
@@ -114,6 +115,7 @@ events: The events.
 eventsPerSecond: Events of the last minute, per second.
 eventType: Type of the event.
 examples: Examples of what is explained.
+exemptReason: Why no log is due; null if one is.
 exitQuiz: Questions at the end, on the outcomes of the lesson.
 expected: The number that was expected.
 expiresAt: When it ends; null for never.
@@ -122,6 +124,7 @@ exportedAt: When the export was made.
 externalId: Its id at the partner.
 facilitatorDoes: What the facilitator does.
 facilitatorId: User id of the facilitator.
+facilitatorName: Name of the facilitator.
 failed: Number of failed jobs.
 failedJobs: Number of failed jobs.
 failedReason: Why the job failed.
@@ -164,14 +167,14 @@ jobs: The jobs, or their numbers.
 jobsCancelled: Number of cancelled jobs.
 jobsQueued: Number of queued jobs; 0 while one runs.
 key: What makes it unique.
-keyPoints: The main points.
 keyExpiresAt: When its key expires at the latest; null if that is not known.
+keyPoints: The main points.
 kind: The kind of it.
 known: Learners whose address is known.
 lastActivityAt: The latest event; null without one.
-lastDayToJoin: The last day on which learners may join.
 lastAnswer: The beginning of the answer that accepted the message, redacted.
 lastAttemptAt: When it was tried last; null before.
+lastDayToJoin: The last day on which learners may join.
 lastError: The last error.
 lastStatus: The last HTTP status.
 lastSuccessAt: When a call succeeded last, to the minute; null if none did.
@@ -179,20 +182,23 @@ lastUsedAt: When it was last used; written every five minutes.
 lastWatchedAt: The latest event of the chapter.
 late: Whether it was late, or the number of late ones.
 lateIsMissed: A late log counts as a missed one.
+lateReason: Why it was not handed in in time.
 lateSeconds: How late it fired, in seconds.
 learnerPolicy: What a new version means for learners of older ones.
 learnersDo: What the learners do.
 leaseSeconds: How long a lease lasts.
 lessonId: Id of the lesson.
 lessonMinutes: Length of a lesson in minutes.
-listNumber: Number of the status list.
 lessons: The lessons in order.
 lessonsPerDay: Lessons of a day at most.
 lessonsWithGaps: Number of lessons in which something is missing.
 limits: Limits of the queue itself; null is none.
 line: The line of the log.
+listNumber: Number of the status list.
 locale: Language, such as `en-GB`.
+logId: Id of the activity log.
 logs: Lines that the job logged.
+logStatus: Whether the log is a draft or submitted; null if there is none.
 logUrl: Where facilitators write their logs.
 managerId: User id of the manager.
 managers: User ids of the managers.
@@ -234,10 +240,13 @@ occurredAt: When it happened, as sent.
 of: Ids of the chapters that are meant; without them, the required ones.
 offering: The offering.
 offeringId: Id of the offering.
+offeringTitle: Title of the offering.
 olderThanSeconds: Only those that ended longer ago.
 oldestWaitingSeconds: Age of the oldest waiting job in seconds.
 openPlaces: Places that a person has to fill, or their number.
+opensAt: When the week begins.
 order: Position, from 1.
+others: Who gets none, and why.
 outcome: How it ended.
 outcomeId: Id of the learning outcome.
 outcomes: The learning outcomes.
@@ -260,6 +269,7 @@ priorKnowledge: What learners know before.
 processing: A job runs.
 programme: The programme.
 programmeId: Id of the programme.
+programmeTitle: Title of the programme.
 progress: Percent, 0 to 100, rounded down.
 promptTokens: Input tokens.
 provenance: Where it comes from.
@@ -399,6 +409,7 @@ limit: Records of a page at most.
 lessonId: Id of the lesson.
 moduleId: Id of the module.
 offeringId: Id of the offering.
+outstanding: True: only what has no log; false: only the others.
 provider: Name of the mail provider.
 to: The last day or time.
 token: The signed token of the link.

@@ -129,7 +129,7 @@ def ingest_app(
             body = b""
             identity = await auth.identify(authorization, cookie)
         scope[IDENTITY_SCOPE_KEY] = identity.subject
-        if identity.via == "session":
+        if identity.is_session:
             check_same_origin(Request(scope))
         sender = event_sender_of(identity)
         if scope["query_string"]:

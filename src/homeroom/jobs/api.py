@@ -56,7 +56,13 @@ from homeroom.jobs.queue_store import (
     running_workers,
     workers,
 )
-from homeroom.jobs.schedule_store import SlotRecord, declare_schedule, remove_schedule
+from homeroom.jobs.schedule_store import (
+    SlotRecord,
+    UpcomingSlot,
+    declare_schedule,
+    preview_next_slot,
+    remove_schedule,
+)
 from homeroom.jobs.slot_firing import has_unreported_slots, take_unreported_slots
 from homeroom.jobs.store import (
     JobAttempt,
@@ -105,6 +111,7 @@ __all__ = [
     "Snooze",
     "UnknownDependency",
     "UnknownJobKind",
+    "UpcomingSlot",
     "add",
     "add_high_priority",
     "add_low_priority",
@@ -129,6 +136,7 @@ __all__ = [
     "logs",
     "move_held",
     "pause",
+    "preview_next_slot",
     "promote",
     "reason_of_job",
     "remove",

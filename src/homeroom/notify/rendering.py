@@ -167,6 +167,7 @@ def _school_globals(school: School) -> dict[str, Any]:
             "linkColour": school.link_colour,
             "logoUrl": None if school.logo is None else _LOGO_URL,
         },
+        "link_to_logs": school.link_to_logs,
         "link_to_programme": school.link_to_programme,
         "link_to_facilitator": school.link_to_facilitator,
     }

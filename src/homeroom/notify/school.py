@@ -46,6 +46,9 @@ class School:
     """Page of a programme, with ``{programme}`` and ``{week}`` in it. None: no link."""
     facilitator_link: str | None = None
     """Page of one facilitator of a programme, with ``{user}`` besides. None: no link."""
+    log_link: str | None = None
+    """Page on which facilitators write logs, with ``{programme}`` and ``{week}`` in it, for
+    programmes without one of their own."""
     templates: Path | None = None
     """Folder of templates that go before those of the installation."""
 
@@ -68,6 +71,10 @@ class School:
     def link_to_programme(self, programme_id: str, week: str) -> str | None:
         """Return the address of a programme's page in a week such as ``2026-W48``."""
         return _fill(self.programme_link, programme=programme_id, week=week)
+
+    def link_to_logs(self, programme_id: str, week: str) -> str | None:
+        """Return the address on which the log of a week is written."""
+        return _fill(self.log_link, programme=programme_id, week=week)
 
     def link_to_facilitator(self, programme_id: str, week: str, user_id: str) -> str | None:
         """Return the address of the page of a facilitator, or that of the programme."""

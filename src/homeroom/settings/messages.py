@@ -72,7 +72,7 @@ class MessageSettings(BaseModel):
     programme_link: LinkTemplate | None = Field(
         None,
         description="Page of a programme to which reports link, with `{programme}` and `{week}` in"
-        " it. Unset: no link.",
+        " it. Unset: the console's, if `HOMEROOM_PUBLIC_URL` is set.",
     )
     facilitator_link: LinkTemplate | None = Field(
         None,

@@ -61,7 +61,7 @@ class Auth:
         ) -> Identity:
             identity = await self.identify(authorization, request.cookies.get(SESSION_COOKIE))
             request.scope[IDENTITY_SCOPE_KEY] = identity.subject
-            if identity.via == "session" and request.method not in SAFE_METHODS:
+            if identity.is_session and request.method not in SAFE_METHODS:
                 check_same_origin(request)
             identity.require(*roles)
             return identity

@@ -19,7 +19,7 @@ from homeroom.monitoring.hint_stream import (
     hint_filter,
 )
 from homeroom.monitoring.memory import resident_bytes
-from homeroom.monitoring.metrics import Metrics, resident_bytes
+from homeroom.monitoring.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

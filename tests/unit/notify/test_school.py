@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
+from homeroom.bootstrap.partners import build_templates
+from homeroom.notify.api import MessageTemplates
+from homeroom.notify.examples import EXAMPLE_PARAMS
+from homeroom.notify.rendering import RenderedMessage
 from homeroom.notify.school import DEFAULT_COLOUR, School, contrast
+from homeroom.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -48,3 +55,45 @@ def test_a_facilitator_without_a_page_is_linked_to_the_programme() -> None:
     school = School(programme_link="https://x.example/p/{programme}")
     assert school.link_to_facilitator("a", "2026-W48", "ada") == "https://x.example/p/a"
     assert School().link_to_facilitator("a", "2026-W48", "ada") is None
+
+
+def render(templates: MessageTemplates, type: str, params: Mapping[str, object]) -> RenderedMessage:
+    return templates.render(
+        type,
+        params,
+        locale="en",
+        given_name="Ada",
+        unsubscribe_url=None,
+        with_body=True,
+        programme_id="lab",
+    )
+
+
+@pytest.mark.parametrize("type", ["log_reminder", "deadline_warning"])
+@pytest.mark.parametrize(
+    ("given", "public_url", "link"),
+    [
+        ("https://own.example/logs", "https://h.example", "https://own.example/logs"),
+        (None, "https://h.example", "https://h.example/console/logs?programme=lab&week=2026-W48"),
+        (None, None, None),
+    ],
+)
+def test_a_programme_without_a_page_for_logs_links_to_the_console(
+    type: str, given: str | None, public_url: str | None, link: str | None
+) -> None:
+    templates = build_templates(Settings(public_url=public_url))
+    params = {**EXAMPLE_PARAMS[type], "url": given, "programmeId": "lab"}
+    mail = render(templates, type, params)
+    assert ("Write the log" in mail.text, "Write the log" in mail.html) == (bool(link),) * 2
+    assert link is None or f"Write the log: {link}\n" in mail.text
+
+
+def test_reports_link_to_the_console_unless_another_page_is_set() -> None:
+    of_console = build_templates(Settings(public_url="https://h.example"))
+    report = {**EXAMPLE_PARAMS["manager_report"], "programmeId": "lab", "week": "2026-W48"}
+    text = render(of_console, "manager_report", report).text
+    assert "https://h.example/console/programmes/lab?week=2026-W48" in text
+    own = Settings(public_url="https://h.example", programme_link="https://x.example/{programme}")
+    text = render(build_templates(own), "manager_report", report).text
+    assert "https://x.example/lab" in text
+    assert "/console/" not in text

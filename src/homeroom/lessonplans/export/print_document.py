@@ -101,8 +101,7 @@ def print_plan(plan: LessonPlan) -> PrintedPlan:
         page_label=wording.labels["page"],
         scheme=_scheme_of_work(plan, wording),
         modules=[
-            _print_module(plan, index, module, wording)
-            for index, module in enumerate(curriculum.modules)
+            _print_module(plan, index, module) for index, module in enumerate(curriculum.modules)
         ],
     )
 
@@ -117,19 +116,19 @@ def is_splittable(grid: Grid, row: Sequence[str]) -> bool:
     return lines > MAX_ROW_LINES
 
 
-def _print_module(
-    plan: LessonPlan, index: int, module: CurriculumModule, wording: Wording
-) -> PrintedModule:
+def _print_module(plan: LessonPlan, index: int, module: CurriculumModule) -> PrintedModule:
     heading, *blocks = module_blocks(plan, index, module)
     assert isinstance(heading, Heading)
     return PrintedModule(
         heading.text,
         blocks,
-        [_print_lesson(plan, lesson, wording) for lesson in plan.lessons_of(index)],
+        [print_lesson(plan, lesson) for lesson in plan.lessons_of(index)],
     )
 
 
-def _print_lesson(plan: LessonPlan, lesson: PlannedLesson, wording: Wording) -> PrintedLesson:
+def print_lesson(plan: LessonPlan, lesson: PlannedLesson) -> PrintedLesson:
+    """Return one lesson as it is printed."""
+    wording = load_wording(wording_language(plan.curriculum))
     heading, *blocks = lesson_blocks(plan, lesson)
     assert isinstance(heading, Heading)
     return PrintedLesson(heading.text, [*blocks, *_writing_spaces(lesson, wording)])
