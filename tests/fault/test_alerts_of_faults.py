@@ -73,6 +73,18 @@ class WatchedServer:
             assert time.monotonic() < deadline, (found, self.server.text())
             await asyncio.sleep(0.1)
 
+    async def failed_completions(self) -> list[str]:
+        """Wait until the HR step of every completion has failed; return their ids."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        query = {"step": "hr", "status": "failed"}
+        while True:
+            answer = await self.server.client.get("/api/v1/completions", params=query)
+            found = [each["id"] for each in answer.json()["items"]]
+            if len(found) == len(LEARNERS):
+                return found
+            assert time.monotonic() < deadline, (found, self.server.text())
+            await asyncio.sleep(0.1)
+
     async def post(self, path: str) -> None:
         answer = await self.server.client.post(path)
         assert answer.status_code == 200, answer.text
@@ -123,9 +135,10 @@ async def test_faults_of_a_running_server_raise_alerts_that_clear(watched: Watch
     await sandbox.fault("hr", "status", status=422)
     await watched.post("/api/v1/destinations/hr/switch-on")
     await watched.until(raised={"failed_jobs", "failed_steps hr"}, cleared={"destination"})
+    failed = await watched.failed_completions()
     await sandbox.client.delete(f"{sandbox.url}/control/faults")
-    for completion in (await server.client.get("/api/v1/completions")).json()["items"]:
-        await watched.post(f"/api/v1/completions/{completion['id']}/steps/hr/retry")
+    for id in failed:
+        await watched.post(f"/api/v1/completions/{id}/steps/hr/retry")
     await watched.until(cleared={"failed_jobs", "failed_steps", "owed_steps"})
 
     free = machine.disk_space(server.folder)
