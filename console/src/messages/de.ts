@@ -34,6 +34,8 @@ export const de: Messages = {
     text: "Öffnen Sie den Link, den „homeroom keys sign-in“ ausgibt, oder geben Sie einen API-Schlüssel ein.",
     key: "API-Schlüssel",
     button: "Anmelden",
+    school: "Mit dem Konto der Schule anmelden",
+    or: "Oder mit einem Link oder Schlüssel:",
   },
   common: {
     more: "Mehr zeigen",

@@ -32,6 +32,8 @@ export const en = {
     text: "Open the link that “homeroom keys sign-in” prints, or enter an API key.",
     key: "API key",
     button: "Sign in",
+    school: "Sign in with your school account",
+    or: "Or with a link or a key:",
   },
   common: {
     more: "Show more",

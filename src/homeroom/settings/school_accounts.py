@@ -82,7 +82,7 @@ def school_account_problems(
         problems.append(
             SettingProblem(
                 "HOMEROOM_OIDC_ISSUER",
-                "Tokens and keys that are sent over plain HTTP can be read and replaced on the way.",
+                "Tokens and keys that are sent over plain HTTP can be read and replaced.",
                 "Use the https address.",
                 "warning",
             )
