@@ -1,4 +1,7 @@
-"""Verification of ID tokens (OpenID Connect Core, section 3.1.3.7); needs the extra ``oidc``."""
+"""Verification of ID tokens (OpenID Connect Core, section 3.1.3.7).
+
+It needs the extra ``oidc``.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ async def verify_id_token(
     nonce: str,
     access_token: str | None,
 ) -> dict[str, Any]:
-    """Return the claims of an ID token; raise ``SignInFailure`` unless all of it is valid.
+    """Return the claims of an ID token; raise ``SignInFailure`` unless it is valid.
 
     The key decides the algorithm, never the token. PyJWT checks the signature, as for other JWTs,
     and authlib the claims: issuer, audience, authorized party, nonce, times, access token.

@@ -55,7 +55,7 @@ class ProviderMetadata(msgspec.Struct, frozen=True):
     authorization_response_iss_parameter_supported: bool = False
 
     def check(self, issuer: str) -> None:
-        """Raise ValueError unless the document is that of the issuer and its addresses are safe.
+        """Raise ValueError for the document of another issuer or unsafe addresses.
 
         A slash at the end of the issuer's name is the setting's too.
         """
@@ -125,7 +125,7 @@ class OidcProvider:
         return pending, str(url)
 
     async def check_response(self, error: str | None, issuer: str | None) -> None:
-        """Raise ``SignInFailure`` if the response is another provider's or reports an error.
+        """Raise ``SignInFailure`` for another provider's response, and for an error.
 
         RFC 9207 says which provider it comes from, where the provider supports that.
         """
@@ -143,7 +143,7 @@ class OidcProvider:
         raise SignInFailure(SignInFailureCode.PROVIDER_ERROR, f"the provider reports {named}")
 
     async def finish(self, pending: PendingSignIn, code: str, redirect_uri: str) -> Identity:
-        """Exchange a code and return the person; raise ``SignInFailure`` unless all is valid."""
+        """Exchange a code and return the person; raise ``SignInFailure`` if invalid."""
         metadata = await self._discover()
         tokens = await self._exchange(metadata, pending, code, redirect_uri)
         claims = await verify_id_token(
@@ -164,7 +164,7 @@ class OidcProvider:
         return self._identity(claims)
 
     async def sign_out_url(self, return_to: str) -> str | None:
-        """Return where the browser ends its session at the provider; None where it cannot."""
+        """Return where a browser ends its session at the provider, or None."""
         try:
             metadata = await self._discover()
         except SignInFailure:
@@ -177,7 +177,7 @@ class OidcProvider:
         return str(httpx.URL(metadata.end_session_endpoint).copy_merge_params(query))
 
     async def _discover(self) -> ProviderMetadata:
-        """Return the metadata; a document that was fetched stays in use while none can be."""
+        """Return the metadata; while none can be fetched, that of before."""
         async with self._lock:
             now = time.monotonic()
             is_fresh = now - self._fetched_at < METADATA_FRESH_SECONDS
@@ -312,5 +312,5 @@ def _exchange_failure(response: ProviderResponse) -> SignInFailure:
 
 
 def _known_error(error: str) -> str:
-    """Return an error code if it looks like one: whatever else stands there is not repeated."""
+    """Return an error code if it has the form of one; other text is not repeated."""
     return error if _ERROR_CODE.fullmatch(error) else "an error"

@@ -82,7 +82,7 @@ class SchoolSignIn:
     async def finish(
         self, request: Request, state: str, code: str | None, error: str | None, issuer: str | None
     ) -> Response:
-        """End a sign-in: open a session, or show why there is none. Its cookie works once."""
+        """End a sign-in: open a session, or show why not. Its cookie works once."""
         name = self._cookie.name(state)
         pending = self._cookie.decode(request.cookies.get(name), state)
         next_path = console_path(None if pending is None else pending.next)

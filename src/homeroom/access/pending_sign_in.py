@@ -19,7 +19,7 @@ _PARENT: Final = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
 
 
 class PendingSignIn(msgspec.Struct, frozen=True):
-    """What the callback needs: no other browser has it, so no other can end the sign-in."""
+    """The secrets of one sign-in: no other browser has them, so none can end it."""
 
     state: str
     nonce: str
@@ -29,7 +29,7 @@ class PendingSignIn(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PendingCookie:
-    """The cookie of one sign-in: each has its own, so that two tabs do not disturb each other."""
+    """The cookie of one sign-in; each has its own, so that two tabs can sign in."""
 
     secure: bool
     """Whether browsers reach Homeroom by HTTPS; then no other host of the domain can set it."""
@@ -59,7 +59,7 @@ class PendingCookie:
 
 
 def console_path(wanted: str | None) -> str:
-    """Return a page of the console to open after a sign-in; its first for any other address."""
+    """Return the page of the console to open next; its first for other addresses."""
     if (
         wanted is None
         or len(wanted) > _MAX_NEXT_LENGTH

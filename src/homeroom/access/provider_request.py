@@ -1,4 +1,7 @@
-"""Requests to an identity provider: bounded in size and time, redirects not followed."""
+"""Requests to an identity provider, bounded in size and time.
+
+Redirects are not followed.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class RoleClaim:
 
 
 def find_claim(claims: Mapping[str, Any], path: str) -> object:
-    """Return the value of a claim by its name, or by a path of names; None where it is missing."""
+    """Return the value of a claim by its name or by a path of names, or None."""
     if path in claims:
         return claims[path]
     value: object = claims

@@ -115,7 +115,7 @@ def preferred_language(accept_language: str | None) -> str:
 def render_failure_page(
     failure: SignInFailure, language: str, *, again: str, console: str, request_id: str | None
 ) -> str:
-    """Return the page of a failure; ``again`` and ``console`` are where its links lead."""
+    """Return the page of a failure, with links to ``again`` and ``console``."""
     title, sign_in, other, operator = _LABELS[language]
     note = f"{failure.code}: {failure.detail}" + (f" ({request_id})" if request_id else "")
     return (

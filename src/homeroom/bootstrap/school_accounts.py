@@ -36,7 +36,7 @@ def build_school_sign_in(settings: Settings, db: Database) -> APIRouter | None:
 
 
 def _build_provider(settings: Settings, issuer: str, client_id: str) -> OidcProvider:
-    """Return the provider; its module needs the extra ``oidc``, so it is imported here."""
+    """Return the provider; its module, imported here, needs the extra ``oidc``."""
     module = import_module("homeroom.access.oidc_provider")
     client = module.OidcClient(
         issuer=issuer,

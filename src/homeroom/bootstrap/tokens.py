@@ -56,7 +56,7 @@ def mint_configured_token(settings: Settings, user_id: str, role: Role, lifetime
 
 
 def build_role_claim(settings: Settings, path: str | None = None) -> RoleClaim:
-    """Return the claim of roles and the meaning of its words; ``path`` names another claim."""
+    """Return the claim of roles and its words; ``path`` names another claim."""
     words: dict[str, frozenset[Role]] = {}
     for word, role in settings.jwt_role_map:
         words[word] = words.get(word, frozenset()) | {role}

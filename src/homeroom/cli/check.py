@@ -104,8 +104,9 @@ def check(
 
     It checks the settings, the disk, the database, its schema and the workers, and with --connect
     Redis, if jobs go through it, and the partners: directory and assessment are asked for a user
-    who does not exist, Credly for that user's badges, webhooks for a response to HEAD, and the mail
-    server for a greeting. Warnings leave the exit code at 0.
+    who does not exist, Credly for that user's badges, webhooks for a response to HEAD, the identity
+    provider for its discovery document, and the mail server for a greeting. Warnings leave the exit
+    code at 0.
     """
     try:
         settings = database.load_settings()

@@ -21,7 +21,7 @@ def _check_scopes(text: str) -> str:
 
 
 class SchoolAccountSettings(BaseModel):
-    """School accounts. Sign-in to the console by OpenID Connect, with the extra `oidc`."""
+    """School accounts. Sign-in by OpenID Connect, with the extra `oidc`."""
 
     oidc_issuer: HttpUrl | None = Field(
         None, description="Issuer URL of the identity provider. Unset: no such sign-in."
