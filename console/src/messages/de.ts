@@ -35,7 +35,6 @@ export const de: Messages = {
     key: "API-Schlüssel",
     button: "Anmelden",
     school: "Mit dem Konto der Schule anmelden",
-    or: "Oder mit einem Link oder Schlüssel:",
   },
   common: {
     more: "Mehr zeigen",

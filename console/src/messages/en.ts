@@ -33,7 +33,6 @@ export const en = {
     key: "API key",
     button: "Sign in",
     school: "Sign in with your school account",
-    or: "Or with a link or a key:",
   },
   common: {
     more: "Show more",

@@ -64,11 +64,8 @@ function SchoolAccount() {
   if (!path) return null;
   const next = new URLSearchParams({ next: location.pathname + location.search });
   return (
-    <>
-      <a className="primary" href={`${path}?${next}`}>
-        {t("school")}
-      </a>
-      <p className="quiet">{t("or")}</p>
-    </>
+    <a className="primary" href={`${path}?${next}`}>
+      {t("school")}
+    </a>
   );
 }
