@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.support.redis_server",
     "tests.support.node_service",
     "tests.support.credential_verifier",
+    "tests.support.identity_provider",
 ]
 
 for _name in [name for name in os.environ if name.startswith("HOMEROOM_")]:

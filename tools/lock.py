@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "constraints.txt"
 PARTS = {
-    "deploy/requirements.txt": ("--extra=postgres", "--extra=redis"),
+    "deploy/requirements.txt": ("--extra=oidc", "--extra=postgres", "--extra=redis"),
     "deploy/requirements-build.txt": ("--build-deps-for=wheel", "--only-build-deps"),
 }
 HEADER = """\

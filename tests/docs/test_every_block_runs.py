@@ -12,8 +12,9 @@ from tests.support.code_blocks import ROOT, Block, Shell, blocks, pages, same, s
 from tests.support.homeroom_process import clean_environment
 
 pytestmark = pytest.mark.service
-_TRIED_ELSEWHERE = {"docs/tokens.md": ("env", "json")}
-"""Kinds of blocks that tests of their own try, by page: ``test_tokens_of_providers.py``."""
+_TRIED_ELSEWHERE = {"docs/tokens.md": ("env", "json"), "docs/sign-in.md": ("env", "json")}
+"""Kinds of blocks that tests of their own try, by page: ``test_tokens_of_providers.py`` and
+``test_sign_in_at_providers.py``."""
 _TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
 
 

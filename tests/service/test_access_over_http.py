@@ -116,7 +116,8 @@ async def test_a_sign_in_link_opens_one_session(home: OperationsApp) -> None:
 
     opened = await home.client.post("/api/v1/session", json={"token": token})
     assert opened.status_code == 201
-    assert opened.json() == {"name": "first admin", "userId": None, "roles": ["admin"]}
+    session = {"name": "first admin", "userId": None, "roles": ["admin"], "signOutPath": None}
+    assert opened.json() == session
     cookie = opened.headers["set-cookie"].lower()
     for part in ("httponly", "samesite=strict", "max-age=3600", "path=/"):
         assert part in cookie
@@ -143,7 +144,8 @@ async def test_an_ended_session_is_over_for_who_kept_the_cookie(home: Operations
 async def test_a_key_opens_a_session_with_its_roles(home: OperationsApp) -> None:
     token = (await home.key("operator"))["Authorization"].removeprefix("Bearer ")
     opened = await home.client.post("/api/v1/session", json={"token": token})
-    assert opened.json() == {"name": "operator", "userId": None, "roles": ["operator"]}
+    session = {"name": "operator", "userId": None, "roles": ["operator"], "signOutPath": None}
+    assert opened.json() == session
     assert (await home.client.get("/api/v1/keys")).status_code == 403
     assert (await home.client.get("/api/v1/audit")).status_code == 200
     assert (await home.client.post("/api/v1/session", json={"token": "x"})).status_code == 401
@@ -156,7 +158,8 @@ async def test_a_jwt_opens_a_session_of_its_person_that_ends_with_it(home: Opera
     without_role = await home.client.post("/api/v1/session", json={"token": token_of()})
     assert without_role.status_code == 403
     opened = await home.client.post("/api/v1/session", json={"token": token_of("facilitator")})
-    assert opened.json() == {"name": "ada", "userId": "ada", "roles": ["facilitator"]}
+    session = {"name": "ada", "userId": "ada", "roles": ["facilitator"], "signOutPath": None}
+    assert opened.json() == session
     assert (await home.client.get("/api/v1/session")).json() == opened.json()
     cross_site = {"Sec-Fetch-Site": "cross-site"}
     refused = await home.client.post("/api/v1/events/ticket", headers=cross_site)
@@ -165,6 +168,15 @@ async def test_a_jwt_opens_a_session_of_its_person_that_ends_with_it(home: Opera
     async with home.db.read() as tx:
         [(created_at, expires_at)] = await tx.fetch("SELECT created_at, expires_at FROM session")
     assert expires_at - created_at <= 60_000_000
+
+
+async def test_without_an_identity_provider_no_school_account_is_offered(
+    home: OperationsApp,
+) -> None:
+    methods = await home.client.get("/api/v1/sign-in")
+    assert methods.json() == {"schoolAccountPath": None}
+    for path in ("/sign-in/oidc", "/sign-in/oidc/callback", "/sign-in/oidc/sign-out"):
+        assert (await home.client.get(path)).status_code == 404
 
 
 async def test_another_origin_cannot_use_the_cookie(home: OperationsApp) -> None:

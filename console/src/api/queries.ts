@@ -41,6 +41,13 @@ export const session = queryOptions({
   staleTime: Number.POSITIVE_INFINITY,
 });
 
+export const signInMethods = queryOptions({
+  queryKey: ["sign-in"],
+  queryFn: () => ask(api.GET("/api/v1/sign-in")),
+  retry: false,
+  staleTime: Number.POSITIVE_INFINITY,
+});
+
 export const readiness = queryOptions({
   queryKey: ["readiness"],
   queryFn: () => ask(api.GET("/readyz")),

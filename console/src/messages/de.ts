@@ -41,6 +41,7 @@ export const de: Messages = {
     text: "Öffnen Sie den Link, den „homeroom keys sign-in“ ausgibt, oder geben Sie einen API-Schlüssel oder ein Token ein.",
     key: "API-Schlüssel oder Token",
     button: "Anmelden",
+    school: "Mit dem Konto der Schule anmelden",
   },
   common: {
     more: "Mehr zeigen",

@@ -40,6 +40,7 @@ export const en = {
     text: "Open the link that “homeroom keys sign-in” prints, or enter an API key or a token.",
     key: "API key or token",
     button: "Sign in",
+    school: "Sign in with your school account",
   },
   common: {
     more: "Show more",

@@ -6,6 +6,7 @@ import { useEffect, useState } from "react";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { followHints, type LiveState } from "../api/live";
+import { session } from "../api/queries";
 import { LANGUAGES, type Language, useLanguage } from "../messages/language";
 import { useSections } from "./sections";
 import { useHasRole } from "./session";
@@ -16,7 +17,9 @@ export function Layout() {
   const t = useTranslations();
   const client = useQueryClient();
   const signOut = async () => {
+    const path = client.getQueryData(session.queryKey)?.signOutPath;
     await ask(api.DELETE("/api/v1/session"));
+    if (path) return location.assign(path);
     await client.resetQueries();
   };
   return (

@@ -4,7 +4,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, type ReactNode, useState } from "react";
 import { useTranslations } from "use-intl";
 import { ApiError, api, ask } from "../api/client";
-import { session } from "../api/queries";
+import { session, signInMethods } from "../api/queries";
 import type { Role } from "../api/schema";
 import { Loading, ProblemBox } from "./Problem";
 
@@ -49,6 +49,7 @@ function SignIn() {
   return (
     <form onSubmit={submit}>
       <h1>{t("title")}</h1>
+      <SchoolAccount />
       <p>{t("text")}</p>
       <label>
         {t("key")}
@@ -59,5 +60,18 @@ function SignIn() {
         {t("button")}
       </button>
     </form>
+  );
+}
+
+/** The link to the school's own sign-in, which leads back to the page that was asked for. */
+function SchoolAccount() {
+  const t = useTranslations("signIn");
+  const path = useQuery(signInMethods).data?.schoolAccountPath;
+  if (!path) return null;
+  const next = new URLSearchParams({ next: location.pathname + location.search });
+  return (
+    <a className="primary" href={`${path}?${next}`}>
+      {t("school")}
+    </a>
   );
 }

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 
 import httpx
 import jwt
 import structlog
 
+from homeroom.access.provider_request import send_to_provider
 from homeroom.errors import Unauthenticated, Unavailable
-from homeroom.http_client import open_http_client
 
 log = structlog.get_logger(__name__)
 
-MAX_KEY_SET_BYTES = 256 * 1024
 MAX_KEYS = 50
 KEY_SET_FRESH_SECONDS = 600.0
 REFRESH_PAUSE_SECONDS = 30.0
 """An unknown key id causes a fetch at most this often: callers without a token choose the id."""
-FETCH_TIMEOUT_SECONDS = 5.0
-_REQUEST_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 ALLOWED_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
@@ -85,19 +83,11 @@ class Jwks:
 
 
 async def _download_key_set(url: str) -> bytes:
-    """Return the body behind a URL; raise ValueError if it is over the limit."""
-    body = bytearray()
-    async with (
-        asyncio.timeout(FETCH_TIMEOUT_SECONDS),
-        open_http_client(timeout=FETCH_TIMEOUT_SECONDS) as client,
-        client.stream("GET", url, headers=_REQUEST_HEADERS) as response,
-    ):
-        response.raise_for_status()
-        async for part in response.aiter_raw():  # not decompressed, so that the limit holds
-            body += part
-            if len(body) > MAX_KEY_SET_BYTES:
-                raise ValueError("the key set is too long")
-    return bytes(body)
+    """Return the body behind a URL; raise ValueError unless the status is 200."""
+    response = await send_to_provider("GET", url)
+    if response.status != HTTPStatus.OK:
+        raise ValueError("the status is not 200")
+    return response.body
 
 
 def _parse_key_set(body: bytes) -> dict[str | None, jwt.PyJWK]:

@@ -29,7 +29,7 @@ class RoleClaim:
 
         The reason names the claim and never its content.
         """
-        value = self._find(claims)
+        value = find_claim(claims, self.path)
         roles, reason = self._parse(value)
         if not roles and self.default is not None:
             return frozenset({self.default}), None
@@ -53,14 +53,6 @@ class RoleClaim:
             target = target.setdefault(parent, {})
         target.setdefault(name, []).append(word)
 
-    def _find(self, claims: Mapping[str, Any]) -> object:
-        if self.path in claims:
-            return claims[self.path]
-        value: object = claims
-        for name in self.path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
-
     def _parse(self, value: object) -> tuple[frozenset[Role], str | None]:
         if value is None:
             return frozenset(), f"its claim `{self.path}` is missing"
@@ -75,3 +67,13 @@ class RoleClaim:
         known = "of HOMEROOM_JWT_ROLE_MAP" if self.words is not None else "that is a role here"
         reason = f"its claim `{self.path}` holds no word {known} (words: {len(found)})"
         return roles, None if roles else reason
+
+
+def find_claim(claims: Mapping[str, Any], path: str) -> object:
+    """Return the value of a claim by its name or by a path of names, or None."""
+    if path in claims:
+        return claims[path]
+    value: object = claims
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

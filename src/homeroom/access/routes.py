@@ -13,6 +13,7 @@ from pydantic import Field
 
 from homeroom.access import store
 from homeroom.access.authenticator import Authenticator
+from homeroom.access.oidc_routes import OIDC_PATH, SIGN_OUT_PATH
 from homeroom.access.store import SIGN_IN_PREFIX
 from homeroom.access.stream_ticket import create_stream_ticket
 from homeroom.db.database import Database
@@ -100,6 +101,17 @@ class Session(ResponseModel):
     user_id: str | None
     """The person whose session it is; null for one of an API key or of a sign-in link."""
     roles: list[Role]
+    sign_out_path: str | None
+    """Open it after the session has ended, to end that at the identity provider too; null for a
+    session that no school account has opened."""
+
+
+class SignInMethods(ResponseModel):
+    """The ways to sign in that this server has besides sign-in links, keys and JWTs."""
+
+    school_account_path: str | None
+    """Open it, with `?next=` a page of the console, to sign in by a school account (OpenID
+    Connect); null where none is configured."""
 
 
 class EventStreamTicket(ResponseModel):
@@ -127,12 +139,17 @@ def router(
     *,
     session_lifetime: timedelta,
     secure_cookie: bool,
+    has_school_accounts: bool = False,
 ) -> APIRouter:
-    """Return the routes; set ``secure_cookie`` for a server that is reached by HTTPS."""
+    """Return the routes; set ``secure_cookie`` for a server that is reached by HTTPS.
+
+    ``has_school_accounts``: the routes of ``oidc_routes`` are served too.
+    """
     routes = APIRouter()
     _add_key_routes(routes, db, auth, authenticator)
     _add_session_routes(routes, db, authenticator, to_microseconds(session_lifetime), secure_cookie)
     _add_session_read(routes, auth)
+    _add_sign_in_methods(routes, OIDC_PATH if has_school_accounts else None)
     _add_ticket_route(routes, db, auth)
     _add_audit_routes(routes, db, auth)
     return routes
@@ -226,9 +243,21 @@ def _add_session_read(routes: APIRouter, auth: Auth) -> None:
         return _session_view(caller)
 
 
+def _add_sign_in_methods(routes: APIRouter, school_account_path: str | None) -> None:
+    @routes.get("/api/v1/sign-in", tags=["Access"], openapi_extra=PUBLIC)
+    async def get_sign_in_methods() -> SignInMethods:
+        """Return the ways to sign in; needs no token."""
+        return SignInMethods(school_account_path=school_account_path)
+
+
 def _session_view(caller: Identity) -> Session:
     user_id = caller.subject if caller.via == "jwt" else None
-    return Session(name=caller.subject, user_id=user_id, roles=sorted(caller.roles))
+    return Session(
+        name=caller.subject,
+        user_id=user_id,
+        roles=sorted(caller.roles),
+        sign_out_path=SIGN_OUT_PATH if caller.key_id == store.SCHOOL_SESSION else None,
+    )
 
 
 def _add_ticket_route(routes: APIRouter, db: Database, auth: Auth) -> None:

@@ -24,6 +24,9 @@ KEY_PREFIX = "hr_"
 SIGN_IN_PREFIX = "once_"
 PERSON_SESSION = "jwt"
 """The key id of sessions that a JWT has opened: they belong to a person, as the JWT does."""
+SCHOOL_SESSION = "oidc"
+"""The key id of sessions that the account of a school has opened: they belong to a person too."""
+_PERSON_SESSIONS = (PERSON_SESSION, SCHOOL_SESSION)
 _TOKEN_PATTERN = re.compile(r"(?:hr|once)_[A-Za-z0-9_-]{43}")
 
 
@@ -240,7 +243,7 @@ async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
             hash=hash_token(token),
             name=identity.subject,
             roles=_join_roles(identity.roles),
-            key_id=PERSON_SESSION if identity.via == "jwt" else identity.key_id,
+            key_id=identity.key_id or (PERSON_SESSION if identity.via == "jwt" else None),
             created_at=tx.now,
             expires_at=tx.now + lifetime,
         )
@@ -264,7 +267,7 @@ async def find_session(tx: Tx, token: str) -> Identity | None:
     if row is None:
         return None
     name, roles, key_id = row
-    via: Literal["jwt", "session"] = "jwt" if key_id == PERSON_SESSION else "session"
+    via: Literal["jwt", "session"] = "jwt" if key_id in _PERSON_SESSIONS else "session"
     return Identity(name, parse_roles(roles.split()), via, key_id)
 
 
@@ -327,7 +330,7 @@ PERSONAL = (
     rows_naming(AUDIT.c.actor),
     PersonalRows(  # the names of API keys, which open sessions too, may equal a user id
         SESSION,
-        lambda user_id: (SESSION.c.name == user_id) & (SESSION.c.key_id == PERSON_SESSION),
+        lambda user_id: (SESSION.c.name == user_id) & SESSION.c.key_id.in_(_PERSON_SESSIONS),
         visible_columns=frozenset({"name", "roles", "created_at", "expires_at"}),
     ),
     PersonalRows(

@@ -31,6 +31,7 @@ from homeroom.bootstrap.monitoring_app import (
 )
 from homeroom.bootstrap.partners import certificate_style, public_url, secret_text
 from homeroom.bootstrap.personal_data import PERSONAL_DATA
+from homeroom.bootstrap.school_accounts import build_school_sign_in
 from homeroom.bootstrap.services import (
     Service,
     dispatcher_services,
@@ -90,6 +91,7 @@ def _build_app(
 ) -> ASGIApp:
     settings, db = application.settings, application.db
     auth = Auth(application.access.identify, MANAGER_RELATIONS)
+    school_sign_in = build_school_sign_in(settings, db)
     routers: Sequence[APIRouter] = (
         catalogue_routes.router(db, auth, application.catalogue, application.progress_jobs.preview),
         people_routes.router(db, auth, PERSONAL_DATA),
@@ -122,7 +124,9 @@ def _build_app(
             application.access,
             session_lifetime=settings.session_lifetime,
             secure_cookie=public_url(settings).startswith("https:"),
+            has_school_accounts=school_sign_in is not None,
         ),
+        *([] if school_sign_in is None else [school_sign_in]),
         build_monitoring_router(application, auth, health, hints, peers),
         alert_routes.router(db, auth, application.alerts),
         history_routes.router(db, auth),

@@ -21,7 +21,7 @@ def build_jwt_verifier(settings: Settings) -> JwtVerifier | None:
         jwks=None if jwks_url is None else Jwks(jwks_url),
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
-        role_claim=_role_claim(settings),
+        role_claim=build_role_claim(settings),
     )
 
 
@@ -44,7 +44,7 @@ def mint_configured_token(settings: Settings, user_id: str, role: Role, lifetime
             user_id,
             role,
             lifetime,
-            role_claim=_role_claim(settings),
+            role_claim=build_role_claim(settings),
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
         )
@@ -55,11 +55,12 @@ def mint_configured_token(settings: Settings, user_id: str, role: Role, lifetime
         ) from error
 
 
-def _role_claim(settings: Settings) -> RoleClaim:
+def build_role_claim(settings: Settings, path: str | None = None) -> RoleClaim:
+    """Return the claim of roles and its words; ``path`` names another claim."""
     words: dict[str, frozenset[Role]] = {}
     for word, role in settings.jwt_role_map:
         words[word] = words.get(word, frozenset()) | {role}
     default = settings.jwt_default_role
     return RoleClaim(
-        settings.jwt_roles_claim, words or None, None if default is None else Role(default)
+        path or settings.jwt_roles_claim, words or None, None if default is None else Role(default)
     )

@@ -76,6 +76,13 @@ class _JwksDocument(msgspec.Struct):
     keys: list[dict[str, object]]
 
 
+class _DiscoveryDocument(msgspec.Struct):
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+
+
 @dataclass(frozen=True, slots=True)
 class _PartnerProbe:
     setting: str
@@ -97,8 +104,9 @@ def check(
 
     It checks the settings, the disk, the database, its schema and the workers, and with --connect
     Redis, if jobs go through it, and the partners: directory and assessment are asked for a user
-    who does not exist, Credly for that user's badges, webhooks for a response to HEAD, and the mail
-    server for a greeting. Warnings leave the exit code at 0.
+    who does not exist, Credly for that user's badges, webhooks for a response to HEAD, the identity
+    provider for its discovery document, and the mail server for a greeting. Warnings leave the exit
+    code at 0.
     """
     try:
         settings = database.load_settings()
@@ -322,6 +330,13 @@ def _partner_probes(settings: Settings, client: httpx.AsyncClient) -> list[_Part
         "HOMEROOM_XAPI_LOGIN",
     )
     add("HOMEROOM_JWT_JWKS_URL", "the JWKS server", settings.jwt_jwks_url, _probe_jwks)
+    issuer = settings.oidc_issuer
+    add(
+        "HOMEROOM_OIDC_ISSUER",
+        "the identity provider",
+        issuer,
+        lambda provider: _probe_identity_provider(provider, issuer or ""),
+    )
     return probes
 
 
@@ -398,6 +413,17 @@ async def _probe_webhook(partner: Partner) -> object:
 
 async def _probe_jwks(partner: Partner) -> object:
     return (await partner.call("GET")).decode(_JwksDocument)
+
+
+async def _probe_identity_provider(partner: Partner, issuer: str) -> object:
+    """Read the discovery document, which has to name the issuer of the setting."""
+    response = await partner.call("GET", (".well-known", "openid-configuration"))
+    document = response.decode(_DiscoveryDocument)
+    if document.issuer.rstrip("/") != issuer:
+        raise partner_failure.PartnerError(
+            f"{partner.name} calls itself by another issuer than the setting", kind="unreadable"
+        )
+    return document
 
 
 async def _run_probe(probe: _PartnerProbe) -> PartnerProbeResult:

@@ -14,6 +14,7 @@ from homeroom.errors import ConfigurationError
 from homeroom.settings.model import ENV_PREFIX, Settings, known_names
 from homeroom.settings.outgoing_check import credential_problems, message_problems, partner_problems
 from homeroom.settings.problem import SettingProblem
+from homeroom.settings.school_accounts import school_account_problems
 from homeroom.settings.unknown_names import unknown_setting_problems
 
 _MODEL_PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
@@ -34,6 +35,9 @@ def find_setting_problems(
         *_missing_package_problems(settings),
         *_redis_problems(settings),
         *_access_problems(settings),
+        *school_account_problems(
+            settings, is_loopback=settings.is_loopback, public_url=settings.public_url
+        ),
         *partner_problems(settings),
         *credential_problems(settings),
         *message_problems(settings),
@@ -86,6 +90,8 @@ def _missing_package_problems(settings: Settings) -> list[SettingProblem]:
         needed.append((names[used.index(True)], "redis", ("bullmq", "redis")))
     if _is_postgres(settings):
         needed.append(("HOMEROOM_DATABASE_URL", "postgres", ("asyncpg", "greenlet")))
+    if settings.oidc_issuer is not None:
+        needed.append(("HOMEROOM_OIDC_ISSUER", "oidc", ("authlib",)))
     if settings.llm_model is not None:
         needed.append(
             ("HOMEROOM_LLM_MODEL", "llm", ("pydantic_ai", _MODEL_PACKAGES[settings.llm_kind]))
@@ -181,13 +187,14 @@ def _is_tls_url(settings: Settings) -> bool:
 def _access_problems(settings: Settings) -> list[SettingProblem]:
     problems = []
     key, secret = settings.admin_key, settings.jwt_secret
-    if not settings.is_loopback and not (key or secret or settings.jwt_jwks_url):
+    jwks, issuer = settings.jwt_jwks_url, settings.oidc_issuer
+    if not settings.is_loopback and not (key or secret or jwks or issuer):
         problems.append(
             SettingProblem(
                 "HOMEROOM_HOST",
                 f"{settings.host} is reachable from other machines, but no way to sign in is set.",
-                "Set HOMEROOM_ADMIN_KEY, HOMEROOM_JWT_SECRET or HOMEROOM_JWT_JWKS_URL, "
-                "or listen on 127.0.0.1.",
+                "Set HOMEROOM_ADMIN_KEY, HOMEROOM_JWT_SECRET, HOMEROOM_JWT_JWKS_URL or"
+                " HOMEROOM_OIDC_ISSUER, or listen on 127.0.0.1.",
             )
         )
     if key is not None and len(key.get_secret_value()) < 16:
@@ -206,7 +213,6 @@ def _access_problems(settings: Settings) -> list[SettingProblem]:
                 "Use a longer one, such as the output of: openssl rand -hex 32",
             )
         )
-    jwks = settings.jwt_jwks_url
     if (
         jwks
         and jwks.startswith("http:")

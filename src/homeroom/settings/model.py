@@ -35,6 +35,7 @@ from homeroom.settings.field_types import (
 from homeroom.settings.invalid_values import describe_fault
 from homeroom.settings.messages import MessageSettings
 from homeroom.settings.partners import CredentialSettings, PartnerSettings
+from homeroom.settings.school_accounts import SchoolAccountSettings
 from homeroom.settings.unknown_names import unknown_setting_problems
 
 ENV_PREFIX = "HOMEROOM_"
@@ -277,6 +278,7 @@ SETTING_GROUPS: tuple[type[BaseModel], ...] = (
     StorageSettings,
     IngestSettings,
     AccessSettings,
+    SchoolAccountSettings,
     PartnerSettings,
     CredentialSettings,
     LanguageModelSettings,
@@ -289,6 +291,7 @@ class Settings(
     StorageSettings,
     IngestSettings,
     AccessSettings,
+    SchoolAccountSettings,
     PartnerSettings,
     CredentialSettings,
     LanguageModelSettings,
