@@ -73,10 +73,7 @@ async def test_progress_is_accepted_during_an_outage_and_delivered_after_it(
     for name in ("server", "worker"):
         events = _events(tmp_path / f"{name}.log")
         redis_events = [event for event in events if event.startswith("redis_")]
-        # A call that began before Redis was back may fail just after another one has succeeded.
-        pairs = len(redis_events) // 2
-        assert redis_events == ["redis_unavailable", "redis_recovered"] * pairs, name
-        assert 1 <= pairs <= 2, name
+        assert redis_events == ["redis_unavailable", "redis_recovered"], name
         assert len(events) < 60, "no flood"
 
 

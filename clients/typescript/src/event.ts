@@ -104,9 +104,10 @@ export function completeEvent(input: ProgressInput, userId: string): ProgressEve
     "{attemptId, score, maxScore}",
   );
   check(!metadata || jsonBytes(metadata) <= 4_096, "metadata", "at most 4 KiB", "metadata_too_large");
-  check(jsonBytes(event) <= MAX_EVENT_BYTES, "event", "at most 8 KiB", "event_too_large");
+  const json = JSON.stringify(event);
+  check(encoder.encode(json).length <= MAX_EVENT_BYTES, "event", "at most 8 KiB", "event_too_large");
   // A copy: what the caller does to its metadata afterwards changes no event.
-  return JSON.parse(JSON.stringify(event)) as ProgressEvent;
+  return JSON.parse(json) as ProgressEvent;
 }
 
 /** Return the key under which events are merged; undefined: this one is not merged. */

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +48,8 @@ _MAX_POLL_DELAY_MS = 60_000
 _REMOVAL_DELAY_MS = 60_000
 """Delay of a job for the moment between leaving ``active`` and its removal."""
 _FETCH_TIMEOUT_SECONDS = 2.0
+_LATE_FAILURE_SECONDS = 1.0
+"""Time after a recovery in which a failed connection may still be one begun before it."""
 _KEEP_EXTERNAL = {"count": 100, "age": 60}
 """Retention of completed external jobs (``age`` in seconds), so that producers can read them."""
 
@@ -53,18 +57,28 @@ _KEEP_EXTERNAL = {"count": 100, "age": 60}
 class RedisHealth:
     """Availability of Redis for all queues of a process, logged at each change."""
 
-    def __init__(self, on_unavailable: Callable[[], None]) -> None:
-        """Call ``on_unavailable`` after each failed call."""
-        self._on_unavailable = on_unavailable
+    def __init__(
+        self, on_unavailable: Callable[[], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Call ``on_unavailable`` after each failed call; ``now`` is in seconds."""
+        self._on_unavailable, self._now = on_unavailable, now
+        self._recovered_at = -math.inf
         self.is_available = True
         """The state that was logged last."""
         self._refused_write = False
 
     def record_failure(self, error: BaseException) -> None:
-        """Record that a call to Redis failed."""
+        """Record that a call to Redis failed.
+
+        Just after a recovery a failed connection changes nothing but what ``on_unavailable`` does:
+        it may have begun before. If Redis is away again, the next call says so.
+        """
         self._on_unavailable()
+        refused = isinstance(error, ResponseError)
+        if not refused and self._now() - self._recovered_at < _LATE_FAILURE_SECONDS:
+            return
         # A full or a read-only Redis still answers reads.
-        self._refused_write = isinstance(error, ResponseError)
+        self._refused_write = refused
         if self.is_available:
             self.is_available = False
             log.warning("redis_unavailable", error=str(error) or type(error).__name__)
@@ -73,6 +87,7 @@ class RedisHealth:
         """Record that Redis answered, and whether it accepted a write."""
         if not self.is_available and (wrote or not self._refused_write):
             self.is_available = True
+            self._recovered_at = self._now()
             log.info("redis_recovered")
 
     @property
