@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redis.exceptions import ConnectionError, OutOfMemoryError
+from redis import exceptions
 from structlog.testing import capture_logs
 
 from homeroom.jobs.engines.bullmq_fetcher import RedisHealth
@@ -23,13 +23,13 @@ class Outage:
 def test_a_call_that_fails_just_after_a_recovery_is_not_a_second_outage() -> None:
     outage = Outage()
     with capture_logs() as lines:
-        outage.health.record_failure(ConnectionError("refused"))
+        outage.health.record_failure(exceptions.ConnectionError("refused"))
         outage.health.record_success(wrote=False)
         outage.seconds = 0.04
-        outage.health.record_failure(ConnectionError("refused"))
+        outage.health.record_failure(exceptions.ConnectionError("refused"))
         assert outage.health.is_available
         outage.seconds = 1.5
-        outage.health.record_failure(ConnectionError("refused"))
+        outage.health.record_failure(exceptions.ConnectionError("refused"))
     events = [line["event"] for line in lines]
     assert events == ["redis_unavailable", "redis_recovered", "redis_unavailable"]
     assert outage.calls == 3, "each failure has its jobs dispatched anew"
@@ -37,10 +37,10 @@ def test_a_call_that_fails_just_after_a_recovery_is_not_a_second_outage() -> Non
 
 def test_a_redis_that_is_full_is_available_after_it_took_a_write() -> None:
     outage = Outage()
-    outage.health.record_failure(OutOfMemoryError("used memory > maxmemory"))
+    outage.health.record_failure(exceptions.OutOfMemoryError("used memory > maxmemory"))
     outage.health.record_success(wrote=False)
     assert outage.health.refuses_writes
     outage.health.record_success(wrote=True)
     assert outage.health.is_available
-    outage.health.record_failure(OutOfMemoryError("used memory > maxmemory"))
+    outage.health.record_failure(exceptions.OutOfMemoryError("used memory > maxmemory"))
     assert outage.health.refuses_writes, "an answer is never late"
