@@ -30,7 +30,7 @@ from homeroom.demo.environment import (
     open_environment,
     run_supervised,
 )
-from homeroom.demo.run import run_demo
+from homeroom.demo.run import Presentation, run_demo
 from homeroom.demo.subprocesses import ChildProcessFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service, pytest.mark.xdist_group("demo")]
@@ -98,7 +98,7 @@ async def test_a_number_that_is_off_ends_the_demo_with_1(tmp_path: Path) -> None
         DemoOptions(tmp_path, learners=6, port=0, seconds=1.0),
         Console(file=output, width=200),
         keep_serving=False,
-        live=False,
+        presentation=Presentation(),
         before_check=lose_a_second,
     )
     assert code == 1
