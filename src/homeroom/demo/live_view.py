@@ -161,7 +161,7 @@ def comparison_table(lines: Sequence[ComparisonLine], *, verbose: bool = False) 
             _mark(ok=not off),
             group,
             f"{len(members) - len(off)} of {len(members)}",
-            f"{first.what}: {first.found}",
+            f"{first.found.removesuffix(' agree')} {first.what}",
         )
     off = [line for line in lines if not line.ok]
     return Group(table, _numbers_table(off)) if off else table
@@ -182,7 +182,7 @@ def _marked_table(second: str, third: str) -> Table:
     table.add_column("")
     table.add_column("numbers")
     table.add_column(second, justify="right")
-    table.add_column(third, justify="right" if third == "read back" else "left")
+    table.add_column(third, justify="right" if third == "read back" else "left", no_wrap=True)
     return table
 
 

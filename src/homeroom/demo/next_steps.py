@@ -26,7 +26,7 @@ async def print_next_steps(environment: DemoEnvironment, console: Console, plan_
     credential = await _find_credential(environment)
     if credential is not None:
         pages.append(("a learner's credential", credential))
-    pages += [("a lesson plan", plan.url), ("the mailbox", f"{sandbox_url}/control/mail")]
+    pages += [("a lesson plan", plan.url), ("the mailbox", f"{sandbox_url}/control/mailbox")]
     lines = "\n".join(f"  {title + ':':<25} {link}" for title, link in pages)
     learner, course = environment.plan.learners[0].user_id, environment.courses[0].id
     _print(
