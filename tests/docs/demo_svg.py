@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from homeroom.demo.environment import DemoOptions
-from homeroom.demo.run import run_demo
+from homeroom.demo.run import Presentation, run_demo
 
 WIDTH = 118
 
@@ -25,7 +25,7 @@ def draw(learners: int = 200) -> str:
     console.print("[bold]$ make run ARGS=--exit[/bold]")
     with tempfile.TemporaryDirectory(prefix="homeroom-", ignore_cleanup_errors=True) as folder:
         options = DemoOptions(Path(folder), learners=learners)
-        if asyncio.run(run_demo(options, console, keep_serving=False, live=False)):
+        if asyncio.run(run_demo(options, console, keep_serving=False, presentation=Presentation())):
             raise RuntimeError(console.export_text())
     picture = console.export_svg(title="Homeroom", unique_id="demo")
     # The picture loads no fonts: readers without them see their own.

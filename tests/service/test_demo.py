@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from tests.support.credential_verifier import verify
@@ -30,7 +32,7 @@ from homeroom.demo.environment import (
     open_environment,
     run_supervised,
 )
-from homeroom.demo.run import run_demo
+from homeroom.demo.run import Presentation, run_demo
 from homeroom.demo.subprocesses import ChildProcessFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service, pytest.mark.xdist_group("demo")]
@@ -98,7 +100,7 @@ async def test_a_number_that_is_off_ends_the_demo_with_1(tmp_path: Path) -> None
         DemoOptions(tmp_path, learners=6, port=0, seconds=1.0),
         Console(file=output, width=200),
         keep_serving=False,
-        live=False,
+        presentation=Presentation(),
         before_check=lose_a_second,
     )
     assert code == 1
@@ -260,17 +262,49 @@ async def test_a_server_that_dies_ends_the_demo_with_its_last_lines(tmp_path: Pa
     assert not is_running(sandbox)
 
 
-async def test_ctrl_c_while_it_serves_ends_it_and_its_children(tmp_path: Path) -> None:
-    child = await demo("--plain", "--learners", "2", "--port", "0", "--data-dir", str(tmp_path))
+async def test_it_ends_with_links_that_open_and_with_ctrl_c_and_its_children(
+    tmp_path: Path,
+) -> None:
+    child = await demo("--plain", "--learners", "14", "--port", "0", "--data-dir", str(tmp_path))
     assert child.stdout is not None
     said = ""
-    while "curl" not in said:
+    while "programmes compliance" not in said:
         line = await asyncio.wait_for(child.stdout.readline(), PATIENCE_SECONDS)
         assert line, said
         said += line.decode()
     assert "all agree" in said
-    assert "/sign-in#once_" in said
+    assert "Watch the class in the console: http" in said
+    table = [line for line in said.splitlines() if line.startswith("│ ok")]
+    assert 5 < len(table) <= 10, "a line for each kind of numbers"
+    links = dict(re.findall(r"^  ([^:\n]+): +(http\S+)$", said, re.MULTILINE))
+    for role in ("operator", "manager", "facilitator"):
+        await session_is_opened(links[f"console, as {role}"], role)
+    async with httpx.AsyncClient() as browser:
+        for title, found in (
+            ("a learner's credential", "Criteria"),
+            ("the mailbox", "Mails that the sandbox took"),
+            ("a lesson plan", "location.hash"),
+        ):
+            page = await browser.get(links[title])
+            assert page.status_code == 200, title
+            assert found in page.text, title
     child.send_signal(signal.SIGINT)
     output, errors = await asyncio.wait_for(child.communicate(), PATIENCE_SECONDS)
     assert child.returncode == 0, (said, output, errors)
     assert "Stopped." in output.decode()
+
+
+async def session_is_opened(link: str, role: str) -> None:
+    """Sign in by the link as the page's script does; what the page reads must answer."""
+    address, _, token = link.partition("#")
+    url = httpx.URL(address)
+    async with httpx.AsyncClient(base_url=url.copy_with(raw_path=b"/")) as browser:
+        opened = await browser.post(
+            "/api/v1/session", json={"token": token}, headers={"origin": str(url.join("/"))[:-1]}
+        )
+        assert opened.status_code == 201, opened.text
+        assert opened.json()["roles"] == [role]
+        assert (await browser.get(url.params["next"])).status_code == 200
+        if role == "facilitator":
+            owed = (await browser.get("/api/v1/log-obligations")).json()["items"]
+            assert [each["state"] for each in owed] == ["open"]

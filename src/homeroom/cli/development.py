@@ -42,6 +42,7 @@ DEMO_EPILOG = """\b
 Examples:
   homeroom demo                        play a class of 200 learners, check, and keep serving
   homeroom demo --exit                 end after the summary
+  homeroom demo --exit --verbose       the same with every number
   homeroom demo --learners 25 --seed=7 a smaller class with other events
   homeroom demo --data-dir play        keep database and logs in the folder play
   homeroom demo --exit --json          the summary as JSON, for programs
@@ -73,6 +74,9 @@ def demo(
         typer.Option(help="Folder for database and logs; else a temporary one.", file_okay=False),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print each number, not a line for each kind.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Play a class of learners through HTTP and check every number.
@@ -89,10 +93,14 @@ def demo(
         options = demo_environment.DemoOptions(
             folder.resolve(), learners=learners, seed=seed, port=port
         )
-        is_live = console.is_terminal and not plain and not as_json
+        presentation = demo_run.Presentation(
+            live=console.is_terminal and not plain and not as_json,
+            as_json=as_json,
+            verbose=verbose,
+        )
         code = http_server.run_loop(
             demo_run.run_demo(
-                options, console, keep_serving=not exit_after, live=is_live, as_json=as_json
+                options, console, keep_serving=not exit_after, presentation=presentation
             )
         )
     sys.exit(code)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +40,8 @@ class ComparisonLine:
     found: str
     ok: bool
     note: str = ""
+    group: str = ""
+    """What it is about: one line of the summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +158,18 @@ def compare_results(
 ) -> list[ComparisonLine]:
     """Return all comparisons, from the events to the partner systems."""
     return [
-        *_compare_events(expected, answers, actual),
-        *_compare_progress(expected, answers, actual),
-        *_compare_completions(expected, actual),
-        *_compare_jobs(expected, actual),
-        *_compare_credentials(expected, actual),
-        *_compare_partners(expected, actual),
+        *in_group("events", _compare_events(expected, answers, actual)),
+        *in_group("progress", _compare_progress(expected, answers, actual)),
+        *in_group("completions", _compare_completions(expected, actual)),
+        *in_group("jobs", _compare_jobs(expected, actual)),
+        *in_group("credentials", _compare_credentials(expected, actual)),
+        *in_group("partners", _compare_partners(expected, actual)),
     ]
+
+
+def in_group(group: str, lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
+    """Return the comparisons as those of one group."""
+    return [replace(line, group=group) for line in lines]
 
 
 def all_agree(lines: Sequence[ComparisonLine]) -> bool:

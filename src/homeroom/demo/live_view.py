@@ -143,17 +143,48 @@ class LiveView:
         )
 
 
-def comparison_table(lines: Sequence[ComparisonLine]) -> Table:
-    """Return the comparisons as a table with a mark for each."""
-    table = Table(title="Sent, and read back", title_justify="left")
-    table.add_column("")
-    table.add_column("number")
-    table.add_column("sent", justify="right")
-    table.add_column("read back", justify="right")
+def comparison_table(lines: Sequence[ComparisonLine], *, verbose: bool = False) -> RenderableType:
+    """Return a line for each group of comparisons, and each number that differs.
+
+    With ``verbose``, each number with a mark.
+    """
+    if verbose:
+        return _numbers_table(lines)
+    groups: dict[str, list[ComparisonLine]] = {}
     for line in lines:
-        mark = Text("ok", "green") if line.ok else Text("OFF", "bold red")
+        groups.setdefault(line.group, []).append(line)
+    table = _marked_table("agree", "of which")
+    for group, members in groups.items():
+        off = [line for line in members if not line.ok]
+        first = members[0]
+        table.add_row(
+            _mark(ok=not off),
+            group,
+            f"{len(members) - len(off)} of {len(members)}",
+            f"{first.found.removesuffix(' agree')} {first.what}",
+        )
+    off = [line for line in lines if not line.ok]
+    return Group(table, _numbers_table(off)) if off else table
+
+
+def _numbers_table(lines: Sequence[ComparisonLine]) -> Table:
+    table = _marked_table("sent", "read back")
+    for line in lines:
         what = Text(line.what)
         if line.note:
             what.append(f"\n{line.note}", "red")
-        table.add_row(mark, what, line.expected, line.found)
+        table.add_row(_mark(ok=line.ok), what, line.expected, line.found)
     return table
+
+
+def _marked_table(second: str, third: str) -> Table:
+    table = Table(title="Sent, and read back", title_justify="left")
+    table.add_column("")
+    table.add_column("numbers")
+    table.add_column(second, justify="right")
+    table.add_column(third, justify="right" if third == "read back" else "left", no_wrap=True)
+    return table
+
+
+def _mark(*, ok: bool) -> Text:
+    return Text("ok", "green") if ok else Text("OFF", "bold red")

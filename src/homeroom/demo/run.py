@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import sys
 import threading
@@ -11,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,10 +23,13 @@ from homeroom.demo.comparison import (
     all_agree,
     compare_numbers,
     compare_results,
+    in_group,
     read_actual,
 )
 from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment, run_supervised
 from homeroom.demo.live_view import LiveView, comparison_table
+from homeroom.demo.next_steps import print_live_link, print_next_steps
+from homeroom.demo.staff import add_staff
 from homeroom.errors import HomeroomError
 from homeroom.lessonplans.curriculum_file import read_curriculum_file
 from homeroom.packaged_files import packaged_folder
@@ -42,6 +43,18 @@ class PlanGenerationFailed(HomeroomError):
     """The example curriculum could not be generated."""
 
     code = "curriculum_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What is printed of a run."""
+
+    live: bool = False
+    """A view that is drawn anew, instead of lines."""
+    as_json: bool = False
+    """The result as JSON on standard output."""
+    verbose: bool = False
+    """Each number instead of a line for each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +72,7 @@ async def run_demo(
     console: Console,
     *,
     keep_serving: bool,
-    live: bool,
-    as_json: bool = False,
+    presentation: Presentation,
     before_check: BeforeCheck | None = None,
 ) -> int:
     """Play a class and return the exit code: 0 if every number agrees, else 1.
@@ -73,11 +85,14 @@ async def run_demo(
     with _cancelled_by_signals():
         try:
             async with open_environment(options) as environment:
-                code = await _play_and_compare(
-                    environment, console, live=live, as_json=as_json, before=before_check
+                if keep_serving:
+                    print_live_link(environment, console)
+                code, plan = await _play_and_compare(
+                    environment, console, presentation, before=before_check
                 )
                 if keep_serving:
-                    _print_next_steps(environment, console)
+                    await add_staff(environment)
+                    await print_next_steps(environment, console, plan)
                     await run_supervised(environment, _wait_forever)
         except asyncio.CancelledError:
             console.print("Stopped.", markup=False)
@@ -111,11 +126,11 @@ async def _wait_forever() -> None:
 async def _play_and_compare(
     environment: DemoEnvironment,
     console: Console,
+    presentation: Presentation,
     *,
-    live: bool,
-    as_json: bool,
     before: BeforeCheck | None,
-) -> int:
+) -> tuple[int, str]:
+    """Return the exit code and the id of the lesson plans."""
     began = time.monotonic()
     plan = environment.plan
     server, options = environment.server, environment.options
@@ -145,7 +160,7 @@ async def _play_and_compare(
         await environment.play()
         is_idle = await environment.settle()
 
-    async with _live_view(environment, console, live=live):
+    async with _live_view(environment, console, live=presentation.live):
         await run_supervised(environment, play)
     if not is_idle:
         console.print("Some jobs are still unfinished after two minutes.", markup=False)
@@ -154,16 +169,17 @@ async def _play_and_compare(
     actual = await read_actual(environment.api, environment.sandbox.url, environment.expected)
     lines = [
         *compare_results(environment.expected, environment.answers, actual),
-        *await compare_lesson_plans(environment.api, plans),
+        *in_group("lesson plans", await compare_lesson_plans(environment.api, plans)),
     ]
     console.print("Four weeks of 30 facilitators in two programmes pass.", markup=False)
     folder, seed = environment.options.data_dir / "facilitators", environment.options.seed
-    lines += await facilitators.play_weeks(
+    messages = await facilitators.play_weeks(
         folder, environment.sandbox.environment, environment.sandbox.url, seed
     )
+    lines += in_group("messages", messages)
     seconds = time.monotonic() - began
-    _print_result(environment, lines, seconds, console, as_json=as_json)
-    return 0 if all_agree(lines) else 1
+    _print_result(environment, lines, seconds, console, presentation)
+    return (0 if all_agree(lines) else 1), plans.id
 
 
 @asynccontextmanager
@@ -184,11 +200,10 @@ def _print_result(
     lines: Sequence[ComparisonLine],
     seconds: float,
     console: Console,
-    *,
-    as_json: bool,
+    presentation: Presentation,
 ) -> None:
     answers, off = environment.answers, sum(not line.ok for line in lines)
-    if as_json:
+    if presentation.as_json:
         result = {
             "ok": all_agree(lines),
             "url": environment.server.url,
@@ -204,7 +219,7 @@ def _print_result(
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
         sys.stdout.flush()
         return
-    console.print(comparison_table(lines))
+    console.print(comparison_table(lines, verbose=presentation.verbose))
     console.print(
         f"{len(lines)} numbers compared after {seconds:.0f} s and {answers.events:,} events"
         f" ({answers.count('duplicate'):,} of them repeats, {answers.cuts} connections cut): "
@@ -212,55 +227,6 @@ def _print_result(
         markup=False,
         soft_wrap=True,
     )
-
-
-def _print_next_steps(environment: DemoEnvironment, console: Console) -> None:
-    """Print the sign-in link and requests to try."""
-    learner, course = environment.plan.learners[0].user_id, environment.courses[0].id
-    link = environment.server.sign_in_link()
-    url, key = environment.server.url, environment.admin_key
-    sandbox_url = environment.sandbox.url
-    console.print(
-        f"\nHomeroom keeps serving at {url} (its API: {url}/docs). Ctrl-C ends it.\n"
-        + (f"Sign in once with {link}\n" if link else "")
-        + "\nTry:\n"
-        f"  export KEY={key}\n"
-        f'  curl -H "Authorization: Bearer $KEY"'
-        f' "{url}/api/v1/courses/{course}/progress?userId={learner}"\n'
-        f'  curl -H "Authorization: Bearer $KEY" "{url}/api/v1/completions?limit=2"\n'
-        f'  curl -H "Authorization: Bearer $KEY" {url}/api/v1/queues\n'
-        f'  curl -H "Authorization: Bearer $KEY" {url}/api/v3/workflow\n'
-        f"  curl {sandbox_url}/control/summary\n"
-        + _player_hint(environment)
-        + "\nThe facilitators' four weeks, and a mail as its reader sees it:\n"
-        f"  HOMEROOM_DATA_DIR={environment.options.data_dir / 'facilitators'}"
-        f" {_command()} programmes compliance data-lab --to 2026-W46\n"
-        f"  {sandbox_url}/control/mail/1 (all of them: {sandbox_url}/control/mail)",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _player_hint(environment: DemoEnvironment) -> str:
-    """Return how to start the example page; empty outside a checkout, which has it."""
-    folder = Path("examples") / "react-course-player"
-    if not folder.is_dir():
-        return ""
-    return (
-        "\nA page with a course, in another terminal:\n"
-        f"  cd {folder} && npm ci\n"
-        f"  HOMEROOM_URL={environment.server.url} HOMEROOM_KEY={environment.admin_key}"
-        f" HOMEROOM_JWT_SECRET={environment.jwt_secret} npm start\n"
-    )
-
-
-def _command() -> str:
-    """Return the command that started the demo, as the reader may type it."""
-    started = Path(sys.argv[0])
-    on_path = shutil.which("homeroom")
-    if on_path is not None and Path(on_path).resolve() == started.resolve():
-        return "homeroom"
-    return str(started) if started.name == "homeroom" else f"{sys.executable} -m homeroom"
 
 
 async def start_lesson_plans(api: httpx.AsyncClient) -> PlanGeneration:

@@ -6,6 +6,7 @@ It requires no key; the sandbox belongs on loopback.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from html import escape
 from typing import Any, TypeVar
 
 import msgspec
@@ -68,7 +69,8 @@ def control_routes(state: SandboxState) -> list[BaseRoute]:
         ("POST", "/control/reset", _reset),
     ]
     pages: list[BaseRoute] = [
-        Route("/control/mail/{number:int}", _mail_page(state), methods=["GET"])
+        Route("/control/mailbox", _mailbox_page(state), methods=["GET"]),
+        Route("/control/mail/{number:int}", _mail_page(state), methods=["GET"]),
     ]
     return pages + [
         Route(path, _endpoint(state, command), methods=[method]) for method, path, command in table
@@ -186,6 +188,26 @@ async def _add_model_fault(state: SandboxState, request: Request) -> Any:
 async def _clear_model_faults(state: SandboxState, request: Request) -> Any:
     state.llm.clear()
     return {"items": []}
+
+
+def _mailbox_page(state: SandboxState) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_: Request) -> Response:
+        """List the mails for a person, newest first."""
+        rows = "".join(
+            f"<tr><td>{escape(mail.at[:19])}<td>{escape(', '.join(mail.recipients))}"
+            f'<td><a href="/control/mail/{mail.number}">{escape(mail.subject)}</a>'
+            for mail in reversed(state.mailbox.mails)
+        )
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Mailbox</title>'
+            "<style>body{font:1rem sans-serif;margin:2rem}td,th{padding:.3rem 1rem .3rem 0;"
+            "text-align:left}</style><h1>Mails that the sandbox took</h1>"
+            f"<table><tr><th>Time (UTC)<th>To<th>Subject{rows}</table>"
+        )
+        policy = "default-src 'none'; style-src 'unsafe-inline'"
+        return HTMLResponse(page, headers={"content-security-policy": policy})
+
+    return endpoint
 
 
 def _mail_page(state: SandboxState) -> Callable[[Request], Awaitable[Response]]:

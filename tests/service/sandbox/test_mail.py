@@ -65,6 +65,9 @@ async def test_a_good_mail_is_kept_and_shown_without_running_anything() -> None:
         await post(a_mail(), port)
         [kept] = (await client.get("/control/mail?to=ada@example.org")).json()["items"]
         assert (kept["subject"], kept["text"].strip(), kept["problems"]) == ("Hello", "text", [])
+        listed = await client.get("/control/mailbox")
+        assert "ada@example.org" in listed.text
+        assert 'href="/control/mail/1"' in listed.text
         shown = await client.get("/control/mail/1")
         assert "<p>html</p>" in shown.text
         assert "sandbox" in shown.headers["content-security-policy"]
