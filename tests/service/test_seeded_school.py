@@ -76,7 +76,7 @@ def test_a_server_finishes_the_jobs_of_a_seeded_school(
         held = _get(api, "/api/v1/progress/quarantine", limit="1000")["items"]
         assert {each["reason"] for each in held} <= {"conflict"}
         week = _get(api, "/api/v1/log-obligations", facilitatorId="chen")["items"]
-        assert [each["status"] for each in week] == ["submitted"]  # ada and ben owe theirs
+        assert [each["state"] for each in week] == ["submitted"]  # ada and ben owe theirs
         plan = _get(api, f"/api/v3/workflow/{made['planId']}/step10/status")["data"]
         assert plan["modulesGenerated"] == plan["totalModules"] > 0
         assert _get(api, "/api/v1/people/learner-001")["managerId"] == "mara"
