@@ -85,6 +85,10 @@ class Stage:
         self.renew()
         return disk
 
+    def leave_disk(self) -> None:
+        """Go back to the data folder of the other entries."""
+        self.data = self.folder / "data"
+
     def fill(self, disk: Path) -> None:
         """Fill a disk to its last byte."""
         with (disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
@@ -177,12 +181,20 @@ class Stage:
         in_thread(run())
 
     def seed(self, learners: int = 3, **settings: Any) -> None:
-        """Make a small school."""
+        """Begin again with a small school; one without settings is made once."""
+        self.renew()
+        made = self.folder.parent / f"school-{learners}.db"
+        if made.exists() and not settings:
+            shutil.copy(made, self.database)
+            return
 
         async def work(application: Application) -> None:
             await seed_school(application, SeedOptions(learners))
 
         self.with_application(work, **settings)
+        if not settings:
+            with closing(sqlite3.connect(self.database)) as connection:
+                connection.execute("VACUUM INTO ?", (str(made),))
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -220,11 +232,7 @@ async def run_jobs(application: Application) -> None:
 
     async def is_idle() -> bool:
         async with application.db.read() as tx:
-            rows = await tx.fetch(
-                "SELECT COUNT(*) FROM job WHERE state = 'active'"
-                " OR (state IN ('waiting', 'delayed') AND run_at <= ? AND held_by IS NULL)",
-                (tx.now,),
-            )
+            rows = await tx.fetch("SELECT COUNT(*) FROM job WHERE state IN ('waiting', 'active')")
         return bool(rows[0][0] == 0)
 
     await until_async(is_idle)

@@ -17,6 +17,7 @@ from tests.support.trouble_stage import Stage, answering_server, refusing_mail_s
 
 from homeroom.bootstrap.application import Application
 from homeroom.bootstrap.services import start_worker_services
+from homeroom.instant import to_datetime
 from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.maintenance import JobMaintenance
 from homeroom.notify import preference_store, suppression
@@ -103,7 +104,7 @@ def _api(stage: Stage) -> httpx.Client:
 
 
 def _learner(stage: Stage) -> None:
-    stage.environment["TOKEN"] = stage.run("homeroom tokens mint ben").strip()
+    stage.environment["TOKEN"] = stage.run("homeroom tokens mint ben 2> /dev/null").strip()
 
 
 def _busy(stage: Stage) -> None:
@@ -151,13 +152,11 @@ def _paused(stage: Stage) -> None:
 
 
 def _school(stage: Stage) -> None:
-    stage.renew()
     stage.seed(3)
 
 
 def _partners(stage: Stage) -> None:
     """Partners that do not answer, or that have ended their subscription."""
-    stage.renew()
     settings = {
         "analytics_url": answering_server(stage.stack, 410),
         "hr_url": "http://127.0.0.1:9/hr",
@@ -193,7 +192,6 @@ def _mails(stage: Stage) -> None:
     """A school whose facilitators are reminded by a mail server that refuses the sender."""
     url = refusing_mail_server(stage.stack, "550 5.7.1 this sender is not allowed here")
     settings = {"smtp_url": url, "mail_from": MAIL_FROM}
-    stage.renew()
     stage.seed(3)
 
     async def remind(application: Application) -> None:
@@ -221,12 +219,12 @@ def _mails(stage: Stage) -> None:
 
 def _missed_schedule(stage: Stage) -> None:
     """A weekly reminder whose Monday passed while no process ran."""
-    stage.renew()
     stage.seed(3)
 
     async def go_by(application: Application) -> None:
         await start_worker_services(application, SqlEngine())
-        application.db.clock.advance(timedelta(days=9))
+        friday = timedelta(days=11 - to_datetime(application.db.clock.now()).weekday())
+        application.db.clock.advance(friday)
         await JobMaintenance(application.db, application.registry, SqlEngine()).tick()
 
     stage.with_application(go_by)
@@ -236,6 +234,7 @@ def _disk_full(stage: Stage) -> None:
     disk = stage.small_disk()
     stage.serve("--no-worker")
     stage.fill(disk)
+    stage.after = [stage.leave_disk]
 
 
 def _clock_wrong(stage: Stage) -> None:
@@ -248,7 +247,6 @@ def _server_away(stage: Stage) -> None:
 
 
 def _restore(stage: Stage) -> None:
-    stage.renew()
     stage.seed(3)
     backup: Path = stage.folder / "homeroom-monday.zip"
     stage.run(f"homeroom db backup {backup}")
