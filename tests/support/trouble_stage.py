@@ -229,6 +229,7 @@ async def run_jobs(application: Application) -> None:
         poll=timedelta(seconds=0.05),
     )
     working = asyncio.create_task(worker.run())
+    writing = asyncio.create_task(application.ingest.run())  # a replay of events needs it
 
     async def is_idle() -> bool:
         async with application.db.read() as tx:
@@ -237,7 +238,8 @@ async def run_jobs(application: Application) -> None:
 
     await until_async(is_idle)
     worker.stop()
-    await working
+    application.ingest.close()
+    await asyncio.gather(working, writing)
 
 
 def answering_server(stack: ExitStack, status: int) -> str:
@@ -275,7 +277,8 @@ def refusing_mail_server(stack: ExitStack, answer: str) -> str:
                 else:
                     self.wfile.write(b"250 2.0.0 ok\r\n")
 
-    return f"smtp://127.0.0.1:{_start(stack, ThreadingTCPServer(('127.0.0.1', 0), Handler))}"
+    port = _start(stack, ThreadingTCPServer(("127.0.0.1", 0), Handler))
+    return f"smtp://127.0.0.1:{port}?tls=none"
 
 
 def _start(stack: ExitStack, server: ThreadingTCPServer | ThreadingHTTPServer) -> int:
