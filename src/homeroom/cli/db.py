@@ -346,7 +346,7 @@ app.command(
     epilog=epilog(
         "HOMEROOM_DATA_DIR=school homeroom db seed",
         "HOMEROOM_DATA_DIR=school homeroom db seed --size large",
-        "homeroom db seed --learners 500 --seed 7 --json",
+        "homeroom db seed --learners 500 --seed=7 --json",
         codes=(5,),
     ),
 )(seed)

@@ -1,4 +1,4 @@
-"""A school to look at: an empty database, filled through the application's services.
+"""A school to look at, made in an empty database by the application's services.
 
 Nothing is written but by the services that serve HTTP requests, so that completions, steps and jobs
 come to be as they do. The jobs wait until a server or worker runs.
