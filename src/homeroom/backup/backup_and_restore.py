@@ -337,16 +337,18 @@ def require_unused(connection: Connection) -> None:
 def _require_empty_database(location: Path | str, *, force: bool) -> None:
     if force:
         return
-    full = (
-        sqlite_file.file_has_rows(location)
-        if isinstance(location, Path)
-        else server_has_rows(location)
-    )
-    if full:
+    if database_has_rows(location):
         raise Conflict(
             "The database holds rows already, which a restore would replace.",
             hint="Use --force to replace all of it, or name another database.",
         )
+
+
+def database_has_rows(location: Path | str) -> bool:
+    """Return whether any table of a database has a row; an unreadable file has some."""
+    if isinstance(location, Path):
+        return sqlite_file.file_has_rows(location)
+    return server_has_rows(location)
 
 
 def server_has_rows(url: str) -> bool:

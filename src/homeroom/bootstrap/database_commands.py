@@ -23,7 +23,7 @@ from homeroom.bootstrap.personal_data import PERSONAL_DATA
 from homeroom.changes.api import END_EPOCH
 from homeroom.db import migrate
 from homeroom.db.seal import InstallationSealed, Seal, find_seal, remove_seal, sealed_error
-from homeroom.errors import HomeroomError
+from homeroom.errors import Conflict, HomeroomError
 from homeroom.progress.api import INTEGRITY_RULES
 from homeroom.settings import Settings
 
@@ -57,6 +57,21 @@ def upgrade_database(settings: Settings) -> Path | None:
         )
     migrate.upgrade(location)
     return backup
+
+
+def create_empty_database(settings: Settings) -> None:
+    """Create the tables where there are none; raise ``Conflict`` if there are rows.
+
+    A database with an earlier release's schema is refused when it is opened.
+    """
+    location = settings.database_location
+    if migrate.revision_state(location).current is None:
+        migrate.upgrade(location)
+    elif backup_and_restore.database_has_rows(location):
+        raise Conflict(
+            f"{settings.database_name} holds rows already.",
+            hint="Name a new database with HOMEROOM_DATA_DIR or HOMEROOM_DATABASE_URL.",
+        )
 
 
 def upgrade_in_subprocess(settings: Settings) -> Path | None:

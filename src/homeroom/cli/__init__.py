@@ -111,7 +111,7 @@ COMMANDS = {
     "notify": CommandSource("homeroom.cli.notify", "Preview and send messages; list deliveries."),
     "people": CommandSource("homeroom.cli.people", "Export or erase the data of a person."),
     "db": CommandSource(
-        "homeroom.cli.db", "Upgrade, back up, restore, copy and verify the database."
+        "homeroom.cli.db", "Upgrade, back up, restore, copy, verify and seed the database."
     ),
 }
 """All commands, in the order of the help; a module is loaded for its own commands alone."""

@@ -1,4 +1,4 @@
-"""``homeroom db``: upgrade, back up, restore, copy and verify the database."""
+"""``homeroom db``: upgrade, back up, restore, copy, verify and seed the database."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from homeroom.cli.application import (
     require_unsealed,
     schema_fault,
 )
+from homeroom.cli.db_seed import seed
 from homeroom.cli.finding import disk_finding
 from homeroom.cli.group import JsonOption, LazyModule, YesOption, command_group, epilog
 from homeroom.cli.terminal import confirm, pluralize, print_json, print_text, print_to_stderr
@@ -37,7 +38,7 @@ else:
     database_commands = LazyModule("homeroom.bootstrap.database_commands")
     database_errors = LazyModule("sqlalchemy.exc")
 
-app = command_group("Upgrade, back up, restore, copy and verify the database.")
+app = command_group("Upgrade, back up, restore, copy, verify and seed the database.")
 
 
 @app.callback()
@@ -338,6 +339,17 @@ def unseal(yes: YesOption = False, as_json: JsonOption = False) -> None:
         print_text(f"{name} is not sealed.")
     else:
         print_text(f"{name} may run again. {sealed.details['other']} must not.")
+
+
+app.command(
+    "seed",
+    epilog=epilog(
+        "HOMEROOM_DATA_DIR=school homeroom db seed",
+        "HOMEROOM_DATA_DIR=school homeroom db seed --size large",
+        "homeroom db seed --learners 500 --seed=7 --json",
+        codes=(5,),
+    ),
+)(seed)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ import jwt
 from homeroom.cancellation import cancel_and_wait
 from homeroom.clock import Clock
 from homeroom.demo.comparison import wait_for_idle_queues
+from homeroom.demo.example_school import example_courses
 from homeroom.demo.expected import ExpectedResults, compute_expected
 from homeroom.demo.player import AnswerTally, Players
 from homeroom.demo.subprocesses import SandboxProcess, ServerProcess, free_port
@@ -26,12 +26,10 @@ from homeroom.demo.workload import (
     Outline,
     Workload,
     generate_workload,
-    parse_outline,
 )
 from homeroom.errors import HomeroomError
 from homeroom.http_client import open_http_client
 from homeroom.instant import to_datetime
-from homeroom.packaged_files import packaged_folder
 from homeroom.sandbox.directory_and_assessment import generated_person
 
 _CONCURRENCY = 8
@@ -152,12 +150,6 @@ def _signed_here(course: Outline) -> Outline:
         return course
     document = {name: each for name, each in course.document.items() if name != "badgeTemplateId"}
     return replace(course, document=document)
-
-
-def example_courses() -> list[Outline]:
-    """Return the courses of ``examples/courses``."""
-    files = sorted((packaged_folder("examples") / "courses").glob("*.json"))
-    return [parse_outline(json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
 
 @asynccontextmanager

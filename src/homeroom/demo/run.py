@@ -27,15 +27,13 @@ from homeroom.demo.comparison import (
     read_actual,
 )
 from homeroom.demo.environment import DemoEnvironment, DemoOptions, open_environment, run_supervised
+from homeroom.demo.example_school import example_curriculum
 from homeroom.demo.live_view import LiveView, comparison_table
 from homeroom.demo.next_steps import print_live_link, print_next_steps
 from homeroom.demo.staff import add_staff
 from homeroom.errors import HomeroomError
-from homeroom.lessonplans.curriculum_file import read_curriculum_file
-from homeroom.packaged_files import packaged_folder
 
 EXIT_INTERRUPTED = 130
-_CURRICULUM_FILE = "data-skills.yaml"
 BeforeCheck = Callable[[DemoEnvironment], Awaitable[None]]
 
 
@@ -231,7 +229,7 @@ def _print_result(
 
 async def start_lesson_plans(api: httpx.AsyncClient) -> PlanGeneration:
     """Store the example curriculum and start its generation."""
-    body = _example_curriculum()
+    body = example_curriculum()
     created = await api.post("/api/v3/workflow", json=body)
     if created.status_code != httpx.codes.CREATED:
         raise PlanGenerationFailed(f"The curriculum was refused: {created.text}")
@@ -265,12 +263,6 @@ async def compare_lesson_plans(
         compare_numbers("lesson plans: outcomes taught and assessed", expected.outcomes, covered),
         compare_numbers("lesson plans: gaps", 0, status["lessonsWithGaps"]),
     ]
-
-
-def _example_curriculum() -> Any:
-    """Return the example curriculum."""
-    file = packaged_folder("examples") / "curricula" / _CURRICULUM_FILE
-    return read_curriculum_file(file.read_bytes(), "yaml", "")
 
 
 async def _get_data(api: httpx.AsyncClient, path: str) -> Any:

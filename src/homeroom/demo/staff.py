@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from urllib.parse import quote
 
-import httpx
 import jwt
 
 from homeroom.clock import Clock
 from homeroom.demo.environment import DemoEnvironment, DemoSetupFailed, put_json
+from homeroom.demo.example_school import (
+    FACILITATORS,
+    MANAGER,
+    MANAGER_NAME,
+    PROGRAMME,
+    PROGRAMME_TITLE,
+    PROGRAMME_WEEKS,
+    example_log,
+    staff_member,
+    week_key,
+)
 from homeroom.instant import to_datetime
 from homeroom.sandbox.directory_and_assessment import generated_person
 
-MANAGER = "mara"
-FACILITATORS = {"ada": "Ada Okafor", "ben": "Ben Fischer", "chen": "Chen Novak"}
-"""Facilitators by user id."""
-_PROGRAMME = "data-lab"
 _TEAM_SIZE = 12
-_WEEKS = 8
 _TOKEN_LIFETIME = timedelta(hours=12)
 
 
@@ -55,13 +60,13 @@ async def add_staff(environment: DemoEnvironment) -> None:
     Call it after the comparison: what it adds is not among the numbers.
     """
     api = environment.api
-    await _put_person(api, MANAGER, "Mara Lindqvist")
+    await put_json(api, f"/api/v1/people/{MANAGER}", staff_member(MANAGER, MANAGER_NAME))
     for user_id, name in FACILITATORS.items():
-        await _put_person(api, user_id, name, managerId=MANAGER)
+        await put_json(api, f"/api/v1/people/{user_id}", staff_member(user_id, name, MANAGER))
     await put_json(
         api,
-        f"/api/v1/programmes/{_PROGRAMME}",
-        {"title": "Data lab", "timeZone": "UTC", "managers": [MANAGER]},
+        f"/api/v1/programmes/{PROGRAMME}",
+        {"title": PROGRAMME_TITLE, "timeZone": "UTC", "managers": [MANAGER]},
     )
     today = to_datetime(Clock().now()).date()
     begins = today - timedelta(days=today.weekday())
@@ -70,9 +75,9 @@ async def add_staff(environment: DemoEnvironment) -> None:
             "title": f"Data skills with {name.split()[0]}",
             "facilitatorId": user_id,
             "startsOn": begins.isoformat(),
-            "endsOn": (begins + timedelta(weeks=_WEEKS)).isoformat(),
+            "endsOn": (begins + timedelta(weeks=PROGRAMME_WEEKS)).isoformat(),
         }
-        await put_json(api, f"/api/v1/programmes/{_PROGRAMME}/offerings/of-{user_id}", offering)
+        await put_json(api, f"/api/v1/programmes/{PROGRAMME}/offerings/of-{user_id}", offering)
     await _hand_in_a_log(environment, today)
     for each in environment.plan.learners[:_TEAM_SIZE]:
         person = generated_person(environment.options.seed, each.user_id) | {"managerId": MANAGER}
@@ -80,33 +85,17 @@ async def add_staff(environment: DemoEnvironment) -> None:
         await put_json(api, f"/api/v1/people/{each.user_id}", person)
 
 
-async def _put_person(api: httpx.AsyncClient, user_id: str, name: str, **more: str) -> None:
-    given, family = name.split()
-    body = {
-        "email": f"{user_id}@school.example",
-        "givenName": given,
-        "familyName": family,
-        "locale": "en",
-        "timeZone": "Europe/Berlin",
-        **more,
-    }
-    await put_json(api, f"/api/v1/people/{user_id}", body)
-
-
 async def _hand_in_a_log(environment: DemoEnvironment, today: date) -> None:
     """Hand in this week's log of one facilitator, as that person; the others owe theirs."""
     *_, facilitator = FACILITATORS
-    year, week, _ = today.isocalendar()
     token = _mint_token(environment, facilitator, "facilitator")
     answer = await environment.api.post(
         "/api/v1/activity-logs",
         headers={"authorization": f"Bearer {token}"},
         json={
             "offeringId": f"of-{facilitator}",
-            "week": f"{year}-W{week:02}",
-            "attendance": [{"heldOn": today.isoformat(), "present": 11, "expected": 12}],
-            "grading": {"Portfolio": "done"},
-            "notes": "We cleaned the survey data and drew the first charts.",
+            "week": week_key(today),
+            **example_log(today),
         },
     )
     if not answer.is_success:

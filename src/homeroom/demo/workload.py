@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -142,15 +142,22 @@ def generate_workload(
     """
     if not courses or learners < 1:
         raise ValueError("a class needs a course and a learner")
-    by_length = sorted(courses, key=lambda course: -len(course.lessons))
-    late = by_length[0]
-    return Workload(
-        tuple(
-            _plan_learner(random.Random(f"{seed}.{index}"), index, by_length, late, now)
-            for index in range(learners)
-        ),
-        late.id,
-    )
+    planned = generate_learners(courses, learners=learners, seed=seed, now=now)
+    return Workload(tuple(planned), _by_length(courses)[0].id)
+
+
+def generate_learners(
+    courses: Sequence[Outline], *, learners: int, seed: int, now: datetime
+) -> Iterator[PlannedLearner]:
+    """Generate the learners of ``generate_workload`` one by one, for a large school."""
+    by_length = _by_length(courses)
+    for index in range(learners):
+        rng = random.Random(f"{seed}.{index}")
+        yield _plan_learner(rng, index, by_length, by_length[0], now)
+
+
+def _by_length(courses: Sequence[Outline]) -> Sequence[Outline]:
+    return sorted(courses, key=lambda course: -len(course.lessons))
 
 
 def _plan_learner(
