@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Response, Route, expect
 from tests.console.test_console import check_looks, has_focus, press_until, show
 from tests.support.console_school import ConsoleSchool
 from tests.support.people_school import PROGRAMME_ID, PeopleSchool, add_people
@@ -354,3 +355,18 @@ def test_the_pages_of_people_speak_german(sign_in_as: SignIn) -> None:
     language.select_option(label="Deutsch")
     expect(page.get_by_role("heading", level=1, name="Meine Wochenberichte")).to_be_visible()
     show(page, "/console/plans", "Unterrichtspläne")
+
+
+def test_the_first_load_is_small_and_brings_no_page_of_other_roles(page: Page) -> None:
+    loaded: dict[str, int] = {}
+
+    def measure(answer: Response) -> None:
+        if "/console/assets/" in answer.url:
+            loaded[answer.url] = len(gzip.compress(answer.body()))
+
+    page.on("response", measure)
+    page.goto("/")
+    page.get_by_role("heading", name="Sign in").wait_for()
+    assert loaded
+    assert sum(loaded.values()) < 160_000
+    assert not [url for url in loaded if "LogsPage" in url or "LessonPage" in url]
