@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from homeroom.access import routes as access_routes
 from homeroom.access.api import create_first_sign_in, record_audit
+from homeroom.activity import import_routes as programme_import
 from homeroom.activity import routes as activity_routes
 from homeroom.bootstrap.application import Application, open_application
 from homeroom.bootstrap.database import require_intact, wait_for_database
@@ -37,6 +38,7 @@ from homeroom.bootstrap.services import (
     start_worker_services,
 )
 from homeroom.bootstrap.steps import installed_setting_names
+from homeroom.catalogue import import_routes as enrolment_import
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.changes import routes as change_routes
 from homeroom.changes.api import ChangeFeed
@@ -61,6 +63,7 @@ from homeroom.monitoring.hint_stream import HintStreams
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.notify import routes as notify_routes
 from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
+from homeroom.people import import_routes as people_import
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.settings import Settings, find_setting_problems
@@ -97,6 +100,9 @@ def _build_app(
         destination_routes.router(db, auth, application.destinations, application.dispatches),
         notify_routes.router(db, auth, application.notifications, _build_email_hooks(application)),
         activity_routes.router(db, auth, application.activity),
+        people_import.router(db, auth),
+        enrolment_import.router(db, auth, application.catalogue),
+        programme_import.router(db, auth, application.activity),
         plan_routes.router(db, auth, application.plans, application.plan_style),
         plan_output_routes.router(db, auth, application.plan_publisher),
         job_routes.router(db, auth, application.registry, record_audit, JOB_SUBJECTS),

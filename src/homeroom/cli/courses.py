@@ -1,4 +1,4 @@
-"""``homeroom courses import``: publish courses from files, all or none."""
+"""``homeroom courses``: publish courses from files, all or none; enrol learners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.cli.application import run_with_application
+from homeroom.cli.application import audit_actor, run_with_application
+from homeroom.cli.csv_import import (
+    CsvFileArgument,
+    DryRunOption,
+    print_import_report,
+    read_csv_file,
+)
 from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
 from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
 from homeroom.errors import Invalid
@@ -18,12 +24,15 @@ from homeroom.errors import Invalid
 if TYPE_CHECKING:
     from homeroom.bootstrap.application import Application
     from homeroom.catalogue import course_document, document_faults
+    from homeroom.catalogue import import_routes as enrolment_import
     from homeroom.catalogue.api import CourseDraft, VersionChangePreview
+    from homeroom.web.csv_import import CsvImportReport
 else:
     course_document = LazyModule("homeroom.catalogue.course_document")
     document_faults = LazyModule("homeroom.catalogue.document_faults")
+    enrolment_import = LazyModule("homeroom.catalogue.import_routes")
 
-app = command_group("Publish courses from files.")
+app = command_group("Publish courses and enrol learners from files.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,36 @@ def import_(
 
     drafts = run_with_application(preview if dry_run else publish)
     _print_result(courses, drafts, dry_run=dry_run, as_json=as_json)
+
+
+@app.command(
+    "enrol",
+    epilog=epilog(
+        "homeroom courses enrol enrolments.csv --dry-run",
+        "homeroom courses enrol enrolments.csv",
+    ),
+)
+def enrol(
+    file: CsvFileArgument, dry_run: DryRunOption = False, as_json: JsonOption = False
+) -> None:
+    """Enrol learners from a CSV file, none if there is a fault; existing enrolments stay.
+
+    The columns are `courseId`, `userId` and, for the criterion `manual`, `approved` (true or
+    false). After an interruption the same file enrols the rest.
+    """
+    content = read_csv_file(file)
+
+    async def import_content(application: Application) -> CsvImportReport:
+        return await enrolment_import.import_enrolments(
+            application.db,
+            application.catalogue,
+            content,
+            audit_actor(),
+            may_approve=True,
+            dry_run=dry_run,
+        )
+
+    print_import_report(file, run_with_application(import_content), as_json=as_json)
 
 
 def read_course_files(paths: Sequence[Path]) -> CourseFiles:

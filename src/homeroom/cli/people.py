@@ -1,4 +1,4 @@
-"""``homeroom people``: export or erase the data of a person."""
+"""``homeroom people``: import people; export or erase the data of a person."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeroom.cli.application import audit_actor, run_with_database
+from homeroom.cli.csv_import import (
+    CsvFileArgument,
+    DryRunOption,
+    print_import_report,
+    read_csv_file,
+)
 from homeroom.cli.group import JsonOption, LazyModule, YesOption, command_group, epilog
 from homeroom.cli.terminal import confirm, pluralize, print_json, print_text, print_to_stderr
 from homeroom.errors import BadRequest, Conflict
@@ -17,14 +23,45 @@ if TYPE_CHECKING:
 
     from homeroom.bootstrap import personal_data
     from homeroom.db.database import Database
+    from homeroom.people import import_routes as people_import
+    from homeroom.web.csv_import import CsvImportReport
 else:
     msgspec_json = LazyModule("msgspec.json")
     personal_data = LazyModule("homeroom.bootstrap.personal_data")
+    people_import = LazyModule("homeroom.people.import_routes")
 
 app = command_group(
-    "Export or erase the data of a person. Each command adds a line to the audit trail."
+    "Import people; export or erase the data of a person. Each command adds a line to the audit"
+    " trail."
 )
 UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
+
+
+@app.command(
+    "import",
+    epilog=epilog(
+        "homeroom people import people.csv --dry-run",
+        "homeroom people import people.csv",
+        "homeroom people import people.csv --json",
+    ),
+)
+def import_(
+    file: CsvFileArgument, dry_run: DryRunOption = False, as_json: JsonOption = False
+) -> None:
+    """Store people from a CSV file in one commit, or none if there is a fault.
+
+    The columns are the fields of the body of PUT /api/v1/people/{userId}, and `userId`. A column
+    that the file does not have stays as it is stored, and an empty cell clears the value. Several
+    roles or groups in a cell are divided by `|`. The same file again changes nothing.
+    """
+    content = read_csv_file(file)
+
+    async def import_content(db: Database) -> CsvImportReport:
+        return await people_import.import_people(
+            db, content, audit_actor(), may_give_admin=True, dry_run=dry_run
+        )
+
+    print_import_report(file, run_with_database(import_content), as_json=as_json)
 
 
 @app.command(

@@ -26,10 +26,12 @@ __all__ = [
     "Person",
     "PersonalDataRegistry",
     "find",
+    "find_locked",
     "get",
     "list_with_role",
     "mask_email",
     "put",
+    "put_all",
     "select_email",
 ]
 
@@ -80,9 +82,21 @@ async def list_with_role(tx: Tx, role: str) -> list[Person]:
 async def put(tx: Tx, person: Person) -> bool:
     """Insert or replace a person; return whether the id is new."""
     is_new = await get(tx, person.id) is None
-    await store.put(tx, person)
+    await store.put(tx, [person])
     tx.notify(TOPIC, person.id)
     return is_new
+
+
+async def find_locked(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
+    """Return people as ``find`` does; no other transaction changes them before this one ends."""
+    return {person.id: person for person in await store.find(tx, sorted(set(ids)), lock=True)}
+
+
+async def put_all(tx: Tx, people: Sequence[Person]) -> None:
+    """Insert or replace many people, no two with the same id."""
+    await store.put(tx, people)
+    for person in people:
+        tx.notify(TOPIC, person.id)
 
 
 class PersonalDataRegistry:

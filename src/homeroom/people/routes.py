@@ -92,22 +92,7 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
         identity: Identity = writer,
     ) -> PersonView:
         """Store a person. Sending mail and issuing credentials need an e-mail address."""
-        if body.manager_id == user_id:
-            raise Invalid("A person cannot be their own manager.")
-        roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
-        if Role.ADMIN in roles and not identity.has(Role.ADMIN):
-            raise Forbidden("Only an admin may give the role admin.")
-        new = Person(
-            id=user_id,
-            email=body.email,
-            given_name=body.given_name,
-            family_name=body.family_name,
-            locale=body.locale,
-            time_zone=body.time_zone,
-            manager_id=body.manager_id,
-            roles=roles,
-            group_ids=tuple(dict.fromkeys(body.group_ids or ())),
-        )
+        new = build_person(user_id, body, may_give_admin=identity.has(Role.ADMIN))
         async with db.write() as tx:
             if if_match is not None:
                 await tx.lock(f"person {user_id}")  # the check and the write belong together
@@ -133,6 +118,26 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
         response.headers["ETag"] = etag.entity_tag(_person_json(person))
         shows_email = identity.is_learner(user_id) or identity.has(Role.SERVICE, Role.MANAGER)
         return _person_view(person, shows_email=shows_email)
+
+
+def build_person(user_id: str, body: PersonBody, *, may_give_admin: bool) -> Person:
+    """Return the person of a body; raise ``Invalid`` or ``Forbidden`` for what may not be."""
+    if body.manager_id == user_id:
+        raise Invalid("A person cannot be their own manager.")
+    roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
+    if Role.ADMIN in roles and not may_give_admin:
+        raise Forbidden("Only an admin may give the role admin.")
+    return Person(
+        id=user_id,
+        email=body.email,
+        given_name=body.given_name,
+        family_name=body.family_name,
+        locale=body.locale,
+        time_zone=body.time_zone,
+        manager_id=body.manager_id,
+        roles=roles,
+        group_ids=tuple(dict.fromkeys(body.group_ids or ())),
+    )
 
 
 def _person_json(stored: Person) -> bytes:

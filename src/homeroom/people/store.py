@@ -39,14 +39,17 @@ _IDS_PER_STATEMENT = 500
 _SELECT_PEOPLE = f"SELECT {', '.join(PERSON.columns.keys())} FROM person"
 
 
-async def find(tx: Tx, ids: Sequence[str]) -> list[Person]:
-    """Return the people with these ids, in no order."""
+async def find(tx: Tx, ids: Sequence[str], *, lock: bool = False) -> list[Person]:
+    """Return the people with these ids, in no order; ``lock`` keeps others from changing them."""
     people: list[Person] = []
     for start in range(0, len(ids), _IDS_PER_STATEMENT):
         part = ids[start : start + _IDS_PER_STATEMENT]
         # A text: the statement builder takes longer than the database, once for each mail.
         marks = ", ".join("?" * len(part))
-        people += await tx.fetch_into(Person, f"{_SELECT_PEOPLE} WHERE id IN ({marks})", part)
+        sql = f"{_SELECT_PEOPLE} WHERE id IN ({marks})"
+        if lock:
+            sql += f" ORDER BY id{tx.row_lock}"  # in one order, against deadlocks
+        people += await tx.fetch_into(Person, sql, part)
     return people
 
 
@@ -61,11 +64,11 @@ async def list_with_role(tx: Tx, role: str) -> list[Person]:
     return await tx.fetch_into(Person, select(PERSON).where(has_role).order_by(PERSON.c.id))
 
 
-async def put(tx: Tx, person: Person) -> None:
-    """Insert or replace a person."""
+async def put(tx: Tx, people: Sequence[Person]) -> None:
+    """Insert or replace people, no two with the same id."""
     await tx.insert(
         PERSON,
-        [person],
+        people,
         on_conflict="update",
         keep=("created_at",),
         created_at=tx.now,
