@@ -89,7 +89,8 @@ async def test_a_column_that_a_file_lacks_stays_and_an_empty_cell_clears(
     http: httpx.AsyncClient, db: SqliteDatabase
 ) -> None:
     await post(http, "people", (EXAMPLES / "people.csv").read_bytes())
-    content = "\ufeffuserId;familyName;givenName;managerId\r\nada;King;Ada;\r\nben;Okafor, Jr.;Ben;mara\r\n"
+    header = "\ufeffuserId;familyName;givenName;managerId\r\n"
+    content = header + "ada;King;Ada;\r\nben;Okafor, Jr.;Ben;mara\r\n"
     assert counts(await post(http, "people", content)) == (0, 1, 1)
     async with db.read() as tx:
         found = await people.find(tx, ["ada", "ben"])

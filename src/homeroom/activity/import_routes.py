@@ -117,8 +117,11 @@ async def import_offerings(
 
     async def store_all(tx: Tx) -> ImportPlan[Offering]:
         plan = await _plan_offerings(tx, checked)
+        by_programme: dict[str, list[Offering]] = {}
         for offering in plan.writes:
-            await activity.programmes.put_offering(tx, offering, actor)
+            by_programme.setdefault(offering.programme_id, []).append(offering)
+        for programme_id, offerings in by_programme.items():
+            await activity.programmes.put_offerings(tx, programme_id, offerings, actor)
         await _audit(tx, actor, "offerings", plan)
         return plan
 
