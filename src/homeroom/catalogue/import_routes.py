@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,6 +12,7 @@ from homeroom.access.api import record_audit
 from homeroom.catalogue import api
 from homeroom.catalogue.api import Catalogue, Course, Enrolment, LearnerCourse
 from homeroom.catalogue.routes import EnrolmentBody
+from homeroom.db.bulk import bulk_tx
 from homeroom.db.database import Database
 from homeroom.db.tx import Tx
 from homeroom.identity import Identity, Role
@@ -84,10 +85,12 @@ async def import_enrolments(
         check_rows, content, EnrolmentRow, lambda row: (row.course_id, row.user_id)
     )
     async with db.read() as tx:
-        courses = await api.current_courses(tx, {row.body.course_id for row in checked.rows})
+        ids = {row.body.course_id for row in checked.rows}
+        current = await bulk_tx(tx).fetch_batch(api.current_versions_read(ids))
+        courses, archived = await api.load_courses(tx, current), api.archived_courses(current)
         pairs = {(row.body.user_id, row.body.course_id) for row in checked.rows}
         stored = await api.enrolments(tx, pairs) if pairs else {}
-    plan = _plan(checked, courses, stored, may_approve)
+    plan = _plan(checked, courses, archived, stored, may_approve)
     if not dry_run and not checked.faults:
         writes = plan.writes
         for start in range(0, len(writes), ROWS_PER_COMMIT):
@@ -107,6 +110,7 @@ async def import_enrolments(
 def _plan(
     checked: CheckedRows[EnrolmentRow],
     courses: Mapping[str, Course],
+    archived: Collection[str],
     stored: Mapping[LearnerCourse, list[Enrolment]],
     may_approve: bool,
 ) -> ImportPlan[EnrolmentRow]:
@@ -121,8 +125,14 @@ def _plan(
             faults.append(row.fault("approved", "approving an enrolment needs the role service"))
             continue
         attempts = stored.get((body.user_id, body.course_id))
-        if not attempts:
+        is_ended = attempts is not None and attempts[-1].ended_at is not None
+        if body.course_id in archived and (is_ended or not attempts):
+            detail = f"the course {body.course_id!r} is archived and takes no new enrolments"
+            faults.append(row.fault("courseId", detail))
+        elif not attempts:
             added.append(body)
+        elif is_ended:
+            changed.append(body)
         elif body.approved is None or body.approved == attempts[-1].approved:
             unchanged += 1
         else:
