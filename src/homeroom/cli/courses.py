@@ -1,4 +1,4 @@
-"""``homeroom courses``: publish courses from files, all or none; enrol learners."""
+"""``homeroom courses``: publish and archive courses; enrol and un-enrol learners."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ else:
     document_faults = LazyModule("homeroom.catalogue.document_faults")
     enrolment_import = LazyModule("homeroom.catalogue.import_routes")
 
-app = command_group("Publish courses and enrol learners from files.")
+app = command_group("Publish and archive courses; enrol and un-enrol learners.")
+
+
+CourseIdArgument = Annotated[str, typer.Argument(metavar="COURSE", help="The course's id.")]
+UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The learner's user id.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,40 @@ def enrol(
         )
 
     print_import_report(file, run_with_application(import_content), as_json=as_json)
+
+
+@app.command("unenrol", epilog=epilog("homeroom courses unenrol data-foundations ada", codes=(4,)))
+def unenrol(course_id: CourseIdArgument, user_id: UserIdArgument) -> None:
+    """End a learner's enrolment: later events are refused. Progress and completions stay."""
+
+    async def store(application: Application) -> None:
+        async with application.db.write() as tx:
+            await application.catalogue.end_enrolment(tx, course_id, user_id, audit_actor())
+
+    run_with_application(store)
+    print_text(f"The enrolment of {user_id} in {course_id} is ended.")
+
+
+@app.command("archive", epilog=epilog("homeroom courses archive data-foundations", codes=(4,)))
+def archive(course_id: CourseIdArgument) -> None:
+    """Archive a course: no new enrolments. Enrolled learners go on."""
+    _set_archived(course_id, archived=True)
+    print_text(f"{course_id} is archived and takes no new enrolments.")
+
+
+@app.command("unarchive", epilog=epilog("homeroom courses unarchive data-foundations", codes=(4,)))
+def unarchive(course_id: CourseIdArgument) -> None:
+    """Open an archived course to new enrolments again."""
+    _set_archived(course_id, archived=False)
+    print_text(f"{course_id} takes new enrolments again.")
+
+
+def _set_archived(course_id: str, *, archived: bool) -> None:
+    async def store(application: Application) -> None:
+        async with application.db.write() as tx:
+            await application.catalogue.set_archived(tx, course_id, archived, audit_actor())
+
+    run_with_application(store)
 
 
 def read_course_files(paths: Sequence[Path]) -> CourseFiles:

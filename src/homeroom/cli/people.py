@@ -1,4 +1,4 @@
-"""``homeroom people``: import people; export or erase the data of a person."""
+"""``homeroom people``: import, list, suspend, export and erase people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from homeroom.cli.csv_import import (
     read_csv_file,
 )
 from homeroom.cli.group import JsonOption, LazyModule, YesOption, command_group, epilog
-from homeroom.cli.terminal import confirm, pluralize, print_json, print_text, print_to_stderr
+from homeroom.cli.terminal import (
+    confirm,
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+)
 from homeroom.errors import BadRequest, Conflict
 
 if TYPE_CHECKING:
@@ -23,16 +30,19 @@ if TYPE_CHECKING:
 
     from homeroom.bootstrap import personal_data
     from homeroom.db.database import Database
+    from homeroom.people import api as people_api
     from homeroom.people import import_routes as people_import
+    from homeroom.people.api import Person
     from homeroom.web.csv_import import CsvImportReport
 else:
     msgspec_json = LazyModule("msgspec.json")
     personal_data = LazyModule("homeroom.bootstrap.personal_data")
+    people_api = LazyModule("homeroom.people.api")
     people_import = LazyModule("homeroom.people.import_routes")
 
 app = command_group(
-    "Import people; export or erase the data of a person. Each command adds a line to the audit"
-    " trail."
+    "Import, list and suspend people; export or erase the data of a person. Each change, and each"
+    " export, adds a line to the audit trail."
 )
 UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
 
@@ -62,6 +72,79 @@ def import_(
         )
 
     print_import_report(file, run_with_database(import_content), as_json=as_json)
+
+
+@app.command(
+    "list",
+    epilog=epilog(
+        "homeroom people list lovelace",
+        "homeroom people list --manager mara --group ward-3 --json",
+    ),
+)
+def list_(
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TEXT]",
+            help="Each word is the beginning of an id, a part of a name or a whole address.",
+        ),
+    ] = "",
+    manager: Annotated[
+        str | None, typer.Option("--manager", help="Only people with this manager.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Only people in this group.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Most people.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List people by id, with their addresses masked."""
+
+    async def read_people(db: Database) -> list[Person]:
+        async with db.read() as tx:
+            return await people_api.search(
+                tx, text=text, manager_id=manager, group_id=group, count=limit
+            )
+
+    rows = [
+        (
+            each.id,
+            f"{each.given_name} {each.family_name}",
+            None if each.email is None else people_api.mask_email(each.email),
+            each.manager_id,
+            "suspended" if each.suspended_at is not None else "active",
+        )
+        for each in run_with_database(read_people)
+    ]
+    if as_json:
+        names = ("userId", "name", "email", "managerId", "state")
+        print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
+        return
+    print_table(
+        ("USER", "NAME", "E-MAIL", "MANAGER", "STATE"),
+        [[cell or "-" for cell in row] for row in rows],
+        "No person matches.",
+    )
+
+
+@app.command("suspend", epilog=epilog("homeroom people suspend ada", codes=(4,)))
+def suspend(user_id: UserIdArgument) -> None:
+    """Suspend a person: no message is sent to them. What they do is recorded as before."""
+    _set_suspended(user_id, suspended=True)
+    print_text(f"{user_id} is suspended and gets no messages.")
+
+
+@app.command("resume", epilog=epilog("homeroom people resume ada", codes=(4,)))
+def resume(user_id: UserIdArgument) -> None:
+    """End the suspension of a person: messages from now on are sent again."""
+    _set_suspended(user_id, suspended=False)
+    print_text(f"{user_id} gets messages again.")
+
+
+def _set_suspended(user_id: str, *, suspended: bool) -> None:
+    async def store(db: Database) -> None:
+        async with db.write() as tx:
+            await people_api.set_suspended(tx, user_id, suspended, audit_actor())
+
+    run_with_database(store)
 
 
 @app.command(

@@ -47,3 +47,31 @@ def test_faults_are_printed_by_line_and_nothing_is_stored(
     assert f"{file}:3: familyName: " in ended.err
     assert terminal.rows("SELECT count(*) FROM person") == [(0,)]
     assert terminal("people", "import", str(tmp_path / "none.csv")).code == 2
+
+
+def test_people_and_courses_are_listed_suspended_archived_and_ended(terminal_on_file: Any) -> None:
+    terminal = terminal_on_file
+    terminal.ok("db", "upgrade")
+    terminal.ok("courses", "import", str(EXAMPLES / "courses"))
+    for name in ("people", "enrolments"):
+        terminal.ok(*COMMANDS[name][0], str(EXAMPLES / "imports" / f"{name}.csv"))
+    found = terminal.ok("people", "list", "love", "--manager", "mara", "--json").json["items"]
+    assert [(each["userId"], each["email"]) for each in found] == [("ada", "a***@school.example")]
+    terminal.ok("people", "suspend", "ada")
+    assert "suspended" in terminal.ok("people", "list", "--group", "night-shift").out
+    terminal.ok("people", "resume", "ada")
+    terminal.ok("courses", "unenrol", "data-foundations", "ada")
+    terminal.ok("courses", "archive", "data-foundations")
+    again = terminal("courses", "enrol", str(EXAMPLES / "imports" / "enrolments.csv"), "--dry-run")
+    assert again.code == 2
+    assert ":2: courseId: " in again.err  # ada's ended one; ben's stays
+    assert ":3: " not in again.err
+    terminal.ok("courses", "unarchive", "data-foundations")
+    file = str(EXAMPLES / "imports" / "enrolments.csv")
+    assert "1 changed" in terminal.ok("courses", "enrol", file).out
+    for command in (
+        ("people", "suspend", "none"),
+        ("courses", "archive", "none"),
+        ("courses", "unenrol", "none", "ada"),
+    ):
+        assert terminal(*command).code == 4
