@@ -23,7 +23,7 @@ VERBS = {
     *("act", "add", "cancel", "clean", "close", "create", "delete", "download", "edit", "end"),
     *("erase", "export", "fill", "get", "lift", "list", "mark", "open", "pause", "promote", "put"),
     *("receive", "regenerate", "reissue", "replay", "resend", "resume", "retry", "revoke", "run"),
-    *("search", "test", "publish"),
+    *("search", "test", "publish", "archive", "unarchive", "import", "suspend"),
     *("send", "start", "stream", "unsubscribe", "update"),
 }
 

@@ -4,7 +4,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useRef, useState } from "react";
 import { useTranslations } from "use-intl";
 import { ApiError } from "../api/client";
-import { useMayOperate } from "./session";
+import { useHasRole } from "./session";
 
 interface ActionProps {
   label: string;
@@ -17,10 +17,23 @@ interface ActionProps {
   said?: (answer: never) => string;
   primary?: boolean;
   disabled?: boolean;
+  /** Who may do it, as the route says; without it operators. */
+  roles?: readonly string[];
 }
 
-/** A button for operators; those who may only look do not see it. */
-export function Action({ label, subject, run, question, said, primary, disabled }: ActionProps) {
+const OPERATORS = ["operator"];
+
+/** A button for those who may do it; those who may only look do not see it. */
+export function Action({
+  label,
+  subject,
+  run,
+  question,
+  said,
+  primary,
+  disabled,
+  roles = OPERATORS,
+}: ActionProps) {
   const t = useTranslations();
   const dialog = useRef<HTMLDialogElement>(null);
   const client = useQueryClient();
@@ -34,7 +47,7 @@ export function Action({ label, subject, run, question, said, primary, disabled 
       ),
     onSettled: () => client.invalidateQueries(),
   });
-  if (!useMayOperate()) return null;
+  if (!useHasRole(...roles)) return null;
   const start = () => {
     setAnswer("");
     if (question) dialog.current?.showModal();

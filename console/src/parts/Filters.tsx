@@ -47,10 +47,12 @@ interface ChoiceProps {
   name: string;
   options: readonly string[];
   word?: (option: string) => string;
+  /** What no choice is called; without it "all". */
+  all?: string;
 }
 
 /** A filter with a few values, and "all". */
-export function Choice({ label, name, options, word = (option) => option }: ChoiceProps) {
+export function Choice({ label, name, options, word = (option) => option, all }: ChoiceProps) {
   const t = useTranslations("common");
   const [search, change] = useFilters();
   const id = useId();
@@ -62,7 +64,7 @@ export function Choice({ label, name, options, word = (option) => option }: Choi
         value={search[name] ?? ""}
         onChange={(event) => change({ [name]: event.target.value })}
       >
-        <option value="">{t("all")}</option>
+        <option value="">{all ?? t("all")}</option>
         {options.map((option) => (
           <option key={option} value={option}>
             {word(option)}

@@ -12,6 +12,8 @@ const SECTIONS = [
   ["overview", "/console"],
   ["completions", "/console/completions"],
   ["courses", "/console/courses"],
+  ["people", "/console/people"],
+  ["imports", "/console/imports"],
   ["jobs", "/console/jobs"],
   ["queues", "/console/queues"],
   ["workers", "/console/workers"],

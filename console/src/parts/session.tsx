@@ -7,10 +7,10 @@ import { ApiError, api, ask } from "../api/client";
 import { session } from "../api/queries";
 import { Loading, ProblemBox } from "./Problem";
 
-/** Whether the session may change what operators may. */
-export function useMayOperate(): boolean {
+/** Whether the session holds one of the roles; an admin holds all. */
+export function useHasRole(...roles: string[]): boolean {
   const { data } = useQuery(session);
-  return data?.roles.some((role) => role === "operator" || role === "admin") ?? false;
+  return data?.roles.some((role) => roles.includes(role) || role === "admin") ?? false;
 }
 
 /** Show the children to a session, and the sign-in without one. */

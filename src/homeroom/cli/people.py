@@ -41,8 +41,8 @@ else:
     people_import = LazyModule("homeroom.people.import_routes")
 
 app = command_group(
-    "Import, list and suspend people; export or erase the data of a person. Each change, and each"
-    " export, adds a line to the audit trail."
+    "Import, list, suspend, export and erase people. Each change, and each export, adds a line to"
+    " the audit trail."
 )
 UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
 

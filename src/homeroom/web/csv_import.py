@@ -17,17 +17,23 @@ from homeroom.web.problem import MAX_PROBLEM_ERRORS
 MAX_ROWS = 10_000
 LIST_SEPARATOR = "|"
 """Between the values of a cell that holds several: both delimiters may divide columns."""
-CSV_MEDIA_TYPES = frozenset({"text/csv", "application/csv", "application/vnd.ms-excel"})
-"""The last is what browsers on Windows with Excel say of a CSV file."""
+CSV_MEDIA_TYPES = frozenset(
+    {"text/csv", "application/csv", "application/vnd.ms-excel", "application/octet-stream"}
+)
+"""The third is what browsers on Windows with Excel say of a CSV file."""
 CSV_REQUEST: Mapping[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "UTF-8, its columns divided by comma, semicolon or tab. The first line has"
-        " their names.",
-        "content": {"text/csv": {"schema": {"type": "string"}}},
+        " their names."
+        " `text/csv` is accepted, too.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-"""The body of an import, for the OpenAPI document."""
+"""The body of an import, for the OpenAPI document.
+
+Generators of clients know how to send a file of bytes, and not every one knows ``text/csv``.
+"""
 _BOOLEANS = {"true": True, "false": False}
 
 Row = TypeVar("Row", bound=RequestModel)
