@@ -1,4 +1,4 @@
-"""CSV files that people bring: columns by name, rows by line, and all faults (pure)."""
+"""Reading of CSV: columns by name, rows by line, and all faults (pure)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CsvRow:
 
 @dataclass(slots=True)
 class CsvTable:
-    """The columns and the rows of a CSV file that can be read, and the faults of the rest."""
+    """The columns and rows of a CSV file that can be read, and all faults."""
 
     columns: list[str] = field(default_factory=list)
     rows: list[CsvRow] = field(default_factory=list)
@@ -42,9 +42,10 @@ class CsvTable:
 def read_csv(
     content: bytes, known: Sequence[str], required: Collection[str], max_rows: int
 ) -> CsvTable:
-    """Read UTF-8, with or without a byte order mark, divided by comma, semicolon or tab.
+    """Read CSV in UTF-8, divided by comma, semicolon or tab.
 
-    The first line names the columns, in any order. Blank lines are skipped.
+    It may begin with a byte order mark. The first line names the columns, in any order. Blank
+    lines are skipped.
     """
     table = CsvTable()
     try:

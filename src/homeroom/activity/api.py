@@ -112,7 +112,7 @@ class Programmes:
     async def put_offerings(
         self, tx: Tx, programme_id: str, offerings: Sequence[Offering], actor: str
     ) -> int:
-        """Store offerings of one programme as ``put_offering`` does; return how many are new."""
+        """Store offerings of one programme; return how many are new."""
         programme = await self.get(tx, programme_id)
         new_dates: list[str] = []
         new = 0

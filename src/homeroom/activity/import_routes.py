@@ -86,7 +86,7 @@ def router(db: Database, auth: Auth, activity: Activity) -> APIRouter:
 async def import_programmes(
     db: Database, activity: Activity, content: bytes, actor: str, *, dry_run: bool
 ) -> CsvImportReport:
-    """Store the programmes of a CSV file in one transaction, or none if there is a fault."""
+    """Store the programmes of a CSV file in one commit, or none if one is faulty."""
     checked = await asyncio.to_thread(
         check_rows, content, ProgrammeRow, lambda row: (row.id,), MAX_PROGRAMME_ROWS
     )
@@ -110,7 +110,7 @@ async def import_programmes(
 async def import_offerings(
     db: Database, activity: Activity, content: bytes, actor: str, *, dry_run: bool
 ) -> CsvImportReport:
-    """Store the offerings of a CSV file in one transaction, or none if there is a fault."""
+    """Store the offerings of a CSV file in one commit, or none if one is faulty."""
     checked = await asyncio.to_thread(
         check_rows, content, OfferingRow, lambda row: (row.id,), MAX_PROGRAMME_ROWS
     )

@@ -301,7 +301,7 @@ async def load_courses(tx: Tx, current: Sequence[Row]) -> dict[str, Course]:
 
 
 def archived_courses(current: Sequence[Row]) -> frozenset[str]:
-    """Return the ids of the archived courses in the result of ``current_versions_read``."""
+    """Return the archived courses in the result of ``current_versions_read``."""
     return frozenset(row[0] for row in current if row[3] is not None)
 
 

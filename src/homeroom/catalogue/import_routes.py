@@ -80,7 +80,7 @@ async def import_enrolments(
     may_approve: bool,
     dry_run: bool,
 ) -> CsvImportReport:
-    """Enrol the learners of a CSV file in transactions of 100, or none if there is a fault."""
+    """Enrol the learners of a CSV file, 100 a commit, or none if one is faulty."""
     checked = await asyncio.to_thread(
         check_rows, content, EnrolmentRow, lambda row: (row.course_id, row.user_id)
     )

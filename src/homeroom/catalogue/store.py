@@ -169,7 +169,7 @@ async def published_at(tx: Tx, course_id: str, version: int) -> int:
 async def list_courses(
     tx: Tx, after: str | None, count: int, *, archived: bool
 ) -> list[CurrentVersion]:
-    """Return up to ``count`` current versions by course id: open courses, or archived ones."""
+    """Return up to ``count`` current versions by id, of open or archived courses."""
     is_archived = COURSE.c.archived_at.is_not(None)
     statement = (
         select(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from homeroom.catalogue import course_document, document_faults
     from homeroom.catalogue import import_routes as enrolment_import
     from homeroom.catalogue.api import CourseDraft, VersionChangePreview
-    from homeroom.web.csv_import import CsvImportReport
+    from homeroom.people.import_routes import CsvImportReport
 else:
     course_document = LazyModule("homeroom.catalogue.course_document")
     document_faults = LazyModule("homeroom.catalogue.document_faults")
@@ -129,10 +129,10 @@ def import_(
 def enrol(
     file: CsvFileArgument, dry_run: DryRunOption = False, as_json: JsonOption = False
 ) -> None:
-    """Enrol learners from a CSV file, none if there is a fault; existing enrolments stay.
+    """Enrol learners from a CSV file, or none if there is a fault.
 
-    The columns are `courseId`, `userId` and, for the criterion `manual`, `approved` (true or
-    false). After an interruption the same file enrols the rest.
+    Existing enrolments stay. The columns are `courseId`, `userId` and, for the criterion `manual`,
+    `approved` (true or false). After an interruption the same file enrols the rest.
     """
     content = read_csv_file(file)
 
@@ -151,7 +151,10 @@ def enrol(
 
 @app.command("unenrol", epilog=epilog("homeroom courses unenrol data-foundations ada", codes=(4,)))
 def unenrol(course_id: CourseIdArgument, user_id: UserIdArgument) -> None:
-    """End a learner's enrolment: later events are refused. Progress and completions stay."""
+    """End a learner's enrolment.
+
+    Later events are refused; progress and completions stay.
+    """
 
     async def store(application: Application) -> None:
         async with application.db.write() as tx:

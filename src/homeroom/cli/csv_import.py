@@ -11,7 +11,7 @@ from homeroom.cli.terminal import pluralize, print_json, print_text, print_to_st
 from homeroom.errors import BadRequest, Invalid, TooLarge
 
 if TYPE_CHECKING:
-    from homeroom.web.csv_import import CsvImportReport
+    from homeroom.people.import_routes import CsvImportReport
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """Limit of a file; over HTTP it is ``HOMEROOM_MAX_BODY_BYTES``."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from homeroom.people import api as people_api
     from homeroom.people import import_routes as people_import
     from homeroom.people.api import Person
-    from homeroom.web.csv_import import CsvImportReport
+    from homeroom.people.import_routes import CsvImportReport
 else:
     msgspec_json = LazyModule("msgspec.json")
     personal_data = LazyModule("homeroom.bootstrap.personal_data")
@@ -127,7 +127,10 @@ def list_(
 
 @app.command("suspend", epilog=epilog("homeroom people suspend ada", codes=(4,)))
 def suspend(user_id: UserIdArgument) -> None:
-    """Suspend a person: no message is sent to them. What they do is recorded as before."""
+    """Suspend a person: no message is sent to them.
+
+    What they do is recorded as before.
+    """
     _set_suspended(user_id, suspended=True)
     print_text(f"{user_id} is suspended and gets no messages.")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from homeroom.activity.programme_file import ProgrammeWithOfferings
     from homeroom.bootstrap.application import Application
     from homeroom.db.database import Database
-    from homeroom.web.csv_import import CsvImportReport
+    from homeroom.people.import_routes import CsvImportReport
 else:
     activity = LazyModule("homeroom.activity.api")
     programme_import = LazyModule("homeroom.activity.import_routes")

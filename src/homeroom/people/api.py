@@ -90,7 +90,7 @@ async def put(tx: Tx, person: Person) -> bool:
 
 
 async def find_locked(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
-    """Return people as ``find`` does; no other transaction changes them before this one ends."""
+    """Return people as ``find`` does, and lock them until the transaction ends."""
     return {person.id: person for person in await store.find(tx, sorted(set(ids)), lock=True)}
 
 
@@ -103,7 +103,7 @@ async def search(
     after: str | None = None,
     count: int = 100,
 ) -> list[Person]:
-    """Return up to ``count`` people by id, after one, who match all words and filters.
+    """Return up to ``count`` people by id who match all words and filters.
 
     A word is the beginning of an id, a part of a name, or a whole e-mail address.
     """

@@ -32,6 +32,7 @@ from homeroom.web.csv_import import (
 from homeroom.web.identity import Auth
 from homeroom.web.model import ExternalId
 
+__all__ = ["CsvImportReport", "PersonRow", "import_people", "router"]
 _PERSON_FIELDS = frozenset(each.name for each in fields(Person)) - {"id"}
 
 

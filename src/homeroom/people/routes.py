@@ -118,7 +118,7 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
 
     @routes.post("/{userId}/suspend", status_code=204)
     async def suspend_person(user_id: UserIdPath, identity: Identity = writer) -> None:
-        """Suspend a person: no message is sent to them. What they do is recorded as before."""
+        """Suspend a person: no message is sent. What they do is recorded as before."""
         async with db.write() as tx:
             await api.set_suspended(tx, user_id, True, identity.subject)
 
@@ -173,7 +173,7 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
 
 
 def build_person(user_id: str, body: PersonBody, *, may_give_admin: bool) -> Person:
-    """Return the person of a body; raise ``Invalid`` or ``Forbidden`` for what may not be."""
+    """Return the person of a body; raise ``Invalid`` or ``Forbidden``."""
     if body.manager_id == user_id:
         raise Invalid("A person cannot be their own manager.")
     roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))

@@ -55,7 +55,7 @@ _SELECT_PEOPLE = f"SELECT {', '.join(PERSON.columns.keys())} FROM person"
 
 
 async def find(tx: Tx, ids: Sequence[str], *, lock: bool = False) -> list[Person]:
-    """Return the people with these ids, in no order; ``lock`` keeps others from changing them."""
+    """Return the people with these ids, in no order; ``lock`` locks their rows."""
     people: list[Person] = []
     for start in range(0, len(ids), _IDS_PER_STATEMENT):
         part = ids[start : start + _IDS_PER_STATEMENT]
@@ -87,7 +87,7 @@ async def search(
     after: str | None,
     count: int,
 ) -> list[Person]:
-    """Return up to ``count`` people by id, after one, who match all words and filters."""
+    """Return up to ``count`` people by id who match all words and filters."""
     statement = select(PERSON).order_by(PERSON.c.id).limit(count)
     for word in words:
         statement = statement.where(_matches_word(word))

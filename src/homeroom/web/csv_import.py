@@ -1,4 +1,4 @@
-"""Import of CSV files: rows checked by the models of the single routes, and the report."""
+"""Import of CSV: rows checked by the models of the single routes; the report."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class CheckedRows(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan(Generic[Record]):
-    """What an import changes in the database as it is now."""
+    """The records that an import adds and changes."""
 
     added: list[Record]
     changed: list[Record]
