@@ -51,7 +51,7 @@ class CsvImportFault(ResponseModel):
 
 
 class CsvImportReport(ResponseModel):
-    """What an import changed, or would change."""
+    """The counts of an import, or of its dry run, and its faults."""
 
     dry_run: bool
     """Whether nothing was stored because the caller asked for a dry run."""
