@@ -37,6 +37,9 @@ ADDED_SINCE = {
     "redis_rate_max",
     "redis_rate_window",
     "group_ids",
+    "ended_at",
+    "archived_at",
+    "suspended_at",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"
