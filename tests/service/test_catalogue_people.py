@@ -195,3 +195,7 @@ async def test_a_suspension_outlasts_a_put_and_is_audited(
     assert actions == [("person.suspended",), ("person.resumed",)]
     unknown = await http.post("/api/v1/people/none/suspend", headers=SERVICE)
     assert unknown.status_code == 404
+    assert (await http.delete(URL, headers=as_("admin"))).status_code == 200
+    async with db.read() as tx:
+        left = await tx.fetch("SELECT subject FROM audit WHERE subject = 'ada'")
+    assert left == []
