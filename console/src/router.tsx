@@ -18,11 +18,13 @@ import { CoursesPage } from "./pages/CoursesPage";
 import { DeliveriesPage } from "./pages/DeliveriesPage";
 import { DestinationsPage } from "./pages/DestinationsPage";
 import { DispatchesPage } from "./pages/DispatchesPage";
+import { ImportsPage } from "./pages/ImportsPage";
 import { JobPage } from "./pages/JobPage";
 import { JobsPage } from "./pages/JobsPage";
 import { LearnerCoursePage } from "./pages/LearnerCoursePage";
 import { LearnerPage } from "./pages/LearnerPage";
 import { OverviewPage } from "./pages/OverviewPage";
+import { PeoplePage } from "./pages/PeoplePage";
 import { QueuesPage } from "./pages/QueuesPage";
 import { SchedulesPage } from "./pages/SchedulesPage";
 import { SettingsPage } from "./pages/SettingsPage";
@@ -75,6 +77,8 @@ const tree = root.addChildren([
   createRoute({ ...under, path: "/console/alerts", component: AlertsPage }),
   createRoute({ ...under, path: "/console/courses", component: CoursesPage }),
   createRoute({ ...under, path: "/console/courses/$courseId", component: CoursePage }),
+  createRoute({ ...under, path: "/console/people", component: PeoplePage }),
+  createRoute({ ...under, path: "/console/imports", component: ImportsPage }),
   createRoute({ ...under, path: "/console/learners/$userId", component: LearnerPage }),
   createRoute({
     ...under,

@@ -20,9 +20,10 @@ OPERATIONS = {
     for method, operation in item.items()
 }
 _VERBS = """
-    acknowledge act add award cancel clean close create delete download edit end erase export fill
-    get lift list mark open pause preview promote publish put receive regenerate reissue replay
-    resend resume retry revoke run search send snooze start stream test unsubscribe update
+    acknowledge act add archive award cancel clean close create delete download edit end erase
+    export fill get import lift list mark open pause preview promote publish put receive
+    regenerate reissue replay resend resume retry revoke run search send snooze start stream
+    suspend test unarchive unsubscribe update
 """
 VERBS = frozenset(_VERBS.split())
 

@@ -264,6 +264,7 @@ async def test_enrolling_twice_is_one_enrolment_in_the_version_of_the_first(
         "enrolledAt": first.json()["enrolledAt"],
         "completedAt": None,
         "approved": False,
+        "endedAt": None,
     }
     await http.put("/api/v1/courses/x", json=course("b"), headers=AUTHOR)
     again = await http.put(f"{url}/ada", headers=SERVICE)

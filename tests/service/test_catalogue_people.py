@@ -39,7 +39,10 @@ async def test_a_person_is_stored_whole_and_replaced_whole(
         "groupIds": ["ward-3"],
     }
     first = await http.put(URL, json=whole, headers=SERVICE)
-    assert (first.status_code, first.json()) == (201, {"userId": "ada", **whole})
+    assert (first.status_code, first.json()) == (
+        201,
+        {"userId": "ada", **whole, "suspendedAt": None},
+    )
     assert (await http.get(URL, headers=SERVICE)).json() == first.json()
     second = await http.put(URL, json=ADA | {"email": None}, headers=SERVICE)
     assert second.status_code == 200
@@ -136,3 +139,68 @@ async def test_of_two_editors_the_second_is_refused(http: httpx.AsyncClient) -> 
     )
     assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
     assert (await http.get(URL, headers=SERVICE)).json()["givenName"] == "A."
+
+
+async def test_people_are_found_by_name_id_address_manager_and_group(
+    http: httpx.AsyncClient,
+) -> None:
+    known: dict[str, dict[str, object]] = {
+        "ada": ADA | {"managerId": "m1", "groupIds": ["ward-3"]},
+        "l-2": {"givenName": "Özlem", "familyName": "Kaya", "groupIds": ["Ward-3", "x"]},
+        "l-3": {"givenName": "Ben", "familyName": "Adams", "managerId": "m1", "email": "b@x.org"},
+        "50%": {"givenName": "Per", "familyName": "Cent"},
+    }
+    for id, body in known.items():
+        url = f"/api/v1/people/{quote(id, safe='')}"
+        assert (await http.put(url, json=body, headers=SERVICE)).status_code == 201
+
+    async def found(caller: str = "viewer", **query: str) -> list[str]:
+        answer = await http.get("/api/v1/people", params=query, headers=as_(caller))
+        assert answer.status_code == 200, answer.text
+        return [each["userId"] for each in answer.json()["items"]]
+
+    assert await found() == ["50%", "ada", "l-2", "l-3"]
+    assert await found(q="ADA") == ["ada", "l-3"]
+    assert await found(q="ben adams") == ["l-3"]
+    assert await found(q="özl") == await found(q="ÖZL") == ["l-2"]
+    assert await found(q="l-") == ["l-2", "l-3"]
+    assert await found(q="%") == []
+    assert await found(q="50%") == ["50%"]
+    assert await found(q="ada@example.org") == ["ada"]
+    assert await found(q="@example") == []  # no guessing of masked addresses
+    assert await found(managerId="m1") == ["ada", "l-3"]
+    assert await found(groupId="ward-3") == ["ada"]
+    assert await found(groupId="Ward-3", q="kaya") == ["l-2"]
+    first = await http.get("/api/v1/people", params={"limit": 3}, headers=SERVICE)
+    second = {"limit": 3, "cursor": first.json()["nextCursor"]}
+    rest = (await http.get("/api/v1/people", params=second, headers=SERVICE)).json()
+    assert [each["userId"] for each in rest["items"]] == ["l-3"]
+    assert rest["items"][0]["email"] == "b@x.org"
+    masked = await http.get("/api/v1/people", params={"q": "ben"}, headers=as_("operator"))
+    assert masked.json()["items"][0]["email"] == "b***@x.org"
+    for caller in ("manager:m1", "learner:ada", "author", "facilitator:ada"):
+        assert (await http.get("/api/v1/people", headers=as_(caller))).status_code == 403
+
+
+async def test_a_suspension_outlasts_a_put_and_is_audited(
+    http: httpx.AsyncClient, db: Database
+) -> None:
+    await http.put(URL, json=ADA, headers=SERVICE)
+    assert (await http.post(f"{URL}/suspend", headers=as_("viewer"))).status_code == 403
+    for _ in range(2):
+        assert (await http.post(f"{URL}/suspend", headers=SERVICE)).status_code == 204
+    replaced = await http.put(URL, json=ADA, headers=SERVICE)
+    read = await http.get(URL, headers=SERVICE)
+    assert read.json()["suspendedAt"] is not None
+    assert read.headers["ETag"] == replaced.headers["ETag"]
+    assert (await http.post(f"{URL}/resume", headers=SERVICE)).status_code == 204
+    assert (await http.get(URL, headers=SERVICE)).json()["suspendedAt"] is None
+    async with db.read() as tx:
+        actions = await tx.fetch("SELECT action FROM audit ORDER BY id")
+    assert actions == [("person.suspended",), ("person.resumed",)]
+    unknown = await http.post("/api/v1/people/none/suspend", headers=SERVICE)
+    assert unknown.status_code == 404
+    assert (await http.delete(URL, headers=as_("admin"))).status_code == 200
+    async with db.read() as tx:
+        left = await tx.fetch("SELECT subject FROM audit WHERE subject = 'ada'")
+    assert left == []

@@ -38,6 +38,9 @@ ADDED_SINCE = {
     "redis_rate_window",
     "group_ids",
     "trace_context",
+    "ended_at",
+    "archived_at",
+    "suspended_at",
 }
 SAME = (
     "course, course_version, enrolment, completion, completion_step, person, queue,"

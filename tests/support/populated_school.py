@@ -21,7 +21,8 @@ from homeroom.db.database import Database
 
 LEARNERS = ("ada", "bo", "Zoë ñandú")
 ROWS = {
-    "person": "('ada', 'ada@school.example', 'Ada', 'Løve', 'en', 'UTC', NULL, '[]', 1, 2, '[]')",
+    "person": "('ada', 'ada@school.example', 'Ada', 'Løve', 'en', 'UTC', NULL, '[]', 1, 2, '[]',"
+    " NULL)",
     "schedule": "('nightly', '0 3 * * *', 'UTC', 'progress.prune', '{}', 1, 0, 1, 7, 8)",
     "schedule_slot": "('nightly', '2026-11-20T03:00Z', 7, 'fired', 0, 7, 'schedule.nightly', NULL)",
     "link_key": "(1, 'a secret', 5)",

@@ -1,7 +1,7 @@
 /** Every question that pages ask, each in one place: its key (see `live.ts`) and its request. */
 
 import { infiniteQueryOptions, keepPreviousData, queryOptions } from "@tanstack/react-query";
-import { api, ask } from "./client";
+import { ApiError, api, ask } from "./client";
 import type { CompletionRetry, paths } from "./schema";
 
 const PAGE = 50;
@@ -16,6 +16,7 @@ type Query<Path extends keyof paths> = paths[Path] extends {
 export type JobFilter = Query<"/api/v1/jobs">;
 export type CompletionFilter = Query<"/api/v1/completions">;
 export type DispatchFilter = Query<"/api/v1/dispatches">;
+export type PeopleFilter = Query<"/api/v1/people">;
 export type DeliveryFilter = Query<"/api/v1/deliveries">;
 
 type Page<T> = { items: T[]; nextCursor?: string | null };
@@ -151,9 +152,37 @@ export const audit = (subject: string | undefined) =>
     ask(api.GET("/api/v1/audit", { params: { query: { subject, cursor, limit: PAGE } } })),
   );
 
-export const courses = list(["courses"], (cursor) =>
-  ask(api.GET("/api/v1/courses", { params: { query: { cursor, limit: PAGE } } })),
-);
+export const courses = (archived: boolean) =>
+  list(["courses", "list", archived], (cursor) =>
+    ask(api.GET("/api/v1/courses", { params: { query: { archived, cursor, limit: PAGE } } })),
+  );
+
+export const course = (courseId: string) =>
+  queryOptions({
+    queryKey: ["courses", "one", courseId],
+    queryFn: () =>
+      ask(api.GET("/api/v1/courses/{courseId}", { params: { path: { courseId } } })),
+  });
+
+/** The latest enrolment; null where there is none, as with a course that enrols by itself. */
+export const enrolment = (courseId: string, userId: string) =>
+  queryOptions({
+    queryKey: ["enrolments", courseId, userId],
+    queryFn: () =>
+      ask(
+        api.GET("/api/v1/courses/{courseId}/enrolments/{userId}", {
+          params: { path: { courseId, userId } },
+        }),
+      ).catch((error: unknown) => {
+        if (error instanceof ApiError && (error.status === 404 || error.status === 403)) return null;
+        throw error;
+      }),
+  });
+
+export const people = (filter: PeopleFilter) =>
+  list(["people", "list", filter], (cursor) =>
+    ask(api.GET("/api/v1/people", { params: { query: { ...filter, cursor, limit: PAGE } } })),
+  );
 
 export const learners = (courseId: string) =>
   list(["progress", "learners", courseId], (cursor) =>

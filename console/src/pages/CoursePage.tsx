@@ -1,12 +1,16 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
-import { learners } from "../api/queries";
+import { api, ask } from "../api/client";
+import { course, learners } from "../api/queries";
+import { Action } from "../parts/Action";
 import { Page } from "../parts/Page";
 import { Percent } from "../parts/Percent";
 import { State } from "../parts/State";
 import { List } from "../parts/Table";
 import { span, Time } from "../parts/Time";
+
+const AUTHORS = ["author", "service"];
 
 /** The learners of a course; each leads to what happened. */
 export function CoursePage() {
@@ -14,15 +18,38 @@ export function CoursePage() {
   const common = useTranslations("common");
   const { courseId } = useParams({ strict: false }) as { courseId: string };
   const query = useInfiniteQuery(learners(courseId));
+  const { data } = useQuery(course(courseId));
+  const at = { params: { path: { courseId } } };
   return (
     <Page
       title={courseId}
       actions={
-        <Link to="/console/completions" search={{ courseId } as never}>
-          {useTranslations("completions")("title")}
-        </Link>
+        <>
+          <Link to="/console/completions" search={{ courseId } as never}>
+            {useTranslations("completions")("title")}
+          </Link>
+          {data?.archivedAt ? (
+            <Action
+              label={t("unarchive")}
+              roles={AUTHORS}
+              run={() => ask(api.POST("/api/v1/courses/{courseId}/unarchive", at))}
+            />
+          ) : (
+            <Action
+              label={t("toArchive")}
+              question={t("archiveText")}
+              roles={AUTHORS}
+              run={() => ask(api.POST("/api/v1/courses/{courseId}/archive", at))}
+            />
+          )}
+        </>
       }
     >
+      {data?.archivedAt && (
+        <p>
+          {t("archivedSince")} <Time at={data.archivedAt} />
+        </p>
+      )}
       <h2>{t("learners")}</h2>
       <List
         query={query}

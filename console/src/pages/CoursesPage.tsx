@@ -1,6 +1,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useTranslations } from "use-intl";
 import { courses } from "../api/queries";
+import { Choice, Filters, useFilters } from "../parts/Filters";
 import { CourseLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { List } from "../parts/Table";
@@ -10,9 +11,19 @@ import { Time } from "../parts/Time";
 export function CoursesPage() {
   const t = useTranslations("courses");
   const common = useTranslations("common");
-  const query = useInfiniteQuery(courses);
+  const [search] = useFilters();
+  const query = useInfiniteQuery(courses(search.archived === "true"));
   return (
     <Page title={t("title")}>
+      <Filters>
+        <Choice
+          label={t("archive")}
+          name="archived"
+          none={t("open")}
+          options={["true"]}
+          word={() => t("archived")}
+        />
+      </Filters>
       <List
         query={query}
         caption={t("title")}

@@ -1,7 +1,9 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useParams } from "@tanstack/react-router";
 import { useFormatter, useTranslations } from "use-intl";
-import { historyOf, progressOf } from "../api/queries";
+import { api, ask } from "../api/client";
+import { enrolment, historyOf, progressOf } from "../api/queries";
+import { Action } from "../parts/Action";
 import { Facts } from "../parts/Facts";
 import { CourseLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
@@ -11,16 +13,38 @@ import { State } from "../parts/State";
 import { List } from "../parts/Table";
 import { span, Time } from "../parts/Time";
 
+const AUTHORS = ["author", "service"];
+
 /** Why a learner is at a percentage: what is missing, and which event made which figure. */
 export function LearnerCoursePage() {
   const t = useTranslations();
   const format = useFormatter();
   const { userId, courseId } = useParams({ strict: false }) as { userId: string; courseId: string };
   const { data, error, isPending, refetch } = useQuery(progressOf(courseId, userId));
+  const enrolled = useQuery(enrolment(courseId, userId)).data;
+  const at = { params: { path: { courseId, userId } } };
   const history = useInfiniteQuery(historyOf(courseId, userId));
   const percent = (value: number | null) => value !== null && format.number(value / 100, { style: "percent" });
   return (
-    <Page title={`${userId}: ${courseId}`}>
+    <Page
+      title={`${userId}: ${courseId}`}
+      actions={
+        enrolled?.endedAt ? (
+          <Action
+            label={t("learner.enrol")}
+            roles={AUTHORS}
+            run={() => ask(api.PUT("/api/v1/courses/{courseId}/enrolments/{userId}", at))}
+          />
+        ) : enrolled ? (
+          <Action
+            label={t("learner.unenrol")}
+            question={t("learner.unenrolText", { userId })}
+            roles={AUTHORS}
+            run={() => ask(api.DELETE("/api/v1/courses/{courseId}/enrolments/{userId}", at))}
+          />
+        ) : undefined
+      }
+    >
       {isPending && <Loading />}
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && (
@@ -38,6 +62,7 @@ export function LearnerCoursePage() {
               [t("courses.timeSpent"), span(data.timeSpent)],
               [t("courses.lastActivity"), <Time at={data.lastActivityAt} />],
               [t("completions.completedAt"), <Time at={data.completedAt} />],
+              [t("learner.ended"), <Time at={enrolled?.endedAt} />],
             ]}
           />
           {data.unmetCriteria.length > 0 && (

@@ -18,6 +18,8 @@ const SECTIONS = [
   ["plans", "/console/plans", ["author", "facilitator", "manager", ...WATCH]],
   ["completions", "/console/completions", WATCH],
   ["courses", "/console/courses", ["author", ...WATCH]],
+  ["people", "/console/people", ["service", ...WATCH]],
+  ["imports", "/console/imports", ["service", "author"]],
   ["jobs", "/console/jobs", WATCH],
   ["queues", "/console/queues", WATCH],
   ["workers", "/console/workers", WATCH],

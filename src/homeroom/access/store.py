@@ -324,7 +324,13 @@ def _join_roles(roles: Iterable[str]) -> str:
     return " ".join(sorted(set(roles)))
 
 
-_ACTIONS_ON_PEOPLE = ("person.exported", "mail.unsubscribed")
+_ACTIONS_ON_PEOPLE = (
+    "person.exported",
+    "person.suspended",
+    "person.resumed",
+    "enrolment.ended",
+    "mail.unsubscribed",
+)
 
 PERSONAL = (
     rows_naming(AUDIT.c.actor),

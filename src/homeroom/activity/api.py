@@ -118,24 +118,41 @@ class Programmes:
 
         Raises ``NotFound`` for an unknown programme, ``Conflict`` for the offering of another one.
         """
-        programme = await self.get(tx, offering.programme_id)
-        before = await store.get_offering(tx, offering.id)
-        if before is not None and before.programme_id != offering.programme_id:
-            raise Conflict(
-                f"The offering {offering.id!r} belongs to the programme {before.programme_id!r}."
-            )
-        await store.put_offering(tx, offering)
-        if before is not None and before.facilitator_id != offering.facilitator_id:
-            await obligation_store.reassign_obligations(tx, offering.id, offering.facilitator_id)
+        return await self.put_offerings(tx, offering.programme_id, [offering], actor) == 1
+
+    async def put_offerings(
+        self, tx: Tx, programme_id: str, offerings: Sequence[Offering], actor: str
+    ) -> int:
+        """Store offerings of one programme; return how many are new."""
+        programme = await self.get(tx, programme_id)
+        new_dates: list[str] = []
+        new = 0
+        for offering in offerings:
+            before = await store.get_offering(tx, offering.id)
+            if before is not None and before.programme_id != programme_id:
+                raise Conflict(
+                    f"The offering {offering.id!r} belongs to the programme"
+                    f" {before.programme_id!r}."
+                )
+            await store.put_offering(tx, offering)
+            if before is None:
+                new += 1
+                continue
+            if before.facilitator_id != offering.facilitator_id:
+                await obligation_store.reassign_obligations(
+                    tx, offering.id, offering.facilitator_id
+                )
+            if _date_fields(before) != _date_fields(offering):
+                new_dates.append(offering.id)
         await open_and_close_weeks(tx, programme)
-        if before is not None and _date_fields(before) != _date_fields(offering):
-            rows = await obligation_store.list_offering_obligations(tx, offering.id)
+        for id in new_dates:
+            rows = await obligation_store.list_offering_obligations(tx, id)
             await reevaluate_obligations(tx, self._notifications, programme, rows)
-        await access.record_audit(
-            tx, actor, "offering.put", offering.id, {"programme": programme.id}
-        )
+        for offering in offerings:
+            details = {"programme": programme.id}
+            await access.record_audit(tx, actor, "offering.put", offering.id, details)
         tx.notify(TOPIC, programme.id)
-        return before is None
+        return new
 
     async def get(self, tx: Tx, id: str) -> Programme:
         """Return a programme; raise ``NotFound``."""

@@ -99,10 +99,14 @@ class OfferingEntry(OfferingBody):
     id: ExternalId
 
 
+ProgrammeEntryId = Annotated[ExternalId, Field(max_length=MAX_PROGRAMME_ID_LENGTH)]
+"""The id of a programme in a file."""
+
+
 class ProgrammeEntry(ProgrammeBody):
     """A programme in a file: the body of its PUT with its id and its offerings."""
 
-    id: Annotated[ExternalId, Field(max_length=MAX_PROGRAMME_ID_LENGTH)]
+    id: ProgrammeEntryId
     offerings: Annotated[list[OfferingEntry], Field(default_factory=list)]
 
 

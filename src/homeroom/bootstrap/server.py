@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from homeroom.access import routes as access_routes
 from homeroom.access.api import create_first_sign_in, record_audit
 from homeroom.achievements import routes as achievement_routes
+from homeroom.activity import import_routes as programme_import
 from homeroom.activity import routes as activity_routes
 from homeroom.activity.api import find_missed_weeks
 from homeroom.bootstrap.application import Application, open_application
@@ -42,6 +43,7 @@ from homeroom.bootstrap.services import (
     start_worker_services,
 )
 from homeroom.bootstrap.steps import installed_setting_names
+from homeroom.catalogue import import_routes as enrolment_import
 from homeroom.catalogue import routes as catalogue_routes
 from homeroom.changes import routes as change_routes
 from homeroom.changes.api import ChangeFeed
@@ -68,6 +70,7 @@ from homeroom.monitoring.hint_stream import HintStreams
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.notify import routes as notify_routes
 from homeroom.notify.email_hook_routes import EmailHooks, EmailHookSecrets
+from homeroom.people import import_routes as people_import
 from homeroom.people import routes as people_routes
 from homeroom.progress import routes as progress_routes
 from homeroom.progress import team_routes
@@ -114,6 +117,9 @@ def _build_app(
         destination_routes.router(db, auth, application.destinations, application.dispatches),
         notify_routes.router(db, auth, application.notifications, _build_email_hooks(application)),
         activity_routes.router(db, auth, application.activity),
+        people_import.router(db, auth),
+        enrolment_import.router(db, auth, application.catalogue),
+        programme_import.router(db, auth, application.activity),
         plan_routes.router(db, auth, application.plans, application.plan_style),
         plan_output_routes.router(db, auth, application.plan_publisher),
         lesson_routes.router(db, auth),

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from homeroom.access import api as access
 from homeroom.catalogue import course_document as document
 from homeroom.catalogue import store
 from homeroom.catalogue.course import (
@@ -44,7 +45,9 @@ from homeroom.catalogue.criteria import (
 from homeroom.catalogue.document_faults import DocumentFaults, DocumentPath, invalid_document
 from homeroom.catalogue.store import (
     PERSONAL,
+    CurrentVersion,
     add_enrolments,
+    archived_at,
     enrolment_record_id,
     enrolments_in,
     enrolments_of,
@@ -56,7 +59,7 @@ from homeroom.catalogue.store import (
 from homeroom.catalogue.unmet_criteria import UnmetCriterion, unmet_criteria
 from homeroom.db.bulk import BatchedRead, bulk_tx
 from homeroom.db.tx import Row, Tx
-from homeroom.errors import NotFound
+from homeroom.errors import Conflict, NotFound
 
 __all__ = [
     "MAX_CHAPTERS",
@@ -72,6 +75,7 @@ __all__ = [
     "Course",
     "CourseDraft",
     "Criteria",
+    "CurrentVersion",
     "DocumentFaults",
     "DocumentPath",
     "Enrolment",
@@ -91,6 +95,8 @@ __all__ = [
     "Validity",
     "VersionChangePreview",
     "add_enrolments",
+    "archived_at",
+    "archived_courses",
     "course_at",
     "courses_at",
     "current_courses",
@@ -209,8 +215,9 @@ class Catalogue:
     ) -> tuple[Enrolment, bool]:
         """Enrol a learner; return the latest attempt, and whether it is new.
 
-        ``approved`` sets or withdraws the approval for the criterion ``manual``. Raises
-        ``NotFound`` for an unknown course.
+        ``approved`` sets or withdraws the approval for the criterion ``manual``. An ended enrolment
+        goes on as it was. Raises ``NotFound`` for an unknown course, ``Conflict`` for a new or
+        ended enrolment in an archived one.
         """
         await lock_learners(tx, [user_id])
         course = (await current_courses(tx, [course_id])).get(course_id)
@@ -218,10 +225,15 @@ class Catalogue:
             raise NotFound(f"There is no course {course_id!r}.")
         pair = (user_id, course_id)
         attempts = (await enrolments(tx, [pair])).get(pair)
+        if not attempts or attempts[-1].ended_at is not None:
+            await _check_open(tx, course_id)
         if attempts:
-            if approved is None or approved == attempts[-1].approved:
-                return attempts[-1], False
-            changed = msgspec.structs.replace(attempts[-1], approved=approved)
+            last = attempts[-1]
+            if last.ended_at is None and approved in (None, last.approved):
+                return last, False
+            changed = msgspec.structs.replace(
+                last, approved=last.approved if approved is None else approved, ended_at=None
+            )
             await update_enrolments(tx, [changed])
         else:
             changed = Enrolment(
@@ -240,6 +252,40 @@ class Catalogue:
         tx.notify("enrolments", f"{course_id}/{user_id}")
         return (await enrolments(tx, [pair]))[pair][-1], not attempts
 
+    async def end_enrolment(self, tx: Tx, course_id: str, user_id: str, actor: str) -> None:
+        """Un-enrol a learner; progress, events and completions stay.
+
+        Does nothing for an enrolment that has ended. Raises ``NotFound`` if there is none.
+        """
+        await lock_learners(tx, [user_id])
+        pair = (user_id, course_id)
+        attempts = (await enrolments(tx, [pair])).get(pair)
+        if not attempts:
+            raise NotFound(f"The learner {user_id!r} is not enrolled in the course {course_id!r}.")
+        if attempts[-1].ended_at is not None:
+            return
+        await update_enrolments(tx, [msgspec.structs.replace(attempts[-1], ended_at=tx.now)])
+        await access.record_audit(tx, actor, "enrolment.ended", user_id, {"courseId": course_id})
+        tx.notify("enrolments", f"{course_id}/{user_id}")
+
+    async def set_archived(self, tx: Tx, course_id: str, archived: bool, actor: str) -> None:
+        """Archive a course, or open it to new enrolments again; raise ``NotFound``."""
+        if not await current_courses(tx, [course_id]):
+            raise NotFound(f"There is no course {course_id!r}.")
+        if await store.set_archived_at(tx, course_id, tx.now if archived else None):
+            action = "course.archived" if archived else "course.unarchived"
+            await access.record_audit(tx, actor, action, course_id)
+            tx.notify("courses", course_id)
+
+
+async def _check_open(tx: Tx, course_id: str) -> None:
+    """Raise ``Conflict`` if a course is archived."""
+    if await archived_at(tx, course_id) is not None:
+        raise Conflict(
+            f"The course {course_id!r} is archived and takes no new enrolments.",
+            hint="Take it out of the archive first.",
+        )
+
 
 def current_versions_read(course_ids: Collection[str]) -> BatchedRead[list[Row]]:
     """Read the current versions of courses, for ``load_courses``."""
@@ -250,8 +296,13 @@ async def load_courses(tx: Tx, current: Sequence[Row]) -> dict[str, Course]:
     """Load, by id, the courses in the result of ``current_versions_read``."""
     return {
         course_id: await _load_course(tx, course_id, version, body_hash)
-        for course_id, version, body_hash in current
+        for course_id, version, body_hash, _ in current
     }
+
+
+def archived_courses(current: Sequence[Row]) -> frozenset[str]:
+    """Return the archived courses in the result of ``current_versions_read``."""
+    return frozenset(row[0] for row in current if row[3] is not None)
 
 
 async def current_courses(tx: Tx, course_ids: Collection[str]) -> dict[str, Course]:
@@ -293,11 +344,13 @@ async def published_at(tx: Tx, course: Course) -> int:
     return await store.published_at(tx, course.id, course.version)
 
 
-async def list_courses(tx: Tx, after: str | None, count: int) -> list[tuple[Course, int]]:
-    """Return up to ``count`` current courses by id, and when they were published."""
+async def list_courses(
+    tx: Tx, after: str | None, count: int, *, archived: bool = False
+) -> list[tuple[Course, CurrentVersion]]:
+    """Return up to ``count`` current courses by id: open ones, or archived ones."""
     return [
-        (await _load_course(tx, each.id, each.version, each.body_hash), each.published_at)
-        for each in await store.list_courses(tx, after, count)
+        (await _load_course(tx, each.id, each.version, each.body_hash), each)
+        for each in await store.list_courses(tx, after, count, archived=archived)
     ]
 
 

@@ -195,6 +195,8 @@ class Enrolment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Approved by hand, for the criterion ``manual``."""
     carried_over: bool = False
     """It started with the state of the attempt before it (B12), and not from nothing."""
+    ended_at: int | None = None
+    """The learner was un-enrolled: later events are refused. Counts in the latest attempt only."""
 
 
 def parse_validity(text: str) -> Validity:

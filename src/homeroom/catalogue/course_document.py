@@ -213,7 +213,7 @@ class CourseContent(DocumentPart):
 
 
 class CourseBody(CourseContent):
-    """A course document; `courseId`, `version` and `publishedAt` are those of a read."""
+    """A course document; the ids, `version` and times are those of a read."""
 
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
@@ -222,6 +222,8 @@ class CourseBody(CourseContent):
     version: IgnoredVersion = None
     """Ignored."""
     published_at: IgnoredText = None
+    """Ignored."""
+    archived_at: IgnoredText = None
     """Ignored."""
 
     @field_validator("course_id")

@@ -16,6 +16,7 @@ from homeroom.catalogue.api import (
     AttemptKey,
     Catalogue,
     Course,
+    CurrentVersion,
     Enrolment,
     EnrolmentStatus,
     PreviewVersionChange,
@@ -63,6 +64,7 @@ class CourseView(document.CourseContent):
     course_id: str
     version: int
     published_at: str
+    archived_at: str | None
 
 
 class CourseSummary(ResponseModel):
@@ -75,6 +77,7 @@ class CourseSummary(ResponseModel):
     required_chapters: int
     auto_enrol: bool
     published_at: Rfc3339Instant
+    archived_at: Rfc3339Instant | None
 
 
 class CourseDryRun(ResponseModel):
@@ -110,14 +113,18 @@ class EnrolmentView(ResponseModel):
     enrolled_at: Rfc3339Instant
     completed_at: Rfc3339Instant | None
     approved: bool
+    ended_at: Rfc3339Instant | None
 
 
-def _course_json(course: Course, published_at: int) -> bytes:
+async def _course_json(tx: Tx, course: Course) -> bytes:
+    published_at = await api.published_at(tx, course)
+    archived_at = await api.archived_at(tx, course.id)
     return msgspec.json.encode(
         {
             "courseId": course.id,
             "version": course.version,
             "publishedAt": to_rfc3339(published_at),
+            "archivedAt": None if archived_at is None else to_rfc3339(archived_at),
             **document.dump_course(course),
         }
     )
@@ -130,6 +137,7 @@ def router(
     routes = APIRouter(prefix="/api/v1/courses", tags=["Catalogue"])
     _add_publication(routes, db, auth, catalogue, preview)
     _add_course_reads(routes, db, auth)
+    _add_archive(routes, db, auth, catalogue)
     _add_enrolment_routes(routes, db, auth, catalogue)
     return routes
 
@@ -169,8 +177,7 @@ def _add_publication(
                 await tx.lock(f"course {course_id}")  # the check and the write belong together
                 etag.check_if_match(if_match, await _stored_course_json(tx, course_id))
             draft = await catalogue.publish(tx, course_id, body)
-            published_at = await api.published_at(tx, draft.course)
-        content = _course_json(draft.course, published_at)
+            content = await _course_json(tx, draft.course)
         return Response(
             content,
             status_code=201 if draft.previous is None else 200,
@@ -183,14 +190,16 @@ def _add_course_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
     reader = Depends(auth.require(*_COURSE_READERS))
 
     @routes.get("", dependencies=[reader], response_model=Page[CourseSummary])
-    async def list_courses(request: Request, paging: PagingQuery) -> Response:
-        """List the courses by id, each in its current version."""
+    async def list_courses(
+        request: Request, paging: PagingQuery, archived: bool = False
+    ) -> Response:
+        """List the courses by id, each in its current version; archived ones apart."""
         key = paging.key(str)
         after = None if key is None else str(key[0])
         async with db.read() as tx:
-            rows = await api.list_courses(tx, after, paging.limit + 1)
+            rows = await api.list_courses(tx, after, paging.limit + 1, archived=archived)
         page, cursor = cut_page(rows, paging, lambda each: [each[0].id])
-        items = [_course_summary(course, published_at) for course, published_at in page]
+        items = [_course_summary(course, current) for course, current in page]
         return etag.json_response_with_etag(
             request, Page[CourseSummary](items=items, next_cursor=cursor)
         )
@@ -208,8 +217,24 @@ def _add_course_reads(routes: APIRouter, db: Database, auth: Auth) -> None:
                 if version is None
                 else await api.course_at(tx, course_id, version)
             )
-            published_at = await api.published_at(tx, course)
-        return etag.json_response_with_etag(request, _course_json(course, published_at))
+            content = await _course_json(tx, course)
+        return etag.json_response_with_etag(request, content)
+
+
+def _add_archive(routes: APIRouter, db: Database, auth: Auth, catalogue: Catalogue) -> None:
+    writer: Identity = Depends(auth.require(*_WRITERS))
+
+    @routes.post("/{courseId}/archive", status_code=204)
+    async def archive_course(course_id: CourseId, identity: Identity = writer) -> None:
+        """Archive a course: no new enrolments. Enrolled learners go on, and reads stay."""
+        async with db.write() as tx:
+            await catalogue.set_archived(tx, course_id, True, identity.subject)
+
+    @routes.post("/{courseId}/unarchive", status_code=204)
+    async def unarchive_course(course_id: CourseId, identity: Identity = writer) -> None:
+        """Open an archived course to new enrolments again."""
+        async with db.write() as tx:
+            await catalogue.set_archived(tx, course_id, False, identity.subject)
 
 
 def _add_enrolment_routes(
@@ -230,7 +255,10 @@ def _add_enrolment_routes(
         body: EnrolmentBody | None = None,
         identity: Identity = writer,
     ) -> EnrolmentView:
-        """Enrol a learner in the current version; an existing enrolment stays as it is."""
+        """Enrol a learner in the current version; an existing enrolment stays as it is.
+
+        An enrolment that was ended goes on. It is 409 for a new one in an archived course.
+        """
         approved = None if body is None else body.approved
         if approved is not None and not identity.has(Role.SERVICE):
             raise Forbidden("Approving an enrolment needs the role service.")
@@ -238,6 +266,25 @@ def _add_enrolment_routes(
             enrolment, new = await catalogue.enrol(tx, course_id, user_id, approved)
         response.status_code = 201 if new else 200
         return _enrolment_view(enrolment)
+
+    staff = Depends(auth.require(Role.SERVICE, Role.AUTHOR, Role.OPERATOR, Role.VIEWER))
+
+    @routes.get("/{courseId}/enrolments/{userId}", dependencies=[staff])
+    async def get_enrolment(course_id: CourseId, user_id: UserId) -> EnrolmentView:
+        """Return a learner's enrolment, in the latest attempt."""
+        async with db.read() as tx:
+            attempts = (await api.enrolments(tx, [(user_id, course_id)])).values()
+        for of_pair in attempts:
+            return _enrolment_view(of_pair[-1])
+        raise NotFound(f"The learner {user_id!r} is not enrolled in the course {course_id!r}.")
+
+    @routes.delete("/{courseId}/enrolments/{userId}", status_code=204)
+    async def end_enrolment(
+        course_id: CourseId, user_id: UserId, identity: Identity = writer
+    ) -> None:
+        """Un-enrol a learner: later events are refused. Progress and completions stay."""
+        async with db.write() as tx:
+            await catalogue.end_enrolment(tx, course_id, user_id, identity.subject)
 
     @routes.get("/{courseId}/enrolments")
     async def list_enrolments(
@@ -261,7 +308,7 @@ def _add_enrolment_routes(
 async def _stored_course_json(tx: Tx, course_id: str) -> bytes | None:
     """Return a course as a read would; None if there is none."""
     course = (await api.current_courses(tx, [course_id])).get(course_id)
-    return None if course is None else _course_json(course, await api.published_at(tx, course))
+    return None if course is None else await _course_json(tx, course)
 
 
 async def _current_course(tx: Tx, course_id: str) -> Course:
@@ -294,7 +341,7 @@ async def _answer_dry_run(
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
 
 
-def _course_summary(course: Course, published_at: int) -> CourseSummary:
+def _course_summary(course: Course, current: CurrentVersion) -> CourseSummary:
     return CourseSummary(
         course_id=course.id,
         version=course.version,
@@ -302,7 +349,8 @@ def _course_summary(course: Course, published_at: int) -> CourseSummary:
         total_chapters=len(course.chapters),
         required_chapters=len(course.required),
         auto_enrol=course.auto_enrol,
-        published_at=published_at,
+        published_at=current.published_at,
+        archived_at=current.archived_at,
     )
 
 

@@ -36,6 +36,7 @@ COURSE = Table(
     Column("id", Text, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("body_hash", Text, nullable=False),
+    Column("archived_at", BigInteger),  # null: open to new enrolments
 )
 VERSION = Table(
     "course_version",
@@ -68,6 +69,7 @@ ENROLMENT = Table(
     Column("completed_at", BigInteger),
     Column("approved", Integer, nullable=False),
     Column("carried_over", Integer, nullable=False, server_default="0"),
+    Column("ended_at", BigInteger),
     PrimaryKeyConstraint("user_id", "course_id", "attempt"),
     Index(None, "course_id", "user_id", "attempt"),
     Index(
@@ -84,7 +86,7 @@ ENROLMENT = Table(
 PERSONAL = (rows_owned_by(ENROLMENT.c.user_id),)
 
 _ENROLMENT_KEY = ("user_id", "course_id", "attempt")
-_CHANGEABLE = ("version", "status", "opened_at", "approved", "carried_over")
+_CHANGEABLE = ("version", "status", "opened_at", "approved", "carried_over", "ended_at")
 _UPDATE_ENROLMENT = (
     f"UPDATE enrolment SET {', '.join(f'{name} = ?' for name in _CHANGEABLE)},"
     " completed_at = coalesce(completed_at, ?)"
@@ -100,13 +102,14 @@ class CurrentVersion:
     version: int
     body_hash: str
     published_at: int
+    archived_at: int | None
 
 
 def current_versions_read(course_ids: Collection[str]) -> BatchedRead[list[Row]]:
-    """Read (id, version, body_hash) of the courses that exist."""
+    """Read (id, version, body_hash, archived_at) of the courses that exist."""
     return BatchedRead(
         Row,
-        "SELECT c.id, c.version, c.body_hash FROM {keys} AS k CROSS JOIN course AS c"
+        "SELECT c.id, c.version, c.body_hash, c.archived_at FROM {keys} AS k CROSS JOIN course AS c"
         " WHERE c.id = k.column1",
         [(id,) for id in sorted(course_ids)],
         list,
@@ -163,10 +166,20 @@ async def published_at(tx: Tx, course_id: str, version: int) -> int:
     return int(at)
 
 
-async def list_courses(tx: Tx, after: str | None, count: int) -> list[CurrentVersion]:
-    """Return up to ``count`` current versions by course id, after ``after``."""
+async def list_courses(
+    tx: Tx, after: str | None, count: int, *, archived: bool
+) -> list[CurrentVersion]:
+    """Return up to ``count`` current versions by id, of open or archived courses."""
+    is_archived = COURSE.c.archived_at.is_not(None)
     statement = (
-        select(COURSE.c.id, COURSE.c.version, COURSE.c.body_hash, VERSION.c.published_at)
+        select(
+            COURSE.c.id,
+            COURSE.c.version,
+            COURSE.c.body_hash,
+            VERSION.c.published_at,
+            COURSE.c.archived_at,
+        )
+        .where(is_archived if archived else ~is_archived)
         .join(
             VERSION, and_(VERSION.c.course_id == COURSE.c.id, VERSION.c.version == COURSE.c.version)
         )
@@ -176,6 +189,23 @@ async def list_courses(tx: Tx, after: str | None, count: int) -> list[CurrentVer
     if after is not None:
         statement = statement.where(COURSE.c.id > after)
     return await tx.fetch_into(CurrentVersion, statement)
+
+
+async def archived_at(tx: Tx, course_id: str) -> int | None:
+    """Return the instant at which a course was archived; None: it is open or unknown."""
+    row = await tx.fetch_one("SELECT archived_at FROM course WHERE id = ?", (course_id,))
+    return None if row is None else row[0]
+
+
+async def set_archived_at(tx: Tx, course_id: str, at: int | None) -> bool:
+    """Archive or reopen a course; return whether that changed it."""
+    state = "IS NOT NULL" if at is None else "IS NULL"
+    return bool(
+        await tx.execute(
+            f"UPDATE course SET archived_at = ? WHERE id = ? AND archived_at {state}",
+            (at, course_id),
+        )
+    )
 
 
 async def add_version(tx: Tx, course_id: str, version: int, body_hash: str, text: str) -> None:

@@ -68,7 +68,9 @@ COMMANDS = {
     "tokens": CommandSource(
         "homeroom.cli.tokens", "Sign tokens of users with HOMEROOM_JWT_SECRET, to try the API."
     ),
-    "courses": CommandSource("homeroom.cli.courses", "Publish courses from files."),
+    "courses": CommandSource(
+        "homeroom.cli.courses", "Publish and archive courses; enrol and un-enrol learners."
+    ),
     "plans": CommandSource("homeroom.cli.plans", "Generate lesson plans from a curriculum."),
     "completions": CommandSource(
         "homeroom.cli.completions",
@@ -109,7 +111,9 @@ COMMANDS = {
         "homeroom.cli.alerts", "List, acknowledge and snooze alerts; change rules."
     ),
     "notify": CommandSource("homeroom.cli.notify", "Preview and send messages; list deliveries."),
-    "people": CommandSource("homeroom.cli.people", "Export or erase the data of a person."),
+    "people": CommandSource(
+        "homeroom.cli.people", "Import, list, suspend, export and erase people."
+    ),
     "db": CommandSource(
         "homeroom.cli.db", "Upgrade, back up, restore, copy, verify and seed the database."
     ),

@@ -1,4 +1,4 @@
-"""``homeroom courses import``: publish courses from files, all or none."""
+"""``homeroom courses``: publish and archive courses; enrol and un-enrol learners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeroom.cli.application import run_with_application
+from homeroom.cli.application import audit_actor, run_with_application
+from homeroom.cli.csv_import import (
+    CsvFileArgument,
+    DryRunOption,
+    print_import_report,
+    read_csv_file,
+)
 from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
 from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
 from homeroom.errors import Invalid
@@ -18,12 +24,19 @@ from homeroom.errors import Invalid
 if TYPE_CHECKING:
     from homeroom.bootstrap.application import Application
     from homeroom.catalogue import course_document, document_faults
+    from homeroom.catalogue import import_routes as enrolment_import
     from homeroom.catalogue.api import CourseDraft, VersionChangePreview
+    from homeroom.people.import_routes import CsvImportReport
 else:
     course_document = LazyModule("homeroom.catalogue.course_document")
     document_faults = LazyModule("homeroom.catalogue.document_faults")
+    enrolment_import = LazyModule("homeroom.catalogue.import_routes")
 
-app = command_group("Publish courses from files.")
+app = command_group("Publish and archive courses; enrol and un-enrol learners.")
+
+
+CourseIdArgument = Annotated[str, typer.Argument(metavar="COURSE", help="The course's id.")]
+UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The learner's user id.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,73 @@ def import_(
 
     drafts = run_with_application(preview if dry_run else publish)
     _print_result(courses, drafts, dry_run=dry_run, as_json=as_json)
+
+
+@app.command(
+    "enrol",
+    epilog=epilog(
+        "homeroom courses enrol enrolments.csv --dry-run",
+        "homeroom courses enrol enrolments.csv",
+    ),
+)
+def enrol(
+    file: CsvFileArgument, dry_run: DryRunOption = False, as_json: JsonOption = False
+) -> None:
+    """Enrol learners from a CSV file, or none if there is a fault.
+
+    Existing enrolments stay. The columns are `courseId`, `userId` and, for the criterion `manual`,
+    `approved` (true or false). After an interruption the same file enrols the rest.
+    """
+    content = read_csv_file(file)
+
+    async def import_content(application: Application) -> CsvImportReport:
+        return await enrolment_import.import_enrolments(
+            application.db,
+            application.catalogue,
+            content,
+            audit_actor(),
+            may_approve=True,
+            dry_run=dry_run,
+        )
+
+    print_import_report(file, run_with_application(import_content), as_json=as_json)
+
+
+@app.command("unenrol", epilog=epilog("homeroom courses unenrol data-foundations ada", codes=(4,)))
+def unenrol(course_id: CourseIdArgument, user_id: UserIdArgument) -> None:
+    """End a learner's enrolment.
+
+    Later events are refused; progress and completions stay.
+    """
+
+    async def store(application: Application) -> None:
+        async with application.db.write() as tx:
+            await application.catalogue.end_enrolment(tx, course_id, user_id, audit_actor())
+
+    run_with_application(store)
+    print_text(f"The enrolment of {user_id} in {course_id} is ended.")
+
+
+@app.command("archive", epilog=epilog("homeroom courses archive data-foundations", codes=(4,)))
+def archive(course_id: CourseIdArgument) -> None:
+    """Archive a course: no new enrolments. Enrolled learners go on."""
+    _set_archived(course_id, archived=True)
+    print_text(f"{course_id} is archived and takes no new enrolments.")
+
+
+@app.command("unarchive", epilog=epilog("homeroom courses unarchive data-foundations", codes=(4,)))
+def unarchive(course_id: CourseIdArgument) -> None:
+    """Open an archived course to new enrolments again."""
+    _set_archived(course_id, archived=False)
+    print_text(f"{course_id} takes new enrolments again.")
+
+
+def _set_archived(course_id: str, *, archived: bool) -> None:
+    async def store(application: Application) -> None:
+        async with application.db.write() as tx:
+            await application.catalogue.set_archived(tx, course_id, archived, audit_actor())
+
+    run_with_application(store)
 
 
 def read_course_files(paths: Sequence[Path]) -> CourseFiles:

@@ -1,4 +1,4 @@
-"""``homeroom people``: export or erase the data of a person."""
+"""``homeroom people``: import, list, suspend, export and erase people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeroom.cli.application import audit_actor, run_with_database
+from homeroom.cli.csv_import import (
+    CsvFileArgument,
+    DryRunOption,
+    print_import_report,
+    read_csv_file,
+)
 from homeroom.cli.group import JsonOption, LazyModule, YesOption, command_group, epilog
-from homeroom.cli.terminal import confirm, pluralize, print_json, print_text, print_to_stderr
+from homeroom.cli.terminal import (
+    confirm,
+    pluralize,
+    print_json,
+    print_table,
+    print_text,
+    print_to_stderr,
+)
 from homeroom.errors import BadRequest, Conflict
 
 if TYPE_CHECKING:
@@ -17,14 +30,124 @@ if TYPE_CHECKING:
 
     from homeroom.bootstrap import personal_data
     from homeroom.db.database import Database
+    from homeroom.people import api as people_api
+    from homeroom.people import import_routes as people_import
+    from homeroom.people.api import Person
+    from homeroom.people.import_routes import CsvImportReport
 else:
     msgspec_json = LazyModule("msgspec.json")
     personal_data = LazyModule("homeroom.bootstrap.personal_data")
+    people_api = LazyModule("homeroom.people.api")
+    people_import = LazyModule("homeroom.people.import_routes")
 
 app = command_group(
-    "Export or erase the data of a person. Each command adds a line to the audit trail."
+    "Import, list, suspend, export and erase people. Each change, and each export, adds a line to"
+    " the audit trail."
 )
 UserIdArgument = Annotated[str, typer.Argument(metavar="USER", help="The person's user id.")]
+
+
+@app.command(
+    "import",
+    epilog=epilog(
+        "homeroom people import people.csv --dry-run",
+        "homeroom people import people.csv",
+        "homeroom people import people.csv --json",
+    ),
+)
+def import_(
+    file: CsvFileArgument, dry_run: DryRunOption = False, as_json: JsonOption = False
+) -> None:
+    """Store people from a CSV file in one commit, or none if there is a fault.
+
+    The columns are the fields of the body of PUT /api/v1/people/{userId}, and `userId`. A column
+    that the file does not have stays as it is stored, and an empty cell clears the value. Several
+    roles or groups in a cell are divided by `|`. The same file again changes nothing.
+    """
+    content = read_csv_file(file)
+
+    async def import_content(db: Database) -> CsvImportReport:
+        return await people_import.import_people(
+            db, content, audit_actor(), may_give_admin=True, dry_run=dry_run
+        )
+
+    print_import_report(file, run_with_database(import_content), as_json=as_json)
+
+
+@app.command(
+    "list",
+    epilog=epilog(
+        "homeroom people list lovelace",
+        "homeroom people list --manager mara --group ward-3 --json",
+    ),
+)
+def list_(
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TEXT]",
+            help="Each word is the beginning of an id, a part of a name or a whole address.",
+        ),
+    ] = "",
+    manager: Annotated[
+        str | None, typer.Option("--manager", help="Only people with this manager.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Only people in this group.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Most people.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List people by id, with their addresses masked."""
+
+    async def read_people(db: Database) -> list[Person]:
+        async with db.read() as tx:
+            return await people_api.search(
+                tx, text=text, manager_id=manager, group_id=group, count=limit
+            )
+
+    rows = [
+        (
+            each.id,
+            f"{each.given_name} {each.family_name}",
+            None if each.email is None else people_api.mask_email(each.email),
+            each.manager_id,
+            "suspended" if each.suspended_at is not None else "active",
+        )
+        for each in run_with_database(read_people)
+    ]
+    if as_json:
+        names = ("userId", "name", "email", "managerId", "state")
+        print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
+        return
+    print_table(
+        ("USER", "NAME", "E-MAIL", "MANAGER", "STATE"),
+        [[cell or "-" for cell in row] for row in rows],
+        "No person matches.",
+    )
+
+
+@app.command("suspend", epilog=epilog("homeroom people suspend ada", codes=(4,)))
+def suspend(user_id: UserIdArgument) -> None:
+    """Suspend a person: no message is sent to them.
+
+    What they do is recorded as before.
+    """
+    _set_suspended(user_id, suspended=True)
+    print_text(f"{user_id} is suspended and gets no messages.")
+
+
+@app.command("resume", epilog=epilog("homeroom people resume ada", codes=(4,)))
+def resume(user_id: UserIdArgument) -> None:
+    """End the suspension of a person: messages from now on are sent again."""
+    _set_suspended(user_id, suspended=False)
+    print_text(f"{user_id} gets messages again.")
+
+
+def _set_suspended(user_id: str, *, suspended: bool) -> None:
+    async def store(db: Database) -> None:
+        async with db.write() as tx:
+            await people_api.set_suspended(tx, user_id, suspended, audit_actor())
+
+    run_with_database(store)
 
 
 @app.command(

@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeroom.cli.application import audit_actor, run_with_application, run_with_database
+from homeroom.cli.csv_import import (
+    CsvFileArgument,
+    DryRunOption,
+    print_import_report,
+    read_csv_file,
+)
 from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
 from homeroom.cli.terminal import pluralize, print_json, print_table, print_text
 from homeroom.errors import BadRequest, Invalid
 
 if TYPE_CHECKING:
     from homeroom.activity import api as activity
+    from homeroom.activity import import_routes as programme_import
     from homeroom.activity import programme_file
     from homeroom.activity import store as programme_store
     from homeroom.activity.api import ComplianceReport, Programme
     from homeroom.activity.programme_file import ProgrammeWithOfferings
     from homeroom.bootstrap.application import Application
     from homeroom.db.database import Database
+    from homeroom.people.import_routes import CsvImportReport
 else:
     activity = LazyModule("homeroom.activity.api")
+    programme_import = LazyModule("homeroom.activity.import_routes")
     programme_file = LazyModule("homeroom.activity.programme_file")
     programme_store = LazyModule("homeroom.activity.store")
 
@@ -76,6 +85,40 @@ def import_(
         [(id, "created" if new else "updated", count) for id, new, count in stored],
         "There are no programmes in these files.",
     )
+
+
+@app.command(
+    "import-csv",
+    epilog=epilog(
+        "homeroom programmes import-csv programmes.csv --dry-run",
+        "homeroom programmes import-csv offerings.csv --offerings",
+    ),
+)
+def import_csv(
+    file: CsvFileArgument,
+    offerings: Annotated[
+        bool, typer.Option("--offerings", help="The file holds offerings.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Store programmes, or offerings, from a CSV file, or none if there is a fault.
+
+    The columns are `id` and the fields of the body of PUT /api/v1/programmes/{programmeId}; those
+    of offerings are `id`, `programmeId` and the fields of their PUT. Several managers in a cell
+    are divided by `|`. The same file again changes nothing.
+    """
+    content = read_csv_file(file)
+
+    async def import_content(application: Application) -> CsvImportReport:
+        import_rows = (
+            programme_import.import_offerings if offerings else programme_import.import_programmes
+        )
+        return await import_rows(
+            application.db, application.activity, content, audit_actor(), dry_run=dry_run
+        )
+
+    print_import_report(file, run_with_application(import_content), as_json=as_json)
 
 
 def _read_files(files: list[Path]) -> list[ProgrammeWithOfferings]:

@@ -25,6 +25,7 @@ allComplete: Every module has its lessons.
 answer: The right answer.
 any: At least one of these criteria has to hold.
 approved: The completion was approved by hand.
+archivedAt: When the course was archived; null: it takes new enrolments.
 assessments: How the outcomes are assessed.
 at: The time of the entry.
 attempt: Number of the learner's attempt at the course, from 1.
@@ -103,6 +104,7 @@ edited: A person has edited it.
 email: E-mail address.
 end: The end.
 endsOn: The last day.
+endedAt: When the enrolment was ended; null: it goes on.
 enrolledAt: When the learner was enrolled.
 error: What went wrong.
 errorRate: Share of failed requests of the last minute.
@@ -346,6 +348,7 @@ step: Name of the step, such as `credential`.
 steps: The steps that follow, with their status.
 stretch: For those who need more.
 subject: What it was done to.
+suspendedAt: When the person was suspended; null: messages are sent.
 submittedAt: When it was submitted.
 success: The request was accepted.
 supersededBy: Id of the record that took its place.
@@ -399,11 +402,13 @@ FIELD_TEXTS = dict(line.split(": ", 1) for line in _TEXTS.strip().splitlines())
 _PARAMETERS = """
 actor: Only what this user or API key did.
 after: Only records after this position.
+archived: List the archived courses instead of the others.
 attempt: Number of the learner's attempt, from 1.
 channel: Only this channel.
 cursor: `nextCursor` of the page before.
 format: The file format.
 from: The first day or time.
+groupId: Id of a group of people, such as a ward.
 kinds: Only these kinds, separated by commas.
 limit: Records of a page at most.
 lessonId: Id of the lesson.

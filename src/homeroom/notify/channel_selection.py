@@ -86,6 +86,8 @@ class NotificationPreferences:
     digest_minute: int | None = None
     """Minute of the day at which a digest replaces single mails; None: no digest."""
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    is_suspended: bool = False
+    """The person is suspended, so no channel is used, whatever they chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,10 @@ def plan_deliveries(
     for channel in Channel:
         is_enabled = _is_enabled(message_type, preferences, channel)
         if is_enabled is None:
+            continue
+        if preferences.is_suspended:
+            reason = Reason(ReasonCode.PERSON_SUSPENDED, "The recipient is suspended.")
+            planned.append(PlannedDelivery(channel, DeliveryStatus.SKIPPED, reason))
             continue
         if channel is Channel.IN_APP and is_enabled:
             # The inbox is a table of the same transaction, so a commit delivers the message.

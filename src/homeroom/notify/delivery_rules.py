@@ -47,6 +47,7 @@ class ReasonCode(StrEnum):
     QUIET_HOURS = "quiet_hours"
     RESOLVED = "resolved"
     PREFERENCE_OFF = "preference_off"
+    PERSON_SUSPENDED = "person_suspended"
     NO_ADDRESS = "no_address"
     CHANNEL_OFF = "channel_off"
     SUPPRESSED = "suppressed"

@@ -298,7 +298,7 @@ def _recipients_of(messages: Sequence[Message]) -> tuple[set[str], dict[str, Rec
 
 
 def _to_person(user_id: str, recipient: Recipient, known: Person | None) -> Person:
-    """Return a described recipient as a person, with the time zone that is known."""
+    """Return a described recipient as a person, with what only the directory knows."""
     return Person(
         user_id,
         recipient.email,
@@ -306,6 +306,7 @@ def _to_person(user_id: str, recipient: Recipient, known: Person | None) -> Pers
         "",
         recipient.locale,
         None if known is None else known.time_zone,
+        suspended_at=None if known is None else known.suspended_at,
     )
 
 
@@ -362,4 +363,5 @@ def _to_preferences(
     if profile.quiet_start is not None and profile.quiet_end is not None:
         quiet_hours = QuietHours(profile.quiet_start, profile.quiet_end)
     zone = UTC if person is None or person.time_zone is None else ZoneInfo(person.time_zone)
-    return NotificationPreferences(channels, quiet_hours, profile.digest_minute, zone)
+    is_suspended = person is not None and person.suspended_at is not None
+    return NotificationPreferences(channels, quiet_hours, profile.digest_minute, zone, is_suspended)

@@ -26,12 +26,16 @@ __all__ = [
     "Person",
     "PersonalDataRegistry",
     "find",
+    "find_locked",
     "get",
     "list_with_role",
     "mask_email",
     "put",
+    "put_all",
+    "search",
     "select_email",
     "select_reports",
+    "set_suspended",
 ]
 
 TOPIC = "people"
@@ -86,9 +90,47 @@ async def list_with_role(tx: Tx, role: str) -> list[Person]:
 async def put(tx: Tx, person: Person) -> bool:
     """Insert or replace a person; return whether the id is new."""
     is_new = await get(tx, person.id) is None
-    await store.put(tx, person)
+    await store.put(tx, [person])
     tx.notify(TOPIC, person.id)
     return is_new
+
+
+async def find_locked(tx: Tx, ids: Collection[str]) -> dict[str, Person]:
+    """Return people as ``find`` does, and lock them until the transaction ends."""
+    return {person.id: person for person in await store.find(tx, sorted(set(ids)), lock=True)}
+
+
+async def search(
+    tx: Tx,
+    *,
+    text: str = "",
+    manager_id: str | None = None,
+    group_id: str | None = None,
+    after: str | None = None,
+    count: int = 100,
+) -> list[Person]:
+    """Return up to ``count`` people by id who match all words and filters.
+
+    A word is the beginning of an id, a part of a name, or a whole e-mail address.
+    """
+    return await store.search(tx, text.split(), manager_id, group_id, after, count)
+
+
+async def set_suspended(tx: Tx, id: str, suspended: bool, actor: str) -> None:
+    """Suspend a person, who then gets no message, or end it; raise ``NotFound``."""
+    if await get(tx, id) is None:
+        raise NotFound(f"There is no person {id!r} in the directory.")
+    if await store.set_suspended_at(tx, id, tx.now if suspended else None):
+        action = "person.suspended" if suspended else "person.resumed"
+        await access.record_audit(tx, actor, action, id)
+        tx.notify(TOPIC, id)
+
+
+async def put_all(tx: Tx, people: Sequence[Person]) -> None:
+    """Insert or replace many people, no two with the same id."""
+    await store.put(tx, people)
+    for person in people:
+        tx.notify(TOPIC, person.id)
 
 
 class PersonalDataRegistry:

@@ -27,6 +27,8 @@ class Person:
     """Roles in the directory; the roles of a token decide what a caller may do."""
     group_ids: tuple[str, ...] = ()
     """Groups such as wards or departments, by which reports select."""
+    suspended_at: int | None = None
+    """Since when no message is sent to the person; None: not suspended."""
 
 
 def check_email(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator, Field
 
 from homeroom.db.database import Database
@@ -17,7 +17,15 @@ from homeroom.people.api import Person, PersonalDataRegistry, mask_email
 from homeroom.time_zone import check_time_zone
 from homeroom.web import etag
 from homeroom.web.identity import Auth
-from homeroom.web.model import ExternalId, IfMatch, RequestModel, ResponseModel, SingleLine
+from homeroom.web.model import (
+    ExternalId,
+    IfMatch,
+    RequestModel,
+    ResponseModel,
+    Rfc3339Instant,
+    SingleLine,
+)
+from homeroom.web.paging import Page, PagingQuery, cut_page
 
 UserIdPath = Annotated[ExternalId, Path(alias="userId")]
 _Email = Annotated[str, AfterValidator(person.check_email)]
@@ -50,6 +58,7 @@ class PersonView(ResponseModel):
     manager_id: str | None
     roles: list[str]
     group_ids: list[str]
+    suspended_at: Rfc3339Instant | None
 
 
 class PersonExport(ResponseModel):
@@ -77,6 +86,7 @@ def router(db: Database, auth: Auth, records: PersonalDataRegistry) -> APIRouter
 
 def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
     writer: Identity = Depends(auth.require(Role.SERVICE))
+    staff: Identity = Depends(auth.require(Role.SERVICE, Role.OPERATOR, Role.VIEWER))
     reader: Identity = Depends(auth.require(*Role))
 
     @routes.put(
@@ -92,31 +102,58 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
         identity: Identity = writer,
     ) -> PersonView:
         """Store a person. Sending mail and issuing credentials need an e-mail address."""
-        if body.manager_id == user_id:
-            raise Invalid("A person cannot be their own manager.")
-        roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
-        if Role.ADMIN in roles and not identity.has(Role.ADMIN):
-            raise Forbidden("Only an admin may give the role admin.")
-        new = Person(
-            id=user_id,
-            email=body.email,
-            given_name=body.given_name,
-            family_name=body.family_name,
-            locale=body.locale,
-            time_zone=body.time_zone,
-            manager_id=body.manager_id,
-            roles=roles,
-            group_ids=tuple(dict.fromkeys(body.group_ids or ())),
-        )
+        new = build_person(user_id, body, may_give_admin=identity.has(Role.ADMIN))
         async with db.write() as tx:
             if if_match is not None:
                 await tx.lock(f"person {user_id}")  # the check and the write belong together
-                stored = await api.get(tx, user_id)
+            stored = await api.get(tx, user_id)
+            if if_match is not None:
                 etag.check_if_match(if_match, None if stored is None else _person_json(stored))
+            if stored is not None:
+                new = replace(new, suspended_at=stored.suspended_at)
             created = await api.put(tx, new)
         response.status_code = 201 if created else 200
         response.headers["ETag"] = etag.entity_tag(_person_json(new))
         return _person_view(new, shows_email=True)
+
+    @routes.post("/{userId}/suspend", status_code=204)
+    async def suspend_person(user_id: UserIdPath, identity: Identity = writer) -> None:
+        """Suspend a person: no message is sent. What they do is recorded as before."""
+        async with db.write() as tx:
+            await api.set_suspended(tx, user_id, True, identity.subject)
+
+    @routes.post("/{userId}/resume", status_code=204)
+    async def resume_person(user_id: UserIdPath, identity: Identity = writer) -> None:
+        """End the suspension of a person: messages from now on are sent again."""
+        async with db.write() as tx:
+            await api.set_suspended(tx, user_id, False, identity.subject)
+
+    @routes.get("")
+    async def list_people(
+        paging: PagingQuery,
+        q: Annotated[str, Query(max_length=200)] = "",
+        manager_id: Annotated[ExternalId | None, Query(alias="managerId")] = None,
+        group_id: Annotated[ExternalId | None, Query(alias="groupId")] = None,
+        identity: Identity = staff,
+    ) -> Page[PersonView]:
+        """List people by id.
+
+        Each word of `q` is the beginning of an id, a part of a name, or a whole e-mail address.
+        """
+        key = paging.key(str)
+        async with db.read() as tx:
+            found = await api.search(
+                tx,
+                text=q,
+                manager_id=manager_id,
+                group_id=group_id,
+                after=None if key is None else str(key[0]),
+                count=paging.limit + 1,
+            )
+        page, cursor = cut_page(found, paging, lambda each: [each.id])
+        shows_email = identity.has(Role.SERVICE)
+        items = [_person_view(each, shows_email=shows_email) for each in page]
+        return Page[PersonView](items=items, next_cursor=cursor)
 
     @routes.get("/{userId}")
     async def get_person(
@@ -141,6 +178,26 @@ def _add_directory(routes: APIRouter, db: Database, auth: Auth) -> None:
             raise NotFound(f"There is no person {user_id!r} in the directory.")
         response.headers["ETag"] = etag.entity_tag(_person_json(person))
         return _person_view(person, shows_email=shows_email)
+
+
+def build_person(user_id: str, body: PersonBody, *, may_give_admin: bool) -> Person:
+    """Return the person of a body; raise ``Invalid`` or ``Forbidden``."""
+    if body.manager_id == user_id:
+        raise Invalid("A person cannot be their own manager.")
+    roles = tuple(dict.fromkeys(role.value for role in body.roles or ()))
+    if Role.ADMIN in roles and not may_give_admin:
+        raise Forbidden("Only an admin may give the role admin.")
+    return Person(
+        id=user_id,
+        email=body.email,
+        given_name=body.given_name,
+        family_name=body.family_name,
+        locale=body.locale,
+        time_zone=body.time_zone,
+        manager_id=body.manager_id,
+        roles=roles,
+        group_ids=tuple(dict.fromkeys(body.group_ids or ())),
+    )
 
 
 def _person_json(stored: Person) -> bytes:

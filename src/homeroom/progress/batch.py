@@ -59,6 +59,7 @@ class IngestBatch:
         self._stored: dict[str, ProgressEvent] = {}
         """The events of the ledger whose ids the batch repeats."""
         self._current: dict[str, Course] = {}
+        self._archived: frozenset[str] = frozenset()
         self._versions: dict[tuple[str, int], Course] = {}
         self._known_chapters: dict[str, frozenset[str]] = {}
         self._enrolments: dict[LearnerCourse, list[Enrolment]] = {}
@@ -139,6 +140,7 @@ class IngestBatch:
             ingest_store.course_states_read(pairs),
         )
         self._current = await catalogue.load_courses(self.tx, current)
+        self._archived = catalogue.archived_courses(current)
         self._versions = {(id, course.version): course for id, course in self._current.items()}
         needed = {
             (enrolment.course_id, enrolment.version)
@@ -195,7 +197,7 @@ class IngestBatch:
         """Assign a learner's events to attempts and the ledger; reject those without one."""
         course = self._current.get(pair[1])
         enrolments = self._enrolments.get(pair)
-        if course is None or (enrolments is None and not course.auto_enrol):
+        if course is None or (enrolments is None and not self._enrols(course)):
             for index in indices:
                 self.results[index] = UNKNOWN_COURSE if course is None else NOT_ENROLLED
             return
@@ -209,8 +211,12 @@ class IngestBatch:
         current, other_activity = course.chapters, self._other_activity.get(pair, ())
         seq: int | None = None
         previous = self._last_seq(enrolments)
+        ended_at = enrolments[-1].ended_at
         for index in indices:
             event = self.events[index]
+            if ended_at is not None and event.at >= ended_at:
+                self.results[index] = NOT_ENROLLED
+                continue
             chapter_id = event.chapter_id
             if (
                 chapter_id is not None
@@ -242,6 +248,10 @@ class IngestBatch:
             self._last_seqs[pair] = seq
         if only is None:
             self._carry_over(enrolments)
+
+    def _enrols(self, course: Course) -> bool:
+        """Return whether a learner's first event enrols them."""
+        return course.auto_enrol and course.id not in self._archived
 
     def _carry_over(self, enrolments: Sequence[Enrolment]) -> None:
         """Add late events of attempts to those that carried over from them (B12)."""

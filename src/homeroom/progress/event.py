@@ -238,7 +238,8 @@ CONFLICT = EventResult(
 NOT_ENROLLED = EventResult(
     EventStatus.REJECTED,
     "not_enrolled",
-    "The learner is not enrolled, and the course does not enrol by itself. Fix: enrol first.",
+    "The learner is not enrolled: the enrolment was ended, or the course is archived or does not"
+    " enrol by itself. Fix: enrol first.",
 )
 QUARANTINE_FULL = EventResult(
     EventStatus.REJECTED,

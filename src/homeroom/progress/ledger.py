@@ -79,7 +79,14 @@ async def open_attempts(
     newest = enrolments[-1].attempt
     new = [
         Enrolment(
-            first.user_id, first.course_id, newest + more, course.version, "registered", tx.now, 0
+            first.user_id,
+            first.course_id,
+            newest + more,
+            course.version,
+            "registered",
+            tx.now,
+            0,
+            ended_at=enrolments[-1].ended_at,
         )
         for more in range(1, len(openings) + 2 - len(enrolments))
     ]
@@ -119,7 +126,15 @@ async def renew_attempt(
     status: catalogue.EnrolmentStatus = "in_progress" if old.chapters else "registered"
     number = last.attempt + 1
     opened = Enrolment(
-        last.user_id, last.course_id, number, course.version, status, tx.now, at, carried_over=True
+        last.user_id,
+        last.course_id,
+        number,
+        course.version,
+        status,
+        tx.now,
+        at,
+        carried_over=True,
+        ended_at=last.ended_at,
     )
     await catalogue.add_enrolments(tx, [opened])
     state = carried_over_state(course, old)

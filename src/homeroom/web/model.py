@@ -107,7 +107,7 @@ class RequestModel(BaseModel):
     @classmethod
     def _check_json_type(cls, value: Any, info: ValidationInfo) -> Any:
         """Raise ValueError for a value that only a conversion would make fit."""
-        kinds, kind = _kinds_of(cls, info.field_name or ""), type(value)
+        kinds, kind = field_kinds(cls, info.field_name or ""), type(value)
         if kind in kinds or (kind in _NUMBERS and kinds & _NUMBERS):
             return value
         if kind in {bool, str} and kinds & _NUMBERS and not kinds & _TIMES:
@@ -118,7 +118,7 @@ class RequestModel(BaseModel):
 
 
 @cache
-def _kinds_of(model: type[BaseModel], field: str) -> _Kinds:
+def field_kinds(model: type[BaseModel], field: str) -> _Kinds:
     """Return the types that a field accepts, those within lists and objects left out."""
     return frozenset(_alternatives(model.model_fields[field].annotation))
 

@@ -46,7 +46,7 @@ def test_a_copy_says_what_to_do_next(
     terminal_on_file: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = terminal_on_file
-    terminal.rows("INSERT INTO course VALUES ('fire', 1, 'x') RETURNING 1")
+    terminal.rows("INSERT INTO course VALUES ('fire', 1, 'x', NULL) RETURNING 1")
     rehearsed = terminal.ok("db", "copy", "--to", postgres_url, "--rehearse", "--json").json
     assert (rehearsed["rehearsed"], rehearsed["tables"]["course"]) == (True, 1)
     said = terminal.ok("db", "copy", "--to", postgres_url).out

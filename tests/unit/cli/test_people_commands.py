@@ -10,7 +10,7 @@ from typing import Any
 def enrolled(terminal: Any) -> None:
     terminal.rows(
         "INSERT INTO person VALUES"
-        " ('ada', 'ada@school.example', 'Ada', 'Love', NULL, NULL, NULL, '[]', 1, 1, '[]')"
+        " ('ada', 'ada@school.example', 'Ada', 'Love', NULL, NULL, NULL, '[]', 1, 1, '[]', NULL)"
     )
 
 

@@ -200,3 +200,19 @@ def test_every_queue_has_one_priority() -> None:
         "facilitator-reminders": 5,
         "learner-messages": 3,
     }
+
+
+@pytest.mark.parametrize("name", sorted(MESSAGE_TYPES))
+def test_a_suspended_person_gets_no_message_on_any_channel(name: str) -> None:
+    addresses = {Channel.EMAIL: ChannelAddress("ada@example.org")}
+    choices = {(name, channel): True for channel in Channel}
+    for suspended in (False, True):
+        preferences = NotificationPreferences(choices, is_suspended=suspended)
+        planned = plan_deliveries(get_message_type(name), "ada", preferences, addresses, 0)
+        assert len(planned) == len(Channel)
+        codes = {None if each.reason is None else each.reason.code for each in planned}
+        if suspended:
+            assert {each.status for each in planned} == {DeliveryStatus.SKIPPED}
+            assert codes == {ReasonCode.PERSON_SUSPENDED}
+        else:
+            assert None in codes

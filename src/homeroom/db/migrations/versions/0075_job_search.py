@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0075_job_search"
-down_revision: str | None = "0072_job_trace"
+down_revision: str | None = "0073_ended_enrolments"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
