@@ -10,7 +10,7 @@ import { State } from "../parts/State";
 import { List } from "../parts/Table";
 import { span, Time } from "../parts/Time";
 
-const AUTHORS = ["author", "service"];
+const AUTHORS = ["author", "service"] as const;
 
 /** The learners of a course; each leads to what happened. */
 export function CoursePage() {

@@ -13,7 +13,7 @@ import { State } from "../parts/State";
 import { List } from "../parts/Table";
 import { span, Time } from "../parts/Time";
 
-const AUTHORS = ["author", "service"];
+const AUTHORS = ["author", "service"] as const;
 
 /** Why a learner is at a percentage: what is missing, and which event made which figure. */
 export function LearnerCoursePage() {

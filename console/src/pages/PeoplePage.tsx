@@ -10,7 +10,7 @@ import { Page } from "../parts/Page";
 import { List } from "../parts/Table";
 import { Time } from "../parts/Time";
 
-const WRITERS = ["service"];
+const WRITERS = ["service"] as const;
 
 /** The directory: whom a word, a manager or a group names; each leads to the learner. */
 export function PeoplePage() {

@@ -6,7 +6,7 @@ import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import type { Queue, QueueLimitsBody } from "../api/schema";
 import { ProblemBox } from "./Problem";
-import { useMayOperate } from "./session";
+import { useHasRole } from "./session";
 
 /** The limits of a queue in words. */
 export function LimitsText({ queue }: { queue: Queue }) {
@@ -35,7 +35,7 @@ export function LimitQueue({ queue }: { queue: Queue }) {
     onSuccess: () => dialog.current?.close(),
     onSettled: () => client.invalidateQueries(),
   });
-  if (!useMayOperate()) return null;
+  if (!useHasRole("operator")) return null;
   const open = () => {
     save.reset();
     setOpened(opened + 1); // the fields begin with the limits of now

@@ -1,4 +1,4 @@
-"""What the demo prints for a person who wants to go on."""
+"""The last lines of the demo: links and requests for a person who goes on."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _COST_FACTOR = 20
 
 
 class JobCounter:
-    """Counts jobs by queue and state; a number of completed jobs may be some seconds old.
+    """Counts jobs by queue and state; that of completed ones may be seconds old.
 
     All other states are counted each time. Completed ones are counted each time too while they are
     few: a test that waits for a number sees it at once.

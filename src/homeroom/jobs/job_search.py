@@ -64,7 +64,7 @@ class _Sequence:
 
 @dataclass(frozen=True, slots=True)
 class _ScannedJob:
-    """What of a job is compared with a text."""
+    """The members of a job that are compared with a text."""
 
     id: str
     payload: Mapping[str, Any]
