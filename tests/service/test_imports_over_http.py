@@ -128,7 +128,8 @@ async def test_a_dry_run_names_all_faults_and_an_import_stores_nothing_of_the_fi
     assert "line 2" in report["faults"][-1]["detail"]
     refused = await post(http, "people", content)
     assert (refused.status_code, refused.json()["errorCount"]) == (422, 7)
-    assert refused.json()["errors"][0]["line"] == 3
+    first = refused.json()["errors"][0]
+    assert (first["line"], first["column"], first["code"]) == (3, "email", "invalid_row")
     async with db.read() as tx:
         assert await people.find(tx, ["ok", "a", "b", "c"]) == {}
     assert counts(await post(http, "people", "\n".join([lines[0], lines[3]]), caller=ADMIN))[0] == 1

@@ -200,7 +200,10 @@ def refuse_faults(report: CsvImportReport) -> CsvImportReport:
         f"The file has {count} fault{'' if count == 1 else 's'}; nothing was imported.",
         hint="A dry run (dryRun=true) lists all faults with their lines.",
         details={
-            "errors": [each.model_dump() for each in report.faults[:MAX_PROBLEM_ERRORS]],
+            "errors": [
+                {**each.model_dump(exclude_none=True), "code": "invalid_row"}
+                for each in report.faults[:MAX_PROBLEM_ERRORS]
+            ],
             "errorCount": count,
         },
     )
