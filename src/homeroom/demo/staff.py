@@ -1,4 +1,4 @@
-"""A manager and facilitators in the running school, and links that sign each person in."""
+"""A manager and facilitators in the running school, and links to sign them in."""
 
 from __future__ import annotations
 
