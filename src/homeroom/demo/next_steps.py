@@ -1,4 +1,4 @@
-"""What the demo prints for a person who wants to go on."""
+"""The links and hints at the end of the demo, for a person who goes on."""
 
 from __future__ import annotations
 

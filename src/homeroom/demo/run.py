@@ -45,7 +45,7 @@ class PlanGenerationFailed(HomeroomError):
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """What is printed of a run."""
+    """The form and extent of what a run prints."""
 
     live: bool = False
     """A view that is drawn anew, instead of lines."""
