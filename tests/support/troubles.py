@@ -90,7 +90,7 @@ def _misspelt_setting(stage: Stage) -> None:
 
 def _players(stage: Stage) -> None:
     """A server without a worker that publishes a course, and learners' tokens."""
-    stage.renew(HOMEROOM_INGEST_MAX_QUEUE="2")
+    stage.renew(HOMEROOM_INGEST_MAX_QUEUE="2", HOMEROOM_INGEST_MAX_RETRIES="0")
     stage.serve("--no-worker")
     with _api(stage) as api:
         api.put("/api/v1/courses/fire-safety", json=COURSE).raise_for_status()

@@ -1,4 +1,4 @@
-"""The last lines of the demo: links and requests for a person who goes on."""
+"""The links and hints at the end of the demo, for a person who goes on."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class PlanGenerationFailed(HomeroomError):
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """The form in which a run is printed."""
+    """The form and extent of what a run prints."""
 
     live: bool = False
     """A view that is drawn anew, instead of lines."""

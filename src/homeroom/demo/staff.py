@@ -1,4 +1,4 @@
-"""A manager and facilitators of the running school, and sign-in links."""
+"""A manager and facilitators in the running school, and links to sign them in."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ConsoleLink:
 def console_link(
     environment: DemoEnvironment, title: str, user_id: str, role: str, page: str
 ) -> ConsoleLink:
-    """Return a link that signs a person in by a JWT, as the platform would, and opens a page."""
+    """Return a link to a page that signs a person in by a JWT of the platform."""
     token = _mint_token(environment, user_id, role)
     return ConsoleLink(title, f"{environment.server.url}/sign-in?next={quote(page)}#{token}")
 
@@ -55,7 +55,7 @@ def staff_links(environment: DemoEnvironment) -> Sequence[ConsoleLink]:
 
 
 async def add_staff(environment: DemoEnvironment) -> None:
-    """Add a programme that runs now, its people, one log, and the manager's team.
+    """Add a programme that runs now, its people, one log, the manager's team.
 
     Call it after the comparison: what it adds is not among the numbers.
     """
@@ -86,7 +86,7 @@ async def add_staff(environment: DemoEnvironment) -> None:
 
 
 async def _hand_in_a_log(environment: DemoEnvironment, today: date) -> None:
-    """Hand in this week's log of one facilitator, as that person; the others owe theirs."""
+    """Hand in this week's log of one facilitator; the others owe theirs."""
     *_, facilitator = FACILITATORS
     token = _mint_token(environment, facilitator, "facilitator")
     answer = await environment.api.post(
