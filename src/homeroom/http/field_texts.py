@@ -436,18 +436,3 @@ PARAMETER_TEXTS = FIELD_TEXTS | dict(
     line.split(": ", 1) for line in _PARAMETERS.strip().splitlines()
 )
 """Descriptions by the name of a parameter."""
-
-TAG_TEXTS = {
-    "Progress": "Events in, course progress out.",
-    "Catalogue": "Courses in their versions, completion criteria and enrolments.",
-    "Completion": "Completions, the steps that follow them, credentials and reports.",
-    "Credentials": "Credentials that are signed here: pages, documents, keys and status lists.",
-    "Changes": "What changed, in commit order, for consumers that follow.",
-    "People": "The built-in directory; export and erasure of personal data.",
-    "Lesson plans": "A curriculum in, lesson plans out.",
-    "Facilitators": "Programmes, weekly activity logs and their compliance.",
-    "Operations": "Queues, jobs, schedules, partner systems, metrics, settings and hints.",
-    "Access": "API keys, sessions, tickets of event streams and the audit trail.",
-    "Notifications": "Messages, preferences, deliveries and suppressions.",
-}
-"""What each group of operations is about; ``tests/docs`` fails for a group without a text."""

@@ -16,8 +16,9 @@ import msgspec
 from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
-from homeroom.http.field_texts import FIELD_TEXTS, PARAMETER_TEXTS, TAG_TEXTS
+from homeroom.http.field_texts import FIELD_TEXTS, PARAMETER_TEXTS
 from homeroom.http.ingest import INGEST_PATH, IngestAnswer
+from homeroom.http.tag_texts import TAG_TEXTS
 from homeroom.progress.event import SentBatch
 from homeroom.web.identity import SESSION_COOKIE
 from homeroom.web.problem import PROBLEM_MEDIA_TYPE

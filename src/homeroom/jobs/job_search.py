@@ -121,7 +121,7 @@ def _filter_conditions(query: JobQuery, before: int | None) -> list[_Condition]:
 
 
 def _contains(wanted: str, columns: ReadOnlyColumnCollection[str, Any] = _job) -> _Condition:
-    """Return whether the id, the payload or the last error contains a text, in any case."""
+    """Return whether id, payload or last error contains a text, in any case."""
     searched = (columns.id, columns.payload, columns.last_error)
     return or_(*(column.icontains(wanted, autoescape=True) for column in searched))
 
@@ -137,7 +137,7 @@ def _contains_or_is_about(query: JobQuery) -> ColumnElement[bool]:
 
 
 def _is_named(query: JobQuery) -> ColumnElement[bool]:
-    """Return whether the text is the id of the job, of its cause, or of its learner."""
+    """Return whether the text is the id of the job, its cause or its learner."""
     wanted = query.text or ""
     match = SubjectMatch(user=lambda column: column == wanted, course=lambda _: false())
     caused = and_(_job.id > f"{wanted}.", _job.id < f"{wanted}/")
@@ -175,7 +175,7 @@ async def _scan_unfinished(tx: Tx, query: JobQuery, before: int | None, limit: i
 
 
 async def _scan_completed(tx: Tx, query: JobQuery, before: int | None, limit: int) -> list[int]:
-    """Return the sequence numbers of the newest completed jobs that match, newest first."""
+    """Return sequence numbers of completed jobs that match, newest first."""
     conditions = _filter_conditions(replace(query, done=True), before)
     columns = (_job.seq, _job.id, _job.payload, _job.last_error)
     newest = (
