@@ -25,7 +25,7 @@ WITHOUT_PEOPLE = _names(
     getLiveness getReadiness getIssuerJwks getIssuerKey getIssuerJwk getIssuerProfile
     getStatusList getCredentialPage getCredentialDocument getCredentialJws getCredentialPdf
     getCredentialPng getCredentialSvg getCredentialVerification receiveCredlyWebhook
-    receiveEmailWebhook getSubscriptionPage unsubscribe openSession closeSession
+    receiveEmailWebhook getSubscriptionPage unsubscribe openSession closeSession getSignInMethods
     """
 )
 """Without a token: they publish credentials under random ids, or check one of their own."""
@@ -40,7 +40,10 @@ OTHER_ROLES = _names(
     createApiKey revokeApiKey getMetricsSummary getMetrics listQuarantinedEvents replayQuarantine
     listQueues cleanQueue pauseQueue resumeQueue listSchedules listUpcomingSlots updateSchedule
     pauseSchedule resumeSchedule runSchedule listSettings listSuppressions liftSuppression
-    listUnmatchedReports listWorkers createActivityLog updateActivityLog erasePerson putPerson
+    listUnmatchedReports listWorkers erasePerson putPerson listAlertRules updateAlertRules
+    listAlerts acknowledgeAlert snoozeAlert archiveCourse unarchiveCourse endEnrolment getEnrolment
+    importEnrolmentsCsv importOfferingsCsv importPeopleCsv importProgrammesCsv getMetricsHistory
+    listPeople resumePerson suspendPerson putQueueLimits listLogObligations
     putProgramme putOffering createWorkflow deleteWorkflow createPlanCourse editPlanSchedule
     startGeneration cancelGeneration fillLessonPlan editLesson regenerateLesson regenerateModule
     retryGeneration awardAchievementRule deleteAchievementRule putAchievementRule
@@ -53,6 +56,11 @@ NARROWED: Mapping[str, tuple[int, int | None]] = {
     "listAchievementRules": (200, None),
     "getAchievementRule": (404, None),
     "listActivityLogs": (200, 200),
+    "createActivityLog": (404, None),
+    "updateActivityLog": (404, None),
+    "listUpcomingMessages": (404, None),
+    "listProgrammeWeeks": (404, None),
+    "getLesson": (404, None),
     "getActivityLog": (404, None),
     "deleteActivityLog": (404, None),
     "listCompletions": (200, 403),
@@ -100,7 +108,7 @@ OF_THE_SCHOOL = _names(
     """
     listCourses getCourse listAchievementRules getAchievementRule listWorkflows getWorkflow
     getLessonPlan listModelCalls exportLessonPlan
-    getGenerationStatus createEventStreamTicket getSession
+    getGenerationStatus getLesson createEventStreamTicket getSession
     """
 )
 """Narrowed operations whose answers name no person but the caller."""
@@ -115,6 +123,7 @@ BODIES: Mapping[str, Any] = {
     "addExemption": {"startsOn": "2026-01-05", "endsOn": "2026-01-06", "reason": "holiday"},
     "updateProgress": {"userId": f"learner-{MARK}", "chapterId": "a", "progress": 1},
     "putNotificationPreferences": {},
+    "createActivityLog": {"offeringId": f"offering-{MARK}", "week": "2026-W02", "notes": "x"},
 }
 FILTERS = ("userId", "facilitatorId", "managerId")
 
@@ -167,6 +176,8 @@ def ask(
     url = re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], f"some-{MARK}"), path)
     query = {each: ids[each] for each in filters} if filtered else {}
     body = None if method in ("GET", "DELETE") else BODIES.get(name, {})
+    if body and "offeringId" in body:
+        body = {**body, "offeringId": ids["offeringId"]}
     return client.request(method, url, params=query, json=body)
 
 

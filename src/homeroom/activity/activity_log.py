@@ -36,6 +36,11 @@ TOPIC = "activity-logs"
 ActivityLogStatus = Literal["draft", "submitted"]
 
 
+def unknown_offering(id: str) -> NotFound:
+    """Return the error for an offering that does not exist, or not for the caller."""
+    return NotFound(f"There is no offering {id!r}.")
+
+
 class ActivityLogs:
     """Writes, changes and deletes activity logs."""
 
@@ -47,7 +52,7 @@ class ActivityLogs:
         """Return an offering; raise ``NotFound``."""
         offering = await store.get_offering(tx, id)
         if offering is None:
-            raise NotFound(f"There is no offering {id!r}.")
+            raise unknown_offering(id)
         return offering
 
     async def lock(self, tx: Tx, id: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from homeroom.access import api as access
 from homeroom.activity import obligation_store, store
+from homeroom.activity.activity_log import unknown_offering
 from homeroom.activity.api import (
     Activity,
     ActivityLog,
@@ -328,6 +329,10 @@ def _add_log_writes(routes: APIRouter, db: Database, auth: Auth, activity: Activ
         check_dates(body, body.week)
         async with db.write() as tx:
             offering = await activity.logs.offering(tx, body.offering_id)
+            if identity.has(Role.MANAGER) and not identity.is_learner(offering.facilitator_id):
+                managed = await activity.programmes.get(tx, offering.programme_id)
+                if not identity.has(Role.SERVICE) and not is_manager(identity, managed):
+                    raise unknown_offering(offering.id)  # decision 0053
             programme = await check(tx, identity, offering.facilitator_id, offering.programme_id)
             activity_log = await activity.logs.write(
                 tx, body.offering_id, body.week, body.status, content(body)

@@ -92,6 +92,8 @@ def _query(
     text: str | None,
     done: bool | None = None,
 ) -> job_search.JobQuery:
+    if text is None:
+        return job_search.JobQuery(queue, state, name, done=done)
     return job_search.JobQuery(queue, state, name, text, job_subjects.JOB_SUBJECTS, done)
 
 
