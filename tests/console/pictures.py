@@ -9,7 +9,6 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.console.conftest import OPTIONS, sign_in
 from tests.console.test_console import PAGES, show
-from tests.console.test_people_pages import answer_with_team
 from tests.support.console_school import COURSE_ID, HALFWAY, ConsoleSchool, console_school
 from tests.support.people_school import PROGRAMME_ID, add_people
 from tools.servers.chromium import need_chromium
@@ -43,6 +42,7 @@ def picture_people(browser: Browser, school: ConsoleSchool, target: Path) -> Non
         ("my-logs", "ada", "facilitator", log),
         ("programmes", "mara", "manager", f"/console/programmes/{PROGRAMME_ID}"),
         ("my-team", "mara", "manager", "/console/team"),
+        ("imports", "ida", "author", "/console/imports"),
         ("lesson-plans", "ida", "author", "/console/plans"),
         ("plan", "ida", "author", f"/console/plans/{people.plan_id}"),
         ("lesson", "ida", "author", lesson),
@@ -50,7 +50,6 @@ def picture_people(browser: Browser, school: ConsoleSchool, target: Path) -> Non
         page = browser.new_context(
             base_url=school.url, viewport=SIZE, locale="en-GB", timezone_id="Europe/Berlin"
         ).new_page()
-        page.route("**/api/v1/team?*", answer_with_team)
         page.goto(f"/sign-in#{people.token(user_id, role)}")
         page.get_by_role("navigation").wait_for()
         page.goto(address)

@@ -19,6 +19,7 @@ PAGES = {
     "Alerts": "/console/alerts",
     "Completions": "/console/completions?step=hr&status=failed",
     "Courses": "/console/courses",
+    "People": "/console/people",
     "Jobs": "/console/jobs",
     "Queues": "/console/queues",
     "Workers": "/console/workers",

@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 from tests.support.condition import PATIENCE_SECONDS
-from tests.support.console_school import JWT_SECRET, ConsoleSchool
+from tests.support.console_school import HALFWAY, JWT_SECRET, ConsoleSchool
 
 PROGRAMME_ID, OTHER_PROGRAMME_ID = "data-lab", "law"
 _WEEKS_BACK = 3
@@ -62,6 +62,8 @@ def add_people(school: ConsoleSchool) -> PeopleSchool:
     for user_id, (given, family) in _PEOPLE.items():
         person = {"givenName": given, "familyName": family, "email": f"{user_id}@example.org"}
         put(f"/api/v1/people/{user_id}", json=person).raise_for_status()
+    report = {"givenName": "Cem", "familyName": "Aydin", "managerId": "mara"}
+    put(f"/api/v1/people/{HALFWAY[0]}", json=report).raise_for_status()
     for id, title, manager in (
         (PROGRAMME_ID, "Data lab", "mara"),
         (OTHER_PROGRAMME_ID, "Law", "otto"),

@@ -170,12 +170,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The credential of a completion."""
+    """The credential of a completion, or of an achievement, which has no course."""
 
     id: str
-    completion_id: str
+    completion_id: str | None
+    award_id: str | None
     user_id: str
-    course_id: str
+    course_id: str | None
     attempt: int
     state: CredentialState
     issuer: str
@@ -202,6 +203,7 @@ class Enrolment:
     enrolled_at: datetime
     completed_at: datetime | None
     approved: bool
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class Person:
     manager_id: str | None
     roles: tuple[str, ...]
     group_ids: tuple[str, ...]
+    suspended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
