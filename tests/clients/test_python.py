@@ -42,7 +42,7 @@ from homeroom_client import (
     operations,
     retry,
 )
-from homeroom_client.decoding import camel_case
+from homeroom_client.decoding import camel_case, decode
 from packaging.requirements import Requirement
 from tests.support.condition import PATIENCE_SECONDS, until
 from tests.support.homeroom_process import ADMIN_KEY, clean_environment, server
@@ -407,6 +407,16 @@ def test_types_have_the_fields_of_the_contract(kind: type, schema: str) -> None:
         is_nullable = any(each.get("type") == "null" for each in shown.get("anyOf", ()))
         assert is_nullable is (type(None) in typing.get_args(hint)), name
     assert dataclasses.is_dataclass(kind)
+
+
+def test_a_server_of_an_earlier_release_lacks_what_was_added_since() -> None:
+    fields = dataclasses.fields(models.Person)
+    known = {camel_case(each.name): [] if "tuple" in str(each.type) else "x" for each in fields}
+    del known["suspendedAt"]
+    assert decode(models.Person, known).suspended_at is None
+    del known["userId"]
+    with pytest.raises(UnexpectedAnswer, match="userId"):
+        decode(models.Person, known)
 
 
 def test_words_are_those_of_the_contract() -> None:

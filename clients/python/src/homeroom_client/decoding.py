@@ -59,9 +59,15 @@ def _object_decoder(kind: type[Any]) -> Decoder:
     parts = [
         (each.name, camel_case(each.name), _decoder(hints[each.name])) for each in fields(kind)
     ]
+    # A server of an earlier release lacks fields that were added since, which may all be null.
+    absent = {
+        camel_case(name): None
+        for name, hint in hints.items()
+        if types.NoneType in typing.get_args(hint)
+    }
 
     def decode_object(value: object) -> Any:
-        data: Mapping[str, Any] = _checked(dict, value)
+        data: Mapping[str, Any] = absent | _checked(dict, value)
         return kind(**{name: part(data[key]) for name, key, part in parts})
 
     return decode_object
