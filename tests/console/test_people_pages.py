@@ -18,8 +18,8 @@ from homeroom.activity.api import parse_week
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 NAVIGATION = {
     "facilitator": ["My logs", "Lesson plans"],
-    "manager": ["Programmes", "Lesson plans"],
-    "author": ["Lesson plans", "Courses"],
+    "manager": ["Programmes", "My team", "Lesson plans"],
+    "author": ["Lesson plans", "Courses", "Imports"],
 }
 PROGRAMME = f"/console/programmes/{PROGRAMME_ID}"
 

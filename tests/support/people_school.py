@@ -84,6 +84,7 @@ def add_people(school: ConsoleSchool) -> PeopleSchool:
         path = f"/api/v1/programmes/{programme_id}/offerings/{id}"
         put(path, json=offering).raise_for_status()
     _open_past_weeks(school)
+    _report_last_week(school)
     return PeopleSchool(school, f"{datetime.now(UTC):%G-W%V}", _write_plan(school))
 
 
@@ -96,6 +97,13 @@ def _open_past_weeks(school: ConsoleSchool) -> None:
     for id in (PROGRAMME_ID, OTHER_PROGRAMME_ID):
         school.client.post(f"/api/v1/schedules/open_week.{id}/run").raise_for_status()
         _wait(lambda id=id: _count_weeks(school, id) > _WEEKS_BACK)
+
+
+def _report_last_week(school: ConsoleSchool) -> None:
+    """Send the report of last week, which warns the manager of missed logs."""
+    school.client.post(f"/api/v1/schedules/report.{PROGRAMME_ID}/run").raise_for_status()
+    team = "/api/v1/team?managerId=mara"
+    _wait(lambda: any(each["behind"] for each in school.client.get(team).json()["items"]))
 
 
 def _count_weeks(school: ConsoleSchool, programme_id: str) -> int:

@@ -400,6 +400,7 @@ FIELD_TEXTS = dict(line.split(": ", 1) for line in _TEXTS.strip().splitlines())
 """Descriptions by the name of a field."""
 
 _PARAMETERS = """
+done: False leaves out completed jobs, true all others.
 actor: Only what this user or API key did.
 after: Only records after this position.
 archived: List the archived courses instead of the others.
