@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import WithJsonSchema
@@ -11,8 +12,14 @@ from homeroom.db.database import Database
 from homeroom.errors import NotFound
 from homeroom.identity import Role
 from homeroom.lessonplans import plan_queries, responses
-from homeroom.lessonplans.export.blocks import Block, Bullets, Grid, Heading, Paragraph
-from homeroom.lessonplans.export.print_document import WritingSpace, print_lesson
+from homeroom.lessonplans.export.blocks import (
+    Block,
+    Bullets,
+    Grid,
+    Heading,
+    Paragraph,
+    WritingSpace,
+)
 from homeroom.lessonplans.export.print_style import is_right_to_left
 from homeroom.lessonplans.plan import lesson_document
 from homeroom.web.identity import Auth
@@ -91,7 +98,7 @@ def router(db: Database, auth: Auth) -> APIRouter:
             raise NotFound(f"There is no lesson {lesson_id!r} in this plan.")
         index = ids.index(lesson_id)
         lesson = plan.lessons[index]
-        printed = print_lesson(plan, lesson)
+        printed = _load_printing().print_lesson(plan, lesson)
         return LessonPageResponse(
             data=LessonPageView(
                 workflow_id=plan.id,
@@ -109,6 +116,11 @@ def router(db: Database, auth: Auth) -> APIRouter:
         )
 
     return routes
+
+
+def _load_printing() -> Any:
+    """Load the module at the first lesson: until then its calendars take no memory."""
+    return import_module("homeroom.lessonplans.export.print_document")
 
 
 def _block_view(block: Block | WritingSpace) -> PrintedBlock:

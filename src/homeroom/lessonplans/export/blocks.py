@@ -17,6 +17,15 @@ from homeroom.lessonplans.wording import Wording, load_wording, wording_language
 
 
 @dataclass(frozen=True, slots=True)
+class WritingSpace:
+    """Ruled lines to write on: one after each prompt, then ``lines`` more."""
+
+    title: str
+    prompts: Sequence[str]
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class Heading:
     """A heading: level 1 is the plan, 2 a module, 3 a lesson, 4 a lesson's part."""
 

@@ -26,11 +26,10 @@ from docx.text.run import Run
 
 from homeroom.instant import to_datetime
 from homeroom.lessonplans.curriculum import printable
-from homeroom.lessonplans.export.blocks import Block, Bullets, Grid, Heading
+from homeroom.lessonplans.export.blocks import Block, Bullets, Grid, Heading, WritingSpace
 from homeroom.lessonplans.export.print_document import (
     PrintedPlan,
     SchemeOfWork,
-    WritingSpace,
     is_splittable,
     print_plan,
 )

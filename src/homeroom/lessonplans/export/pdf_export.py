@@ -14,11 +14,10 @@ import typst
 
 from homeroom.instant import SECOND
 from homeroom.lessonplans.curriculum import printable
-from homeroom.lessonplans.export.blocks import Block, Grid
+from homeroom.lessonplans.export.blocks import Block, Grid, WritingSpace
 from homeroom.lessonplans.export.fonts import select_fonts
 from homeroom.lessonplans.export.print_document import (
     PrintedPlan,
-    WritingSpace,
     is_splittable,
     print_plan,
 )

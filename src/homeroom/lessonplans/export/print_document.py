@@ -16,6 +16,7 @@ from homeroom.lessonplans.export.blocks import (
     Block,
     Grid,
     Heading,
+    WritingSpace,
     front_matter_blocks,
     lesson_blocks,
     module_blocks,
@@ -31,15 +32,6 @@ MAX_ROW_LINES = 30
 _PORTRAIT_CHARACTERS = 105
 """Characters of table text in a line across a portrait page, on average."""
 _SCHEME_WIDTHS = (3, 6, 3, 12, 13, 10, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class WritingSpace:
-    """Ruled lines to write on: one after each prompt, then ``lines`` more."""
-
-    title: str
-    prompts: Sequence[str]
-    lines: int
 
 
 @dataclass(frozen=True, slots=True)
