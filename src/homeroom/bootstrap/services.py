@@ -237,7 +237,7 @@ def monitor_service(application: Application, health: Health) -> Service:
         readings.sources(),
         evaluate_seconds=application.settings.alert_interval.total_seconds(),
     )
-    return Service("monitor", monitor.run, monitor.stop)
+    return Service("monitor", monitor.run, monitor.stop, is_needed=False)
 
 
 async def run_services(

@@ -29,6 +29,8 @@ from homeroom.monitoring.history_store import HOUR_SECONDS, MINUTE_SECONDS, span
 log = structlog.get_logger(__name__)
 EVALUATE_SECONDS = 15.0
 SLOWEST_SECONDS = 60.0
+_LEAVE_SECONDS = 2.0
+"""Longest time for the last transaction of a process that stops."""
 COST_FACTOR = 40
 """An evaluation is repeated after 40 times as long as it took: a large database is read rarely."""
 
@@ -89,8 +91,9 @@ class Monitor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._stopped.wait()
-        with suppress(HomeroomError):
-            await self._leave()
+        with suppress(HomeroomError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):  # a database may hang
+                await self._leave()
 
     def stop(self) -> None:
         """End ``run``."""
