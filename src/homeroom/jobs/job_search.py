@@ -83,7 +83,11 @@ async def search(
     if any(job.id == query.text for _, job in named):
         return [(seq, job) for seq, job in named if job.id == query.text]
     found = dict(named)
-    seqs = await _scan_unfinished(tx, query, before, limit)
+    if named:  # the text is an id: no learner or course is sought by a part of it
+        unfinished = [UNFINISHED, *conditions, _contains(query.text)]
+        seqs = [seq for seq, _ in await _fetch(tx, unfinished, limit)]
+    else:
+        seqs = await _scan_unfinished(tx, query, before, limit)
     if query.state is None and query.done is None:
         seqs += await _scan_completed(tx, query, before, limit)
     found |= dict(

@@ -83,11 +83,23 @@ async def declare_queues(tx: Tx, names: Sequence[str]) -> None:
     await tx.insert(queue_table, rows, on_conflict="ignore", window_start=0, window_count=0)
 
 
+_QUEUES_OF_JOBS = """
+WITH RECURSIVE of_jobs (queue) AS (
+    SELECT MIN(queue) FROM job WHERE pruned_at IS NULL
+    UNION ALL
+    SELECT (SELECT MIN(queue) FROM job WHERE pruned_at IS NULL AND queue > of_jobs.queue)
+    FROM of_jobs WHERE of_jobs.queue IS NOT NULL
+)
+SELECT queue FROM of_jobs WHERE queue IS NOT NULL
+"""
+"""A look at the index for each queue, where DISTINCT would read all jobs."""
+
+
 async def queues(tx: Tx) -> list[QueueSettings]:
     """Return all queues: those with a row, and those that only have jobs."""
     rows = await tx.fetch_into(QueueSettings, "SELECT * FROM queue ORDER BY name")
     queue_by_name = {queue.name: queue for queue in rows}
-    for (name,) in await tx.fetch("SELECT DISTINCT queue FROM job WHERE pruned_at IS NULL"):
+    for (name,) in await tx.fetch(_QUEUES_OF_JOBS):
         queue_by_name.setdefault(name, QueueSettings(name))
     return [queue_by_name[name] for name in sorted(queue_by_name)]
 
@@ -200,9 +212,7 @@ COUNTED_STATES = (*JobState, "cancelled")
 """What jobs are counted by. A cancelled job is ``failed`` in its row, but has not failed."""
 
 
-_UNFINISHED = (
-    "SELECT queue, state, run_at FROM job WHERE state <> 'completed' AND pruned_at IS NULL"
-)
+_UNFINISHED = "FROM job WHERE state <> 'completed' AND pruned_at IS NULL"
 """Ordered by ``seq`` it is read by the index of unfinished jobs; SQLite would else read all."""
 
 
@@ -217,8 +227,8 @@ async def counts(
     if completed is None:
         completed = await count_completed(tx)
     rows = await tx.fetch(
-        f"SELECT queue, state, COUNT(*) FROM ({_UNFINISHED}{where} ORDER BY seq) AS unfinished"
-        " GROUP BY queue, state",
+        f"SELECT queue, state, COUNT(*) FROM (SELECT queue, state {_UNFINISHED}{where}"
+        " ORDER BY seq) AS unfinished GROUP BY queue, state",
         values,
     )
     rows += [
@@ -230,7 +240,7 @@ async def counts(
     for name, state, number in rows:
         counts_by_queue.setdefault(name, dict.fromkeys(COUNTED_STATES, 0))[state] = number
     cancelled = await tx.fetch(
-        f"SELECT queue, COUNT(*) FROM ({_UNFINISHED}{where} AND state = 'failed'"
+        f"SELECT queue, COUNT(*) FROM (SELECT queue {_UNFINISHED}{where} AND state = 'failed'"
         " AND reason_code = ? ORDER BY seq) AS cancelled GROUP BY queue",
         (*values, JobReason.CANCELLED.value),
     )
@@ -253,7 +263,8 @@ async def count_completed(tx: Tx) -> dict[str, int]:
 async def oldest_waiting(tx: Tx) -> dict[str, int]:
     """Return by queue the ``run_at`` of its oldest waiting job, in microseconds UTC."""
     rows = await tx.fetch(
-        f"SELECT queue, MIN(run_at) FROM ({_UNFINISHED} AND state = 'waiting' ORDER BY seq)"
+        f"SELECT queue, MIN(run_at) FROM (SELECT queue, run_at {_UNFINISHED}"
+        " AND state = 'waiting' ORDER BY seq)"
         " AS waiting GROUP BY queue"
     )
     return dict(rows)
