@@ -123,3 +123,28 @@ async def test_jobs_are_found_by_learner_and_course(http: httpx.AsyncClient) -> 
     )
     assert cancelled.json() == {"count": 2}
     assert (await http.get("/api/v1/jobs?q=u-1042", headers=as_("learner:u-1042"))).is_error
+
+
+async def test_the_id_of_a_learner_finds_no_other_by_any_filter(
+    http: httpx.AsyncClient, db: Database
+) -> None:
+    """An action on the jobs of one learner must not go on with those of a longer id."""
+    other = new_id()
+    async with db.write() as tx:
+        await tx.execute(
+            "INSERT INTO completion (id, user_id, course_id, attempt, course_version, course_title,"
+            " completed_at, recorded_at, time_spent, chapters)"
+            " VALUES (?, 'u-10421', 'fire_safety', 1, 1, 'Fire', 1, 1, 1, '[]')",
+            (other,),
+        )
+        others = natural_id(other, "credential")
+        await jobs.enqueue(tx, IssueCredential(completion_id=other), id=others)
+    assert set(await search(http, "u-1042")) == {STEP_JOB, REPLAY_JOB}
+    assert set(await search(http, "u-104")) == {STEP_JOB, REPLAY_JOB, others}
+    cancel = {"action": "cancel", "filter": {"q": "u-1042"}}
+    for count in (2, 0):  # again, when none of this learner's waits any more
+        answer = await http.post("/api/v1/jobs/bulk", json=cancel, headers=as_("operator"))
+        assert answer.json() == {"count": count}
+    waiting = {"q": "u-1042", "state": "waiting"}
+    page = (await http.get("/api/v1/jobs", params=waiting, headers=as_("viewer"))).json()
+    assert page["items"] == []

@@ -15,4 +15,4 @@ TAG_TEXTS = {
     "Access": "API keys, sessions, tickets of event streams and the audit trail.",
     "Notifications": "Messages, preferences, deliveries and suppressions.",
 }
-"""What each group of operations is about; ``tests/docs`` fails for a group without a text."""
+"""Texts by the name of a group; ``tests/docs`` fails for a group without one."""

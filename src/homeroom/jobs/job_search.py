@@ -79,11 +79,14 @@ async def search(
         return await _fetch(tx, conditions, limit)
     if query.state is JobState.COMPLETED or query.done:
         return await _fetch(tx, [*conditions, _contains_or_is_about(query)], limit)
-    named = await _fetch(tx, [*conditions, _is_named(query)], limit)
-    if any(job.id == query.text for _, job in named):
-        return [(seq, job) for seq, job in named if job.id == query.text]
-    found = dict(named)
-    if named:  # the text is an id: no learner or course is sought by a part of it
+    is_job = _job.id == query.text
+    if await tx.fetch(select(_job.seq).where(is_job)):
+        return await _fetch(tx, [*conditions, is_job], limit)
+    # Whether the text is an id must not hang on filters or pages: an action on all jobs of `u-1`
+    # would go on with those of `u-10` once the former are done.
+    is_id = bool(await tx.fetch(select(_job.seq).where(_is_named(query)).limit(1)))
+    found = dict(await _fetch(tx, [*conditions, _is_named(query)], limit))
+    if is_id:
         unfinished = [UNFINISHED, *conditions, _contains(query.text)]
         seqs = [seq for seq, _ in await _fetch(tx, unfinished, limit)]
     else:
