@@ -154,6 +154,7 @@ def comparison_table(lines: Sequence[ComparisonLine], *, verbose: bool = False) 
     for line in lines:
         groups.setdefault(line.group, []).append(line)
     table = _marked_table("agree", "of which")
+    table.columns[1].min_width = max(map(len, groups), default=0)  # names are not cut
     for group, members in groups.items():
         off = [line for line in members if not line.ok]
         first = members[0]
