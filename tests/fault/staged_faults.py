@@ -182,7 +182,7 @@ async def _damaged(places: Places) -> StagedServer:
 async def _no_descriptors(places: Places) -> StagedServer:
     server = places.server(places.folder / "data")
     await server.serve(descriptors=DESCRIPTORS)
-    assert await server.readiness() == "ok"
+    await server.until_ready("ok")
     address = (server.client.base_url.host, server.client.base_url.port or 0)
 
     def connect(sent: bytes) -> None:
@@ -238,7 +238,7 @@ async def _behind_a_proxy(places: Places) -> tuple[StagedServer, Proxy]:
         places.folder, HOMEROOM_DATABASE_URL=f"{head}@{host}:{proxy.port}/{name}"
     )
     await server.serve()
-    assert await server.readiness() == "ok"
+    await server.until_ready("ok")
     return server, proxy
 
 
@@ -248,7 +248,7 @@ async def _redis_away(places: Places) -> StagedServer:
         places.folder / "data", HOMEROOM_QUEUE_URL=f"redis://127.0.0.1:{proxy.port}"
     )
     await server.serve()
-    assert await server.readiness() == "ok"
+    await server.until_ready("ok")
     proxy.cut()
     await server.until(lambda: "redis_unavailable" in server.events())
     return server

@@ -27,13 +27,24 @@ ALLOWED_ALGORITHMS = frozenset(
 class Jwks:
     """The keys behind a JWKS URL, cached; after a failed fetch they stay in use."""
 
-    def __init__(self, url: str, *, refresh_pause_seconds: float = REFRESH_PAUSE_SECONDS) -> None:
-        """Set the URL; the first token that needs a key causes the first fetch."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        refresh_pause_seconds: float = REFRESH_PAUSE_SECONDS,
+        are_ids_trusted: bool = False,
+    ) -> None:
+        """Set the URL; the first token that needs a key causes the first fetch.
+
+        With trusted ids, tokens come from the provider itself: an unknown id means that the keys
+        have changed, and only a failed fetch is followed by a pause.
+        """
         self.url = url
         self._pause = refresh_pause_seconds
+        self._are_ids_trusted = are_ids_trusted
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._fetched_at: float | None = None
-        self._last_attempt_at: float | None = None
+        self._paused_since: float | None = None
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str | None) -> jwt.PyJWK:
@@ -67,19 +78,19 @@ class Jwks:
         )
 
     def _may_fetch(self) -> bool:
-        return (
-            self._last_attempt_at is None or time.monotonic() - self._last_attempt_at >= self._pause
-        )
+        return self._paused_since is None or time.monotonic() - self._paused_since >= self._pause
 
     async def _fetch(self) -> None:
         """Fetch the keys; where that fails, the cached ones stay."""
-        self._last_attempt_at = time.monotonic()
+        self._paused_since = time.monotonic()
         try:
             keys = _parse_key_set(await _download_key_set(self.url))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
             log.warning("jwks_fetch_failed", url=self.url, error=type(error).__name__)
             return
         self._keys, self._fetched_at = keys, time.monotonic()
+        if self._are_ids_trusted:
+            self._paused_since = None
 
 
 async def _download_key_set(url: str) -> bytes:

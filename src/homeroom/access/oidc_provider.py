@@ -35,7 +35,7 @@ METADATA_FRESH_SECONDS = 600.0
 DISCOVERY_PAUSE_SECONDS = 2.0
 """Discovery that has failed is repeated at most this often: callers without a token cause it."""
 KEY_REFRESH_PAUSE_SECONDS = 1.0
-"""An unknown key id comes from the provider itself, so it means that the keys have changed."""
+"""A fetch of the keys that has failed is repeated at most this often."""
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 _FORM = "application/x-www-form-urlencoded"
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}")
@@ -205,7 +205,11 @@ class OidcProvider:
 
     def _keys(self, metadata: ProviderMetadata) -> Jwks:
         if self._jwks is None or self._jwks.url != metadata.jwks_uri:
-            self._jwks = Jwks(metadata.jwks_uri, refresh_pause_seconds=KEY_REFRESH_PAUSE_SECONDS)
+            self._jwks = Jwks(
+                metadata.jwks_uri,
+                refresh_pause_seconds=KEY_REFRESH_PAUSE_SECONDS,
+                are_ids_trusted=True,
+            )
         return self._jwks
 
     async def _exchange(

@@ -26,11 +26,20 @@ INVALID, CLOCKS = SignInFailureCode.TOKEN_INVALID, SignInFailureCode.CLOCKS_DIFF
 
 
 @pytest.fixture
-def jwks() -> Iterator[Jwks]:
+def key_server() -> Iterator[KeyServer]:
     server = KeyServer()
-    server.keys = [{**PUBLIC, "kid": "k1", "use": "sig", "alg": "RS256"}]
-    yield Jwks(server.url, refresh_pause_seconds=0)
+    server.keys = [key_named("k1")]
+    yield server
     server.close()
+
+
+@pytest.fixture
+def jwks(key_server: KeyServer) -> Jwks:
+    return Jwks(key_server.url, refresh_pause_seconds=60, are_ids_trusted=True)
+
+
+def key_named(kid: str) -> dict[str, Any]:
+    return {**PUBLIC, "kid": kid, "use": "sig", "alg": "RS256"}
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -40,8 +49,8 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in every.items() if value is not None}
 
 
-def signed(**changed: Any) -> str:
-    return jwt.encode(claims(**changed), KEY, "RS256", headers={"kid": "k1"})
+def signed(kid: str = "k1", **changed: Any) -> str:
+    return jwt.encode(claims(**changed), KEY, "RS256", headers={"kid": kid})
 
 
 async def verified(token: str, jwks: Jwks) -> dict[str, Any]:
@@ -64,6 +73,15 @@ async def test_a_token_of_the_provider_for_this_sign_in_is_accepted(
     jwks: Jwks, changed: dict[str, Any]
 ) -> None:
     assert (await verified(signed(**changed), jwks))["sub"] == "u-1"
+
+
+@pytest.mark.anyio
+async def test_keys_that_change_right_after_a_fetch_are_fetched_again(
+    jwks: Jwks, key_server: KeyServer
+) -> None:
+    assert await verified(signed(), jwks)
+    key_server.keys = [key_named("k2")]
+    assert await verified(signed("k2"), jwks)
 
 
 @pytest.mark.anyio
