@@ -11,8 +11,10 @@ from tests.support.api_client import as_
 from tests.support.badge_school import BASE_URL, COMPLETED_AT, PROFILE, badge_school
 from tests.support.credential_verifier import verify
 
-from homeroom.credentials.open_badges import signing
 from homeroom.credentials.open_badges.badge_document import OPEN_BADGES_CONTEXT, whole_seconds
+from homeroom.credentials.open_badges.proof_hash import read_context
+from homeroom.credentials.open_badges.proof_hasher import ProofHasher
+from homeroom.credentials.open_badges.signing import add_proof
 from homeroom.db.database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
@@ -41,12 +43,14 @@ async def test_an_independent_verifier_accepts_and_refuses(
         signed = [await get(f"/credentials/{each.id}.json") for each in (valid, revoked)]
         async with sqlite.write() as tx:
             key = await school.issuer.signing_key(tx)
-    documents[OPEN_BADGES_CONTEXT] = signing.read_context(OPEN_BADGES_CONTEXT)
+    documents[OPEN_BADGES_CONTEXT] = read_context(OPEN_BADGES_CONTEXT)
     changed = copy.deepcopy(signed[0])
     changed["credentialSubject"]["achievement"]["name"] = "Another course"
     expired = {name: value for name, value in signed[0].items() if name != "proof"}
     expired |= {"validFrom": "2001-01-01T00:00:00Z", "validUntil": "2002-01-01T00:00:00Z"}
-    expired = signing.add_proof(expired, PROFILE, key, whole_seconds(COMPLETED_AT))
+    hasher = ProofHasher()
+    expired = await add_proof(expired, PROFILE, key, whole_seconds(COMPLETED_AT), hasher.hash)
+    await hasher.close()
     results = verify(verifier, [*signed, changed, expired], documents, NOW)
     # The packages call a revoked credential verified: its status is a result of its own.
     assert results[:2] == [

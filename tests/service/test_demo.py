@@ -22,7 +22,7 @@ from tests.support.credential_verifier import verify
 
 from homeroom.clock import Clock
 from homeroom.credentials.open_badges.badge_document import OPEN_BADGES_CONTEXT, whole_seconds
-from homeroom.credentials.open_badges.signing import read_context
+from homeroom.credentials.open_badges.proof_hash import read_context
 from homeroom.demo import comparison
 from homeroom.demo.comparison import ComparisonLine, compare_results
 from homeroom.demo.environment import (

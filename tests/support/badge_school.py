@@ -158,3 +158,4 @@ async def badge_school(db: Database, **options: Any) -> AsyncIterator[BadgeSchoo
         achievement_routes.router(db, AUTH, achievements),
     ) as http:
         yield BadgeSchool(db, issuer, credentials, completions, kernel, http, pages, achievements)
+    await issuer.close()

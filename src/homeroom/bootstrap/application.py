@@ -137,6 +137,7 @@ async def open_application(
         application = _build_application(settings, db, client)
         stack.push_async_callback(application.access.close)
         stack.push_async_callback(application.plans.close)
+        stack.push_async_callback(application.badge_issuer.close)
         stack.push_async_callback(application.notifications.close)
         yield application
 

@@ -25,11 +25,12 @@ HintListener = Callable[[Sequence[tuple[str, str]]], None]
 
 
 class WriteClass(IntEnum):
-    """Order of waiting writers: job claims before requests before ingest."""
+    """Order of waiting writers: job claims, requests, ingest, what jobs store."""
 
     JOBS = 0
     REQUEST = 1
     INGEST = 2
+    EFFECTS = 3
 
 
 class Database(ABC):

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import registry
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.util import LRUCache
 
 from homeroom.db.tables import OnConflict, insert_rows, insert_sql, record_reader
 
@@ -173,6 +175,11 @@ _DIALECT_NAMES = {
 }
 
 
+_COMPILED_STATEMENTS = 500
+_compiled: LRUCache[Any, Any] = LRUCache(_COMPILED_STATEMENTS)
+"""Compiled statements by their form. To compile takes 0.2 ms, to find one 0.01 to 0.06."""
+
+
 def render_sql(
     statement: Statement,
     values: Sequence[Any],
@@ -180,16 +187,22 @@ def render_sql(
 ) -> tuple[str, Sequence[Any]]:
     """Return the SQL text of a statement and its values; text passes unchanged.
 
-    A Core construct carries its own values, so ``values`` must be empty for one.
+    A Core construct carries its own values, so ``values`` must be empty for one. The private parts
+    of SQLAlchemy are used here only; ``tests/unit/db/test_render_sql.py`` compares their results
+    with those of the documented way.
     """
     if isinstance(statement, str):
         return statement, values
-    compiled = statement.compile(
-        dialect=_load_dialect(dialect), compile_kwargs={"render_postcompile": True}
+    # As SQLAlchemy's own connections do it: a statement of the same form is compiled once.
+    compiled, extracted, params, _ = statement._compile_w_cache(
+        _load_dialect(dialect), compiled_cache=_compiled, column_keys=[]
     )
-    order = getattr(compiled, "positiontup", None) or []
-    values_by_name = compiled.params  # built anew by each access
-    return str(compiled), [values_by_name[key] for key in order]
+    assert isinstance(compiled, SQLCompiler)
+    by_name = compiled.construct_params(params, extracted_parameters=extracted, escape_names=False)
+    if compiled.post_compile_params:  # lists, which have a placeholder for each of their values
+        expanded = compiled._process_parameters_for_postcompile(by_name)
+        return expanded.statement, expanded.positional_parameters
+    return compiled.string, [by_name[key] for key in compiled.positiontup or ()]
 
 
 @cache

@@ -259,17 +259,19 @@ class JobRun:
 
         The handler's work is done, so that only the end of its lease ends the tries.
         """
+
+        async def save_and_settle(tx: Tx) -> Outcome:
+            outcome = await save(tx)
+            await self.settle(tx, outcome)
+            return outcome
+
         while True:
             try:
-                async with self._db.write() as tx:
-                    outcome = await save(tx)
-                    await self.settle(tx, outcome)
+                return await self._db.transact(save_and_settle, WriteClass.EFFECTS)
             except Unavailable:
                 if self._timer is not None:
                     self._timer.cancel()
                 await asyncio.sleep(COMMIT_RETRY_SECONDS)
-            else:
-                return outcome
 
     def stop(self, reason: StopReason) -> None:
         """Cancel the handler; the first reason counts."""

@@ -7,6 +7,7 @@ its form for VC 2.0 is written down here: what has to be there, of which form, a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from homeroom.credentials.open_badges.badge_document import (
     status_place,
 )
 from homeroom.credentials.open_badges.baking import bake_png, bake_svg
+from homeroom.credentials.open_badges.proof_hash import hash_for_proof
 from homeroom.errors import ConfigurationError
 
 PROFILE = IssuerProfile("https://school.example", "Example School", None, None)
@@ -124,14 +126,24 @@ def key() -> signing.SigningKey:
     return signing.SigningKey.of(Ed25519PrivateKey.generate())
 
 
-def test_a_signed_document_follows_the_rules(key: signing.SigningKey) -> None:
+async def hash_here(document: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
+    return hash_for_proof(document, options)
+
+
+async def signed_document(key: signing.SigningKey) -> dict[str, Any]:
     document = badge_document(PROFILE, CONTENT)
-    signed = signing.add_proof(document, PROFILE, key, "2026-11-22T09:00:00Z")
+    return await signing.add_proof(document, PROFILE, key, "2026-11-22T09:00:00Z", hash_here)
+
+
+@pytest.mark.anyio
+async def test_a_signed_document_follows_the_rules(key: signing.SigningKey) -> None:
+    signed = await signed_document(key)
     assert faults(signed, RULES) == []
     assert faults({**signed, "evidence": []}, RULES) == ["/evidence"]
-    assert signing.has_valid_proof(signed, key.public_bytes)
+    assert await signing.has_valid_proof(signed, key.public_bytes, hash_here)
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "change",
     [
@@ -144,16 +156,15 @@ def test_a_signed_document_follows_the_rules(key: signing.SigningKey) -> None:
     ],
     ids=str,
 )
-def test_a_changed_document_has_no_valid_proof(
+async def test_a_changed_document_has_no_valid_proof(
     key: signing.SigningKey, change: dict[str, Any]
 ) -> None:
-    document = badge_document(PROFILE, CONTENT)
-    signed = signing.add_proof(document, PROFILE, key, "2026-11-22T09:00:00Z")
+    signed = await signed_document(key)
     proof = change.get("proof", {})
     changed = {**signed, **change, "proof": proof and {**signed["proof"], **proof}}
     if "proof" not in change:
         changed["proof"] = signed["proof"]
-    assert not signing.has_valid_proof(changed, key.public_bytes)
+    assert not await signing.has_valid_proof(changed, key.public_bytes, hash_here)
 
 
 def test_each_number_has_a_place_of_its_own() -> None:

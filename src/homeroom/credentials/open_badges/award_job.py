@@ -15,7 +15,7 @@ from homeroom.credentials.open_badges.badge_issuer import OpenBadgeIssuer
 from homeroom.credentials.open_badges.badge_store import CredentialStatus
 from homeroom.credentials.open_badges.signing import SigningKey
 from homeroom.credentials.store import NO_COURSE, Credential
-from homeroom.db.database import Database
+from homeroom.db.database import Database, WriteClass
 from homeroom.db.ids import natural_id
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
@@ -99,23 +99,25 @@ class AwardSigner:
             badge = await self._issuer.sign_award(
                 credential, award, learner, status, key, self._db.clock.now()
             )
-            outcome = Done({"credentialId": credential.id})
-            async with self._db.write() as tx:
+
+            async def store_badge(tx: Tx) -> Outcome:
                 await self._lock(tx, award)
                 await badge_store.add_badge(tx, badge)
                 url = self._issuer.profile.credential_url(credential.id)
                 await store.set_issued(tx, credential.id, credential.id, url, None)
                 tx.notify(TOPIC, credential.id)
-                await context.settle(tx, outcome)
+                return Done({"credentialId": credential.id})
+
+            return await context.commit(store_badge)
         except PartnerError as error:
             return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
-        return outcome
 
     async def _prepare(self, award: Award) -> tuple[Credential, CredentialStatus, SigningKey]:
         """Store id and status number before the signature; return them and the key."""
-        async with self._db.write() as tx:
+
+        async def store_credential(tx: Tx) -> tuple[Credential, CredentialStatus, SigningKey]:
             await self._lock(tx, award)
             new = _new_credential(award, self._issuer.name, tx.now)
             credential: Credential | None = new
@@ -123,8 +125,9 @@ class AwardSigner:
                 credential = await store.get_by_completion(tx, award.id, self._issuer.name)
             assert credential is not None  # the insert conflicted with it
             status = await badge_store.get_or_add_status(tx, credential.id)
-            key = await self._issuer.signing_key(tx)
-        return credential, status, key
+            return credential, status, await self._issuer.signing_key(tx)
+
+        return await self._db.transact(store_credential, WriteClass.EFFECTS)
 
     async def _lock(self, tx: Tx, award: Award) -> None:
         """Lock the learner against erasure; raise ``NotFound`` if the award is gone."""

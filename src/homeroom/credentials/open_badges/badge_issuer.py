@@ -32,6 +32,7 @@ from homeroom.credentials.open_badges.badge_store import (
     StatusListState,
     StoredKey,
 )
+from homeroom.credentials.open_badges.proof_hasher import ProofHasher
 from homeroom.credentials.open_badges.signing import SigningKey
 from homeroom.credentials.store import Credential
 from homeroom.db.database import Database
@@ -84,7 +85,12 @@ class OpenBadgeIssuer:
         self._evidence, self._file_key = evidence, file_key
         self._allows_http = allows_http
         self._status_lists: dict[int, tuple[StatusListState, bytes]] = {}
-        self._signing_lock, self._list_lock = asyncio.Lock(), asyncio.Lock()
+        self._list_lock = asyncio.Lock()
+        self._hasher = ProofHasher()
+
+    async def close(self) -> None:
+        """End the process that hashes credentials."""
+        await self._hasher.close()
 
     def skip_reason(self) -> SkipReason | None:
         """Return the reason to sign nothing, or None."""
@@ -203,11 +209,9 @@ class OpenBadgeIssuer:
         now: int,
     ) -> OpenBadge:
         document = badge_document(self.profile, content)
-        # On a thread, and one at a time: requests wait for the interpreter up to 5 ms a thread.
-        async with self._signing_lock:
-            signed = await asyncio.to_thread(
-                signing.add_proof, document, self.profile, key, whole_seconds(now)
-            )
+        signed = await signing.add_proof(
+            document, self.profile, key, whole_seconds(now), self._hasher.hash
+        )
         names = () if learner is None else (learner.given_name, learner.family_name)
         return OpenBadge(
             credential_id=credential.id,
@@ -305,7 +309,7 @@ class OpenBadgeIssuer:
         indexes = [status_place(each)[1] for each in numbers]
         document = status_list_document(self.profile, number, indexes, state.changed_at)
         created = whole_seconds(state.changed_at)
-        signed = await asyncio.to_thread(signing.add_proof, document, self.profile, key, created)
+        signed = await signing.add_proof(document, self.profile, key, created, self._hasher.hash)
         body = msgspec.json.encode(signed)
         self._status_lists[number] = (state, body)
         return body
@@ -315,8 +319,8 @@ class OpenBadgeIssuer:
         document = msgspec.json.decode(badge.document)
         async with self._db.read() as tx:
             public = (await self.public_keys(tx)).get(badge.key_id)
-        is_signed = public is not None and await asyncio.to_thread(
-            signing.has_valid_proof, document, public
+        is_signed = public is not None and await signing.has_valid_proof(
+            document, public, self._hasher.hash
         )
         today = whole_seconds(now // SECOND * SECOND)
         until = document.get("validUntil")

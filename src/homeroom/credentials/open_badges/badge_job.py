@@ -17,7 +17,8 @@ from homeroom.credentials.open_badges.badge_issuer import OpenBadgeIssuer
 from homeroom.credentials.open_badges.badge_store import CredentialStatus
 from homeroom.credentials.open_badges.signing import SigningKey
 from homeroom.credentials.store import Credential
-from homeroom.db.database import Database
+from homeroom.db.database import Database, WriteClass
+from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
 from homeroom.jobs.handler import JobContext
 from homeroom.jobs.outcome import Done, Fail, Outcome
@@ -66,8 +67,8 @@ class SignCredentialHandler:
             badge = await self.issuer.sign(
                 credential, completion, course, learner, status, key, self.db.clock.now()
             )
-            outcome = Done({"externalId": credential.id})
-            async with self.db.write() as tx:
+
+            async def store_badge(tx: Tx) -> Outcome:
                 await self.completions.get_locked(tx, completion.id)
                 await badge_store.add_badge(tx, badge)
                 url = self.issuer.profile.credential_url(credential.id)
@@ -78,12 +79,13 @@ class SignCredentialHandler:
                         tx, completion, credential, learner, url=url, certificate_url=f"{url}.pdf"
                     )
                 tx.notify(TOPIC, credential.id)
-                await ctx.settle(tx, outcome)
+                return Done({"externalId": credential.id})
+
+            return await ctx.commit(store_badge)
         except PartnerError as error:
             return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
-        return outcome
 
     async def _prepare(
         self, completion: Completion, course: Course, score: int | None
@@ -92,7 +94,8 @@ class SignCredentialHandler:
 
         Raises ``NotFound`` if the completion is gone by now.
         """
-        async with self.db.write() as tx:
+
+        async def store_credential(tx: Tx) -> tuple[Credential, CredentialStatus, SigningKey]:
             await self.completions.get_locked(tx, completion.id)
             credential, _ = await store_before_issuing(
                 tx,
@@ -103,5 +106,6 @@ class SignCredentialHandler:
                 course.valid_until(completion.completed_at),
             )
             status = await badge_store.get_or_add_status(tx, credential.id)
-            key = await self.issuer.signing_key(tx)
-        return credential, status, key
+            return credential, status, await self.issuer.signing_key(tx)
+
+        return await self.db.transact(store_credential, WriteClass.EFFECTS)
