@@ -12,7 +12,7 @@ from homeroom.cli.group import JsonOption, LazyModule
 from homeroom.cli.terminal import print_json, print_text
 from homeroom.errors import BadRequest, NotFound
 from homeroom.notify.message import MESSAGE_TYPES
-from homeroom.notify.template import list_languages
+from homeroom.notify.message_texts import list_languages
 
 if TYPE_CHECKING:
     from homeroom.activity import api as activity

@@ -6,20 +6,21 @@ some 10 MB of memory, which a serving process does not spend.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from homeroom.db.migrate import MIGRATIONS
 from homeroom.db.tables import metadata
 
 
-def upgrade(connection: Connection, revision: str) -> None:
-    """Migrate a database to a revision of this release, and commit."""
+def upgrade(connection: Connection, migrations: Path, revision: str) -> None:
+    """Migrate a database to a revision of a folder, and commit."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(migrations))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, revision)

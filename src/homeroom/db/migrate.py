@@ -167,7 +167,7 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
             require_public_schema(connection)
         if current == head_revision() or (current is not None and is_newer_revision(current)):
             return
-        _load_alembic_runner().upgrade(connection, revision)
+        _load_alembic_runner().upgrade(connection, MIGRATIONS, revision)
 
     run_on_database(database, work)
 

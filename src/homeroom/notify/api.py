@@ -41,6 +41,7 @@ from homeroom.notify.message import (
     observe_no_notices,
     observe_nothing,
 )
+from homeroom.notify.message_texts import MESSAGE_TYPE_TITLES, RenderedMessage, list_languages
 from homeroom.notify.notifier import TOPIC, Notifier, PlannedMessage, RelevanceChecks, SendResult
 from homeroom.notify.preference_store import ChannelPreference, NotificationProfile
 from homeroom.notify.provider_events import parse_provider_events
@@ -57,12 +58,7 @@ from homeroom.notify.suppression import (
     parse_dsn,
 )
 from homeroom.notify.tables import PERSONAL
-from homeroom.notify.template import (
-    MESSAGE_TYPE_TITLES,
-    MessageTemplates,
-    RenderedMessage,
-    list_languages,
-)
+from homeroom.notify.template import MessageTemplates
 from homeroom.notify.unsubscribe_token import Subscription, decode_unsubscribe_token
 
 __all__ = [

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from homeroom.notify.message import Channel
+from homeroom.notify.message_texts import RenderedMessage
 from homeroom.notify.smtp_response import DeliveryDecision, SmtpPhase
-from homeroom.notify.template import RenderedMessage
 
 
 @dataclass(frozen=True, slots=True)

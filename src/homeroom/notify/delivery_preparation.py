@@ -29,11 +29,12 @@ from homeroom.notify.message import (
     MessageType,
     get_message_type,
 )
+from homeroom.notify.message_texts import RenderedMessage
 from homeroom.notify.notifier import Notifier, RelevanceChecks
 from homeroom.notify.sending_pace import SendingPace
 from homeroom.notify.store import Delivery, Notification
 from homeroom.notify.suppression import BounceRecorder
-from homeroom.notify.template import MessageTemplates, RenderedMessage
+from homeroom.notify.template import MessageTemplates
 from homeroom.notify.unsubscribe_token import Subscription, encode_unsubscribe_token
 from homeroom.people import api as people
 

@@ -16,8 +16,8 @@ import idna
 from homeroom.instant import to_datetime
 from homeroom.notify.bounce_mail import bounce_address
 from homeroom.notify.channel_sender import OutgoingMessage
+from homeroom.notify.message_texts import RenderedMessage
 from homeroom.notify.school import InlineImage
-from homeroom.notify.template import RenderedMessage
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LIST_LABEL = re.compile(r"[^a-z0-9]+")

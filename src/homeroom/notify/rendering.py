@@ -24,8 +24,7 @@ from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from homeroom.instant import to_datetime
-from homeroom.notify.school import LOGO_CONTENT_ID, School
-from homeroom.notify.template import (
+from homeroom.notify.message_texts import (
     DEFAULT_LANGUAGE,
     MESSAGE_TYPE_CAUSES,
     MESSAGE_TYPE_TITLES,
@@ -33,6 +32,7 @@ from homeroom.notify.template import (
     RenderedMessage,
     match_language,
 )
+from homeroom.notify.school import LOGO_CONTENT_ID, School
 
 _BLANK_LINES = re.compile(r"\n{3,}")
 _ASCII_PUNCTUATION = str.maketrans({"\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2019": "'"})

@@ -37,7 +37,7 @@ FEATURE_MODULES_OF_HELP = {
     "homeroom.notify.delivery_rules",  # the statuses of deliveries
     "homeroom.notify.message",  # the types of messages
     "homeroom.notify.school",
-    "homeroom.notify.template",  # the languages
+    "homeroom.notify.message_texts",  # the languages
     "homeroom.redaction",
 }
 

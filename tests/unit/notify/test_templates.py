@@ -16,7 +16,7 @@ from homeroom.notify.api import (
     MessageTemplates,
     list_languages,
 )
-from homeroom.notify.template import MESSAGE_TYPE_CAUSES, NOTIFY_DIR, match_language
+from homeroom.notify.message_texts import MESSAGE_TYPE_CAUSES, NOTIFY_DIR, match_language
 
 KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2)}
 OPTIONS = {"newstyle_gettext": "true"}
