@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from homeroom.db.database import WriteClass
 from homeroom.db.tx import Tx
 from homeroom.instant import SECOND
 from homeroom.jobs.api import (
@@ -88,7 +89,8 @@ class DeliveryRunner:
 
     async def _claim(self, ctx: JobContext, delivery_id: str) -> ReadyDelivery | Outcome:
         context = self._context
-        async with context.db.write() as tx:
+
+        async def claim(tx: Tx) -> ReadyDelivery | Outcome:
             row = await store.get_delivery(tx, delivery_id, lock=True)
             if row is None:
                 return Fail("The delivery was pruned.")
@@ -110,7 +112,9 @@ class DeliveryRunner:
             if held is not None:
                 return await _settle(ctx, tx, held)
             await store.begin_attempt(tx, delivery, prepared.address)
-        return prepared
+            return prepared
+
+        return await context.db.transact(claim, WriteClass.EFFECTS)
 
     async def changed(self, tx: Tx, job: Job, args: DeliveryJobArgs) -> None:
         """Update the delivery after its job was cancelled, lost or retried."""
@@ -164,7 +168,8 @@ class BundleRunner:
         self, ctx: JobContext, bundle: str
     ) -> tuple[Sequence[ReadyDelivery], OutgoingMessage] | Outcome:
         context = self._context
-        async with context.db.write() as tx:
+
+        async def claim(tx: Tx) -> tuple[Sequence[ReadyDelivery], OutgoingMessage] | Outcome:
             ready: list[ReadyDelivery] = []
             wait = None
             for delivery, notification in await store.list_bundle_deliveries(tx, bundle, lock=True):
@@ -190,6 +195,8 @@ class BundleRunner:
             for each in ready:
                 await store.begin_attempt(tx, each.delivery, each.address)
             return ready, await self._compose(tx, ready)
+
+        return await context.db.transact(claim, WriteClass.EFFECTS)
 
     async def _compose(self, tx: Tx, ready: Sequence[ReadyDelivery]) -> OutgoingMessage:
         """Return one message for all; a single delivery is sent as itself."""
