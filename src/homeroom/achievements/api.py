@@ -104,15 +104,16 @@ class Achievements:
             found = await self._find_reached(tx, args.completion_id)
         if not found:
             return Done({"awarded": []})
-        async with self._db.write() as tx:
+
+        async def add(tx: Tx) -> Outcome:
             try:
                 await self._completions.get_locked(tx, args.completion_id)
             except NotFound:  # the learner was erased meanwhile
                 return Done({"awarded": []})
             new = await self._add(tx, found)
-            outcome = Done({"awarded": [award.rule_id for award in new]})
-            await context.settle(tx, outcome)
-        return outcome
+            return Done({"awarded": [award.rule_id for award in new]})
+
+        return await context.commit(add)
 
     async def _find_reached(self, tx: Tx, completion_id: str) -> list[Award]:
         """Return awards that a completion's learner has reached and does not have."""

@@ -18,7 +18,7 @@ from homeroom.credentials.credly import Badge, BadgeOrder, CredlyIssuer, format_
 from homeroom.credentials.learner_lookup import LearnerDirectory, LearnerRecord, ScoreLookup
 from homeroom.credentials.learner_messages import LearnerMessages
 from homeroom.credentials.store import Credential
-from homeroom.db.database import Database
+from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
 from homeroom.errors import NotFound
 from homeroom.jobs.handler import JobContext
@@ -120,11 +120,14 @@ class IssueCredentialHandler:
 
         Raises ``NotFound`` if the completion is gone by now.
         """
-        async with self.db.write() as tx:
+
+        async def store_credential(tx: Tx) -> tuple[Credential, bool]:
             await self.completions.get_locked(tx, completion.id)
             return await store_before_issuing(
                 tx, completion, issuer.name, order.template_id, score, order.expires_at
             )
+
+        return await self.db.transact(store_credential, WriteClass.EFFECTS)
 
     async def _order_badge(
         self, issuer: CredlyIssuer, order: BadgeOrder, credential: Credential

@@ -18,6 +18,7 @@ from homeroom.completion.api import (
     StepContext,
     StepState,
 )
+from homeroom.db.database import WriteClass
 from homeroom.db.ids import natural_id
 from homeroom.db.tx import Tx
 from homeroom.dispatch import store
@@ -155,8 +156,9 @@ class MessageStep(Step):
         Raises ``NotFound`` if the completion is gone by now, ``PartnerError``.
         """
         payload = await self._build_payload(key, completion, course)
-        async with self.context.db.write() as tx:
-            return await self._add(tx, key, completion, payload)
+        return await self.context.db.transact(
+            lambda tx: self._add(tx, key, completion, payload), WriteClass.EFFECTS
+        )
 
     async def on_step_ended(self, tx: Tx, ended: StepState) -> None:
         """Enqueue an update where a step ends after the message that would have named it.
@@ -183,7 +185,8 @@ class MessageStep(Step):
         key = MessageKey(completion.id, self.name, self.message_type)
         payload = await self._build_payload(key, completion, course)
         waits_for = set(self.waits_for) if self.update_type is not None else set()
-        async with self.context.db.write() as tx:
+
+        async def store_and_compare(tx: Tx) -> Dispatch:
             stored = await self._add(tx, key, completion, payload)
             for before in known_steps:
                 if before.name not in waits_for:
@@ -193,7 +196,9 @@ class MessageStep(Step):
                     continue
                 if step.status == "completed":
                     await self._enqueue_update(tx, completion.id)
-        return stored
+            return stored
+
+        return await self.context.db.transact(store_and_compare, WriteClass.EFFECTS)
 
     async def _build_payload(self, key: MessageKey, completion: Completion, course: Course) -> str:
         return encode_json(await self.build(key, completion, course)).decode()
