@@ -284,8 +284,18 @@ async def record_audit(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an audit entry in the action's transaction; ``details`` hold no secret."""
-    entry = AuditEntry(new_id(), tx.now, actor[:128], action, subject[:256], dict(details or {}))
-    await tx.insert(AUDIT, [entry])
+    await record_audits(tx, actor, [(action, subject, details or {})])
+
+
+async def record_audits(
+    tx: Tx, actor: str, actions: Iterable[tuple[str, str, Mapping[str, Any]]]
+) -> None:
+    """Write an audit entry for each (action, subject, details), in one statement."""
+    entries = [
+        AuditEntry(new_id(), tx.now, actor[:128], action, subject[:256], dict(details))
+        for action, subject, details in actions
+    ]
+    await tx.insert(AUDIT, entries)
 
 
 async def list_audit(
@@ -332,6 +342,9 @@ _ACTIONS_ON_PEOPLE = (
     "mail.unsubscribed",
 )
 
+_ACTIONS_ON_PROGRESS = ("progress.reset", "attempt.renewed", "chapter.waived")
+"""Their details hold a reason, which may say something about the person."""
+
 PERSONAL = (
     rows_naming(AUDIT.c.actor),
     PersonalRows(  # the names of API keys, which open sessions too, may equal a user id
@@ -344,6 +357,12 @@ PERSONAL = (
         lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PEOPLE),
         lambda user_id, pseudonym: {"subject": pseudonym},
         frozenset({"id", "at", "action", "subject"}),
+    ),
+    PersonalRows(
+        AUDIT,
+        lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PROGRESS),
+        lambda user_id, pseudonym: {"subject": pseudonym, "details": "{}"},
+        frozenset({"id", "at", "action", "subject", "details"}),
     ),
     rows_with_id_in_json(AUDIT.c.details),
 )
