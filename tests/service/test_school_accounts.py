@@ -20,6 +20,7 @@ from tests.support.identity_provider import SETTINGS, IdentityProvider, running_
 from homeroom.access.store import find_session
 from homeroom.bootstrap.school_accounts import build_school_sign_in
 from homeroom.db.database import Database
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.identity import Role
 from homeroom.settings import load
 
@@ -293,6 +294,24 @@ async def test_a_wrong_secret_and_a_provider_that_is_away_have_pages_of_their_ow
             assert failure_of(answer) == (503, "provider_unavailable")
             left = await variant.http.get("/sign-in/oidc/sign-out")
             assert (left.status_code, left.headers["location"]) == (303, "/console")
+
+
+@pytest.mark.anyio
+async def test_a_database_that_stores_no_session_is_a_page_too(
+    sqlite: SqliteDatabase, identity_provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with variant_of(sqlite, identity_provider, monkeypatch) as variant:
+        async with sqlite.write() as tx:  # a name that fills a page, in a file that may not grow
+            await tx.execute(
+                "CREATE TRIGGER long AFTER INSERT ON session BEGIN"
+                " UPDATE session SET name = zeroblob(100000); END"
+            )
+        async with sqlite._exclusive() as writer:
+            await writer.execute("PRAGMA max_page_count=1")
+        assert failure_of(await variant.finish("u-fay")) == (503, "session_not_stored")
+        async with sqlite._exclusive() as writer:
+            await writer.execute("PRAGMA max_page_count=100000")
+        assert (await variant.finish("u-fay")).status_code == 303
 
 
 def finding(command: CommandLine) -> str:

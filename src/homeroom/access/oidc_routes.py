@@ -24,6 +24,7 @@ from homeroom.access.sign_in_failure import (
     render_failure_page,
 )
 from homeroom.db.database import Database
+from homeroom.errors import HomeroomError
 from homeroom.identity import Identity
 from homeroom.instant import SECOND
 from homeroom.web.identity import SESSION_COOKIE
@@ -89,11 +90,10 @@ class SchoolSignIn:
         response: Response
         try:
             identity = await self._identify(request, pending, code, error, issuer)
-        except SignInFailure as failure:
-            response = self._failure_page(request, failure, next_path)
-        else:
             response = RedirectResponse(next_path, 303)
             await self._open_session(response, identity)
+        except SignInFailure as failure:
+            response = self._failure_page(request, failure, next_path)
         if name in request.cookies:
             response.delete_cookie(name, httponly=True, samesite="lax", secure=self._secure)
         return response
@@ -121,10 +121,16 @@ class SchoolSignIn:
         return await self._provider.finish(pending, code, self._callback_url(request))
 
     async def _open_session(self, response: Response, identity: Identity) -> None:
-        async with self._db.write() as tx:
-            token = await store.open_session(tx, identity, self._lifetime)
-            subject = identity.subject
-            await store.record_audit(tx, subject, "session.opened", subject, {"by": "oidc"})
+        """Store a session and set its cookie; raise ``SignInFailure`` for a database fault."""
+        subject = identity.subject
+        try:
+            async with self._db.write() as tx:
+                token = await store.open_session(tx, identity, self._lifetime)
+                await store.record_audit(tx, subject, "session.opened", subject, {"by": "oidc"})
+        except HomeroomError as error:
+            raise SignInFailure(
+                SignInFailureCode.SESSION_NOT_STORED, f"the database reports {error.code}"
+            ) from error
         response.set_cookie(
             SESSION_COOKIE,
             token,
