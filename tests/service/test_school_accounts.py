@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.support.condition import until
 from tests.support.homeroom_process import ADMIN, CommandLine, server
 from tests.support.identity_provider import SETTINGS, IdentityProvider, running_provider
 
@@ -204,6 +205,39 @@ def test_a_provider_whose_clock_is_wrong_is_named_as_that(school: School) -> Non
     finally:
         school.provider.order(shiftSeconds=0)
     assert failure_of(answer) == (502, "clocks_differ")
+
+
+def test_a_sign_out_at_the_provider_ends_the_sessions_here(school: School) -> None:
+    path = "/sign-in/oidc/back-channel-logout"
+    try:
+        school.provider.order(logoutUri=f"{school.url}{path}")
+        with ExitStack() as stack:
+            first, second, third, other = (stack.enter_context(school.browser()) for _ in range(4))
+            for browser, account in (
+                *((each, "u-fay") for each in (first, second, third)), (other, "u-max")
+            ):  # fmt: skip
+                browser.get(school.callback(browser, account))
+                assert status_of(browser) == 200
+            school.provider.sign_out(first)
+            until(lambda: status_of(first) == 401)  # a checked session is cached for two seconds
+            assert [status_of(each) for each in (second, third, other)] == [200] * 3
+            school.provider.order(logoutBySession=False)
+            school.provider.sign_out(second)
+            until(lambda: [status_of(each) for each in (second, third)] == [401] * 2)
+            assert status_of(other) == 200
+            for token in ("", "a.b.c"):
+                refused = other.post(path, data={"logout_token": token})
+                assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+    finally:
+        school.provider.order(logoutUri=None, logoutBySession=True)
+    query = {"action": "session.closed"}
+    trail = httpx.get(f"{school.url}/api/v1/audit", params=query, headers=ADMIN).json()["items"]
+    assert len(trail) >= 3
+    assert {(each["actor"], each["subject"]) for each in trail} == {("oidc", "u-fay")}
+
+
+def status_of(browser: httpx.Client) -> int:
+    return browser.get("/api/v1/session").status_code
 
 
 def test_no_token_and_no_code_is_logged(school: School) -> None:

@@ -75,6 +75,8 @@ SESSION = Table(
     Column("key_id", String(36)),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("provider_session", String(64)),
+    Column("provider_subject", String(64)),
 )
 AUDIT = Table(
     "audit",
@@ -230,10 +232,31 @@ async def redeem_sign_in(tx: Tx, token: str) -> Identity:
     return Identity(name, parse_roles(roles.split()), "session")
 
 
-async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
+@dataclass(frozen=True, slots=True)
+class ProviderSession:
+    """A session at an identity provider; hashes, as nothing but equality is needed."""
+
+    session: str | None
+    """The hash of the claim ``sid``; None without one."""
+    subject: str | None
+    """The hash of the claim ``sub``, which need not be the user id here."""
+
+    @classmethod
+    def of(cls, session: object, subject: object) -> ProviderSession:
+        """Return that of an ID token's claims."""
+        hashes = [
+            hash_token(each) if isinstance(each, str) else None for each in (session, subject)
+        ]
+        return cls(*hashes)
+
+
+async def open_session(
+    tx: Tx, identity: Identity, lifetime: int, at_provider: ProviderSession | None = None
+) -> str:
     """Create a session of ``lifetime`` microseconds; return the cookie's token.
 
-    That of a JWT ends with the JWT: a person whose role was taken away gets no new one.
+    That of a JWT ends with the JWT: a person whose role was taken away gets no new one. That of a
+    school account ends with the one ``at_provider``, where the provider tells of it.
     """
     token = new_token("")
     if identity.expires_at is not None:  # counted by the real clock, as its issuer does
@@ -246,9 +269,23 @@ async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
             key_id=identity.key_id or (PERSON_SESSION if identity.via == "jwt" else None),
             created_at=tx.now,
             expires_at=tx.now + lifetime,
+            provider_session=None if at_provider is None else at_provider.session,
+            provider_subject=None if at_provider is None else at_provider.subject,
         )
     )
     return token
+
+
+async def end_provider_sessions(tx: Tx, ended: ProviderSession) -> int:
+    """End the sessions of one at the provider, else of its person; return their number."""
+    is_ended = SESSION.c.provider_subject == ended.subject
+    if ended.session is not None:
+        is_ended = SESSION.c.provider_session == ended.session
+    names = await tx.fetch(select(SESSION.c.name).where(is_ended))
+    await tx.execute(delete(SESSION).where(is_ended))
+    closed = [("session.closed", name, {"by": "oidc"}) for (name,) in names]
+    await record_audits(tx, "oidc", closed)
+    return len(names)
 
 
 async def find_session(tx: Tx, token: str) -> Identity | None:
@@ -340,6 +377,8 @@ _ACTIONS_ON_PEOPLE = (
     "person.resumed",
     "enrolment.ended",
     "mail.unsubscribed",
+    "session.opened",
+    "session.closed",
 )
 
 _ACTIONS_ON_PROGRESS = ("progress.reset", "attempt.renewed", "chapter.waived")
