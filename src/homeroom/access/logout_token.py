@@ -1,4 +1,7 @@
-"""Verification of logout tokens (OpenID Connect Back-Channel Logout 1.0, section 2.6)."""
+"""Verification of logout tokens.
+
+The rules are those of OpenID Connect Back-Channel Logout 1.0, section 2.6.
+"""
 
 from __future__ import annotations
 

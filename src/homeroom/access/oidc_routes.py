@@ -131,7 +131,7 @@ class SchoolSignIn:
     async def _open_session(
         self, response: Response, identity: Identity, at_provider: store.ProviderSession
     ) -> None:
-        """Store a session and set its cookie; raise ``SignInFailure`` for a database fault."""
+        """Store a session and set its cookie; a fault is a ``SignInFailure``."""
         subject = identity.subject
         try:
             async with self._db.write() as tx:

@@ -277,7 +277,10 @@ async def open_session(
 
 
 async def end_provider_sessions(tx: Tx, ended: ProviderSession) -> int:
-    """End the sessions of one at the provider, else of its person; return their number."""
+    """End what belongs to a session at the provider; return how many.
+
+    Without its id, all sessions of the person end.
+    """
     is_ended = SESSION.c.provider_subject == ended.subject
     if ended.session is not None:
         is_ended = SESSION.c.provider_session == ended.session

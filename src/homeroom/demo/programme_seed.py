@@ -1,6 +1,7 @@
-"""Programmes of a seeded school: past weeks with logs on time, late and missing, and this week.
+"""Programmes of a seeded school, with past weeks.
 
-The clock is moved to when each log is handed in, so that its week counts as it would have then.
+Logs are on time, late or missing. The clock is moved to when each log is handed in, so that its
+week counts as it would have then.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _HandIn:
 
 
 async def add_programmes(application: Application, facilitators: Sequence[str]) -> tuple[int, int]:
-    """Add programmes in their sixth week; return the numbers of programmes and of logs.
+    """Add programmes in their sixth week; return how many, and how many logs.
 
     Each third facilitator has handed in this week's log; the others owe theirs.
     """

@@ -182,7 +182,8 @@ def router(
 
 
 def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans) -> None:
-    reader: Identity = Depends(auth.require(*_READ_ROLES))
+    reader = Depends(auth.require(*_READ_ROLES))
+    reading: Identity = reader
     writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.post("", status_code=201)
@@ -198,7 +199,7 @@ def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: L
 
     @routes.get("")
     async def list_workflows(
-        paging: PagingQuery, identity: Identity = reader
+        paging: PagingQuery, identity: Identity = reading
     ) -> Page[LessonPlanSummaryView]:
         """List the plans, newest first."""
         sees_authors = identity.has(*_AUTHOR_READ_ROLES)

@@ -106,7 +106,7 @@ class NotEnrolled(Forbidden):
 
 
 class _MarkedEvents(list[ProgressEvent]):
-    """The events of a request with what the commit of many requests needs to know of it."""
+    """The events of a request that has a trace, or acts to audit."""
 
     trace: str | None = None
     actor: str | None = None

@@ -1,4 +1,7 @@
-"""Resets, renewals and waivers: whose a manager may send (decision 0053), and their audit."""
+"""Resets, renewals and waivers: rights of managers, and the audit.
+
+A manager sends those of its own people (decision 0053).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def has_managed_event(events: Sequence[ProgressEvent | RejectedEvent]) -> bool:
 async def audit_managed_events(
     tx: Tx, actor: str, events: Sequence[ProgressEvent], results: Sequence[EventResult]
 ) -> None:
-    """Write an audit entry for each reset, renewal and waiver, in the events' transaction.
+    """Audit each reset, renewal and waiver, in the events' transaction.
 
     A repeat changes nothing and is no act. An event that is quarantined is audited now, as its
     replay does not know the sender.

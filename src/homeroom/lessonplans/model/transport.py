@@ -26,7 +26,7 @@ from homeroom.lessonplans.model.call_store import ModelCallOutcome, ModelCallReq
 from homeroom.lessonplans.model.config import ModelConfig, ModelKind
 from homeroom.lessonplans.model.cost import MICRO_UNITS, ModelPrices, TokenUsage, parse_token_usage
 from homeroom.lessonplans.store import TOPIC
-from homeroom.tracing import Span, current_trace
+from homeroom.tracing import AttributeValue, Span, current_trace
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600
@@ -89,15 +89,16 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
 
     @contextmanager
     def _span(self, call: ModelCall, host: str) -> Iterator[Span | None]:
-        """Record an attempt as a span, by the names of OpenTelemetry; None without a trace.
+        """Record an attempt as a span; None without a trace.
 
-        It has no text of the prompt or of the answer, and the provider does not get the trace.
+        It has OpenTelemetry's names, and no text of the prompt or of the answer. The provider does
+        not get the trace.
         """
         parent, tracer = current_trace.get(), self._db.tracer
         if tracer is None or parent is None:
             yield None
             return
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": _PROVIDERS[self._config.kind],
             "gen_ai.request.model": self._config.model,
@@ -215,7 +216,7 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
     async def _record_response(
         self, call: ModelCall, id: str, response: httpx2.Response, content: bytes
     ) -> TokenUsage | None:
-        """Complete the row of a call that got a response of any status; return its tokens."""
+        """Complete the row of a call that got a response; return its tokens."""
         status, headers = response.status_code, response.headers
         usage: TokenUsage | None
         cost: int | None
