@@ -120,6 +120,7 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("audit", id="a3", actor="boss", details=json.dumps({"userId": who, "reason": "leave"})),
         row("audit", id="a4", actor="boss", action="chapter.waived", subject=who,
             details='{"reason": "said to be ill"}'),
+        row("audit", id="a5", actor="oidc", action="session.closed", subject=who),
         row("notification", id="others", dedupe_key=f"late {who}", user_id="boss",
             params=params, about="{}"),
         row("delivery", id="others", notification_id="others", address="boss@school.example"),
