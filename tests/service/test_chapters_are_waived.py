@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -90,6 +91,30 @@ async def test_rights_to_waive(school: School) -> None:
     answer = await school.send(*by_boss, who=BOSS)
     assert (answer["accepted"], answer["rejected"]) == (1, 2)
     assert (await school.send(waiver("by service"), who=SERVICE))["accepted"] == 1
+
+
+async def test_acts_by_events_are_audited_with_actor_and_reason(school: School) -> None:
+    async with school.db.write() as tx:
+        await people.put(tx, Person("ada", None, "Ada", "Stone", manager_id="boss"))
+    reset = event("r", "progress_reset", chapterId=None, metadata={"reason": "Started over."})
+    renewal = event("n", "attempt_renewed", chapterId=None)
+    acts = [waiver("w"), waiver("foreign", userId="zoe"), reset, waiver("q", "new")]
+    answer = await school.send(*acts, event("own", userId="boss"), who=BOSS)
+    assert (answer["accepted"], answer["quarantined"], answer["rejected"]) == (3, 1, 1)
+    await school.send(*acts, who=BOSS)  # a repeat is no act, but a quarantined one is sent anew
+    await school.send(event("1", progress=50), renewal, who=SERVICE)
+    await school.send(event("2", progress=60), who=ADA)
+    audited = await school.rows("SELECT actor, action, subject, details FROM audit ORDER BY id")
+    assert [(*entry[:3], json.loads(entry[3])) for entry in audited] == [
+        ("boss", "chapter.waived", "ada",
+         {"courseId": "fire", "chapterId": "b", "eventId": "w", "reason": REASON}),
+        ("boss", "progress.reset", "ada",
+         {"courseId": "fire", "eventId": "r", "reason": "Started over."}),
+        *[("boss", "chapter.waived", "ada",
+           {"courseId": "fire", "chapterId": "new", "eventId": "q", "reason": REASON,
+            "status": "quarantined"})] * 2,
+        ("key service", "attempt.renewed", "ada", {"courseId": "fire", "eventId": "n"}),
+    ]  # fmt: skip
 
 
 async def test_a_managers_session_waives_and_sends_no_progress(school: School) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from homeroom.people import api as people
 from homeroom.people import import_routes as people_import
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "imports"
+_ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = _ROOT / "examples" / "imports"
+OPENAPI = _ROOT / "docs" / "openapi.json"
 SERVICE, AUTHOR, ADMIN = as_("service"), as_("author"), as_("admin")
 COURSE = {
     "title": "Foundations",
@@ -130,6 +133,9 @@ async def test_a_dry_run_names_all_faults_and_an_import_stores_nothing_of_the_fi
     assert (refused.status_code, refused.json()["errorCount"]) == (422, 7)
     first = refused.json()["errors"][0]
     assert (first["line"], first["column"], first["code"]) == (3, "email", "invalid_row")
+    schemas = json.loads(OPENAPI.read_text(encoding="utf-8"))["components"]["schemas"]
+    assert refused.json().keys() <= schemas["Problem"]["properties"].keys()
+    assert first.keys() <= schemas["ProblemPart"]["properties"].keys()
     async with db.read() as tx:
         assert await people.find(tx, ["ok", "a", "b", "c"]) == {}
     assert counts(await post(http, "people", "\n".join([lines[0], lines[3]]), caller=ADMIN))[0] == 1

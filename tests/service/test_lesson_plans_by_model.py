@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from tests.support.plan_application import (
 from tests.support.scripted_model import ScriptedModel, scripted_model
 
 from homeroom.bootstrap import application
+from homeroom.bootstrap.open_telemetry import OpenTelemetryTracer
 from homeroom.bootstrap.partners import build_generator
 from homeroom.cli.check import probe_partners
 from homeroom.db.sqlite.database import SqliteDatabase
@@ -91,6 +93,35 @@ async def test_a_valid_answer_needs_one_request_per_lesson(db: SqliteDatabase) -
     assert status.spent.cost_complete
     assert f"Bearer {KEY}" in model.requests[0]["head"]
     assert model.requests[0]["body"]["max_tokens"] == 6_000
+
+
+async def test_each_call_is_a_span_with_model_and_tokens_and_no_text(db: SqliteDatabase) -> None:
+    export = import_module("opentelemetry.sdk.trace.export")
+    spans = import_module("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    provider = import_module("opentelemetry.sdk.trace").TracerProvider(shutdown_on_exit=False)
+    exporter = spans.InMemorySpanExporter()
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    db.tracer = OpenTelemetryTracer(provider)
+    async with application_with(db, scripts.error(503)) as (app, model):
+        plan_id = await app.create_and_start(ONE)
+        await app.run(plan_id)
+    found = exporter.get_finished_spans()
+    calls = [each for each in found if each.name == "chat scripted"]
+    jobs = {each.context.span_id: each.name for each in found if each not in calls}
+    tokens = {"gen_ai.usage.input_tokens": 1_000, "gen_ai.usage.output_tokens": 500}
+    asked = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "scripted",
+        "gen_ai.request.max_tokens": 6_000,
+        "server.address": "127.0.0.1",
+    }
+    assert [dict(each.attributes) for each in calls] == [
+        {**asked, "http.response.status_code": 503, "error.type": "503"},
+        {**asked, **tokens, "http.response.status_code": 200},
+    ]
+    assert {jobs[each.parent.span_id] for each in calls} == {"process lessonplans.generate_module"}
+    assert "traceparent" not in model.requests[0]["head"].lower()
 
 
 async def test_an_answer_in_fences_is_read(db: SqliteDatabase) -> None:

@@ -431,6 +431,12 @@ async def test_plans_are_listed_newest_first(api: httpx.AsyncClient) -> None:
     cursor = first["nextCursor"]
     second = (await api.get(f"/api/v3/workflow?limit=2&cursor={cursor}", headers=AUTHOR)).json()
     assert [item["workflowId"] for item in second["items"]] == [ids[0]]
+    for who, told in (
+        ("author", True), ("viewer", True), ("facilitator:f", False), ("manager:m", False)
+    ):  # fmt: skip
+        listed = (await api.get("/api/v3/workflow", headers=as_(who))).json()["items"]
+        assert len(listed) == 3
+        assert {each["createdBy"] is not None for each in listed} == {told}
     curricula = (await api.get(f"/api/v3/workflow/{ids[0]}", headers=AUTHOR)).json()
     assert curricula["preferences"]["lessonMinutes"] == 60
     calls = await api.get(f"/api/v3/workflow/{ids[0]}/step10/calls", headers=AUTHOR)

@@ -322,17 +322,49 @@ def test_events_count_for_the_managers_own_people(mira: httpx.Client, otto: http
 
 
 def test_hints_are_about_the_managers_own_people(school: TwoProgrammes, mira: httpx.Client) -> None:
-    with (
-        school.client("platform", "service") as service,
-        mira.stream("GET", "/api/v1/events") as stream,
-    ):
-        lines = stream.iter_lines()
-        next(lines)  # the heartbeat: the stream is open
-        for mark in (MARK, "a1a1"):
-            body = {"givenName": "New", "familyName": mark}
-            service.put(f"/api/v1/people/facilitator-{mark}", json=body).raise_for_status()
-        hint = next(line for line in lines if line.startswith("data:"))
-    assert json.loads(hint.removeprefix("data:")) == {"topic": "people", "id": "facilitator-a1a1"}
+    units = [{"id": "u", "title": "U", "chapters": [{"id": "a", "title": "A"}]}]
+    course = {"title": "First aid", "units": units}
+    with school.client("platform", "service") as service:
+        service.put("/api/v1/courses/first-aid", json=course).raise_for_status()
+        with mira.stream("GET", "/api/v1/events") as stream:
+            lines = stream.iter_lines()
+            next(lines)  # the heartbeat: the stream is open
+            for mark in (MARK, "a1a1"):
+                change_records(service, mark)
+                name = {"givenName": "New", "familyName": mark}
+                service.put(f"/api/v1/people/facilitator-{mark}", json=name).raise_for_status()
+                if mark == MARK:
+                    service.put("/api/v1/people/facilitator-a1a1", json=name).raise_for_status()
+            found: list[tuple[str, str]] = []
+            while len(set(found)) < 6:
+                line = next(lines)
+                if line.startswith("data:"):
+                    hint = json.loads(line.removeprefix("data:"))
+                    found.append((hint["topic"], hint["id"]))
+    assert found[0] == ("people", "facilitator-a1a1")  # and none about the other one's before
+    assert set(found) == {
+        ("people", "facilitator-a1a1"),
+        ("progress", "learner-a1a1/first-aid"),
+        ("completions", "*"),
+        ("credentials", "*"),
+        ("programmes", "*"),
+        ("activity-logs", "*"),
+    }
+
+
+def change_records(service: httpx.Client, mark: str) -> None:
+    """Change records of a learner, a facilitator and a programme."""
+    event = managed_event(f"learner-{mark}", "chapter_complete", f"first-aid-{mark}")
+    event["courseId"] = "first-aid"
+    answer = service.post("/api/progress/enhanced-update", json=[event]).raise_for_status()
+    assert answer.json()["accepted"] == 1
+    programme = f"/api/v1/programmes/programme-{mark}"
+    body = {"title": f"Programme {mark}", "timeZone": "UTC", "managers": [manager(mark)]}
+    service.put(programme, json=body).raise_for_status()
+    offering = f"{programme}/offerings/offering-{mark}"
+    [stored] = service.get(f"{programme}/offerings").raise_for_status().json()
+    fields = ("title", "facilitatorId", "startsOn", "endsOn")
+    service.put(offering, json={each: stored[each] for each in fields}).raise_for_status()
 
 
 def test_a_key_is_taken_as_the_manager_of_its_name(school: TwoProgrammes) -> None:

@@ -118,6 +118,9 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("audit", id=f"a {len(who)}", actor=who, subject="fire"),
         row("audit", id="a2", actor="boss", action="person.exported", subject=who),
         row("audit", id="a3", actor="boss", details=json.dumps({"userId": who, "reason": "leave"})),
+        row("audit", id="a4", actor="boss", action="chapter.waived", subject=who,
+            details='{"reason": "said to be ill"}'),
+        row("audit", id="a5", actor="oidc", action="session.closed", subject=who),
         row("notification", id="others", dedupe_key=f"late {who}", user_id="boss",
             params=params, about="{}"),
         row("delivery", id="others", notification_id="others", address="boss@school.example"),
@@ -181,6 +184,7 @@ async def test_nothing_is_left_of_who_was_erased_and_all_of_everybody_else(
     assert await found(db, "7f3c") == {"erasure": 1, "programme": 1}
     assert await found(db, "Zoë ñandú") == others
     assert await found(db, "eva@school") == {}
+    assert await found(db, "said to be ill") == {}
     again = await http.delete(PATH, headers=ADMIN)
     assert again.status_code == 404
 

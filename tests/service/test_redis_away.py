@@ -144,11 +144,13 @@ async def test_a_wrong_password_is_a_fault(tmp_path: Path) -> None:
             assert "wrong" not in fault.replace("WRONGPASS", "")
 
 
-async def test_a_redis_that_may_evict_jobs_is_a_fault(tmp_path: Path) -> None:
+async def test_a_redis_that_may_evict_jobs_is_a_fault(tmp_path: Path, database_file: Path) -> None:
     options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
     with running_redis(tmp_path, *options) as redis:
         fault = await check_redis(settings(queue_url=redis.url))
-    assert "noeviction" in (fault or "")
+        assert "noeviction" in (fault or "")
+        _, output = await _check(database_file.parent, HOMEROOM_QUEUE_URL=redis.url)
+    assert f"redis: {fault}\n" in output
 
 
 async def test_a_redis_that_rejects_writes_is_a_fault(

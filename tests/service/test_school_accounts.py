@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.support.condition import until
 from tests.support.homeroom_process import ADMIN, CommandLine, server
 from tests.support.identity_provider import SETTINGS, IdentityProvider, running_provider
 
 from homeroom.access.store import find_session
 from homeroom.bootstrap.school_accounts import build_school_sign_in
 from homeroom.db.database import Database
+from homeroom.db.sqlite.database import SqliteDatabase
 from homeroom.identity import Role
 from homeroom.settings import load
 
@@ -205,6 +207,39 @@ def test_a_provider_whose_clock_is_wrong_is_named_as_that(school: School) -> Non
     assert failure_of(answer) == (502, "clocks_differ")
 
 
+def test_a_sign_out_at_the_provider_ends_the_sessions_here(school: School) -> None:
+    path = "/sign-in/oidc/back-channel-logout"
+    try:
+        school.provider.order(logoutUri=f"{school.url}{path}")
+        with ExitStack() as stack:
+            first, second, third, other = (stack.enter_context(school.browser()) for _ in range(4))
+            for browser, account in (
+                *((each, "u-fay") for each in (first, second, third)), (other, "u-max")
+            ):  # fmt: skip
+                browser.get(school.callback(browser, account))
+                assert status_of(browser) == 200
+            school.provider.sign_out(first)
+            until(lambda: status_of(first) == 401)  # a checked session is cached for two seconds
+            assert [status_of(each) for each in (second, third, other)] == [200] * 3
+            school.provider.order(logoutBySession=False)
+            school.provider.sign_out(second)
+            until(lambda: [status_of(each) for each in (second, third)] == [401] * 2)
+            assert status_of(other) == 200
+            for token in ("", "a.b.c"):
+                refused = other.post(path, data={"logout_token": token})
+                assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+    finally:
+        school.provider.order(logoutUri=None, logoutBySession=True)
+    query = {"action": "session.closed"}
+    trail = httpx.get(f"{school.url}/api/v1/audit", params=query, headers=ADMIN).json()["items"]
+    assert len(trail) >= 3
+    assert {(each["actor"], each["subject"]) for each in trail} == {("oidc", "u-fay")}
+
+
+def status_of(browser: httpx.Client) -> int:
+    return browser.get("/api/v1/session").status_code
+
+
 def test_no_token_and_no_code_is_logged(school: School) -> None:
     with school.browser() as browser:
         url = school.callback(browser, "u-nil")
@@ -293,6 +328,24 @@ async def test_a_wrong_secret_and_a_provider_that_is_away_have_pages_of_their_ow
             assert failure_of(answer) == (503, "provider_unavailable")
             left = await variant.http.get("/sign-in/oidc/sign-out")
             assert (left.status_code, left.headers["location"]) == (303, "/console")
+
+
+@pytest.mark.anyio
+async def test_a_database_that_stores_no_session_is_a_page_too(
+    sqlite: SqliteDatabase, identity_provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with variant_of(sqlite, identity_provider, monkeypatch) as variant:
+        async with sqlite.write() as tx:  # a name that fills a page, in a file that may not grow
+            await tx.execute(
+                "CREATE TRIGGER long AFTER INSERT ON session BEGIN"
+                " UPDATE session SET name = zeroblob(100000); END"
+            )
+        async with sqlite._exclusive() as writer:
+            await writer.execute("PRAGMA max_page_count=1")
+        assert failure_of(await variant.finish("u-fay")) == (503, "session_not_stored")
+        async with sqlite._exclusive() as writer:
+            await writer.execute("PRAGMA max_page_count=100000")
+        assert (await variant.finish("u-fay")).status_code == 303
 
 
 def finding(command: CommandLine) -> str:

@@ -75,11 +75,29 @@ def test_a_server_finishes_the_jobs_of_a_seeded_school(
         assert statuses.count("in_progress") > 0
         held = _get(api, "/api/v1/progress/quarantine", limit="1000")["items"]
         assert {each["reason"] for each in held} <= {"conflict"}
-        week = _get(api, "/api/v1/log-obligations", facilitatorId="chen")["items"]
-        assert [each["state"] for each in week] == ["submitted"]  # ada and ben owe theirs
+        _check_weeks(api)
         plan = _get(api, f"/api/v3/workflow/{made['planId']}/step10/status")["data"]
         assert plan["modulesGenerated"] == plan["totalModules"] > 0
         assert _get(api, "/api/v1/people/learner-001")["managerId"] == "mara"
+
+
+def _check_weeks(api: httpx.Client) -> None:
+    """Check the states of six weeks, the current one included, and who is behind."""
+    for user_id, states in {
+        "ada": ["missed", "submitted", "submitted", "late", "submitted", "open"],
+        "ben": ["submitted", "exempt", "submitted", "missed", "submitted", "open"],
+        "chen": ["submitted", "submitted", "late", "submitted", "submitted", "submitted"],
+    }.items():
+        query = {"facilitatorId": user_id, "limit": "100"}
+        weeks = _get(api, "/api/v1/log-obligations", **query)["items"]
+        weeks.sort(key=lambda each: str(each["week"]))
+        assert [each["state"] for each in weeks] == states
+    grid = _get(api, "/api/v1/programmes/data-lab/weeks")
+    assert [len(each["weeks"]) for each in grid["items"]] == [6] * 3
+    team = _get(api, "/api/v1/team", managerId="mara", limit="1000")["items"]
+    assert {"ada", "ben", "chen", "learner-001"} <= {each["userId"] for each in team}
+    assert any(each["behind"] for each in team)
+    assert any(each["courses"] for each in team)
 
 
 @pytest.mark.anyio

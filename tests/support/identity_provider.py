@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,14 @@ class IdentityProvider:
                 form = {"refuse": "1"} if account is None else {"account": account}
                 answer = browser.post(url, data=form)
         raise AssertionError(f"the provider answered {answer.status_code}: {answer.text}")
+
+    def sign_out(self, browser: httpx.Client) -> None:
+        """End the browser's session at the provider, which tells Homeroom of it."""
+        page = browser.get(f"{self.issuer}/session/end").text
+        [xsrf] = re.findall(r'name="xsrf" value="(\w+)"', page)
+        form = {"xsrf": xsrf, "logout": "yes"}
+        answer = browser.post(f"{self.issuer}/session/end/confirm", data=form)
+        assert answer.status_code == 303, answer.text
 
 
 @contextmanager

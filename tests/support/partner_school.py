@@ -100,10 +100,12 @@ async def running_sandbox(config: SandboxConfig | None = None) -> AsyncIterator[
     task = asyncio.create_task(serve(config, started=port.set_result, stop=stop))
     started: set[asyncio.Future[int] | asyncio.Future[None]] = {task, port}
     await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
-    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-        yield Sandbox(f"http://127.0.0.1:{port.result()}", config, client)
-    stop.set()
-    await asyncio.wait_for(task, PATIENCE_SECONDS)
+    try:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
+            yield Sandbox(f"http://127.0.0.1:{port.result()}", config, client)
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE_SECONDS)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from homeroom.access.store import (
     list_keys,
     prune,
     record_audit,
+    record_audits,
     revoke_key,
 )
 from homeroom.access.stream_ticket import PERSONAL as PERSONAL_IN_TICKETS
@@ -37,6 +38,7 @@ __all__ = [
     "mint_token",
     "prune",
     "record_audit",
+    "record_audits",
     "redeem_stream_ticket",
     "revoke_key",
 ]

@@ -21,12 +21,14 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from homeroom.access.id_token import verify_id_token
 from homeroom.access.jwks import Jwks
+from homeroom.access.logout_token import verify_logout_token
 from homeroom.access.pending_sign_in import PendingSignIn
 from homeroom.access.provider_request import ProviderResponse, send_to_provider
 from homeroom.access.role_claim import RoleClaim, find_claim
 from homeroom.access.sign_in_failure import SignInFailure, SignInFailureCode
-from homeroom.access.store import SCHOOL_SESSION
+from homeroom.access.store import SCHOOL_SESSION, ProviderSession
 from homeroom.db.ids import is_external_id
+from homeroom.errors import Unavailable
 from homeroom.identity import Identity
 
 log = structlog.get_logger(__name__)
@@ -99,6 +101,7 @@ class OidcProvider:
         self._client = client
         self._metadata: ProviderMetadata | None = None
         self._jwks: Jwks | None = None
+        self._logout_keys: Jwks | None = None
         self._fetched_at = self._failed_at = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -142,8 +145,13 @@ class OidcProvider:
             raise SignInFailure(SignInFailureCode.DENIED, f"the provider reports {named}")
         raise SignInFailure(SignInFailureCode.PROVIDER_ERROR, f"the provider reports {named}")
 
-    async def finish(self, pending: PendingSignIn, code: str, redirect_uri: str) -> Identity:
-        """Exchange a code and return the person; raise ``SignInFailure`` if invalid."""
+    async def finish(
+        self, pending: PendingSignIn, code: str, redirect_uri: str
+    ) -> tuple[Identity, ProviderSession]:
+        """Exchange a code; return the person and the session at the provider.
+
+        Raises ``SignInFailure`` if it is not valid.
+        """
         metadata = await self._discover()
         tokens = await self._exchange(metadata, pending, code, redirect_uri)
         claims = await verify_id_token(
@@ -161,7 +169,30 @@ class OidcProvider:
                     SignInFailureCode.TOKEN_INVALID, "UserInfo is that of another person"
                 )
             claims = {**more, **claims}
-        return self._identity(claims)
+        at_provider = ProviderSession.of(claims.get("sid"), claims["sub"])
+        return self._identity(claims), at_provider
+
+    async def ended_session(self, logout_token: str) -> ProviderSession:
+        """Return what a logout token ends; raise ``BadRequest`` if it is not valid.
+
+        Raises ``Unavailable`` while the provider does not answer.
+        """
+        try:
+            metadata = await self._discover()
+        except SignInFailure as failure:
+            raise Unavailable(
+                failure.detail, retry_after_seconds=DISCOVERY_PAUSE_SECONDS
+            ) from failure
+        if self._logout_keys is None or self._logout_keys.url != metadata.jwks_uri:
+            # Any caller sends tokens here, so an unknown key id is no reason to fetch at once.
+            self._logout_keys = Jwks(metadata.jwks_uri)
+        ended = await verify_logout_token(
+            logout_token,
+            self._logout_keys,
+            issuer=metadata.issuer,
+            client_id=self._client.client_id,
+        )
+        return ProviderSession.of(ended.session, ended.subject)
 
     async def sign_out_url(self, return_to: str) -> str | None:
         """Return where a browser ends its session at the provider, or None."""

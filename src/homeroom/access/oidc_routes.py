@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
@@ -24,6 +24,7 @@ from homeroom.access.sign_in_failure import (
     render_failure_page,
 )
 from homeroom.db.database import Database
+from homeroom.errors import HomeroomError
 from homeroom.identity import Identity
 from homeroom.instant import SECOND
 from homeroom.web.identity import SESSION_COOKIE
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 OIDC_PATH = "/sign-in/oidc"
 CALLBACK_PATH = f"{OIDC_PATH}/callback"
 SIGN_OUT_PATH = f"{OIDC_PATH}/sign-out"
+BACK_CHANNEL_PATH = f"{OIDC_PATH}/back-channel-logout"
 NextQuery = Annotated[str | None, Query(alias="next")]
 
 
@@ -88,12 +90,11 @@ class SchoolSignIn:
         next_path = console_path(None if pending is None else pending.next)
         response: Response
         try:
-            identity = await self._identify(request, pending, code, error, issuer)
+            identity, at_provider = await self._identify(request, pending, code, error, issuer)
+            response = RedirectResponse(next_path, 303)
+            await self._open_session(response, identity, at_provider)
         except SignInFailure as failure:
             response = self._failure_page(request, failure, next_path)
-        else:
-            response = RedirectResponse(next_path, 303)
-            await self._open_session(response, identity)
         if name in request.cookies:
             response.delete_cookie(name, httponly=True, samesite="lax", secure=self._secure)
         return response
@@ -103,6 +104,13 @@ class SchoolSignIn:
         console = self._base_url(request) + CONSOLE_PATH
         return RedirectResponse(await self._provider.sign_out_url(console) or CONSOLE_PATH, 303)
 
+    async def end_sessions(self, logout_token: str) -> None:
+        """End the sessions of which the provider says that they ended."""
+        ended = await self._provider.ended_session(logout_token)
+        async with self._db.write() as tx:
+            count = await store.end_provider_sessions(tx, ended)
+        log.info("oidc_sessions_ended", sessions=count)
+
     async def _identify(
         self,
         request: Request,
@@ -110,7 +118,7 @@ class SchoolSignIn:
         code: str | None,
         error: str | None,
         issuer: str | None,
-    ) -> Identity:
+    ) -> tuple[Identity, store.ProviderSession]:
         if pending is None:
             raise SignInFailure(
                 SignInFailureCode.UNKNOWN_STATE, "no cookie of this browser has the state"
@@ -120,11 +128,19 @@ class SchoolSignIn:
             raise SignInFailure(SignInFailureCode.PROVIDER_ERROR, "the provider sent no code")
         return await self._provider.finish(pending, code, self._callback_url(request))
 
-    async def _open_session(self, response: Response, identity: Identity) -> None:
-        async with self._db.write() as tx:
-            token = await store.open_session(tx, identity, self._lifetime)
-            subject = identity.subject
-            await store.record_audit(tx, subject, "session.opened", subject, {"by": "oidc"})
+    async def _open_session(
+        self, response: Response, identity: Identity, at_provider: store.ProviderSession
+    ) -> None:
+        """Store a session and set its cookie; a fault is a ``SignInFailure``."""
+        subject = identity.subject
+        try:
+            async with self._db.write() as tx:
+                token = await store.open_session(tx, identity, self._lifetime, at_provider)
+                await store.record_audit(tx, subject, "session.opened", subject, {"by": "oidc"})
+        except HomeroomError as error:
+            raise SignInFailure(
+                SignInFailureCode.SESSION_NOT_STORED, f"the database reports {error.code}"
+            ) from error
         response.set_cookie(
             SESSION_COOKIE,
             token,
@@ -170,6 +186,14 @@ def router(sign_in: SchoolSignIn) -> APIRouter:
         iss: str | None = None,
     ) -> Response:
         return await sign_in.finish(request, state, code, error, iss)
+
+    @routes.post(BACK_CHANNEL_PATH, **options)
+    async def end_school_sessions(request: Request) -> Response:
+        """End sessions for the provider, whose signed token is the only credential."""
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        [token, *_] = form.get("logout_token", [""])
+        await sign_in.end_sessions(token)
+        return Response(status_code=200, headers={"Cache-Control": "no-store"})
 
     @routes.get(SIGN_OUT_PATH, **options)
     async def sign_out_of_school(request: Request) -> Response:

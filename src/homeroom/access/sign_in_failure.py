@@ -22,6 +22,7 @@ class SignInFailureCode(StrEnum):
     CLIENT_REFUSED = "client_refused"
     PROVIDER_ERROR = "provider_error"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
+    SESSION_NOT_STORED = "session_not_stored"
 
 
 class SignInFailure(Exception):
@@ -52,6 +53,7 @@ _STATUSES: Final = {
     SignInFailureCode.CLIENT_REFUSED: 502,
     SignInFailureCode.PROVIDER_ERROR: 502,
     SignInFailureCode.PROVIDER_UNAVAILABLE: 503,
+    SignInFailureCode.SESSION_NOT_STORED: 503,
 }
 _TEXTS: Final[dict[str, dict[SignInFailureCode, str]]] = {
     "en": {
@@ -73,6 +75,8 @@ _TEXTS: Final[dict[str, dict[SignInFailureCode, str]]] = {
         " happens again, tell those who run Homeroom.",
         SignInFailureCode.PROVIDER_UNAVAILABLE: "Your school's sign-in does not answer. Try again"
         " in a minute.",
+        SignInFailureCode.SESSION_NOT_STORED: "Homeroom cannot open your session now. Try again in"
+        " a minute.",
     },
     "de": {
         SignInFailureCode.UNKNOWN_STATE: "Diese Anmeldung wurde nicht in diesem Browser begonnen,"
@@ -94,6 +98,8 @@ _TEXTS: Final[dict[str, dict[SignInFailureCode, str]]] = {
         SignInFailureCode.PROVIDER_ERROR: "Die Anmeldung Ihrer Schule meldet einen Fehler."
         " Versuchen Sie es noch einmal; hilft das nicht, sagen Sie es den Verantwortlichen.",
         SignInFailureCode.PROVIDER_UNAVAILABLE: "Die Anmeldung Ihrer Schule antwortet nicht."
+        " Versuchen Sie es in einer Minute noch einmal.",
+        SignInFailureCode.SESSION_NOT_STORED: "Homeroom kann Ihre Sitzung gerade nicht öffnen."
         " Versuchen Sie es in einer Minute noch einmal.",
     },
 }

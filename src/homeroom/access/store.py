@@ -75,6 +75,8 @@ SESSION = Table(
     Column("key_id", String(36)),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("provider_session", String(64)),
+    Column("provider_subject", String(64)),
 )
 AUDIT = Table(
     "audit",
@@ -230,10 +232,31 @@ async def redeem_sign_in(tx: Tx, token: str) -> Identity:
     return Identity(name, parse_roles(roles.split()), "session")
 
 
-async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
+@dataclass(frozen=True, slots=True)
+class ProviderSession:
+    """A session at an identity provider; hashes, as nothing but equality is needed."""
+
+    session: str | None
+    """The hash of the claim ``sid``; None without one."""
+    subject: str | None
+    """The hash of the claim ``sub``, which need not be the user id here."""
+
+    @classmethod
+    def of(cls, session: object, subject: object) -> ProviderSession:
+        """Return that of an ID token's claims."""
+        hashes = [
+            hash_token(each) if isinstance(each, str) else None for each in (session, subject)
+        ]
+        return cls(*hashes)
+
+
+async def open_session(
+    tx: Tx, identity: Identity, lifetime: int, at_provider: ProviderSession | None = None
+) -> str:
     """Create a session of ``lifetime`` microseconds; return the cookie's token.
 
-    That of a JWT ends with the JWT: a person whose role was taken away gets no new one.
+    That of a JWT ends with the JWT: a person whose role was taken away gets no new one. That of a
+    school account ends with the one ``at_provider``, where the provider tells of it.
     """
     token = new_token("")
     if identity.expires_at is not None:  # counted by the real clock, as its issuer does
@@ -246,9 +269,26 @@ async def open_session(tx: Tx, identity: Identity, lifetime: int) -> str:
             key_id=identity.key_id or (PERSON_SESSION if identity.via == "jwt" else None),
             created_at=tx.now,
             expires_at=tx.now + lifetime,
+            provider_session=None if at_provider is None else at_provider.session,
+            provider_subject=None if at_provider is None else at_provider.subject,
         )
     )
     return token
+
+
+async def end_provider_sessions(tx: Tx, ended: ProviderSession) -> int:
+    """End what belongs to a session at the provider; return how many.
+
+    Without its id, all sessions of the person end.
+    """
+    is_ended = SESSION.c.provider_subject == ended.subject
+    if ended.session is not None:
+        is_ended = SESSION.c.provider_session == ended.session
+    names = await tx.fetch(select(SESSION.c.name).where(is_ended))
+    await tx.execute(delete(SESSION).where(is_ended))
+    closed = [("session.closed", name, {"by": "oidc"}) for (name,) in names]
+    await record_audits(tx, "oidc", closed)
+    return len(names)
 
 
 async def find_session(tx: Tx, token: str) -> Identity | None:
@@ -284,8 +324,18 @@ async def record_audit(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an audit entry in the action's transaction; ``details`` hold no secret."""
-    entry = AuditEntry(new_id(), tx.now, actor[:128], action, subject[:256], dict(details or {}))
-    await tx.insert(AUDIT, [entry])
+    await record_audits(tx, actor, [(action, subject, details or {})])
+
+
+async def record_audits(
+    tx: Tx, actor: str, actions: Iterable[tuple[str, str, Mapping[str, Any]]]
+) -> None:
+    """Write an audit entry for each (action, subject, details), in one statement."""
+    entries = [
+        AuditEntry(new_id(), tx.now, actor[:128], action, subject[:256], dict(details))
+        for action, subject, details in actions
+    ]
+    await tx.insert(AUDIT, entries)
 
 
 async def list_audit(
@@ -330,7 +380,12 @@ _ACTIONS_ON_PEOPLE = (
     "person.resumed",
     "enrolment.ended",
     "mail.unsubscribed",
+    "session.opened",
+    "session.closed",
 )
+
+_ACTIONS_ON_PROGRESS = ("progress.reset", "attempt.renewed", "chapter.waived")
+"""Their details hold a reason, which may say something about the person."""
 
 PERSONAL = (
     rows_naming(AUDIT.c.actor),
@@ -344,6 +399,12 @@ PERSONAL = (
         lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PEOPLE),
         lambda user_id, pseudonym: {"subject": pseudonym},
         frozenset({"id", "at", "action", "subject"}),
+    ),
+    PersonalRows(
+        AUDIT,
+        lambda user_id: (AUDIT.c.subject == user_id) & AUDIT.c.action.in_(_ACTIONS_ON_PROGRESS),
+        lambda user_id, pseudonym: {"subject": pseudonym, "details": "{}"},
+        frozenset({"id", "at", "action", "subject", "details"}),
     ),
     rows_with_id_in_json(AUDIT.c.details),
 )

@@ -104,7 +104,7 @@ class ActivityLogs:
             )
         if submitted_at is not None:
             await self._submit(tx, programme, row, log)
-        tx.notify(TOPIC, log.id)
+        _publish(tx, log)
         return log
 
     async def change(
@@ -128,7 +128,7 @@ class ActivityLogs:
             programme = await self._programme(tx, offering)
             row = await self._get_or_open_obligation(tx, programme, offering, log.week_key)
             await self._submit(tx, programme, row, log)
-        tx.notify(TOPIC, log.id)
+        _publish(tx, log)
         return await self.get(tx, log.id)
 
     async def delete(self, tx: Tx, log: ActivityLog, actor: str) -> None:
@@ -152,7 +152,7 @@ class ActivityLogs:
         await self._notifications.resolve(tx, keys)
         details = {"offeringId": log.offering_id, "week": log.week_key}
         await access.record_audit(tx, actor, "activity_log.deleted", log.id, details)
-        tx.notify(TOPIC, log.id)
+        _publish(tx, log)
 
     async def _programme(self, tx: Tx, offering: Offering) -> Programme:
         programme = await store.get_programme(tx, offering.programme_id)
@@ -195,3 +195,8 @@ class ActivityLogs:
         await self._notifications.send(
             tx, build_late_log_alerts(programme, done, log.id, lambda _: name, tx.now)
         )
+
+
+def _publish(tx: Tx, log: ActivityLog) -> None:
+    tx.notify(TOPIC, log.id)
+    tx.notify_about(log.facilitator_id, TOPIC)

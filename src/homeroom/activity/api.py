@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeroom.access import api as access
-from homeroom.activity import obligation_store, store
+from homeroom.activity import activity_log, obligation_store, store
 from homeroom.activity.activity_log import ActivityLogs
 from homeroom.activity.downtime_report import DowntimeReport, enqueue_missed_report
 from homeroom.activity.fanout import FanOut
@@ -93,7 +93,7 @@ class Programmes:
         await access.record_audit(
             tx, actor, "programme.put", programme.id, {"title": programme.title}
         )
-        tx.notify(TOPIC, programme.id)
+        _publish(tx, programme, [])
         return before is None
 
     async def _schedule(self, tx: Tx, programme: Programme, before: Programme | None) -> None:
@@ -151,7 +151,7 @@ class Programmes:
         for offering in offerings:
             details = {"programme": programme.id}
             await access.record_audit(tx, actor, "offering.put", offering.id, details)
-        tx.notify(TOPIC, programme.id)
+        _publish(tx, programme, [offering.facilitator_id for offering in offerings])
         return new
 
     async def get(self, tx: Tx, id: str) -> Programme:
@@ -215,7 +215,16 @@ class Programmes:
             and exemption.offering_id in (None, row.offering_id)
         ]
         await reevaluate_obligations(tx, self._notifications, programme, affected)
-        tx.notify(TOPIC, programme.id)
+        _publish(tx, programme, [row.facilitator_id for row in affected])
+
+
+def _publish(tx: Tx, programme: Programme, facilitators: Sequence[str]) -> None:
+    """Publish that a programme changed, and the weeks of some facilitators."""
+    tx.notify(TOPIC, programme.id)
+    for manager_id in programme.managers:
+        tx.notify_about(manager_id, TOPIC)
+    for facilitator_id in facilitators:
+        tx.notify_about(facilitator_id, activity_log.TOPIC)
 
 
 def _schedule_cron(schedule: ProgrammeSchedule, programme: Programme) -> str:

@@ -20,8 +20,8 @@ from homeroom.web.csv_import import (
     CheckedRows,
     CsvImportReport,
     ImportPlan,
-    build_report,
     check_rows,
+    import_rows,
     read_csv_body,
     refuse_faults,
 )
@@ -91,20 +91,15 @@ async def import_programmes(
         check_rows, content, ProgrammeRow, lambda row: (row.id,), MAX_PROGRAMME_ROWS
     )
 
-    async def store_all(tx: Tx) -> ImportPlan[Programme]:
-        plan = await _plan_programmes(tx, checked)
+    async def plan(tx: Tx) -> ImportPlan[Programme]:
+        return await _plan_programmes(tx, checked)
+
+    async def store_all(tx: Tx, plan: ImportPlan[Programme]) -> None:
         for programme in plan.writes:
             await activity.programmes.put(tx, programme, actor)
         await _audit(tx, actor, "programmes", plan)
-        return plan
 
-    if dry_run or checked.faults:
-        async with db.read() as tx:
-            plan = await _plan_programmes(tx, checked)
-    else:
-        async with db.write() as tx:
-            plan = await store_all(tx)
-    return build_report(checked, plan, dry_run)
+    return await import_rows(db, checked, plan, store_all, dry_run=dry_run)
 
 
 async def import_offerings(
@@ -115,31 +110,25 @@ async def import_offerings(
         check_rows, content, OfferingRow, lambda row: (row.id,), MAX_PROGRAMME_ROWS
     )
 
-    async def store_all(tx: Tx) -> ImportPlan[Offering]:
-        plan = await _plan_offerings(tx, checked)
+    async def plan(tx: Tx) -> ImportPlan[Offering]:
+        return await _plan_offerings(tx, checked)
+
+    async def store_all(tx: Tx, plan: ImportPlan[Offering]) -> None:
         by_programme: dict[str, list[Offering]] = {}
         for offering in plan.writes:
             by_programme.setdefault(offering.programme_id, []).append(offering)
         for programme_id, offerings in by_programme.items():
             await activity.programmes.put_offerings(tx, programme_id, offerings, actor)
         await _audit(tx, actor, "offerings", plan)
-        return plan
 
-    if dry_run or checked.faults:
-        async with db.read() as tx:
-            plan = await _plan_offerings(tx, checked)
-    else:
-        async with db.write() as tx:
-            plan = await store_all(tx)
-    return build_report(checked, plan, dry_run)
+    return await import_rows(db, checked, plan, store_all, dry_run=dry_run)
 
 
 async def _audit(
     tx: Tx, actor: str, kind: str, plan: ImportPlan[Programme] | ImportPlan[Offering]
 ) -> None:
-    if plan.writes:
-        counts = {"added": len(plan.added), "changed": len(plan.changed)}
-        await record_audit(tx, actor, f"{kind}.imported", kind, counts)
+    counts = {"added": len(plan.added), "changed": len(plan.changed)}
+    await record_audit(tx, actor, f"{kind}.imported", kind, counts)
 
 
 async def _plan_programmes(tx: Tx, checked: CheckedRows[ProgrammeRow]) -> ImportPlan[Programme]:

@@ -21,8 +21,8 @@ from homeroom.web.csv_import import (
     CheckedRows,
     CsvImportReport,
     ImportPlan,
-    build_report,
     check_rows,
+    import_rows,
     read_csv_body,
     refuse_faults,
 )
@@ -84,27 +84,25 @@ async def import_enrolments(
     checked = await asyncio.to_thread(
         check_rows, content, EnrolmentRow, lambda row: (row.course_id, row.user_id)
     )
-    async with db.read() as tx:
+
+    async def plan(tx: Tx) -> ImportPlan[EnrolmentRow]:
         ids = {row.body.course_id for row in checked.rows}
         current = await bulk_tx(tx).fetch_batch(api.current_versions_read(ids))
         courses, archived = await api.load_courses(tx, current), api.archived_courses(current)
         pairs = {(row.body.user_id, row.body.course_id) for row in checked.rows}
         stored = await api.enrolments(tx, pairs) if pairs else {}
-    plan = _plan(checked, courses, archived, stored, may_approve)
-    if not dry_run and not checked.faults:
-        writes = plan.writes
-        for start in range(0, len(writes), ROWS_PER_COMMIT):
-            part = writes[start : start + ROWS_PER_COMMIT]
+        return _plan(checked, courses, archived, stored, may_approve)
 
-            async def enrol_part(tx: Tx, part: list[EnrolmentRow] = part) -> None:
-                await api.lock_learners(tx, {row.user_id for row in part})
-                for row in part:
-                    await catalogue.enrol(tx, row.course_id, row.user_id, row.approved)
-                counts = {"rows": len(part)}
-                await record_audit(tx, actor, "enrolments.imported", "enrolments", counts)
+    async def enrol_all(tx: Tx, plan: ImportPlan[EnrolmentRow]) -> None:
+        await api.lock_learners(tx, {row.user_id for row in plan.writes})
+        for row in plan.writes:
+            await catalogue.enrol(tx, row.course_id, row.user_id, row.approved)
+        counts = {"rows": len(plan.writes)}
+        await record_audit(tx, actor, "enrolments.imported", "enrolments", counts)
 
-            await db.transact(enrol_part)
-    return build_report(checked, plan, dry_run)
+    return await import_rows(
+        db, checked, plan, enrol_all, dry_run=dry_run, rows_per_commit=ROWS_PER_COMMIT
+    )
 
 
 def _plan(

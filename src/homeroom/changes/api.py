@@ -52,6 +52,13 @@ ENROLMENTS: ChangeKind = "enrolments"
 NOW = "now"
 """The cursor of a consumer that needs nothing from before."""
 
+_HINT_TOPICS: Mapping[ChangeKind, str] = {
+    COMPLETIONS: "completions",
+    STEPS: "completions",
+    CREDENTIALS: "credentials",
+}
+"""Enrolments are left out: ingest makes thousands, each with a hint about progress."""
+
 LoadRecords = Callable[[Tx, Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]]
 """Return the present data of the records of one kind that exist, by record id."""
 
@@ -94,9 +101,14 @@ def split_record_id(id: str) -> list[str]:
 def record(tx: Tx, kind: ChangeKind, changed: Iterable[tuple[str, str]]) -> None:
     """Record changes with the commit of this transaction, as (record id, user id).
 
-    All changes of a transaction are one INSERT; a record that changed twice is one change.
+    All changes of a transaction are one INSERT; a record that changed twice is one change. Streams
+    to people and their managers get a hint.
     """
-    store.add(tx, [NewChange(kind, id, user_id, tx.now) for id, user_id in changed])
+    new = [NewChange(kind, id, user_id, tx.now) for id, user_id in changed]
+    store.add(tx, new)
+    if (topic := _HINT_TOPICS.get(kind)) is not None:
+        for user_id in dict.fromkeys(each.user_id for each in new):
+            tx.notify_about(user_id, topic)
 
 
 class ChangeFeed:

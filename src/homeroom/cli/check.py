@@ -210,7 +210,11 @@ def _check_redis(settings: Settings) -> list[ConfigurationFinding]:
         fix = "Set in redis.conf: maxmemory-policy noeviction"
     elif "oldest" in fault:
         fix = "Install a newer Redis."
-    return [ConfigurationFinding("error", "redis", f"{fault}.", fix, Unavailable.exit_code)]
+    return [
+        ConfigurationFinding(
+            "error", "redis", f"{fault.removesuffix('.')}.", fix, Unavailable.exit_code
+        )
+    ]
 
 
 def _check_partners(settings: Settings) -> list[ConfigurationFinding]:

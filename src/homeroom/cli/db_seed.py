@@ -50,9 +50,9 @@ def seed(
     """Fill an empty database with a school to look at: people, courses, progress.
 
     It creates the database if it is missing, and refuses one that holds rows. Learners with their
-    managers take the example courses for six weeks; facilitators hand in logs, and a lesson plan
-    begins. The same seed makes the same school. The jobs wait for `homeroom serve`; where partners
-    are configured, it asks first, since the jobs would reach them.
+    managers take the example courses for six weeks; facilitators hand in their logs, some late
+    and some not, and a lesson plan begins. The same seed makes the same school. The jobs wait for
+    `homeroom serve`; where partners are configured, it asks first, since the jobs would reach them.
     """
     settings = database.load_settings()
     used = [f"HOMEROOM_{name.upper()}" for name in _OUTGOING if getattr(settings, name)]
@@ -85,7 +85,7 @@ def _print_summary(settings: Settings, made: SeedSummary, seconds: float) -> Non
         f" {pluralize(made.completions, 'completed course')}",
         f"{pluralize(made.programmes, 'programme')} with"
         f" {pluralize(made.facilitators, 'facilitator')} and"
-        f" {pluralize(made.logs, 'log')} of this week",
+        f" {pluralize(made.logs, 'log')} of six weeks",
         f"the lesson plan {made.plan_id}",
         f"{pluralize(made.jobs, 'job')} waiting for a worker, {made.credentials:,} of them"
         " for credentials",

@@ -144,7 +144,7 @@ def partner_findings(settings: Settings) -> list[ConfigurationFinding]:
             ConfigurationFinding(
                 "warning",
                 "partners",
-                f"{name} is disabled: {each.reason}. Its steps fail.",
+                f"{name} is disabled: {each.reason}. Its steps wait until it is on again.",
                 f"Ask the partner, then: homeroom destinations switch-on {name}",
             )
             for name, each in disabled.items()

@@ -25,6 +25,8 @@ Row = tuple[Any, ...]
 RecordType = TypeVar("RecordType")
 CounterKey = tuple[str, tuple[str, ...]]
 """The name of a counter and the values of its labels."""
+PERSON_TOPIC = "person"
+"""The topic of ``Tx.notify_about``; its ids are ``topic/user``."""
 
 
 class Tx(ABC):
@@ -151,6 +153,13 @@ class Tx(ABC):
         It is a hint and may be lost; nothing that must happen may depend on it.
         """
         self.topics.append((topic, id))
+
+    def notify_about(self, user_id: str, topic: str) -> None:
+        """Publish, after the commit, that a record of ``topic`` about a person changed.
+
+        For streams to callers who see some people only: they get the topic without an id.
+        """
+        self.topics.append((PERSON_TOPIC, f"{topic}/{user_id}"))
 
     def count(self, counter: str, *labels: str, amount: float = 1) -> None:
         """Add to a counter of this process, once this transaction is committed.

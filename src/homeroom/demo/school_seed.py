@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from homeroom.activity.api import Offering, Programme
 from homeroom.bootstrap.application import Application
 from homeroom.cancellation import cancel_and_wait
 from homeroom.clock import Clock
@@ -25,15 +24,11 @@ from homeroom.demo.example_school import (
     FACILITATORS,
     MANAGER,
     MANAGER_NAME,
-    PROGRAMME,
-    PROGRAMME_TITLE,
-    PROGRAMME_WEEKS,
     example_courses,
     example_curriculum,
-    example_log,
     staff_member,
-    week_key,
 )
+from homeroom.demo.programme_seed import FACILITATORS_PER_PROGRAMME, add_programmes
 from homeroom.demo.workload import (
     LATER_CHAPTER,
     WORKLOAD_SPAN,
@@ -56,7 +51,6 @@ _CONCURRENCY = 64
 """Learners whose requests are ingested at once, so that a commit takes many."""
 _LEARNERS_PER_TEAM = 25
 _LEARNERS_PER_FACILITATOR = 50
-_FACILITATORS_PER_PROGRAMME = 20
 _GRADER = EventSender(person=None, trusted=True, may_manage=True)
 
 
@@ -109,7 +103,7 @@ async def seed_school(application: Application, options: SeedOptions) -> SeedSum
                 await school.enrol(part)
             await school.ingest(part)
     await school.publish_later_chapter()
-    logs = await school.add_programmes(staff.facilitators, now.date())
+    programmes, logs = await add_programmes(application, staff.facilitators)
     plan_id = await school.start_lesson_plan()
     counts = await school.count("completion", "enrolment", "job")
     return SeedSummary(
@@ -117,7 +111,7 @@ async def seed_school(application: Application, options: SeedOptions) -> SeedSum
         learners=options.learners,
         managers=len(staff.managers),
         facilitators=len(staff.facilitators),
-        programmes=len(school.programmes(staff.facilitators)),
+        programmes=programmes,
         logs=logs,
         enrolments=counts["enrolment"],
         events=school.events["accepted"] + school.events["quarantined"],
@@ -184,7 +178,7 @@ class _School:
             user_id: staff_member(user_id, name, MANAGER) for user_id, name in FACILITATORS.items()
         }
         for number in range(len(FACILITATORS) + 1, learners // _LEARNERS_PER_FACILITATOR + 1):
-            user_id, programme = f"facilitator-{number}", number // _FACILITATORS_PER_PROGRAMME
+            user_id, programme = f"facilitator-{number}", number // FACILITATORS_PER_PROGRAMME
             boss = {"managerId": bosses[programme % len(bosses)]}
             facilitators[user_id] = self._generated(user_id) | boss
         await self._put_people({**managers, **facilitators})
@@ -254,49 +248,6 @@ class _School:
         later = course.with_chapter(LATER_CHAPTER, "Added later: what graduates do with it")
         async with self._db.write() as tx:
             await self._application.catalogue.publish(tx, course.id, later)
-
-    def programmes(self, facilitators: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-        """Return the programmes by id, with their facilitators."""
-        size = _FACILITATORS_PER_PROGRAMME
-        return [
-            (
-                f"{PROGRAMME}-{start // size + 1}" if start else PROGRAMME,
-                facilitators[start : start + size],
-            )
-            for start in range(0, len(facilitators), size)
-        ]
-
-    async def add_programmes(self, facilitators: Sequence[str], today: date) -> int:
-        """Add programmes that began this week; return the number of logs handed in.
-
-        Each third facilitator has handed in this week's log; the others owe theirs.
-        """
-        activity, logs = self._application.activity, 0
-        begins = today - timedelta(days=today.weekday())
-        ends = begins + timedelta(weeks=PROGRAMME_WEEKS)
-        for number, (id, members) in enumerate(self.programmes(facilitators)):
-            title = PROGRAMME_TITLE if number == 0 else f"{PROGRAMME_TITLE} {number + 1}"
-            programme = Programme(id, title, "UTC", managers=(MANAGER,))
-            async with self._db.write() as tx:
-                await activity.programmes.put(tx, programme, _ACTOR)
-                for place, user_id in enumerate(members):
-                    offering = Offering(
-                        f"of-{user_id}",
-                        id,
-                        f"Data skills, group {place + 1}",
-                        user_id,
-                        begins,
-                        ends,
-                    )
-                    await activity.programmes.put_offering(tx, offering, _ACTOR)
-                for place, user_id in enumerate(members):
-                    if place % 3 == 2:
-                        content = example_log(today, present=12 - place % 5)
-                        await activity.logs.write(
-                            tx, f"of-{user_id}", week_key(today), "submitted", content
-                        )
-                        logs += 1
-        return logs
 
     async def start_lesson_plan(self) -> str:
         """Store the example curriculum and start its generation; return the plan's id."""

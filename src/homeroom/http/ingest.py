@@ -26,7 +26,7 @@ from homeroom.errors import (
     UnsupportedMediaType,
 )
 from homeroom.progress.api import Ingest, IngestResult, InvalidBody, ingest_events, read_body
-from homeroom.progress.managed_event import reject_foreign_events
+from homeroom.progress.managed_event import has_managed_event, reject_foreign_events
 from homeroom.progress.routes import event_sender_of
 from homeroom.web.identity import IDENTITY_SCOPE_KEY, SESSION_COOKIE, Auth, check_same_origin
 from homeroom.web.problem import problem_response
@@ -139,9 +139,12 @@ def ingest_app(
             decoded = read_body(body, sender, db.clock.now())
         except InvalidBody as fault:
             raise _ERRORS_BY_STATUS[fault.status](fault.message) from fault
-        if sender.may_manage and sender.person is not None:
-            await reject_foreign_events(db, auth.people(identity).related, decoded.events)
-        counts, results = await ingest_events(ingest, decoded.events, decoded.priority)
+        actor = None
+        if sender.may_manage and has_managed_event(decoded.events):
+            actor = identity.subject
+            if sender.person is not None:
+                await reject_foreign_events(db, auth.people(identity).related, decoded.events)
+        counts, results = await ingest_events(ingest, decoded.events, decoded.priority, actor)
         for status, count in counts.items():
             if count:
                 observe_status(status, count)

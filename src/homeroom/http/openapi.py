@@ -108,6 +108,10 @@ _PROBLEM_SCHEMAS: Mapping[str, Any] = {
             "instance": {"type": ["string", "null"], "description": "The request's id."},
             "hint": {"type": "string", "description": "The fix."},
             "errors": {"type": "array", "items": {"$ref": f"{_REF_PREFIX}ProblemPart"}},
+            "errorCount": {
+                "type": "integer",
+                "description": "Number of faults of a CSV file, of which `errors` has the first.",
+            },
         },
     },
     "ProblemPart": {
@@ -118,6 +122,8 @@ _PROBLEM_SCHEMAS: Mapping[str, Any] = {
             "pointer": {"type": "string", "description": "JSON pointer into the body."},
             "in": {"type": "string", "enum": ["query", "path", "header", "cookie"]},
             "parameter": {"type": "string"},
+            "line": {"type": "integer", "description": "Line of a CSV file, from 1."},
+            "column": {"type": "string", "description": "Name of a column of a CSV file."},
             "detail": {"type": "string"},
             "code": {"type": "string"},
         },

@@ -42,7 +42,9 @@ from homeroom.web.model import ExternalId, JsonObject, RequestModel, ResponseMod
 from homeroom.web.paging import Page, PagingQuery, cut_page
 
 _WRITE_ROLES = (Role.AUTHOR, Role.SERVICE)
-_READ_ROLES = (*_WRITE_ROLES, Role.FACILITATOR, Role.MANAGER, Role.OPERATOR, Role.VIEWER)
+_AUTHOR_READ_ROLES = (*_WRITE_ROLES, Role.OPERATOR, Role.VIEWER)
+"""The roles that see who created a plan: those who write plans, and those who see all people."""
+_READ_ROLES = (*_AUTHOR_READ_ROLES, Role.FACILITATOR, Role.MANAGER)
 MAX_CONCURRENT_EXPORTS = 2
 """Further exports wait: rendering uses a whole processor core."""
 
@@ -117,7 +119,8 @@ class LessonPlanSummaryView(ResponseModel):
     modules_generated: int
     total_modules: int
     created_at: Rfc3339Instant
-    created_by: str
+    created_by: str | None
+    """Who created it; null for managers and facilitators, who need not know."""
 
 
 class GenerationCancelled(ResponseModel):
@@ -180,6 +183,7 @@ def router(
 
 def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: LessonPlans) -> None:
     reader = Depends(auth.require(*_READ_ROLES))
+    reading: Identity = reader
     writer: Identity = Depends(auth.require(*_WRITE_ROLES))
 
     @routes.post("", status_code=201)
@@ -193,9 +197,12 @@ def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: L
         async with db.write() as tx:
             return LessonPlanCreated(workflow_id=await plans.create(tx, body, identity.subject))
 
-    @routes.get("", dependencies=[reader])
-    async def list_workflows(paging: PagingQuery) -> Page[LessonPlanSummaryView]:
+    @routes.get("")
+    async def list_workflows(
+        paging: PagingQuery, identity: Identity = reading
+    ) -> Page[LessonPlanSummaryView]:
         """List the plans, newest first."""
+        sees_authors = identity.has(*_AUTHOR_READ_ROLES)
         key = paging.key(int, str)
         async with db.read() as tx:
             before = None if key is None else (key[0], key[1])
@@ -210,7 +217,7 @@ def _add_curriculum_routes(routes: APIRouter, db: Database, auth: Auth, plans: L
                 modules_generated=each.modules_generated,
                 total_modules=each.total_modules,
                 created_at=each.plan.created_at,
-                created_by=each.plan.created_by,
+                created_by=each.plan.created_by if sees_authors else None,
             )
             for each in page
         ]

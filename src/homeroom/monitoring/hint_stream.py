@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from homeroom.db.database import Database
+from homeroom.db.tx import PERSON_TOPIC
 from homeroom.errors import TooBusy
 
 MAX_PENDING_HINTS = 256
@@ -24,7 +26,10 @@ STREAM_SECONDS = 300.0
 Hint = tuple[str, str]
 HINTS_LOST: Hint = ("*", "*")
 """Replaces hints that were dropped for a slow subscriber: reload everything shown."""
-HintFilter = Callable[[Hint], bool]
+ShowHint = Callable[[Hint], Hint | None]
+"""Return a hint as one caller may see it, or None."""
+ANY_ID = "*"
+"""The id of a hint about a record whose id is not told."""
 
 
 def hint_person(hint: Hint) -> str | None:
@@ -42,21 +47,48 @@ def hint_person(hint: Hint) -> str | None:
     return {"progress": first, "enrolments": second}.get(topic)
 
 
-def hint_filter(user_ids: Collection[str]) -> HintFilter:
-    """Return the filter of hints about some people; it passes ``HINTS_LOST``."""
-    return lambda hint: hint == HINTS_LOST or hint_person(hint) in user_ids
+def show_all(hint: Hint) -> Hint | None:
+    """Show each hint to a caller who sees all people; it needs none by person."""
+    return None if hint[0] == PERSON_TOPIC else hint
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleHints:
+    """The hints that a caller may see who does not see all people."""
+
+    people: Collection[str]
+    """The people whose records the caller reads."""
+    person: str | None = None
+    """The caller as a person, who has messages."""
+    manager: str | None = None
+    """The caller as a manager of programmes."""
+    topics: Collection[str] = ()
+    """Topics whose records name no person and that the caller's role may read."""
+
+    def show(self, hint: Hint) -> Hint | None:
+        """Return a hint as the caller may see it, or None; it passes ``HINTS_LOST``."""
+        topic, id = hint
+        if hint == HINTS_LOST or topic in self.topics:
+            return hint
+        if topic == "notifications":
+            return hint if id == self.person else None
+        if topic != PERSON_TOPIC:
+            return hint if hint_person(hint) in self.people else None
+        about, _, user_id = id.partition("/")
+        is_visible = user_id == self.manager if about == "programmes" else user_id in self.people
+        return (about, ANY_ID) if is_visible else None
 
 
 class _HintSubscriber:
     """Pending hints of one client: each once, at most ``MAX_PENDING_HINTS``."""
 
-    def __init__(self, key: str, is_visible: HintFilter) -> None:
-        self.key, self.is_visible = key, is_visible
+    def __init__(self, key: str, show: ShowHint) -> None:
+        self.key, self.show = key, show
         self.pending: dict[Hint, None] = {}
         self.wake = asyncio.Event()
 
     def add(self, hints: Iterable[Hint]) -> None:
-        add_hints(self.pending, filter(self.is_visible, hints))
+        add_hints(self.pending, filter(None, map(self.show, hints)))
         if self.pending:
             self.wake.set()
 
@@ -111,12 +143,12 @@ class HintStreams:
                 retry_after_seconds=30,
             )
 
-    async def stream(self, key: str, is_visible: HintFilter) -> AsyncIterator[Hint | None]:
-        """Yield the visible hints, and None as a heartbeat.
+    async def stream(self, key: str, show: ShowHint) -> AsyncIterator[Hint | None]:
+        """Yield the hints that ``show`` returns, and None as a heartbeat.
 
         ``key`` names the identity whose streams ``check_capacity`` counts.
         """
-        subscriber = _HintSubscriber(key, is_visible)
+        subscriber = _HintSubscriber(key, show)
         self._subscribers.add(subscriber)
         if self._unsubscribe is None:  # without subscribers, commits cost nothing more
             self._unsubscribe = self.db.subscribe(self._publish)

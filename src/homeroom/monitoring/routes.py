@@ -16,7 +16,7 @@ from homeroom.db.database import Database
 from homeroom.errors import HomeroomError, Unavailable
 from homeroom.identity import Identity, Role
 from homeroom.monitoring.health import PROBE_SECONDS, Health, answer_within
-from homeroom.monitoring.hint_stream import Hint, HintFilter, HintStreams, hint_filter
+from homeroom.monitoring.hint_stream import Hint, HintStreams, ShowHint, VisibleHints, show_all
 from homeroom.monitoring.metrics import Metrics
 from homeroom.monitoring.peer_metrics import PeerMetrics
 from homeroom.web.identity import IDENTITY_SCOPE_KEY, Auth
@@ -26,6 +26,9 @@ from homeroom.web.people_scope import PeopleScope
 
 METRICS_MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 PUBLIC_ROUTE: dict[str, Any] = {"security": []}
+_STAFF_ROLES = (Role.AUTHOR, Role.FACILITATOR, Role.MANAGER)
+_TOPICS_OF_THE_SCHOOL = ("courses", "lesson-plans")
+"""Their records name no learner, and each role of ``_STAFF_ROLES`` reads all of them."""
 CountJobs = Callable[[], Awaitable[Mapping[str, Mapping[str, int]]]]
 """Return the number of jobs by queue and state."""
 CountWorkers = Callable[[], Awaitable[Mapping[str, int]]]
@@ -220,14 +223,15 @@ def _add_hint_stream(
 
         Hints wake a poller and may be lost, those of other processes too: `GET /api/v1/changes` is
         what loses nothing. Learners receive hints about their own records only, managers about
-        those of the people who were theirs when the stream began. A stream ends after five minutes.
+        those of the people who were theirs when the stream began, and about their programmes. The
+        id is `*` where it is not told. A stream ends after five minutes.
         `EventSource` cannot send a token: it uses a `ticket` of `POST /api/v1/events/ticket`, a new
         one for each connection.
         """
         hints.check_capacity(_subscriber_key(caller))
-        is_visible = await _visible_hints(hints.db, auth.people(caller), caller)
+        show = await _visible_hints(hints.db, auth.people(caller), caller)
         return StreamingResponse(
-            _stream_hints(hints, caller, is_visible),
+            _stream_hints(hints, caller, show),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -237,20 +241,23 @@ def _subscriber_key(caller: Identity) -> str:
     return f"{caller.via} {caller.subject}"
 
 
-async def _visible_hints(db: Database, scope: PeopleScope, caller: Identity) -> HintFilter:
+async def _visible_hints(db: Database, scope: PeopleScope, caller: Identity) -> ShowHint:
     if scope.sees_all:
-        return lambda hint: True
-    own = {caller.subject} if caller.via == "jwt" else set()
+        return show_all
+    person = caller.subject if caller.via == "jwt" else None
+    people = set() if person is None else {person}
     if scope.is_manager:
         async with db.read() as tx:
-            own |= await scope.list_related(tx)
-    return hint_filter(own)
+            people |= await scope.list_related(tx)
+    manager = caller.subject if scope.is_manager else None
+    topics = _TOPICS_OF_THE_SCHOOL if caller.has(*_STAFF_ROLES) else ()
+    return VisibleHints(people, person, manager, topics).show
 
 
 async def _stream_hints(
-    hints: HintStreams, caller: Identity, is_visible: HintFilter
+    hints: HintStreams, caller: Identity, show: ShowHint
 ) -> AsyncIterator[bytes]:
-    async for hint in hints.stream(_subscriber_key(caller), is_visible):
+    async for hint in hints.stream(_subscriber_key(caller), show):
         if hint is None:
             yield b": still here\n\n"
         else:

@@ -24,8 +24,8 @@ from homeroom.web.csv_import import (
     CheckedRows,
     CsvImportReport,
     ImportPlan,
-    build_report,
     check_rows,
+    import_rows,
     read_csv_body,
     refuse_faults,
 )
@@ -78,20 +78,18 @@ async def import_people(
     checked = await asyncio.to_thread(check_rows, content, PersonRow, lambda row: (row.user_id,))
     ids = [row.body.user_id for row in checked.rows]
 
-    async def store_all(tx: Tx) -> ImportPlan[Person]:
-        plan = _plan(checked, await api.find_locked(tx, ids), may_give_admin)
-        if plan.writes:
-            await api.put_all(tx, plan.writes)
-            counts = {"added": len(plan.added), "changed": len(plan.changed)}
-            await access.record_audit(tx, actor, "people.imported", "people", counts)
-        return plan
+    async def plan(tx: Tx) -> ImportPlan[Person]:
+        return _plan(checked, await api.find(tx, ids), may_give_admin)
 
-    if dry_run or checked.faults:
-        async with db.read() as tx:
-            plan = _plan(checked, await api.find(tx, ids), may_give_admin)
-    else:
-        plan = await db.transact(store_all)
-    return build_report(checked, plan, dry_run)
+    async def lock(tx: Tx) -> None:
+        await api.find_locked(tx, ids)
+
+    async def store_all(tx: Tx, plan: ImportPlan[Person]) -> None:
+        await api.put_all(tx, plan.writes)
+        counts = {"added": len(plan.added), "changed": len(plan.changed)}
+        await access.record_audit(tx, actor, "people.imported", "people", counts)
+
+    return await import_rows(db, checked, plan, store_all, dry_run=dry_run, lock=lock)
 
 
 def _plan(

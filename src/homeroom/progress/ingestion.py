@@ -38,6 +38,7 @@ from homeroom.progress.event import (
 )
 from homeroom.progress.event_body import batch_priority
 from homeroom.progress.event_validation import validate_event
+from homeroom.progress.managed_event import audit_managed_events
 from homeroom.progress.queries import current_course
 from homeroom.tracing import current_trace, use_traces
 
@@ -104,10 +105,12 @@ class NotEnrolled(Forbidden):
     code = "not_enrolled"
 
 
-class _TracedEvents(list[ProgressEvent]):
-    """The events of a request within a trace, for the commit of many requests."""
+class _MarkedEvents(list[ProgressEvent]):
+    """The events of a request that has a trace, or acts to audit."""
 
-    trace: str
+    trace: str | None = None
+    actor: str | None = None
+    """The sender, where its resets, renewals and waivers are to be audited."""
 
 
 class Ingest:
@@ -143,10 +146,12 @@ class Ingest:
         self,
         events: Sequence[ProgressEvent],
         priority: CommitPriority = CommitPriority.NORMAL,
+        actor: str | None = None,
     ) -> list[EventResult]:
         """Store events and return a result for each once all of it is durable.
 
-        While more waits than one commit takes, a higher priority goes first.
+        While more waits than one commit takes, a higher priority goes first. With an ``actor``,
+        resets, renewals and waivers are audited as its acts.
 
         Raises ``TooBusy`` if too many events wait, ``Unavailable`` if the database is away: then
         nothing was acknowledged, and the caller can send everything again without counting twice.
@@ -154,9 +159,10 @@ class Ingest:
         """
         if not events:
             return []
-        if (trace := current_trace.get()) is not None:
-            events = _TracedEvents(events)
-            events.trace = trace
+        trace = current_trace.get()
+        if trace is not None or actor is not None:
+            events = _MarkedEvents(events)
+            events.trace, events.actor = trace, actor
         try:
             return await self.writer.put(events, weight=len(events), priority=priority)
         except TooBusy:
@@ -180,7 +186,7 @@ class Ingest:
         traces = {
             event.user_id: request.trace
             for request in requests
-            if isinstance(request, _TracedEvents)
+            if isinstance(request, _MarkedEvents) and request.trace is not None
             for event in request
         }
         batch = IngestBatch(tx, events, self.completions)
@@ -188,7 +194,10 @@ class Ingest:
             results = await batch.run()
         by_request, start = [], 0
         for request in requests:
-            by_request.append(results[start : start + len(request)])
+            own = results[start : start + len(request)]
+            if isinstance(request, _MarkedEvents) and request.actor is not None:
+                await audit_managed_events(tx, request.actor, request, own)
+            by_request.append(own)
             start += len(request)
         if self._observe is not None:
             seconds = perf_counter() - started
@@ -202,13 +211,14 @@ async def ingest_events(
     ingest: Ingest,
     validated: Sequence[ProgressEvent | RejectedEvent],
     priority: CommitPriority = CommitPriority.NORMAL,
+    actor: str | None = None,
 ) -> tuple[dict[str, int], list[IngestResult]]:
-    """Store the valid events of a request.
+    """Store the valid events of a request; ``actor`` as for ``Ingest.put``.
 
     Return the count by status, and the results of events that were not plainly accepted.
     """
     events = [event for event in validated if isinstance(event, ProgressEvent)]
-    stored = await ingest.put(events, priority)
+    stored = await ingest.put(events, priority, actor)
     if stored.count(ACCEPTED) == len(validated):  # the usual case
         return {**_ZERO_COUNTS, "accepted": len(validated)}, []
     remaining = iter(stored)

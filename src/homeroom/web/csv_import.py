@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 
 from homeroom.csv_table import CsvFault, CsvRow, read_csv
+from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import Invalid, UnsupportedMediaType
 from homeroom.web.model import RequestModel, ResponseModel, field_kinds
 from homeroom.web.problem import MAX_PROBLEM_ERRORS
@@ -103,6 +106,18 @@ class ImportPlan(Generic[Record]):
         """Return the records to store; none if there is a fault."""
         return [] if self.faults else [*self.added, *self.changed]
 
+    def parts(self, size: int) -> Iterator[ImportPlan[Record]]:
+        """Yield plans of at most ``size`` records each, in the order of ``writes``."""
+        new = len(self.added)
+        for start in range(0, len(self.writes), size):
+            end = start + size
+            changed = self.changed[max(0, start - new) : max(0, end - new)]
+            yield ImportPlan(self.added[start:end], changed, 0, [])
+
+
+StorePlan = Callable[[Tx, ImportPlan[Record]], Coroutine[Any, Any, None]]
+"""Store the records of a plan and write the audit entry of it."""
+
 
 def check_rows(
     content: bytes,
@@ -173,7 +188,46 @@ def _row_faults(line: int, error: ValidationError) -> list[CsvFault]:
     return faults
 
 
-def build_report(
+async def import_rows(
+    db: Database,
+    checked: CheckedRows[Any],
+    plan: Callable[[Tx], Coroutine[Any, Any, ImportPlan[Record]]],
+    store: StorePlan[Record],
+    *,
+    dry_run: bool,
+    lock: Callable[[Tx], Coroutine[Any, Any, None]] | None = None,
+    rows_per_commit: int | None = None,
+) -> CsvImportReport:
+    """Store the planned records, or none in a dry run and if one row is faulty.
+
+    The plan is made and stored in one transaction, after ``lock``. With ``rows_per_commit`` it is
+    made before, and stored in parts: for records that other transactions wait for.
+    """
+
+    async def plan_and_store(tx: Tx) -> ImportPlan[Record]:
+        if lock is not None:
+            await lock(tx)
+        planned = await plan(tx)
+        if planned.writes:
+            await store(tx, planned)
+        return planned
+
+    is_dry = dry_run or bool(checked.faults)
+    if rows_per_commit is None and not is_dry:
+        return _build_report(checked, await db.transact(plan_and_store), dry_run)
+    async with db.read() as tx:
+        planned = await plan(tx)
+    if rows_per_commit is not None and not is_dry:
+        for part in planned.parts(rows_per_commit):
+            await db.transact(partial(_store_part, store, part))
+    return _build_report(checked, planned, dry_run)
+
+
+async def _store_part(store: StorePlan[Record], part: ImportPlan[Record], tx: Tx) -> None:
+    await store(tx, part)
+
+
+def _build_report(
     checked: CheckedRows[Any], plan: ImportPlan[Any], dry_run: bool
 ) -> CsvImportReport:
     """Return the report of an import, its faults by line."""

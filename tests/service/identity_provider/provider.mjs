@@ -1,14 +1,15 @@
 // A school's identity provider: panva's oidc-provider with a form to sign in and a door for tests.
 //
 // It prints its issuer, and reads orders as JSON lines from standard input: {"rotate": true} makes a
-// new key, {"shiftSeconds": -1200} sets the clock. Each order is answered by "ok".
+// new key, {"shiftSeconds": -1200} sets the clock, {"logoutUri": "..."} where sign-outs are told, with
+// {"logoutBySession": false} by the person alone. Each order is answered by "ok".
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import Provider from "oidc-provider";
 
 const { accounts, clients } = JSON.parse(process.argv[2]);
-const settings = { shiftSeconds: 0 };
+const settings = { shiftSeconds: 0, logoutUri: undefined, logoutBySession: true };
 const realNow = Date.now;
 Date.now = () => realNow() + settings.shiftSeconds * 1000;
 const CALLBACK = /^http:\/\/127\.0\.0\.1:\d+\/sign-in\/oidc\/callback$/;
@@ -24,8 +25,10 @@ function newProvider(issuer) {
     clients,
     claims: { openid: ["sub"], profile: ["preferred_username"], email: ["email", "email_verified"], roles: ["groups"] },
     scopes: ["openid", "profile", "email", "roles"],
-    features: { devInteractions: { enabled: false } },
+    features: { devInteractions: { enabled: false }, backchannelLogout: { enabled: true } },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    // Its own dispatcher refuses loopback, where the server under test is.
+    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
     jwks: { keys: [newKey()] },
     pkce: { required: () => true },
     ttl: { IdToken: 600 },
@@ -43,6 +46,10 @@ function newProvider(issuer) {
   // The server under test listens on a free port, which no configuration can know.
   provider.Client.prototype.redirectUriAllowed = (uri) => CALLBACK.test(uri);
   provider.Client.prototype.postLogoutRedirectUriAllowed = (uri) => AFTER_SIGN_OUT.test(uri);
+  const { prototype } = provider.Client;
+  const define = (name, get) => Object.defineProperty(prototype, name, { get, set() {} });
+  define("backchannelLogoutUri", () => settings.logoutUri);
+  define("backchannelLogoutSessionRequired", () => settings.logoutBySession);
   return provider;
 }
 

@@ -14,9 +14,11 @@ from tests.support.key_server import KeyServer
 
 from homeroom.access.id_token import verify_id_token
 from homeroom.access.jwks import Jwks
+from homeroom.access.logout_token import LOGOUT_EVENT, EndedSession, verify_logout_token
 from homeroom.access.oidc_provider import ProviderMetadata
 from homeroom.access.pending_sign_in import PendingCookie, PendingSignIn, console_path
 from homeroom.access.sign_in_failure import SignInFailure, SignInFailureCode
+from homeroom.errors import BadRequest
 
 ISSUER, CLIENT, NONCE, ACCESS = "https://id.school.example", "homeroom", "n-1", "access-token"
 KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -137,6 +139,50 @@ async def test_a_token_that_no_key_of_the_provider_has_signed_is_refused(
     with pytest.raises(SignInFailure) as raised:
         await verified(token, jwks)
     assert raised.value.code == INVALID
+
+
+LOGOUT = {"nonce": None, "events": {LOGOUT_EVENT: {}}, "sid": "s-1"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("changed", "ended"),
+    [
+        ({}, EndedSession("s-1", "u-1")),
+        ({"sub": None}, EndedSession("s-1", None)),
+        ({"sid": None, "exp": None}, EndedSession(None, "u-1")),
+    ],
+)
+async def test_a_logout_token_ends_a_session_or_all_of_a_person(
+    jwks: Jwks, changed: dict[str, Any], ended: EndedSession
+) -> None:
+    token = signed(**{**LOGOUT, **changed})
+    assert await verify_logout_token(token, jwks, issuer=ISSUER, client_id=CLIENT) == ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kid", "changed"),
+    [
+        ("k1", {"nonce": NONCE}),  # an ID token
+        ("k1", {"events": None}),
+        ("k1", {"events": {"https://id.school.example/other": {}}}),
+        ("k1", {"events": [LOGOUT_EVENT]}),
+        ("k1", {"sid": None, "sub": None}),
+        ("k1", {"sid": 7}),
+        ("k1", {"aud": "another"}),
+        ("k1", {"iss": "https://id.elsewhere.example"}),
+        ("k1", {"iat": None}),
+        ("k1", {"iat": 1_700_000_000}),
+        ("k1", {"iat": 4_000_000_000}),
+        ("k1", {"exp": 1_700_000_000}),
+        ("k2", {}),
+    ],
+)
+async def test_another_token_ends_no_session(jwks: Jwks, kid: str, changed: dict[str, Any]) -> None:
+    token = signed(kid, **{**LOGOUT, **changed})
+    with pytest.raises(BadRequest, match="logout token"):
+        await verify_logout_token(token, jwks, issuer=ISSUER, client_id=CLIENT)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from homeroom.monitoring.hint_stream import (
     HINTS_LOST,
     Hint,
     HintStreams,
-    hint_filter,
+    VisibleHints,
+    show_all,
 )
 from homeroom.monitoring.memory import resident_bytes
 from homeroom.monitoring.metrics import Metrics
@@ -160,7 +161,25 @@ async def test_an_old_schema_or_no_database_is_a_failure(db: Database) -> None:
     ],
 )
 def test_a_learner_receives_hints_about_own_records_only(hint: Hint, own: bool) -> None:
-    assert hint_filter({"ada"})(hint) is own
+    assert VisibleHints({"ada"}, "ada").show(hint) == (hint if own else None)
+
+
+def test_hints_about_people_come_without_the_id_of_the_record() -> None:
+    manager = VisibleHints({"boss", "ada"}, "boss", "boss", ("courses",))
+    cases: list[tuple[Hint, Hint | None]] = [
+        (("person", "completions/ada"), ("completions", "*")),
+        (("person", "completions/bob"), None),
+        (("person", "completions/bob/ada"), None),
+        (("person", "programmes/boss"), ("programmes", "*")),
+        (("person", "programmes/ada"), None),
+        (("notifications", "boss"), ("notifications", "boss")),
+        (("notifications", "ada"), None),
+        (("completions", "0199"), None),
+        (("courses", "fire"), ("courses", "fire")),
+    ]
+    assert [manager.show(hint) for hint, _ in cases] == [shown for _, shown in cases]
+    assert show_all(("person", "completions/ada")) is None
+    assert show_all(("completions", "0199")) == ("completions", "0199")
 
 
 async def commit(db: Database, *pairs: Hint) -> None:
@@ -176,7 +195,7 @@ async def next_hint(stream: AsyncIterator[Hint | None]) -> Hint | None:
 
 async def test_each_hint_is_published_once_after_the_commit(db: Database) -> None:
     hints = HintStreams(db)
-    stream = aiter(hints.stream("ada", lambda hint: hint[0] != "jobs"))
+    stream = aiter(hints.stream("ada", lambda hint: None if hint[0] == "jobs" else hint))
     assert await next_hint(stream) is None
 
     async def roll_back() -> None:
@@ -201,7 +220,7 @@ async def test_a_slow_subscriber_learns_that_hints_were_lost(
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_PENDING_HINTS", 10)
     hints = HintStreams(db)
-    stream = aiter(hints.stream("ada", lambda _: True))
+    stream = aiter(hints.stream("ada", show_all))
     await next_hint(stream)
     await commit(db, *(("courses", str(index)) for index in range(25)))
     assert await next_hint(stream) == HINTS_LOST
@@ -211,7 +230,7 @@ async def test_a_slow_subscriber_learns_that_hints_were_lost(
 
 async def test_a_quiet_stream_has_heartbeats_and_ends_in_time(db: Database) -> None:
     hints = HintStreams(db, heartbeat_seconds=0.01, stream_seconds=0.2)
-    beats = [hint async for hint in hints.stream("ada", lambda _: True)]
+    beats = [hint async for hint in hints.stream("ada", show_all)]
     assert len(beats) > 3
     assert set(beats) == {None}
 
@@ -222,7 +241,7 @@ async def test_the_number_of_streams_is_limited(
     monkeypatch.setattr(hints_module, "MAX_STREAMS", 1)
     hints = HintStreams(db)
     hints.check_capacity("ada")
-    stream = aiter(hints.stream("ada", lambda _: True))
+    stream = aiter(hints.stream("ada", show_all))
     await next_hint(stream)
     with pytest.raises(TooBusy):
         hints.check_capacity("ben")
@@ -233,7 +252,7 @@ async def test_the_number_of_streams_of_one_identity_is_limited(
 ) -> None:
     monkeypatch.setattr(hints_module, "MAX_STREAMS_PER_IDENTITY", 1)
     hints = HintStreams(db)
-    stream = aiter(hints.stream("ada", lambda _: True))
+    stream = aiter(hints.stream("ada", show_all))
     await next_hint(stream)
     hints.check_capacity("ben")
     with pytest.raises(TooBusy, match="close one first"):
@@ -248,7 +267,7 @@ async def test_a_thousand_streams_get_the_hints_of_many_commits_at_once(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hints = HintStreams(db)
-    streams = [aiter(hints.stream(str(index), lambda _: True)) for index in range(120)]
+    streams = [aiter(hints.stream(str(index), show_all)) for index in range(120)]
     for stream in streams:
         await next_hint(stream)
     wakes: list[int] = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,9 +23,10 @@ from homeroom.instant import SECOND
 from homeroom.lessonplans.generator import GeneratorError, LessonTask, ProviderThrottled
 from homeroom.lessonplans.model import call_store
 from homeroom.lessonplans.model.call_store import ModelCallOutcome, ModelCallRequest
-from homeroom.lessonplans.model.config import ModelConfig
+from homeroom.lessonplans.model.config import ModelConfig, ModelKind
 from homeroom.lessonplans.model.cost import MICRO_UNITS, ModelPrices, TokenUsage, parse_token_usage
 from homeroom.lessonplans.store import TOPIC
+from homeroom.tracing import AttributeValue, Span, current_trace
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600
@@ -34,6 +37,12 @@ _MAX_REPAIR_WAIT_SECONDS = 90.0
 _ADMISSION_POLL_SECONDS = 1.0
 _OVERHEAD_TOKENS = 64
 """Tokens that a provider may add to the request: roles, separators."""
+_PROVIDERS: Mapping[ModelKind, str] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "google": "gcp.gemini",
+}
+"""The names of OpenTelemetry; compatible servers count as OpenAI."""
 _REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id")
 
 
@@ -75,25 +84,55 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
             call.refusal = error
             raise httpx2.ConnectError("not sent", request=request) from error
         request.headers["accept-encoding"] = "identity"
+        with self._span(call, request.url.host) as span:
+            return await self._send(call, id, request, span)
+
+    @contextmanager
+    def _span(self, call: ModelCall, host: str) -> Iterator[Span | None]:
+        """Record an attempt as a span; None without a trace.
+
+        It has OpenTelemetry's names, and no text of the prompt or of the answer. The provider does
+        not get the trace.
+        """
+        parent, tracer = current_trace.get(), self._db.tracer
+        if tracer is None or parent is None:
+            yield None
+            return
+        attributes: dict[str, AttributeValue] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": _PROVIDERS[self._config.kind],
+            "gen_ai.request.model": self._config.model,
+            "gen_ai.request.max_tokens": call.max_tokens,
+            "server.address": host,
+        }
+        with tracer.span(f"chat {self._config.model}", "client", attributes, parent) as span:
+            yield span
+
+    async def _send(
+        self, call: ModelCall, id: str, request: httpx2.Request, span: Span | None
+    ) -> httpx2.Response:
+        """Send an admitted attempt and record its result."""
         try:
             async with asyncio.timeout(self._config.timeout.total_seconds()):
                 response = await self._inner.handle_async_request(request)
                 content = await self._read(response)
         except asyncio.CancelledError:
             # The request may have been sent and cost money: record it although the task ends.
-            await asyncio.shield(self._record_failure(call, id, "cancelled"))
+            await asyncio.shield(self._record_failure(call, id, "cancelled", span))
             raise
         except (TimeoutError, httpx2.TimeoutException) as error:
             is_unsent = isinstance(error, httpx2.ConnectTimeout)
-            await self._record_failure(call, id, "unreachable" if is_unsent else "timeout")
+            await self._record_failure(call, id, "unreachable" if is_unsent else "timeout", span)
             raise httpx2.ReadTimeout("no response in time", request=request) from error
         except (httpx2.ConnectError, AttributeError) as error:  # the latter: see `http_client.py`
-            await self._record_failure(call, id, "unreachable")
+            await self._record_failure(call, id, "unreachable", span)
             raise httpx2.ConnectError(str(error), request=request) from error
         except httpx2.TransportError:
-            await self._record_failure(call, id, "lost")
+            await self._record_failure(call, id, "lost", span)
             raise
-        await self._record_response(call, id, response, content)
+        usage = await self._record_response(call, id, response, content)
+        if span is not None:
+            _add_result(span, response.status_code, usage)
         return httpx2.Response(
             response.status_code,
             headers=response.headers,
@@ -176,8 +215,8 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
 
     async def _record_response(
         self, call: ModelCall, id: str, response: httpx2.Response, content: bytes
-    ) -> None:
-        """Complete the row of a call that got a response of any status."""
+    ) -> TokenUsage | None:
+        """Complete the row of a call that got a response; return its tokens."""
         status, headers = response.status_code, response.headers
         usage: TokenUsage | None
         cost: int | None
@@ -204,9 +243,14 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
                 until = tx.now + round(retry_after * SECOND)
                 await call_store.hold_endpoint(tx, self._config.endpoint, until)
             tx.notify(TOPIC, call.task.plan_id)
+        return usage
 
-    async def _record_failure(self, call: ModelCall, id: str, outcome: ModelCallOutcome) -> None:
+    async def _record_failure(
+        self, call: ModelCall, id: str, outcome: ModelCallOutcome, span: Span | None
+    ) -> None:
         """Complete the row of a call without a response; an unsent call costs nothing."""
+        if span is not None:
+            span.fail(outcome)
         is_unsent = outcome == "unreachable"
         async with self._db.write() as tx:
             await call_store.finish_call(
@@ -218,6 +262,19 @@ class MeteredTransport(httpx2.AsyncBaseTransport):
                 cost=0 if is_unsent else None,
             )
             tx.notify(TOPIC, call.task.plan_id)
+
+
+def _add_result(span: Span, status: int, usage: TokenUsage | None) -> None:
+    span.set({"http.response.status_code": status})
+    if status >= httpx2.codes.BAD_REQUEST:
+        span.fail(str(status))
+    elif usage is not None:
+        span.set(
+            {
+                "gen_ai.usage.input_tokens": usage.input_tokens,
+                "gen_ai.usage.output_tokens": usage.output_tokens,
+            }
+        )
 
 
 def _throttled_error(seconds: float, call: ModelCall) -> GeneratorError:
