@@ -154,10 +154,7 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
     databases of earlier releases.
     """
     if isinstance(database, Path):
-        # Private from the first byte: it holds addresses, and the key of links in mails.
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not database.exists():
-            database.touch(mode=0o600)
+        _create_file(database)
 
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -170,6 +167,20 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
         _load_alembic_runner().upgrade(connection, revision)
 
     run_on_database(database, work)
+
+
+def _create_file(database: Path) -> None:
+    """Create the file of a SQLite database and its folder, if they are missing."""
+    try:
+        # Private from the first byte: it holds addresses, and the key of links in mails.
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not database.exists():
+            database.touch(mode=0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The database cannot be created at {database}: {error.strerror or error}.",
+            hint="Name a folder that this user can write to with HOMEROOM_DATA_DIR.",
+        ) from error
 
 
 def revision_state(database: Path | str) -> SchemaState:
