@@ -27,7 +27,11 @@ def named(page: Path) -> str:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in pages() if named(page) not in _RUN_ELSEWHERE and any(True for _ in steps(page))],
+    [
+        page
+        for page in pages()
+        if named(page) not in _RUN_ELSEWHERE and any(True for _ in steps(page))
+    ],
     ids=named,
 )
 def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:

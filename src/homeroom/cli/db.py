@@ -198,7 +198,9 @@ def restore(
     print_text(f"{settings.database_name} has the state of {manifest.made_at}:")
     print_text(f"{_count_summary(manifest.tables, manifest.totals)}.")
     if restored.erased is None:
-        print_text("The people erased since then are not known: there was no readable database here.")
+        print_text(
+            "The people erased since then are not known: there was no readable database here."
+        )
         print_text("Erase them again, by your own records: homeroom people erase USER")
     elif restored.erased:
         print_text(

@@ -183,7 +183,9 @@ def _parse_origins(text: object) -> object:
             and origin == f"{parts.scheme}://{parts.netloc}"
         )
         if origin != "*" and not is_origin:
-            raise ValueError("write origins as https://learn.example.org, with the scheme, without a path")
+            raise ValueError(
+                "write origins as https://learn.example.org, with the scheme, without a path"
+            )
     return origins
 
 

@@ -244,7 +244,9 @@ class LanguageModelSettings(BaseModel):
     llm_max_tokens: int = Field(
         6_000, ge=256, le=200_000, description="Tokens of one response at most."
     )
-    llm_timeout: PositiveDuration = Field(timedelta(seconds=120), description="Time limit of one call.")
+    llm_timeout: PositiveDuration = Field(
+        timedelta(seconds=120), description="Time limit of one call."
+    )
     llm_requests_per_minute: int | None = Field(
         None, ge=1, description="Calls a minute of all workers together. Unset: no limit."
     )
@@ -257,9 +259,7 @@ class LanguageModelSettings(BaseModel):
         allow_inf_nan=False,
         description="Cost limit of one plan; a call that could exceed it is not made.",
     )
-    llm_currency: Currency = Field(
-        "USD", description="Currency of budget and prices (ISO 4217)."
-    )
+    llm_currency: Currency = Field("USD", description="Currency of budget and prices (ISO 4217).")
     llm_price_input: float | None = Field(
         None,
         ge=0,

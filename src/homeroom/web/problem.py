@@ -144,9 +144,13 @@ def _invalid_request(error: RequestValidationError) -> HomeroomError:
         if fault["type"] == "json_invalid":
             reason = (fault.get("ctx") or {}).get("error", "it ends too early")
             return BadRequest(f"The body is not JSON: {reason}.")
+    errors = [_problem_part(fault) for fault in faults[:MAX_PROBLEM_ERRORS]]
+    first = f"{errors[0].get('parameter') or errors[0]['pointer']}: {errors[0]['detail']}."
     return Invalid(
-        f"{len(faults)} of the values are not allowed." if len(faults) > 1 else None,
-        details={"errors": [_problem_part(fault) for fault in faults[:MAX_PROBLEM_ERRORS]]},
+        f"{len(faults)} of the values are not allowed; the first: {first}"
+        if len(faults) > 1
+        else f"A value is not allowed: {first}",
+        details={"errors": errors},
     )
 
 

@@ -103,6 +103,17 @@ async def test_a_missing_database_is_named(postgres_url: str) -> None:
     error = await opening(postgres_url.rpartition("/")[0] + "/elsewhere")
     assert isinstance(error, Unavailable)
     assert "elsewhere" in str(error)
+    assert "correct its name" in str(error.hint)
+
+
+async def test_a_wrong_user_and_an_unencoded_password_have_a_fix(postgres_url: str) -> None:
+    stranger = await opening(postgres_url.replace("homeroom@", "stranger@"))
+    assert isinstance(stranger, Unavailable)
+    assert "Check the user and the password" in str(stranger.hint)
+    # An @ of a password that is not percent-encoded makes its rest a part of the host.
+    error = await opening("postgresql://homeroom:sword@fish@127.0.0.1:1/homeroom")
+    assert isinstance(error, Unavailable)
+    assert "%40" in str(error.hint)
 
 
 @pytest.mark.parametrize(
