@@ -147,6 +147,16 @@ def require_public_schema(connection: Connection) -> None:
         )
 
 
+def _require_utf8(connection: Connection) -> None:
+    """Raise ``ConfigurationError`` before tables are made in a database that no server opens."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database has the encoding {encoding}, which cannot store every name.",
+            hint="Create another database: createdb --encoding=UTF8 --template=template0",
+        )
+
+
 def upgrade(database: Path | str, revision: str = "head") -> None:
     """Upgrade a database to this release's schema, or create it. Idempotent.
 
@@ -162,6 +172,7 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
         current = current_revision(connection)
         if current is None and connection.dialect.name == "postgresql":
             require_public_schema(connection)
+            _require_utf8(connection)
         if current == head_revision() or (current is not None and is_newer_revision(current)):
             return
         _load_alembic_runner().upgrade(connection, revision)

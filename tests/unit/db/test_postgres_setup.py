@@ -92,6 +92,16 @@ def test_a_user_without_permission_gets_the_statement_to_grant_it(postgres: Post
     postgres.run("DROP ROLE guest")
 
 
+def test_a_database_of_another_encoding_gets_no_tables(postgres: Postgres) -> None:
+    name = "of_another_encoding"
+    postgres.run(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(ConfigurationError, match="SQL_ASCII") as refused:
+        migrate.upgrade(postgres.url(name))
+    assert "--encoding=UTF8" in str(refused.value.hint)
+    assert migrate.schema_state(postgres.url(name)).current is None
+    postgres.drop_database(name)
+
+
 async def test_a_missing_server_is_unavailable(postgres_url: str) -> None:
     error = await opening("postgresql://homeroom:swordfish@127.0.0.1:1/homeroom")
     assert isinstance(error, Unavailable)

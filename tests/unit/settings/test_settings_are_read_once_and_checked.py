@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from homeroom.errors import ConfigurationError
 from homeroom.settings import Settings, check, find_setting_problems, list_settings, load
@@ -127,6 +129,27 @@ def test_a_file_in_place_of_the_data_folder_is_a_problem(
     assert (problem.setting, problem.severity) == ("HOMEROOM_DATA_DIR", "error")
     assert "is a file" in problem.message
     assert "write access" not in problem.fix
+
+
+def test_a_file_that_is_no_signing_key_is_a_problem_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key.pem"
+    settings = read(monkeypatch, CREDENTIAL_KEY_FILE=str(file))
+    kinds = {
+        "ed25519": ed25519.Ed25519PrivateKey.generate(),
+        "rsa": rsa.generate_private_key(65_537, 2_048),
+    }
+    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for text, severity in (
+        (kinds["ed25519"].private_bytes(*plain), None),
+        (kinds["rsa"].private_bytes(*plain), "error"),
+        (b"-----BEGIN PRIVATE KEY-----\nAA\xff=\n-----END PRIVATE KEY-----", "error"),
+        (b"root:x:0:0", "error"),
+    ):
+        file.write_bytes(text)
+        found = severities(settings).get("HOMEROOM_CREDENTIAL_KEY_FILE")
+        assert found == severity, text
 
 
 def test_waits_are_a_list_of_durations(monkeypatch: pytest.MonkeyPatch) -> None:
