@@ -116,7 +116,7 @@ async def wait_for_database(settings: Settings, stop: asyncio.Event) -> bool:
 
 
 def missing_database(settings: Settings) -> ConfigurationError:
-    """Return the error for a SQLite file that is not there: often the wrong folder is named."""
+    """Return the error for a SQLite file that does not exist."""
     return ConfigurationError(
         f"There is no database at {settings.database_name}.",
         hint="Create it with `homeroom db upgrade`, or name its folder with HOMEROOM_DATA_DIR.",
@@ -148,5 +148,5 @@ def _check_schema(settings: Settings) -> None:
 
 @cache
 def _log_newer_schema(current: str | None, head: str) -> None:
-    """Log a later release's schema, once a process: a command may open the database repeatedly."""
+    """Log a later release's schema once: a command may open the database repeatedly."""
     log.warning("schema_is_newer", current=current, head=head)

@@ -50,7 +50,7 @@ def docs(
 
 
 def _find_page(pages: dict[str, Path], wanted: str) -> Path:
-    """Return the page of a name, or of a link as the pages write it: ``../UPGRADE.md#sqlite``."""
+    """Return the page of a name or of a link, such as ``../UPGRADE.md#sqlite``."""
     stem = wanted.partition("#")[0].rpartition("/")[2].removesuffix(".md")
     by_lower_name = {name.lower(): file for name, file in pages.items()}
     found = by_lower_name.get(stem.lower())

@@ -55,7 +55,7 @@ class LazyModule(ModuleType):
 
 
 class _PlainGroup(TyperGroup):
-    """A group of commands whose help has the whole summary of each, on several lines if need be."""
+    """A group of commands whose help does not cut their summaries."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands; typer would cut the summaries at the width."""

@@ -148,7 +148,7 @@ def require_public_schema(connection: Connection) -> None:
 
 
 def _require_utf8(connection: Connection) -> None:
-    """Raise ``ConfigurationError`` before tables are made in a database that no server opens."""
+    """Raise ``ConfigurationError`` for another encoding, which no server opens."""
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
     if encoding != "UTF8":
         raise ConfigurationError(

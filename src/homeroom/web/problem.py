@@ -25,6 +25,7 @@ from homeroom.errors import (
     UnsupportedMediaType,
 )
 from homeroom.redaction import hide_secrets, hide_secrets_in_json
+from homeroom.validation_message import validation_message
 from homeroom.web.request_id import current_request_id
 
 log = structlog.get_logger(__name__)
@@ -157,8 +158,7 @@ def _invalid_request(error: RequestValidationError) -> HomeroomError:
 def _problem_part(fault: Mapping[str, Any]) -> dict[str, str]:
     """Return place and reason of one invalid value, without the value itself."""
     source, *path = fault["loc"] or ("body",)
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    part = {"detail": message[:300], "code": str(fault["type"])}
+    part = {"detail": validation_message(fault)[:300], "code": str(fault["type"])}
     if source == "body":
         return {"pointer": "#" + "".join(f"/{_escape_pointer(step)}" for step in path), **part}
     return {"in": str(source), "parameter": ".".join(str(step) for step in path), **part}
