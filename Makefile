@@ -13,7 +13,7 @@ ARGS ?=
 # Two tests at a time: the service and fault tests start processes of their own and want a core.
 TEST_JOBS ?= 2
 
-.PHONY: help setup console run test test-quick test-all lint format bench lock clean
+.PHONY: help setup console wheel run test test-quick test-all lint format bench lock clean
 
 help: ## List what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ console: $(CONSOLE) ## Build the console, which needs Node.js and npm (also done
 $(CONSOLE): $(CONSOLE_SOURCES) | $(STAMP)
 	@echo "Building the console"
 	@$(BIN)/python tools/build_console.py $(CONSOLE_OPTIONS)
+
+wheel: setup $(CONSOLE) ## Build dist/homeroom-*.whl, which pip installs without a checkout
+	@$(BIN)/python -m hatchling build -t wheel
 
 run: CONSOLE_OPTIONS := --optional
 run: setup $(CONSOLE) ## Play a class of 200 learners and keep serving (ARGS="--exit" ends after the summary)

@@ -8,6 +8,8 @@ from homeroom.errors import HomeroomError
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
+_PAGES_BESIDE_DOCS = ("CHANGELOG", "UPGRADE")
+"""Pages for operators that lie at the root of a checkout, and beside ``docs`` in a wheel."""
 _IN_CHECKOUT = {"console": "console/dist"}
 
 
@@ -15,6 +17,13 @@ class FilesMissing(HomeroomError):
     """Files that belong to Homeroom are not installed."""
 
     code = "files_missing"
+
+
+def documentation_pages() -> dict[str, Path]:
+    """Return the pages of the documentation by their names; raise ``FilesMissing``."""
+    folder = packaged_folder("docs")
+    files = [*folder.glob("*.md"), *(folder.parent / f"{name}.md" for name in _PAGES_BESIDE_DOCS)]
+    return {file.stem: file for file in sorted(files) if file.is_file()}
 
 
 def packaged_folder(name: str) -> Path:

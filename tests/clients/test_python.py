@@ -260,6 +260,14 @@ def test_a_refused_read_raises_at_once(kind: str, status: int) -> None:
     assert len(script.requests) == 1
 
 
+def test_an_error_names_each_value_once() -> None:
+    one = {"pointer": "#/title", "detail": "is missing", "code": "invalid"}
+    other = {"in": "query", "parameter": "limit", "detail": "must be 1 or more", "code": "invalid"}
+    detail = "2 of the values are not allowed; the first: #/title: is missing."
+    error = ApiError(422, {"detail": detail, "errors": [one, other]})
+    assert str(error) == f"422: {detail} limit: must be 1 or more."
+
+
 def test_an_answer_of_another_form_names_what_is_missing(kind: str) -> None:
     for body in ("[]", "<h1>", '{"items": [{"userId": 7}], "nextCursor": null}'):
         script = Script(httpx.Response(200, text=body))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.code_blocks import ROOT, Shell, same, steps
 from tests.support.condition import PATIENCE_SECONDS
 from tests.support.installed_wheel import InstalledWheel, build_distributions, run_python
 from tools.servers.postgres import Postgres
@@ -122,10 +123,28 @@ def test_an_installation_shows_its_console_without_node(bare: InstalledWheel) ->
 def test_an_installation_brings_its_documentation_and_examples(bare: InstalledWheel) -> None:
     assert "settings" in bare.run("docs").stdout
     assert "HOMEROOM_DATABASE_URL" in bare.run("docs", "settings").stdout
+    assert "expand, then contract" in bare.run("docs", "upgrade").stdout
+    assert "Unreleased" in bare.run("docs", "../CHANGELOG.md#unreleased").stdout
     assert bare.run("docs", "nothing").returncode == 4
+    assert "Fix: Did you mean operating?" in bare.run("docs", "opperating").stderr
     assert bare.run("examples").returncode == 0
     assert bare.run("examples").returncode == 5
     assert bare.run("courses", "import", "examples/courses").returncode == 0
+
+
+def test_the_first_steps_work_outside_of_a_checkout(bare: InstalledWheel, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, bare.program.parent)
+    (tmp_path / ".venv").unlink()
+    try:
+        shown_outputs = 0
+        for block, shown in steps(ROOT / "docs" / "getting-started.md"):
+            printed = shell.run(block)
+            if shown is not None:
+                shown_outputs += 1
+                assert same(shown.text, printed, shown.language), printed
+        assert shown_outputs >= 5
+    finally:
+        shell.close()
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.service
 _TRIED_ELSEWHERE = {"docs/tokens.md": ("env", "json"), "docs/sign-in.md": ("env", "json")}
 """Kinds of blocks that tests of their own try, by page: ``test_tokens_of_providers.py`` and
 ``test_sign_in_at_providers.py``."""
-_STAGED = "docs/troubleshooting.md"
-"""A page whose faults ``test_troubleshooting.py`` causes before it runs the blocks."""
+_RUN_ELSEWHERE = ("docs/troubleshooting.md", "docs/getting-started.md")
+"""Pages whose blocks need more: faults that ``test_troubleshooting.py`` causes, and the wheel of
+``test_installed_from_the_wheel.py``."""
 _TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
 
 
@@ -26,7 +27,11 @@ def named(page: Path) -> str:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in pages() if named(page) != _STAGED and any(True for _ in steps(page))],
+    [
+        page
+        for page in pages()
+        if named(page) not in _RUN_ELSEWHERE and any(True for _ in steps(page))
+    ],
     ids=named,
 )
 def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def test_a_new_machine_gets_from_check_to_courses(shell: CommandLine) -> None:
     assert "homeroom db upgrade" in missing.stdout
     refused = shell("db", "check")
     assert (refused.returncode, refused.stdout) == (78, "")
-    assert refused.stderr.splitlines()[1] == "Fix: Create it with: homeroom db upgrade"
+    assert refused.stderr.splitlines()[1] == (
+        "Fix: Create it with `homeroom db upgrade`, or name its folder with HOMEROOM_DATA_DIR."
+    )
     assert "nothing ->" in shell.ok("db", "upgrade")
     assert "as this release needs" in shell.ok("db", "check")
     assert json.loads(shell.ok("check", "--json"))["ok"] is True

@@ -69,8 +69,11 @@ def blocks(page: Path) -> list[Block]:
 class Shell:
     """One bash that the blocks of a page run in, one after the other."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start it in a folder of links to the project."""
+    def __init__(self, folder: Path, programs: Path | None = None) -> None:
+        """Start it in a folder of links to the project.
+
+        ``programs`` is the folder of the command ``homeroom``; without it, the checkout's.
+        """
         for name in (".venv", "src", "tests", "bench", "examples", "pyproject.toml", "Makefile"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "docs").mkdir()
@@ -79,7 +82,11 @@ class Shell:
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=folder,
-            env=clean_environment(HOMEROOM_PORT=self.port, HOMEROOM_LOG_LEVEL="warning"),
+            env=clean_environment(
+                HOMEROOM_PORT=self.port,
+                HOMEROOM_LOG_LEVEL="warning",
+                PATH=f"{programs or ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from homeroom.activity.api import Offering, Programme
 from homeroom.activity.routes import ProgrammeEntry
+from homeroom.validation_message import validation_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +44,4 @@ def _fault(error: Mapping[str, Any]) -> str:
     """Return a fault with its place: ``entry 2, offerings.1.endsOn: ...``."""
     index, *path = error["loc"]
     at = ".".join(str(step) for step in path)
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
-    return f"entry {int(index) + 1}{f', {at}' if at else ''}: {message}"
+    return f"entry {int(index) + 1}{f', {at}' if at else ''}: {validation_message(error)}"

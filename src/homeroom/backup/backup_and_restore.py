@@ -89,7 +89,10 @@ def back_up_database(
     secret_files = _secret_files(keys)
     if isinstance(location, Path):
         if not location.exists():
-            raise ConfigurationError(f"There is no database at {location}.")
+            raise ConfigurationError(
+                f"There is no database at {location}.",
+                hint="Name the folder that has it with HOMEROOM_DATA_DIR.",
+            )
         with TemporaryDirectory(prefix=".homeroom-", dir=file.parent) as folder:
             return _back_up_file(location, Path(folder), file, secret_files, rules)
     with TemporaryDirectory(prefix=".homeroom-", dir=file.parent) as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
@@ -114,6 +115,14 @@ async def wait_for_database(settings: Settings, stop: asyncio.Event) -> bool:
             return False
 
 
+def missing_database(settings: Settings) -> ConfigurationError:
+    """Return the error for a SQLite file that does not exist."""
+    return ConfigurationError(
+        f"There is no database at {settings.database_name}.",
+        hint="Create it with `homeroom db upgrade`, or name its folder with HOMEROOM_DATA_DIR.",
+    )
+
+
 def _load_postgres() -> Any:
     """Import the PostgreSQL database, which a command on a SQLite file does not need."""
     return import_module("homeroom.db.postgres.database")
@@ -121,17 +130,23 @@ def _load_postgres() -> Any:
 
 def _check_schema(settings: Settings) -> None:
     state = migrate.revision_state(settings.database_location)
+    if state.current is None and settings.is_embedded:
+        raise missing_database(settings)
     if state.current is None:
-        missing = (
-            "There is no database at" if settings.is_embedded else "There are no tables yet in"
-        )
         raise ConfigurationError(
-            f"{missing} {settings.database_name}.", hint="Create it with: homeroom db upgrade"
+            f"There are no tables yet in {settings.database_name}.",
+            hint="Create them with: homeroom db upgrade",
         )
     if state.is_newer:
-        log.warning("schema_is_newer", current=state.current, head=state.head)
+        _log_newer_schema(state.current, state.head)
     elif state.current != state.head:
         raise ConfigurationError(
             f"The database is at {state.current}, this release needs {state.head}.",
             hint="Upgrade it with: homeroom db upgrade",
         )
+
+
+@cache
+def _log_newer_schema(current: str | None, head: str) -> None:
+    """Log a later release's schema once: a command may open the database repeatedly."""
+    log.warning("schema_is_newer", current=current, head=head)

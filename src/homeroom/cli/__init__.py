@@ -6,6 +6,7 @@ Errors on purpose become a sentence and an exit code here.
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typer.main import get_group
 import homeroom
 from homeroom.errors import HomeroomError
 
+_PYDANTIC_PHRASE = re.compile(r"Input should be (.*?)(?:, unable to parse.*)?$")
 GC_THRESHOLD = 50_000
 """New objects before a collection; CPython's 700 make the imports of a command 10 % slower."""
 
@@ -171,6 +173,15 @@ class _RootGroup(TyperGroup):
             args = [each for each in args[:end] if each != "--wide"] + args[end:]
             import_module("homeroom.cli.terminal").show_all_columns()
         return list(super().parse_args(ctx, args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; word the faults of its options as the settings do."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            message = error.message.removeprefix("Value error, ")
+            error.message = _PYDANTIC_PHRASE.sub(r"must be \1", message)
+            raise
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options of the root, all flags with the default False.

@@ -120,10 +120,7 @@ def require_database(settings: Settings) -> SchemaState:
     is no database.
     """
     if not database_exists(settings):
-        raise ConfigurationError(
-            f"There is no database at {settings.database_name}.",
-            hint=f"Create it with: {UPGRADE_COMMAND}",
-        )
+        raise database.missing_database(settings)
     state = read_schema_state(settings)
     fault = schema_fault(state)
     if fault is not None:

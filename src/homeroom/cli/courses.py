@@ -219,7 +219,12 @@ def _read_file(reading: CourseFiles, path: Path) -> None:
         where = f"line {error.lineno}, column {error.colno}"
         reading.faults.append(CourseFileFault(path, "#", f"is not JSON: {error.msg} ({where})"))
         return
-    except (ValueError, RecursionError) as error:  # not UTF-8, NaN, or nested too deep
+    except UnicodeDecodeError:
+        reading.faults.append(
+            CourseFileFault(path, "#", "is not UTF-8 text; save the file as UTF-8")
+        )
+        return
+    except (ValueError, RecursionError) as error:  # NaN, or nested too deep
         reading.faults.append(CourseFileFault(path, "#", f"is not JSON: {error}"))
         return
     is_list = isinstance(document, list)

@@ -198,7 +198,9 @@ def restore(
     print_text(f"{settings.database_name} has the state of {manifest.made_at}:")
     print_text(f"{_count_summary(manifest.tables, manifest.totals)}.")
     if restored.erased is None:
-        print_text("The people erased since then are not known: the database could not be read.")
+        print_text(
+            "The people erased since then are not known: there was no readable database here."
+        )
         print_text("Erase them again, by your own records: homeroom people erase USER")
     elif restored.erased:
         print_text(
@@ -225,7 +227,7 @@ def verify(
     """Verify a backup, or the database in use: structure, rows, sums, ledger."""
     settings = database.load_settings()
     if file is None and not database_exists(settings):
-        raise ConfigurationError(f"There is no database at {settings.database_name}.")
+        raise database.missing_database(settings)
     with _translated_database_errors(settings):
         result = database_commands.verify_database(settings, file)
     name = settings.database_name if file is None else str(file)
@@ -286,7 +288,7 @@ def copy(
     except ConfigurationError as error:
         raise BadRequest("--to names no database.", hint=error.hint) from error
     if not database_exists(settings):
-        raise ConfigurationError(f"There is no database at {settings.database_name}.")
+        raise database.missing_database(settings)
     with _translated_database_errors(settings):
         copied = database_commands.copy_database(settings, target, rehearse=rehearse)
     if as_json:

@@ -79,6 +79,7 @@ def list_dispatches(
     """List the messages to analytics and HR, newest first, with their answers."""
 
     async def read(application: Application) -> list[ListedDispatch]:
+        application.dispatches.check_destination(destination)
         start = None if since is None else _parse_since(application, since)
         found: list[ListedDispatch] = []
         before: tuple[int, str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ app = command_group("Read the documentation; copy the examples.")
 DOCS_EPILOG = epilog(
     "homeroom docs",
     "homeroom docs settings | less",
-    "homeroom docs operating",
+    "homeroom docs getting-started",
     codes=(4,),
 )
 EXAMPLES_EPILOG = epilog(
@@ -39,17 +40,27 @@ def docs(
     ] = None,
 ) -> None:
     """List the pages of the documentation, or print one, as Markdown."""
-    pages = {
-        file.stem: file for file in sorted(packaged_files.packaged_folder("docs").glob("*.md"))
-    }
+    pages = packaged_files.documentation_pages()
     if page is None:
+        width = max(map(len, pages))
         for name, file in pages.items():
-            print_text(f"{name:<14} {_title(file)}")
+            print_text(f"{name:<{width}}  {_title(file)}")
         return
-    found = pages.get(page.removesuffix(".md"))
-    if found is None:
-        raise NotFound(f"There is no page {page!r}.", hint=f"The pages are: {', '.join(pages)}.")
-    print_text(found.read_text(encoding="utf-8").rstrip())
+    print_text(_find_page(pages, page).read_text(encoding="utf-8").rstrip())
+
+
+def _find_page(pages: dict[str, Path], wanted: str) -> Path:
+    """Return the page of a name or of a link, such as ``../UPGRADE.md#sqlite``."""
+    stem = wanted.partition("#")[0].rpartition("/")[2].removesuffix(".md")
+    by_lower_name = {name.lower(): file for name, file in pages.items()}
+    found = by_lower_name.get(stem.lower())
+    if found is not None:
+        return found
+    close = get_close_matches(stem.lower(), by_lower_name, n=1)
+    raise NotFound(
+        f"There is no page {wanted!r}.",
+        hint=f"Did you mean {close[0]}?" if close else "`homeroom docs` lists the pages.",
+    )
 
 
 def _title(page: Path) -> str:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from homeroom.errors import (
     BadRequest,
@@ -37,6 +38,7 @@ EXIT_CODES: dict[int, str] = {
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_MAX_SUMMARY = 1_000
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -52,9 +54,26 @@ class LazyModule(ModuleType):
         return getattr(import_module(self.__name__), attribute)
 
 
+class _PlainGroup(TyperGroup):
+    """A group of commands whose help does not cut their summaries."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands; typer would cut the summaries at the width."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(_MAX_SUMMARY))
+                    for name, command in commands
+                    if command is not None and not command.hidden
+                ]
+            )
+
+
 def command_group(help_text: str) -> typer.Typer:
     """Return an empty command group, whose help is text without boxes."""
     return typer.Typer(
+        cls=_PlainGroup,
         help=help_text,
         no_args_is_help=True,
         rich_markup_mode=None,

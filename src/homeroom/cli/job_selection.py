@@ -16,7 +16,7 @@ from homeroom.cli.terminal import (
     print_to_stderr,
     to_json_fields,
 )
-from homeroom.errors import BadRequest, HomeroomError
+from homeroom.errors import BadRequest, HomeroomError, NotFound
 from homeroom.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from homeroom.db.database import Database
     from homeroom.db.tx import Tx
     from homeroom.jobs import api as jobs_api
-    from homeroom.jobs import job_actions, job_search
+    from homeroom.jobs import job_actions, job_search, queue_store
     from homeroom.jobs.job import Job
 else:
     access = LazyModule("homeroom.access.api")
     job_actions = LazyModule("homeroom.jobs.job_actions")
     job_search = LazyModule("homeroom.jobs.job_search")
     jobs_api = LazyModule("homeroom.jobs.api")
+    queue_store = LazyModule("homeroom.jobs.queue_store")
 
 
 _PAGE_SIZE = 200
@@ -105,6 +106,8 @@ def act_on_filter(
                 return total
 
     counted = run_with_database(count)
+    if not counted and query.queue is not None:
+        _require_queue(query.queue)
     if counted:
         confirm(question.format(jobs=pluralize(counted, "job")), yes=yes)
     print_count(run_with_application(act_on_all) if counted else 0, done, as_json)
@@ -162,3 +165,16 @@ def act_on_each(
         print_to_stderr(error.message)
     if errors:
         raise errors[0]
+
+
+def _require_queue(queue: str) -> None:
+    """Raise ``NotFound`` for a queue that no job kind has and no job was ever in."""
+
+    async def read_queues(application: Application) -> list[str]:
+        async with application.db.read() as tx:
+            stored = {each.name for each in await queue_store.queues(tx)}
+        return sorted(stored.union(application.registry.queues()))
+
+    known = run_with_application(read_queues)
+    if queue not in known:
+        raise NotFound(f"There is no queue {queue!r}.", hint=f"There are {', '.join(known)}.")

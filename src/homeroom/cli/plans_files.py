@@ -70,7 +70,8 @@ def read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) ->
                 curriculum_file.read_curriculum_file(file.read_bytes(), form, file.stem, options)
             )
         except OSError as error:
-            faults.append({"file": str(file), "pointer": "#", "detail": str(error.strerror)})
+            detail = f"cannot be read: {error.strerror}"
+            faults.append({"file": str(file), "pointer": "#", "detail": detail})
         except Invalid as error:
             errors = error.details.get("errors") or [{"pointer": "#", "detail": error.message}]
             faults += [

@@ -7,6 +7,7 @@ some 10 MB of memory, which a serving process does not spend.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -32,7 +33,28 @@ def differences(connection: Connection) -> tuple[str, ...]:
     changes = compare_metadata(MigrationContext.configure(connection), metadata)
     found = connection.exec_driver_sql(_FOREIGN_OBJECTS[connection.dialect.name])
     foreign = [f"the {kind} {name} is not Homeroom's" for kind, name in found]
-    return (*foreign, *(str(each) for each in changes))
+    return (*foreign, *(_describe_change(each) for each in changes))
+
+
+def _describe_change(change: Any) -> str:
+    """Return a difference that Alembic found as words: what a table has, or lacks."""
+    if isinstance(change, list):  # the changes of one column
+        return ", ".join(map(_describe_change, change))
+    kind, *operands = change
+    if kind.startswith("modify_"):
+        _, table, column, *_ = operands
+        return f"{table}.{column} differs in its {kind.removeprefix('modify_')}"
+    action, _, thing = kind.partition("_")
+    thing = _CHANGED_THINGS.get(thing, thing)
+    item = operands[-1]
+    name = getattr(item, "name", None) or "without a name"
+    table = operands[1] if thing == "column" else getattr(getattr(item, "table", None), "name", "")
+    place = f"{table}.{name}" if table and thing != "table" else name
+    fault = "is missing" if action == "add" else "is not Homeroom's"
+    return f"the {thing} {place} {fault}"
+
+
+_CHANGED_THINGS = {"fk": "foreign key"}
 
 
 _FOREIGN_OBJECTS = {

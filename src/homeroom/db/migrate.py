@@ -147,6 +147,16 @@ def require_public_schema(connection: Connection) -> None:
         )
 
 
+def _require_utf8(connection: Connection) -> None:
+    """Raise ``ConfigurationError`` for another encoding, which no server opens."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database has the encoding {encoding}, which cannot store every name.",
+            hint="Create another database: createdb --encoding=UTF8 --template=template0",
+        )
+
+
 def upgrade(database: Path | str, revision: str = "head") -> None:
     """Upgrade a database to this release's schema, or create it. Idempotent.
 
@@ -154,10 +164,7 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
     databases of earlier releases.
     """
     if isinstance(database, Path):
-        # Private from the first byte: it holds addresses, and the key of links in mails.
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not database.exists():
-            database.touch(mode=0o600)
+        _create_file(database)
 
     def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -165,11 +172,26 @@ def upgrade(database: Path | str, revision: str = "head") -> None:
         current = current_revision(connection)
         if current is None and connection.dialect.name == "postgresql":
             require_public_schema(connection)
+            _require_utf8(connection)
         if current == head_revision() or (current is not None and is_newer_revision(current)):
             return
         _load_alembic_runner().upgrade(connection, MIGRATIONS, revision)
 
     run_on_database(database, work)
+
+
+def _create_file(database: Path) -> None:
+    """Create the file of a SQLite database and its folder, if they are missing."""
+    try:
+        # Private from the first byte: it holds addresses, and the key of links in mails.
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not database.exists():
+            database.touch(mode=0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The database cannot be created at {database}: {error.strerror or error}.",
+            hint="Name a folder that this user can write to with HOMEROOM_DATA_DIR.",
+        ) from error
 
 
 def revision_state(database: Path | str) -> SchemaState:

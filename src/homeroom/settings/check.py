@@ -61,7 +61,15 @@ def _storage_problems(settings: Settings) -> list[SettingProblem]:
     folder = settings.data_dir.resolve()
     while not folder.exists():
         folder = folder.parent
-    if embedded and (not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK)):
+    if embedded and not folder.is_dir():
+        problems.append(
+            SettingProblem(
+                "HOMEROOM_DATA_DIR",
+                f"{folder} is a file, not a folder.",
+                "Name the folder that holds the database, or one that can be created.",
+            )
+        )
+    elif embedded and not os.access(folder, os.W_OK | os.X_OK):
         problems.append(
             SettingProblem(
                 "HOMEROOM_DATA_DIR",

@@ -17,10 +17,14 @@ from homeroom.identity import Role
 SENTINEL_PORT = 26_379
 """Port of a Redis Sentinel whose entry names none."""
 MIN_EVENT_RETENTION = timedelta(days=90)
+MAX_DURATION = timedelta(days=36_500)
+"""A century. Longer ones end beyond the years that an instant can have."""
 _MAX_CLAIM_PATH = 200
 _ROLE_NAMES = tuple(Role)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-fIPv:.]+\]")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, None: 1}
 
@@ -28,14 +32,34 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604
 def parse_duration(text: object) -> timedelta:
     """Parse ``30``, ``30s``, ``500ms``, ``5m``, ``12h``, ``90d`` or ``2w``.
 
-    A bare number is in seconds. Raises ValueError for anything else; returns a timedelta unchanged.
+    A bare number is in seconds. Raises ValueError for anything else, and for more than
+    ``MAX_DURATION``; returns a timedelta unchanged.
     """
     if isinstance(text, timedelta):
         return text
     match = _DURATION.fullmatch(str(text).strip().lower())
     if match is None:
         raise ValueError("write a duration as 30, 30s, 500ms, 5m, 12h, 90d or 2w")
-    return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
+    if seconds > MAX_DURATION.total_seconds():
+        raise ValueError(f"write {MAX_DURATION.days}d or less")
+    return timedelta(seconds=seconds)
+
+
+def _check_positive(duration: timedelta) -> timedelta:
+    if duration <= timedelta():
+        raise ValueError("write a duration of more than 0s")
+    return duration
+
+
+def _check_retention(age: timedelta) -> timedelta:
+    # 0 is written by operators who mean "never", and would delete everything within the hour.
+    if age <= timedelta():
+        raise ValueError(
+            f"write an age of more than 0s: 0 would delete everything; {MAX_DURATION.days}d"
+            " deletes nothing for a century"
+        )
+    return age
 
 
 def clock_offset(text: str, now: datetime) -> timedelta:
@@ -50,7 +74,7 @@ def clock_offset(text: str, now: datetime) -> timedelta:
 def _check_http_url(text: object) -> object:
     parts = urlsplit(str(text))
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("write a whole URL, such as https://partner.example/hook")
+        raise ValueError("write a whole URL with its scheme, such as https://homeroom.example.org")
     return str(text).rstrip("/")
 
 
@@ -159,7 +183,9 @@ def _parse_origins(text: object) -> object:
             and origin == f"{parts.scheme}://{parts.netloc}"
         )
         if origin != "*" and not is_origin:
-            raise ValueError(f"write an origin as https://learn.example.org, and not {origin}")
+            raise ValueError(
+                "write origins as https://learn.example.org, with the scheme, without a path"
+            )
     return origins
 
 
@@ -180,6 +206,18 @@ def _parse_delays(text: object) -> object:
     if not delays:
         raise ValueError("write one wait or more, as 5s,5m,30m,2h")
     return delays
+
+
+def _check_colour(text: str) -> str:
+    if _COLOUR.fullmatch(text) is None:
+        raise ValueError("write a colour as # and six hexadecimal digits, such as #1f4e79")
+    return text
+
+
+def _check_currency(text: str) -> str:
+    if _CURRENCY.fullmatch(text) is None:
+        raise ValueError("write a currency as three capital letters, such as EUR")
+    return text
 
 
 def _check_claim_path(text: object) -> object:
@@ -208,6 +246,8 @@ def _parse_role_map(text: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[Duration, AfterValidator(_check_positive)]
+Retention = Annotated[Duration, AfterValidator(_check_retention)]
 EventRetention = Annotated[Duration, AfterValidator(_check_event_retention)]
 Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_parse_delays)]
 Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
@@ -224,5 +264,6 @@ Mailboxes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_mailboxe
 MailHostName = Annotated[str, AfterValidator(check_mail_host_name)]
 OneLine = Annotated[str, AfterValidator(_check_one_line)]
 LinkTemplate = Annotated[OneLine, AfterValidator(_check_link_template)]
-HexColour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+HexColour = Annotated[str, AfterValidator(_check_colour)]
+Currency = Annotated[str, AfterValidator(_check_currency)]
 TestClock = Annotated[str, BeforeValidator(_check_test_clock)]

@@ -8,13 +8,13 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr
 
 from homeroom.settings.field_types import (
-    Duration,
     HexColour,
     LinkTemplate,
     Mailbox,
     Mailboxes,
     MailHostName,
     OneLine,
+    Retention,
 )
 
 
@@ -111,7 +111,7 @@ class MessageSettings(BaseModel):
         " `programmes/{programmeId}` in it overrides them, and name, address, colour, logo and"
         " links, for one programme.",
     )
-    notification_retention: Duration = Field(
+    notification_retention: Retention = Field(
         timedelta(days=180),
         description="Age at which message texts are deleted. Their keys stay at least 400 days.",
     )

@@ -20,13 +20,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from homeroom.errors import ConfigurationError
 from homeroom.settings.field_types import (
     ClaimPath,
+    Currency,
     Duration,
     EventRetention,
     HostPorts,
     HttpUrl,
     Names,
     Origins,
+    PositiveDuration,
     RedisUrl,
+    Retention,
     RoleMap,
     TestClock,
     check_mail_host_name,
@@ -68,11 +71,11 @@ class ServerSettings(BaseModel):
     log_format: Literal["json", "console"] | None = Field(
         None, description="Unset: `console` on a terminal, else `json`."
     )
-    health_check_interval: Duration = Field(
+    health_check_interval: PositiveDuration = Field(
         timedelta(seconds=60),
         description="Interval of WAL checkpoints and of releasing memory (`healthCheckInterval`).",
     )
-    alert_interval: Duration = Field(
+    alert_interval: PositiveDuration = Field(
         timedelta(seconds=15), description="Interval at which the rules of alerts are evaluated."
     )
     test_clock: TestClock | None = Field(
@@ -138,16 +141,16 @@ class StorageSettings(BaseModel):
         description="Jobs of one queue that run at once (`maxConcurrency`), for queues without a"
         " number of their own (`homeroom queues set`).",
     )
-    job_lease: Duration = Field(
+    job_lease: PositiveDuration = Field(
         timedelta(seconds=30),
         description="Silence after which a worker's jobs are rescued.",
     )
     jobs_keep_completed: int = Field(100, ge=0, description="Completed jobs that stay, per queue.")
     jobs_keep_failed: int = Field(200, ge=0, description="Failed jobs that stay, per queue.")
-    jobs_keep_for: Duration | None = Field(
+    jobs_keep_for: Retention | None = Field(
         None, description="Age at which finished jobs are deleted. Unset: only their number counts."
     )
-    audit_retention: Duration | None = Field(
+    audit_retention: Retention | None = Field(
         None, description="Age at which audit entries are deleted. Unset: never."
     )
 
@@ -169,15 +172,15 @@ class IngestSettings(BaseModel):
     ingest_retry_delay: Duration = Field(
         timedelta(seconds=1), description="Pause between these retries (`retryDelay`)."
     )
-    ingest_task_timeout: Duration = Field(
+    ingest_task_timeout: PositiveDuration = Field(
         timedelta(seconds=30),
         description="Time after which a commit is interrupted (`taskTimeout`).",
     )
-    quarantine_ttl: Duration = Field(
+    quarantine_ttl: Retention = Field(
         timedelta(days=30),
         description="Age at which quarantined events are deleted (`ttl`).",
     )
-    change_retention: Duration = Field(
+    change_retention: Retention = Field(
         timedelta(days=30),
         description="Age at which entries of `GET /api/v1/changes` are deleted; a consumer that was"
         " away for longer has to start anew.",
@@ -216,7 +219,7 @@ class AccessSettings(BaseModel):
     jwt_default_role: Literal["learner", "facilitator"] | None = Field(
         None, description="Role of a valid token that holds none."
     )
-    session_lifetime: Duration = Field(
+    session_lifetime: PositiveDuration = Field(
         timedelta(hours=12), description="Lifetime of a sign-in session in a browser."
     )
 
@@ -241,7 +244,9 @@ class LanguageModelSettings(BaseModel):
     llm_max_tokens: int = Field(
         6_000, ge=256, le=200_000, description="Tokens of one response at most."
     )
-    llm_timeout: Duration = Field(timedelta(seconds=120), description="Time limit of one call.")
+    llm_timeout: PositiveDuration = Field(
+        timedelta(seconds=120), description="Time limit of one call."
+    )
     llm_requests_per_minute: int | None = Field(
         None, ge=1, description="Calls a minute of all workers together. Unset: no limit."
     )
@@ -254,9 +259,7 @@ class LanguageModelSettings(BaseModel):
         allow_inf_nan=False,
         description="Cost limit of one plan; a call that could exceed it is not made.",
     )
-    llm_currency: str = Field(
-        "USD", pattern="^[A-Z]{3}$", description="Currency of budget and prices (ISO 4217)."
-    )
+    llm_currency: Currency = Field("USD", description="Currency of budget and prices (ISO 4217).")
     llm_price_input: float | None = Field(
         None,
         ge=0,

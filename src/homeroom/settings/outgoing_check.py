@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from homeroom.errors import ConfigurationError
@@ -18,6 +19,8 @@ MAX_WEBHOOK_SECRETS = 2
 """Secrets that sign one message: the old one and its successor."""
 _SNS_TOPIC = re.compile(r"arn:aws(?:-[a-z]+)*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}")
 _MIN_POSTMARK_PASSWORD = 16
+_PEM_KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----\s(.+?)-----END PRIVATE KEY-----", re.DOTALL)
+_ED25519_OID = bytes.fromhex("06032b6570")
 _ELLIPTIC_KEY_OID = bytes.fromhex("06072a8648ce3d0201")
 
 
@@ -89,6 +92,15 @@ def credential_problems(settings: Settings) -> list[SettingProblem]:
                     "Name a file that this process can read, or unset it.",
                 )
             )
+    key_file = settings.credential_key_file
+    if key_file is not None and key_file.is_file() and not _is_signing_key(key_file):
+        problems.append(
+            SettingProblem(
+                "HOMEROOM_CREDENTIAL_KEY_FILE",
+                f"{key_file} holds no readable Ed25519 private key in PEM form.",
+                "Make one with: openssl genpkey -algorithm ed25519",
+            )
+        )
     for name in ("issuer_logo", "issuer_signature"):
         file = getattr(settings, name)
         if file is None or not file.is_file():
@@ -119,6 +131,18 @@ def credential_problems(settings: Settings) -> list[SettingProblem]:
             )
         )
     return problems
+
+
+def _is_signing_key(file: Path) -> bool:
+    """Return whether a file looks like the key that ``credentials`` reads at a start.
+
+    The package cryptography would read it fully, and costs each command its import.
+    """
+    try:
+        found = _PEM_KEY.search(file.read_bytes())
+        return found is not None and _ED25519_OID in b64decode(b"".join(found[1].split()))
+    except (OSError, ValueError):
+        return False
 
 
 def message_problems(settings: Settings) -> list[SettingProblem]:

@@ -8,7 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
-from homeroom.settings.field_types import ClassNames, Delays, HttpUrl, Mailbox, Rate
+from homeroom.settings.field_types import (
+    ClassNames,
+    Delays,
+    HexColour,
+    HttpUrl,
+    Mailbox,
+    Rate,
+)
 
 RETRY_DELAYS = (
     timedelta(seconds=5),
@@ -133,9 +140,8 @@ class CredentialSettings(BaseModel):
         description="PNG, JPEG or SVG file of the logo on certificates and lesson plans, of 1 MiB"
         " at most.",
     )
-    issuer_colour: str = Field(
+    issuer_colour: HexColour = Field(
         "#1f4e79",
-        pattern="^#[0-9a-fA-F]{6}$",
         description="Colour of badges, certificates and lesson plans; white text has to be readable"
         " on it.",
     )

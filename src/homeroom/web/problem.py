@@ -25,6 +25,7 @@ from homeroom.errors import (
     UnsupportedMediaType,
 )
 from homeroom.redaction import hide_secrets, hide_secrets_in_json
+from homeroom.validation_message import validation_message
 from homeroom.web.request_id import current_request_id
 
 log = structlog.get_logger(__name__)
@@ -144,17 +145,20 @@ def _invalid_request(error: RequestValidationError) -> HomeroomError:
         if fault["type"] == "json_invalid":
             reason = (fault.get("ctx") or {}).get("error", "it ends too early")
             return BadRequest(f"The body is not JSON: {reason}.")
+    errors = [_problem_part(fault) for fault in faults[:MAX_PROBLEM_ERRORS]]
+    first = f"{errors[0].get('parameter') or errors[0]['pointer']}: {errors[0]['detail']}."
     return Invalid(
-        f"{len(faults)} of the values are not allowed." if len(faults) > 1 else None,
-        details={"errors": [_problem_part(fault) for fault in faults[:MAX_PROBLEM_ERRORS]]},
+        f"{len(faults)} of the values are not allowed; the first: {first}"
+        if len(faults) > 1
+        else f"A value is not allowed: {first}",
+        details={"errors": errors},
     )
 
 
 def _problem_part(fault: Mapping[str, Any]) -> dict[str, str]:
     """Return place and reason of one invalid value, without the value itself."""
     source, *path = fault["loc"] or ("body",)
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    part = {"detail": message[:300], "code": str(fault["type"])}
+    part = {"detail": validation_message(fault)[:300], "code": str(fault["type"])}
     if source == "body":
         return {"pointer": "#" + "".join(f"/{_escape_pointer(step)}" for step in path), **part}
     return {"in": str(source), "parameter": ".".join(str(step) for step in path), **part}

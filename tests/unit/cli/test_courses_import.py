@@ -117,6 +117,7 @@ def test_what_is_no_course_is_said_so(terminal: Any, tmp_path: Path, text: str) 
     ended = terminal("courses", "import", str(file))
     assert ended.code == 2
     assert f"{file}: #" in ended.err
+    assert ("save the file as UTF-8" in ended.err) is (text == "\udcff")
 
 
 def test_an_empty_folder_is_said_so(terminal: Any, tmp_path: Path) -> None:

@@ -69,9 +69,28 @@ def test_an_old_database_is_reported_with_its_fix(terminal: Any, words: tuple[st
 
 def test_tables_that_somebody_changed_are_found(terminal: Any) -> None:
     terminal.rows("ALTER TABLE person ADD COLUMN shoe_size INTEGER")
+    terminal.rows("CREATE TABLE canteen (menu TEXT)")
+    terminal.rows("DROP INDEX ix_job_kind")
     ended = terminal("db", "check")
     assert ended.code == 78
-    assert "shoe_size" in ended.err
+    assert "the column person.shoe_size is not Homeroom's" in ended.err
+    assert "the table canteen is not Homeroom's" in ended.err
+    assert "the index job.ix_job_kind is missing" in ended.err
+    assert "Column(" not in ended.err
+
+
+def test_a_folder_that_cannot_be_made_is_named_by_upgrade_and_server(
+    terminal_on_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOMEROOM_DATABASE_URL", f"sqlite:///{tmp_path}/file/deep/new.db")
+    # The server upgrades in a process of its own, whose error has to come through.
+    for words in (("db", "upgrade"), ("serve", "--port", "0")):
+        ended = terminal_on_file(*words)
+        assert ended.code == 78
+        assert f"{tmp_path}/file/deep" in ended.err
+        assert "HOMEROOM_DATA_DIR" in ended.err
+        assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_messages_are_listed_with_their_answers(terminal: Any, dispatched: None)
         "more": False,
     }
     assert terminal("dispatches", "list", "--since", "2026-11-22T00:00:00").code == 2
+    unknown = terminal("dispatches", "list", "--destination", "nothing")
+    assert (unknown.code, "the destinations are" in unknown.err) == (2, True)
 
 
 def test_a_message_is_shown_as_it_is_sent(terminal: Any, dispatched: None) -> None:

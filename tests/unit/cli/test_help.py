@@ -36,6 +36,12 @@ def test_no_help_is_wider_than_a_terminal() -> None:
         assert all(len(each) <= 100 for each in line.split("```")[0].split("\n")), line
 
 
+def test_no_summary_of_a_command_is_cut() -> None:
+    lists = [text.split("```")[0] for text in reference.reference_page().split("\nCommands:\n")[1:]]
+    assert len(lists) > 15
+    assert all("..." not in each for each in lists)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("12H", 43_200), (" 7d", 604_800), ("0s", 0)]
 )

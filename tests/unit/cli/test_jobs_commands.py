@@ -86,6 +86,33 @@ def test_a_job_that_is_not_there_ends_with_4(terminal: Any) -> None:
         assert "'nothing'" in ended.err
 
 
+def test_a_queue_that_is_not_there_ends_with_4(terminal: Any) -> None:
+    for action in ("retry", "cancel"):
+        ended = terminal("jobs", action, "--all", "--queue", "nothing")
+        assert ended.code == 4
+        assert "'nothing'" in ended.err
+        assert "credentials" in ended.err
+    assert terminal.ok("jobs", "retry", "--all", "--queue", "credentials").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--state", "faild"), "'--state': 'faild' is not one of 'waiting'"),
+        (("--limit", "many"), "'--limit': must be a valid integer"),
+        (("--limit", "0"), "'--limit': must be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_option_is_worded_without_the_validator(
+    terminal: Any, words: tuple[str, str], text: str
+) -> None:
+    ended = terminal("jobs", "list", *words)
+    assert ended.code == 2
+    assert text in ended.err
+    assert "Input should" not in ended.err
+    assert "Value error" not in ended.err
+
+
 def test_a_state_that_does_not_allow_it_ends_with_5(terminal: Any, rows: Any) -> None:
     rows.waiting("w1")
     rows.ended("f1")

@@ -92,6 +92,16 @@ def test_a_user_without_permission_gets_the_statement_to_grant_it(postgres: Post
     postgres.run("DROP ROLE guest")
 
 
+def test_a_database_of_another_encoding_gets_no_tables(postgres: Postgres) -> None:
+    name = "of_another_encoding"
+    postgres.run(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(ConfigurationError, match="SQL_ASCII") as refused:
+        migrate.upgrade(postgres.url(name))
+    assert "--encoding=UTF8" in str(refused.value.hint)
+    assert migrate.schema_state(postgres.url(name)).current is None
+    postgres.drop_database(name)
+
+
 async def test_a_missing_server_is_unavailable(postgres_url: str) -> None:
     error = await opening("postgresql://homeroom:swordfish@127.0.0.1:1/homeroom")
     assert isinstance(error, Unavailable)
@@ -103,6 +113,17 @@ async def test_a_missing_database_is_named(postgres_url: str) -> None:
     error = await opening(postgres_url.rpartition("/")[0] + "/elsewhere")
     assert isinstance(error, Unavailable)
     assert "elsewhere" in str(error)
+    assert "correct its name" in str(error.hint)
+
+
+async def test_a_wrong_user_and_an_unencoded_password_have_a_fix(postgres_url: str) -> None:
+    stranger = await opening(postgres_url.replace("homeroom@", "stranger@"))
+    assert isinstance(stranger, Unavailable)
+    assert "Check the user and the password" in str(stranger.hint)
+    # An @ of a password that is not percent-encoded makes its rest a part of the host.
+    error = await opening("postgresql://homeroom:sword@fish@127.0.0.1:1/homeroom")
+    assert isinstance(error, Unavailable)
+    assert "%40" in str(error.hint)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from homeroom.errors import ConfigurationError
 from homeroom.settings import Settings, check, find_setting_problems, list_settings, load
@@ -71,6 +73,83 @@ def test_an_invalid_duration_names_its_setting(text: str, monkeypatch: pytest.Mo
     with pytest.raises(ConfigurationError, match="HOMEROOM_INGEST_TASK_TIMEOUT") as raised:
         read(monkeypatch, INGEST_TASK_TIMEOUT=text)
     assert "90d" in raised.value.message
+
+
+def test_a_duration_that_would_stop_or_delete_everything_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Each duration is tried with 0: an interval would spin, a lease never hold, an age of 0 means
+    # "never" to its writer and would delete everything. Those that may be 0 are named here.
+    may_be_zero = {"SHUTDOWN_GRACE", "INGEST_RETRY_DELAY", "LLM_RETRY_DELAY"}
+    durations = {
+        name.upper()
+        for name, info in Settings.model_fields.items()
+        if "timedelta" in str(info.annotation) and not name.endswith("_delays")
+    }
+    assert may_be_zero < durations
+    assert len(durations) == 15
+    for name in durations:
+        with monkeypatch.context() as patch:
+            if name in may_be_zero:
+                assert getattr(read(patch, **{name: "0"}), name.lower()) == timedelta()
+            else:
+                with pytest.raises(ConfigurationError, match=f"HOMEROOM_{name}"):
+                    read(patch, **{name: "0"})
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(ConfigurationError, match=f"HOMEROOM_{name}: write 36500d or less"),
+        ):
+            read(patch, **{name: "99999999999d"})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("ISSUER_COLOUR", "blue", "such as #1f4e79, not 'blue'"),
+        ("SCHOOL_COLOUR", "#ffff", "such as #1f4e79, not '#ffff'"),
+        ("LLM_CURRENCY", "Euro", "such as EUR, not 'Euro'"),
+        ("CORS_ORIGINS", "learn.example.org", "https://learn.example.org, with the scheme"),
+        ("PUBLIC_URL", "school.example", "such as https://homeroom.example.org"),
+    ],
+)
+def test_a_wrong_format_is_explained_by_an_example(
+    name: str, wrong: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"HOMEROOM_{name}: write ") as raised:
+        read(monkeypatch, **{name: wrong})
+    assert right in raised.value.message
+    assert "^" not in raised.value.message
+
+
+def test_a_file_in_place_of_the_data_folder_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    [problem] = find_setting_problems(read(monkeypatch, DATA_DIR=str(tmp_path / "file")), {})
+    assert (problem.setting, problem.severity) == ("HOMEROOM_DATA_DIR", "error")
+    assert "is a file" in problem.message
+    assert "write access" not in problem.fix
+
+
+def test_a_file_that_is_no_signing_key_is_a_problem_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key.pem"
+    settings = read(monkeypatch, CREDENTIAL_KEY_FILE=str(file))
+    kinds = {
+        "ed25519": ed25519.Ed25519PrivateKey.generate(),
+        "rsa": rsa.generate_private_key(65_537, 2_048),
+    }
+    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for text, severity in (
+        (kinds["ed25519"].private_bytes(*plain), None),
+        (kinds["rsa"].private_bytes(*plain), "error"),
+        (b"-----BEGIN PRIVATE KEY-----\nAA\xff=\n-----END PRIVATE KEY-----", "error"),
+        (b"root:x:0:0", "error"),
+    ):
+        file.write_bytes(text)
+        found = severities(settings).get("HOMEROOM_CREDENTIAL_KEY_FILE")
+        assert found == severity, text
 
 
 def test_waits_are_a_list_of_durations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,10 @@ async def test_invalid_values_are_named_by_pointers_and_not_repeated(
         "#/chapters/1/a~1b",
     }
     assert "heavy" not in answer.text
+    assert found["detail"].startswith("4 of the values are not allowed; the first: limit: ")
+    alone = problem(await client.put("/courses/c?limit=0", json={"chapters": []}), 422, "invalid")
+    assert alone["detail"] == "A value is not allowed: limit: must be 1 or more."
+    assert all("Input" not in part["detail"] for part in found["errors"])
     assert len(answer.content) < 2_000
 
 

@@ -58,13 +58,17 @@ class ApiError(HomeroomError, InterruptedSend):
         return self._text("hint")
 
     def _faults(self) -> list[str]:
-        """Return the values that are not allowed, each with its place and the reason."""
-        listed = self.problem.get("errors")
-        return [
+        """Return the values that are not allowed, each with its place and the reason.
+
+        The detail names the first one already.
+        """
+        listed, detail = self.problem.get("errors"), self._text("detail") or ""
+        faults = [
             f"{each.get('pointer') or each.get('parameter')}: {each.get('detail')}."
             for each in (listed if isinstance(listed, list) else ())
             if isinstance(each, dict)
         ]
+        return [fault for fault in faults if fault not in detail]
 
     def _text(self, name: str) -> str | None:
         value = self.problem.get(name)

@@ -5,6 +5,7 @@ asyncpg is installed by the extra ``postgres``.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -89,6 +90,18 @@ _HINTS: dict[type[Unavailable], str] = {
     " HOMEROOM_DATABASE_CONNECTIONS or the number of processes.",
     TooManyOpenFiles: "Raise the limit of open files (ulimit -n, LimitNOFILE=), and start again.",
 }
+_LOGIN_HINT = (
+    "Check the user and the password in HOMEROOM_DATABASE_URL, and the server's pg_hba.conf."
+)
+_HINTS_BY_CLASS = {
+    "28": _LOGIN_HINT,
+    "3D": "Create it, owned by Homeroom's user, or correct its name in HOMEROOM_DATABASE_URL.",
+}
+"""Fixes by the class of SQLSTATE, where the type of the fault has none."""
+_HOST_HINT = (
+    "Check the host in HOMEROOM_DATABASE_URL. An @, : or / of the password is written as %40, %3A"
+    " or %2F."
+)
 _CONFLICT_STATES = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: PostgreSQL rolled this transaction back for another one."""
 _PERMISSION_DENIED = "42501"
@@ -258,9 +271,11 @@ def _translate_error(error: Exception) -> Exception:
 
 
 def _unavailable(error: Exception, fault: type[Unavailable] = Unavailable) -> Unavailable:
+    state = getattr(error, "sqlstate", None) or ""
+    hint = _HINTS.get(fault) or _HINTS_BY_CLASS.get(state[:2])
     return fault(
         f"The PostgreSQL database is not available: {_first_line(error)}.",
-        hint=_HINTS.get(fault),
+        hint=_HOST_HINT if isinstance(error, socket.gaierror) else hint,
         retry_after_seconds=fault.usual_retry_seconds,
     )
 
