@@ -10,7 +10,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 from tests.console.conftest import sign_in
-from tests.support.console_school import ACHIEVEMENTS, COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
+from tests.support.console_school import (
+    ACHIEVEMENTS,
+    COMPLETED,
+    COURSE_ID,
+    COURSE_TITLE,
+    HALFWAY,
+    ConsoleSchool,
+)
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 
@@ -30,9 +37,9 @@ PAGES = {
     "Suppressions": "/console/suppressions",
     "Audit": "/console/audit",
     "Settings": "/console/settings",
-    COURSE_ID: f"/console/courses/{COURSE_ID}",
+    COURSE_TITLE: f"/console/courses/{COURSE_ID}",
     f"Learner {HALFWAY[0]}": f"/console/learners/{HALFWAY[0]}",
-    f"{HALFWAY[0]}: {COURSE_ID}": f"/console/learners/{HALFWAY[0]}/courses/{COURSE_ID}",
+    f"{HALFWAY[0]}: {COURSE_TITLE}": f"/console/learners/{HALFWAY[0]}/courses/{COURSE_ID}",
     "There is no such page.": "/console/nowhere",
 }
 

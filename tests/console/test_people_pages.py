@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, Response, expect
 from tests.console.test_console import check_looks, has_focus, press_until, show
-from tests.support.console_school import ConsoleSchool
-from tests.support.people_school import PROGRAMME_ID, PeopleSchool, add_people
+from tests.support.people_school import PROGRAMME_ID, PeopleSchool
 
 from homeroom.activity.api import parse_week
 
@@ -22,12 +21,6 @@ NAVIGATION = {
     "author": ["Lesson plans", "Courses", "Imports"],
 }
 PROGRAMME = f"/console/programmes/{PROGRAMME_ID}"
-
-
-@pytest.fixture(scope="module")
-def people(school: ConsoleSchool) -> Iterator[PeopleSchool]:
-    """Return the school with people, programmes and a lesson plan."""
-    return add_people(school)
 
 
 SignIn = Callable[..., Page]

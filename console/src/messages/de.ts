@@ -394,6 +394,8 @@ export const de: Messages = {
     programmes: "Programme",
     offerings: "Angebote",
     file: "CSV-Datei",
+    needed: "Spalten:",
+    optional: "Möglich sind auch",
     check: "Prüfen",
     import: "Importieren",
     faulty: "{count, plural, one {# Fehler} other {# Fehler}}. Nichts wird gespeichert, bevor alle behoben sind.",

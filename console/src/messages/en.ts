@@ -392,6 +392,8 @@ export const en = {
     programmes: "Programmes",
     offerings: "Offerings",
     file: "CSV file",
+    needed: "Columns:",
+    optional: "It may also have",
     check: "Check",
     import: "Import",
     faulty: "{count, plural, one {# fault} other {# faults}}. Nothing is stored before all are corrected.",

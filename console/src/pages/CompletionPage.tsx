@@ -8,7 +8,7 @@ import { Action } from "../parts/Action";
 import { Facts } from "../parts/Facts";
 import { CompletionLink, CourseLink, JobLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
-import { Loading, ProblemBox } from "../parts/Problem";
+import { ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { span, Time } from "../parts/Time";
@@ -17,10 +17,9 @@ import { span, Time } from "../parts/Time";
 export function CompletionPage() {
   const t = useTranslations("completions");
   const { completionId } = useParams({ strict: false }) as { completionId: string };
-  const { data, error, isPending, refetch } = useQuery(completion(completionId));
+  const { data, error, refetch } = useQuery(completion(completionId));
   return (
-    <Page title={data ? `${data.userId}: ${data.courseTitle}` : t("title")}>
-      {isPending && <Loading />}
+    <Page title={data ? `${data.userId}: ${data.courseTitle}` : error ? t("title") : undefined}>
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && <Details completion={data} />}
     </Page>

@@ -8,22 +8,20 @@ import { Action } from "../parts/Action";
 import { Facts, Json } from "../parts/Facts";
 import { CompletionLink, CourseLink, JobLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
-import { Empty, Loading, ProblemBox } from "../parts/Problem";
+import { Empty, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Time } from "../parts/Time";
 
 /** One job: what it is for, each attempt with its traceback, its log and data. */
 export function JobPage() {
-  const t = useTranslations("jobs");
   const { jobId } = useParams({ strict: false }) as { jobId: string };
-  const { data, error, isPending, refetch } = useQuery(jobQuery(jobId));
+  const { data, error, refetch } = useQuery(jobQuery(jobId));
   return (
     <Page
-      title={data ? `${data.name} ${data.id}` : t("title")}
+      title={data?.name ?? (error ? jobId : undefined)}
       actions={data && <JobActions job={data} />}
     >
-      {isPending && <Loading />}
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && <Details job={data} />}
     </Page>
@@ -66,6 +64,7 @@ function Details({ job }: { job: JobDetail }) {
     <>
       <Facts
         facts={[
+          [t("common.id"), <span className="id">{job.id}</span>],
           [t("common.state"), <State state={job.state} />],
           [t("jobs.queue"), job.queue],
           [

@@ -2,7 +2,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useParams } from "@tanstack/react-router";
 import { useFormatter, useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
-import { enrolment, historyOf, progressOf } from "../api/queries";
+import { course, enrolment, historyOf, progressOf } from "../api/queries";
 import { Action } from "../parts/Action";
 import { Facts } from "../parts/Facts";
 import { CourseLink, LearnerLink } from "../parts/Links";
@@ -21,13 +21,15 @@ export function LearnerCoursePage() {
   const format = useFormatter();
   const { userId, courseId } = useParams({ strict: false }) as { userId: string; courseId: string };
   const { data, error, isPending, refetch } = useQuery(progressOf(courseId, userId));
+  const published = useQuery(course(courseId));
+  const courseTitle = published.data?.title ?? (published.error ? courseId : undefined);
   const enrolled = useQuery(enrolment(courseId, userId)).data;
   const at = { params: { path: { courseId, userId } } };
   const history = useInfiniteQuery(historyOf(courseId, userId));
   const percent = (value: number | null) => value !== null && format.number(value / 100, { style: "percent" });
   return (
     <Page
-      title={`${userId}: ${courseId}`}
+      title={courseTitle && `${userId}: ${courseTitle}`}
       actions={
         enrolled?.endedAt ? (
           <Action
@@ -52,7 +54,7 @@ export function LearnerCoursePage() {
           <Facts
             facts={[
               [t("common.learner"), <LearnerLink id={userId} />],
-              [t("common.course"), <CourseLink id={courseId} />],
+              [t("common.course"), <CourseLink id={courseId} title={courseTitle} />],
               [t("common.status"), data.status ? <State state={data.status} /> : t("common.none")],
               [
                 t("courses.progress"),

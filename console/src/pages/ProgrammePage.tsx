@@ -25,7 +25,7 @@ export function ProgrammePage() {
   const userId = useUserId();
   const isManager = userId !== null && (data?.managers.includes(userId) ?? false);
   return (
-    <Page title={data?.title ?? programmeId}>
+    <Page title={data?.title ?? (error ? programmeId : undefined)}>
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && (
         <>
