@@ -64,6 +64,18 @@ def test_faults_are_listed_by_line_and_a_corrected_file_is_imported_and_found(
     expect(admin.get_by_role("heading", name="Learner imp-2")).to_be_visible()
 
 
+def test_an_author_imports_enrolments_and_is_offered_nothing_else(
+    page: Page, school: ConsoleSchool
+) -> None:
+    sign_in(page, school.key("author"), "Lesson plans")
+    page.get_by_role("link", name="Imports", exact=True).click()
+    kinds = page.get_by_label("What the file holds").get_by_role("option")
+    expect(kinds).to_have_text(["Enrolments"])
+    expect(page.get_by_text("Columns: courseId, userId")).to_be_visible()
+    choose(page, f"courseId,userId\n{COURSE_ID},by-author\n")
+    expect(page.get_by_text("Would add 1, change 0 and leave 0")).to_be_visible()
+
+
 def test_a_learner_is_unenrolled_after_a_question_and_enrolled_again(
     admin: Page, school: ConsoleSchool
 ) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.console.conftest import sign_in
-from tests.console.test_console import has_focus, press_until, show
+from tests.console.test_console import has_focus, press_until, refresh_ten_times, show
 from tests.console.test_people_pages import PROGRAMME, lesson_address
 from tests.support.console_school import COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
 from tests.support.people_school import PROGRAMME_ID, PeopleSchool
@@ -87,6 +87,7 @@ REFRESHED = [
 def test_focus_and_selection_survive_ten_refreshes_of_each_page(
     page: Page, people: PeopleSchool, address: str, asked: str, target: str
 ) -> None:
+    page.clock.install()
     user_id = "ada" if address == "/console/logs" else "mara"
     page.goto(f"/sign-in?next={address}#{people.token(user_id, 'admin', 'facilitator', 'manager')}")
     focused = page.locator(target).first
@@ -94,9 +95,7 @@ def test_focus_and_selection_survive_ten_refreshes_of_each_page(
     page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
     selected = page.evaluate("getSelection().toString()")
     assert selected
-    for _ in range(10):
-        with page.expect_response(lambda answer: asked in answer.url):
-            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    refresh_ten_times(page, asked)
     assert has_focus(focused)
     assert page.evaluate("getSelection().toString()") == selected
 

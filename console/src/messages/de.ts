@@ -6,7 +6,7 @@ import { peopleDe } from "./people.de";
 export const de: Messages = {
   ...peopleDe,
   name: "Deutsch",
-  app: { title: "Homeroom", skip: "Zum Inhalt", menu: "Bereiche", signOut: "Abmelden" },
+  app: { title: "Homeroom", skip: "Zum Inhalt", menu: "Bereiche", menuButton: "Menü", signOut: "Abmelden" },
   live: {
     live: "Live",
     polling: "Alle 15 s aktualisiert",

@@ -5,7 +5,7 @@ import { peopleEn } from "./people.en";
 export const en = {
   ...peopleEn,
   name: "English",
-  app: { title: "Homeroom", skip: "Skip to the content", menu: "Sections", signOut: "Sign out" },
+  app: { title: "Homeroom", skip: "Skip to the content", menu: "Sections", menuButton: "Menu", signOut: "Sign out" },
   live: {
     live: "Live",
     polling: "Refreshed every 15 s",
