@@ -5,6 +5,7 @@ import { api, ask } from "../api/client";
 import { destinations } from "../api/queries";
 import type { Destination } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -15,6 +16,7 @@ import { Time } from "../parts/Time";
 export function DestinationsPage() {
   const t = useTranslations("destinations");
   const common = useTranslations("common");
+  const kindWord = useCode("partners");
   const { data, error, isPending, refetch } = useQuery(destinations);
   const last = ({ lastStatus, lastError }: Destination) =>
     [lastStatus, lastError].filter(Boolean).join(" ") || common("none");
@@ -29,7 +31,7 @@ export function DestinationsPage() {
           rowKey={(each) => each.name}
           columns={[
             { title: common("name"), heading: true, cell: (each) => each.name },
-            { title: t("kind"), cell: (each) => each.kind },
+            { title: t("kind"), cell: (each) => kindWord(each.kind) },
             { title: common("state"), cell: (each) => <DestinationState destination={each} /> },
             { title: t("since"), cell: (each) => <Time at={each.since} /> },
             { title: t("held"), number: true, cell: (each) => each.heldJobs },

@@ -5,6 +5,7 @@ import { api, ask } from "../api/client";
 import { job as jobQuery } from "../api/queries";
 import type { JobDetail } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Facts, Json } from "../parts/Facts";
 import { CompletionLink, CourseLink, JobLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
@@ -60,6 +61,7 @@ function JobActions({ job }: { job: JobDetail }) {
 
 function Details({ job }: { job: JobDetail }) {
   const t = useTranslations();
+  const outcomeWord = useCode("outcomes");
   return (
     <>
       <Facts
@@ -71,13 +73,13 @@ function Details({ job }: { job: JobDetail }) {
             t("common.attempts"),
             t("jobs.attempt", { made: job.attemptsMade, max: job.maxAttempts }),
           ],
-          [t("common.learner"), <LearnerLink id={job.userId} />],
-          [t("common.course"), <CourseLink id={job.courseId} />],
-          [t("jobs.completion"), <CompletionLink id={job.completionId} />],
+          [t("common.learner"), job.userId && <LearnerLink id={job.userId} />],
+          [t("common.course"), job.courseId && <CourseLink id={job.courseId} />],
+          [t("jobs.completion"), job.completionId && <CompletionLink id={job.completionId} />],
           [t("jobs.created"), <Time at={job.createdAt} />],
           [t("jobs.runs"), <Time at={job.runAt} />],
-          [t("jobs.finished"), <Time at={job.finishedAt} />],
-          [t("jobs.worker"), job.worker ?? t("common.none")],
+          [t("jobs.finished"), job.finishedAt && <Time at={job.finishedAt} />],
+          [t("jobs.worker"), job.worker],
           ...(job.waitsFor.length
             ? ([[t("jobs.waitsFor"), job.waitsFor.map((id) => <JobLink key={id} id={id} />)]] as const)
             : []),
@@ -98,7 +100,7 @@ function Details({ job }: { job: JobDetail }) {
           rowKey={(attempt) => String(attempt.number)}
           columns={[
             { title: "#", heading: true, cell: (attempt) => attempt.number },
-            { title: t("common.state"), cell: (attempt) => attempt.outcome },
+            { title: t("common.state"), cell: (attempt) => attempt.outcome && outcomeWord(attempt.outcome) },
             { title: t("jobs.runs"), cell: (attempt) => <Time at={attempt.startedAt} /> },
             { title: t("jobs.finished"), cell: (attempt) => <Time at={attempt.finishedAt} /> },
             { title: t("common.reason"), text: true, cell: (attempt) => attempt.error },

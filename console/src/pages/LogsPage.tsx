@@ -84,7 +84,7 @@ function WriteLink({ one }: { one: LogObligation }) {
 
 /** The last instant at which it is on time. */
 function Deadline({ one }: { one: LogObligation }) {
-  return <Time at={new Date(Date.parse(one.deadlineAt) - 60_000).toISOString()} />;
+  return <Time at={new Date(Date.parse(one.deadlineAt) - 60_000).toISOString()} minutes />;
 }
 
 function Due({ due }: { due: readonly LogObligation[] }) {

@@ -75,7 +75,7 @@ function Progress({ status, courseId }: ProgressProps) {
           [t("plans.lessons"), status.totalLessons],
           [t("plans.openPlaces"), status.openPlaces],
           [t("plans.gaps"), status.lessonsWithGaps],
-          [t("common.course"), <CourseLink id={courseId} />],
+          [t("common.course"), courseId && <CourseLink id={courseId} />],
         ]}
       />
       {failed.map((each) => (
@@ -106,6 +106,14 @@ function Progress({ status, courseId }: ProgressProps) {
               }
             />
           )
+        )}
+        {done && !courseId && (
+          <Action
+            label={t("plans.makeCourse")}
+            question={t("plans.makeCourseText")}
+            roles={WRITERS}
+            run={() => ask(api.POST("/api/v3/workflow/{workflowId}/course", path))}
+          />
         )}
         {status.status !== "in_progress" &&
           status.modulesGenerated > 0 &&

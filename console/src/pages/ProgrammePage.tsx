@@ -4,6 +4,7 @@ import { useState } from "react";
 import { useTranslations } from "use-intl";
 import { activityLog, programme, programmeWeeks, upcoming } from "../api/people_queries";
 import type { ProgrammeCell, ProgrammeOfferingWeeks, UpcomingMessages } from "../api/schema";
+import { useCode } from "../parts/Code";
 import { mondayOf, shiftWeek, useWeekWord } from "../parts/Day";
 import { useFilters } from "../parts/Filters";
 import { Page } from "../parts/Page";
@@ -166,6 +167,20 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
   );
 }
 
+/** The channels by which a message would go out; without one, why it does not. */
+function Channels({ message }: { message: UpcomingMessages["messages"][number] }) {
+  const t = useTranslations("programmes");
+  const word = useCode("channels");
+  const sent = message.deliveries.filter(({ status }) => status === "pending");
+  if (sent.length > 0) return <>{sent.map(({ channel }) => word(channel)).join(", ")}</>;
+  const reason = message.deliveries.map((each) => each.reason).find(Boolean);
+  return (
+    <>
+      <State state="skipped" text={t("notSent")} /> {reason}
+    </>
+  );
+}
+
 interface CellPanelProps {
   row: ProgrammeOfferingWeeks;
   week: string;
@@ -228,7 +243,7 @@ function WrittenLog({ logId }: { logId: string }) {
   return (
     <>
       <p>
-        {t("submittedAt")} <Time at={data.submittedAt} />
+        {t("submittedAt")} <Time at={data.submittedAt} minutes />
       </p>
       {data.lateReason && (
         <p>
@@ -275,7 +290,7 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
   return (
     <section className="panel" aria-label={t(slot.kind)}>
       <h3>{t(slot.kind)}</h3>
-      <p>{slot.slotAt ? <Time at={slot.slotAt} /> : <State state="paused" text={t("paused")} />}</p>
+      <p>{slot.slotAt ? <Time at={slot.slotAt} minutes /> : <State state="paused" text={t("paused")} />}</p>
       {slot.week && <p className="quiet">{t("about", { week: weekWord(slot.week) })}</p>}
       <p>{t("recipients", { count: slot.messages.length })}</p>
       <ul>
@@ -285,10 +300,7 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
             <span className="quiet">
               {slot.kind === "report" && ` ${t.has(each.type as never) ? t(each.type as never) : each.type}`}
               {": "}
-              {each.deliveries
-                .filter(({ status }) => status === "pending")
-                .map(({ channel }) => channel)
-                .join(", ") || each.deliveries.map(({ reason }) => reason).find(Boolean)}
+              <Channels message={each} />
             </span>
           </li>
         ))}
