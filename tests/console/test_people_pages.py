@@ -156,7 +156,7 @@ def test_what_goes_out_on_thursday_and_to_whom_takes_one_click(sign_in_as: SignI
     page.get_by_role("link", name="Programmes", exact=True).click()
     warning = page.get_by_role("region", name="Warning before the deadline")
     expect(warning.locator("time").first).to_be_visible()
-    expect(warning.get_by_role("listitem").filter(has_text="Ben Li")).to_contain_text("email")
+    expect(warning.get_by_role("listitem").filter(has_text="Ben Li")).to_contain_text("E-mail")
 
 
 def test_a_manager_enters_a_missed_week_with_a_reason(

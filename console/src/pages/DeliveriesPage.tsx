@@ -56,11 +56,7 @@ export function DeliveriesPage() {
           {
             title: t("common.reason"),
             text: true,
-            cell: (each) => (
-              <>
-                {each.reason} {each.reasonCode && <code>{each.reasonCode}</code>}
-              </>
-            ),
+            cell: (each) => each.reason ?? each.reasonCode,
           },
           { title: t("common.time"), cell: (each) => <Time at={each.updatedAt} /> },
           { title: t("deliveries.address"), cell: (each) => each.address },

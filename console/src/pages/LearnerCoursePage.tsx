@@ -103,8 +103,8 @@ export function LearnerCoursePage() {
               <>
                 <Time at={each.occurredAt} />
                 {isLate(each) && (
-                  <div className="quiet">
-                    {t("learner.received")} <Time at={each.receivedAt} />
+                  <div className="quiet small nowrap">
+                    {t("learner.received")} <Time at={each.receivedAt} minutes />
                   </div>
                 )}
               </>

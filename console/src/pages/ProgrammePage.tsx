@@ -167,6 +167,11 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
   );
 }
 
+/** Whether a message would go out by some channel. */
+function isSent(message: UpcomingMessages["messages"][number]): boolean {
+  return message.deliveries.some(({ status }) => status === "pending");
+}
+
 /** The channels by which a message would go out; without one, why it does not. */
 function Channels({ message }: { message: UpcomingMessages["messages"][number] }) {
   const t = useTranslations("programmes");
@@ -292,7 +297,7 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
       <h3>{t(slot.kind)}</h3>
       <p>{slot.slotAt ? <Time at={slot.slotAt} minutes /> : <State state="paused" text={t("paused")} />}</p>
       {slot.week && <p className="quiet">{t("about", { week: weekWord(slot.week) })}</p>}
-      <p>{t("recipients", { count: slot.messages.length })}</p>
+      <p>{t("recipients", { count: slot.messages.filter(isSent).length })}</p>
       <ul>
         {slot.messages.map((each, index) => (
           <li key={`${each.type} ${each.userId} ${index}`}>

@@ -1,4 +1,5 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { schedules } from "../api/queries";
@@ -6,7 +7,6 @@ import type { Schedule } from "../api/schema";
 import { Action } from "../parts/Action";
 import { useCronWord } from "../parts/Code";
 import { Json } from "../parts/Facts";
-import { JobLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -34,8 +34,9 @@ export function SchedulesPage() {
               title: t("when"),
               cell: (each) => (
                 <>
-                  {cronWord(each.cron)}, {each.timeZone}
-                  <br />
+                  <div className="nowrap">
+                    {cronWord(each.cron)}, {each.timeZone}
+                  </div>
                   <code className="nowrap quiet">{each.cron}</code>
                 </>
               ),
@@ -71,8 +72,14 @@ function LastSlot({ schedule }: { schedule: Schedule }) {
   const late = Math.round(slot.lateSeconds);
   return (
     <>
-      <Time at={slot.firedAt} /> {late > 1 && t("late", { seconds: late })}{" "}
-      {slot.jobId && <JobLink id={slot.jobId} />}
+      {slot.jobId ? (
+        <Link to="/console/jobs/$jobId" params={{ jobId: slot.jobId }}>
+          <Time at={slot.firedAt} />
+        </Link>
+      ) : (
+        <Time at={slot.firedAt} />
+      )}{" "}
+      {late > 1 && t("late", { seconds: late })}
     </>
   );
 }

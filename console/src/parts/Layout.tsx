@@ -54,8 +54,11 @@ export function Layout() {
       </header>
       <nav id="sections" aria-label={t("app.menu")}>
         <ul>
-          {useSections().map(([name, to]) => (
-            <li key={name}>
+          {useSections().map(([name, to, , group], index, all) => (
+            <li
+              key={name}
+              className={index > 0 && all[index - 1]?.[3] !== group ? "group-start" : undefined}
+            >
               <Link to={to} activeOptions={{ exact: name === "overview", includeSearch: false }}>
                 {t(`nav.${name}`)}
               </Link>
