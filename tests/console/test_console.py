@@ -70,6 +70,23 @@ def test_a_page_is_accessible_in_light_and_dark_and_fits_a_phone(
     check_looks(operator)
 
 
+def test_codes_and_times_of_schedules_are_words(operator: Page) -> None:
+    show(operator, "/console/schedules", "Schedules")
+    expect(operator.get_by_role("row", name="activity.prune")).to_contain_text(
+        "Every day at 03:37, UTC"
+    )
+    expect(operator.get_by_role("row", name="access.prune")).to_contain_text(
+        "Every hour at minute 47, UTC"
+    )
+    show(operator, "/console/alerts", "Alerts")
+    for name, words in (
+        ("The disk is almost full", "below 1 GiB"),
+        ("Many errors", "above 5%"),
+        ("Jobs wait too long", "above 5 min"),
+    ):
+        expect(operator.get_by_role("row", name=name)).to_contain_text(words)
+
+
 def test_the_seeds_address_of_the_board_opens_queues(operator: Page) -> None:
     show(operator, "/admin/queues", "Queues")
     expect(operator).to_have_url(re.compile("/console/queues$"))

@@ -7,7 +7,13 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.console.conftest import sign_in
-from tests.console.test_console import has_focus, press_until, refresh_ten_times, show
+from tests.console.test_console import (
+    check_looks,
+    has_focus,
+    press_until,
+    refresh_ten_times,
+    show,
+)
 from tests.console.test_people_pages import PROGRAMME, lesson_address
 from tests.support.console_school import COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
 from tests.support.people_school import PROGRAMME_ID, PeopleSchool
@@ -119,6 +125,26 @@ def test_a_dialog_that_closes_gives_the_focus_back(admin: Page, people: PeopleSc
             dialog.get_by_role("button", name=dismiss).click()
         expect(dialog).not_to_be_visible()
         expect(button).to_be_focused()
+
+
+def test_a_phone_has_one_button_for_sections_and_a_card_for_each_row(
+    page: Page, people: PeopleSchool
+) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto(f"/sign-in?next=/console/team#{people.token('mara', 'manager')}")
+    row = page.get_by_role("row").filter(has_text="Cem Aydin")
+    # Each cell is in sight, and a table is still one for a screen reader.
+    for cell in (row.get_by_role("rowheader"), *row.get_by_role("cell").all()):
+        expect(cell).to_be_in_viewport()
+    link = page.get_by_role("link", name="Lesson plans")
+    expect(link).to_be_hidden()
+    menu = page.get_by_role("button", name="Menu")
+    expect(menu).to_have_attribute("aria-expanded", "false")
+    menu.click()
+    check_looks(page)
+    link.click()
+    check_heading(page, "Lesson plans")
+    expect(link).to_be_hidden()
 
 
 def test_titles_of_windows_name_their_pages(admin: Page, people: PeopleSchool) -> None:

@@ -133,6 +133,7 @@ export const peopleDe: typeof peopleEn = {
     openPlaces: "Offene Stellen",
     openPlacesList: "{count, plural, one {Eine Stelle ist} other {# Stellen sind}} offen und von Ihnen auszufüllen:",
     gaps: "Was die Prüfungen sagen",
+    lessonsWithGaps: "Stunden mit Befunden",
     moduleFailed: "Modul {number} ist gescheitert:",
     generate: "Stunden schreiben",
     goOn: "Weiterschreiben",

@@ -131,6 +131,7 @@ export const peopleEn = {
     openPlaces: "Open places",
     openPlacesList: "{count, plural, one {One place is} other {# places are}} open, for you to fill in:",
     gaps: "What the checks say",
+    lessonsWithGaps: "Lessons with findings",
     moduleFailed: "Module {number} failed:",
     generate: "Write the lessons",
     goOn: "Go on writing",

@@ -74,7 +74,7 @@ function Progress({ status, courseId }: ProgressProps) {
           [t("plans.modules"), `${status.modulesGenerated} / ${status.totalModules}`],
           [t("plans.lessons"), status.totalLessons],
           [t("plans.openPlaces"), status.openPlaces],
-          [t("plans.gaps"), status.lessonsWithGaps],
+          [t("plans.lessonsWithGaps"), status.lessonsWithGaps],
           [t("common.course"), courseId && <CourseLink id={courseId} />],
         ]}
       />

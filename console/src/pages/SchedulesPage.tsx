@@ -34,9 +34,8 @@ export function SchedulesPage() {
               title: t("when"),
               cell: (each) => (
                 <>
-                  <div className="nowrap">
-                    {cronWord(each.cron)}, {each.timeZone}
-                  </div>
+                  {cronWord(each.cron)}, {each.timeZone}
+                  <br />
                   <code className="nowrap quiet">{each.cron}</code>
                 </>
               ),
@@ -74,10 +73,10 @@ function LastSlot({ schedule }: { schedule: Schedule }) {
     <>
       {slot.jobId ? (
         <Link to="/console/jobs/$jobId" params={{ jobId: slot.jobId }}>
-          <Time at={slot.firedAt} />
+          <Time at={slot.firedAt} minutes />
         </Link>
       ) : (
-        <Time at={slot.firedAt} />
+        <Time at={slot.firedAt} minutes />
       )}{" "}
       {late > 1 && t("late", { seconds: late })}
     </>
