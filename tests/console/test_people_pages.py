@@ -32,7 +32,7 @@ def sign_in_as(page: Page, people: PeopleSchool) -> SignIn:
 
     def sign_in_as(user_id: str, role: str, address: str = "/console") -> Page:
         page.goto(f"/sign-in?next={address}#{people.token(user_id, role)}")
-        page.get_by_role("navigation").wait_for()
+        page.locator("#main").wait_for()
         return page
 
     return sign_in_as
