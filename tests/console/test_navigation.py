@@ -34,11 +34,16 @@ def press(page: Page, target: Locator) -> None:
     page.keyboard.press("Enter")
 
 
+def title_of(name: str) -> str:
+    """Return the title of the window of a page."""
+    return f"{name} \N{EN DASH} Homeroom"
+
+
 def check_heading(page: Page, name: str) -> None:
     """Check that a page's heading has the focus and names the window."""
     heading = page.get_by_role("heading", level=1, name=name, exact=True)
     expect(heading).to_be_focused()
-    expect(page).to_have_title(f"{name} – Homeroom")
+    expect(page).to_have_title(title_of(name))
 
 
 def test_a_link_in_a_page_gives_the_focus_to_the_heading_of_the_next(operator: Page) -> None:
@@ -160,4 +165,4 @@ def test_titles_of_windows_name_their_pages(admin: Page, people: PeopleSchool) -
         (f"/console/learners/{COMPLETED[0]}", f"Learner {COMPLETED[0]}"),
     ):
         admin.goto(address)
-        expect(admin).to_have_title(f"{title} – Homeroom")
+        expect(admin).to_have_title(title_of(title))

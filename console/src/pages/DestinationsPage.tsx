@@ -33,10 +33,8 @@ export function DestinationsPage() {
             { title: common("name"), heading: true, cell: (each) => each.name },
             { title: t("kind"), cell: (each) => kindWord(each.kind) },
             { title: common("state"), cell: (each) => <DestinationState destination={each} /> },
-            { title: t("since"), cell: (each) => <Time at={each.since} /> },
             { title: t("held"), number: true, cell: (each) => each.heldJobs },
             { title: t("last"), text: true, cell: last },
-            { title: t("probe"), cell: (each) => <Time at={each.nextProbeAt} /> },
             { title: t("rate"), number: true, cell: (each) => each.rate },
             {
               title: t("dispatches"),
@@ -79,6 +77,16 @@ function DestinationState({ destination }: { destination: Destination }) {
     <>
       <State state={destination.state} text={t(destination.state as "on")} />{" "}
       {destination.disabledReason}
+      {destination.since && (
+        <div className="quiet">
+          {t("since")} <Time at={destination.since} />
+        </div>
+      )}
+      {destination.nextProbeAt && (
+        <div className="quiet">
+          {t("probe")} <Time at={destination.nextProbeAt} />
+        </div>
+      )}
     </>
   );
 }
