@@ -169,6 +169,7 @@ def test_a_manager_enters_a_missed_week_with_a_reason(
     press_until(page, lambda: has_focus(missed.nth(1)))
     page.keyboard.press("Enter")
     form = page.get_by_role("region", name="Databases")
+    expect(form.get_by_role("heading")).to_be_focused()
     form.get_by_label("Notes").fill("By telephone.")
     form.get_by_role("button", name="Hand in").click()
     reason = form.get_by_label("Why it is late")
@@ -177,7 +178,10 @@ def test_a_manager_enters_a_missed_week_with_a_reason(
     reason.fill("Ben was in hospital.")
     form.get_by_role("button", name="Hand in").click()
     expect(form.get_by_text("Ben was in hospital.")).to_be_visible()
-    expect(row.get_by_role("button", name="Late")).to_have_count(1)
+    late = row.get_by_role("button", name="Late")
+    expect(late).to_have_count(1)
+    form.get_by_role("button", name="Close").click()
+    expect(late).to_be_focused()
     [log] = logs_of(people, offeringId="sql", week=week)
     assert (log["facilitatorId"], log["late"], log["lateReason"]) == (
         "ben",

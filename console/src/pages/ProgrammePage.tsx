@@ -7,6 +7,7 @@ import type { ProgrammeCell, ProgrammeOfferingWeeks, UpcomingMessages } from "..
 import { useCode } from "../parts/Code";
 import { mondayOf, shiftWeek, useWeekWord } from "../parts/Day";
 import { useFilters } from "../parts/Filters";
+import { useOpenedHeading } from "../parts/opened";
 import { Page } from "../parts/Page";
 import { Empty, Loading, ProblemBox } from "../parts/Problem";
 import { useUserId } from "../parts/session";
@@ -102,7 +103,12 @@ function Weeks({ programmeId, isManager }: GridProps) {
           week={cell}
           cell={chosen.weeks[cell]}
           isManager={isManager}
-          onClose={() => change({ offering: undefined, cell: undefined })}
+          onClose={() => {
+            document
+              .querySelector<HTMLElement>(`[data-cell="${CSS.escape(`${offering} ${cell}`)}"]`)
+              ?.focus();
+            change({ offering: undefined, cell: undefined });
+          }}
         />
       )}
     </>
@@ -150,6 +156,7 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
                       <button
                         type="button"
                         className="cell"
+                        data-cell={`${row.offeringId} ${week}`}
                         aria-label={`${t(`states.${cell.state}`)}: ${row.title}, ${weekWord(week)}`}
                         onClick={() => choose(row.offeringId, week)}
                       >
@@ -200,13 +207,14 @@ function CellPanel({ row, week, cell, isManager, onClose }: CellPanelProps) {
   const common = useTranslations("common");
   const weekWord = useWeekWord();
   const [said, setSaid] = useState("");
+  const heading = useOpenedHeading();
   const monday = mondayOf(week);
   const day = (days: number) =>
     new Date(monday.getTime() + days * 86_400_000).toISOString().slice(0, 10);
   const canEnter = isManager && !cell.logId && cell.state !== "exempt";
   return (
     <section className="panel" aria-label={row.title}>
-      <h3>
+      <h3 ref={heading} tabIndex={-1}>
         {row.title}, {weekWord(week)}
       </h3>
       <p>
