@@ -126,24 +126,31 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
   const t = useTranslations();
   const weekWord = useWeekWord();
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label={t("programmes.weeks")}>
-      <table>
+    <div
+      className="scroll cards-if-narrow"
+      tabIndex={0}
+      role="region"
+      aria-label={t("programmes.weeks")}
+    >
+      <table role="table">
         <caption className="sr">{t("programmes.weeks")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("logs.offering")}</th>
+        <thead role="rowgroup">
+          <tr role="row">
+            <th scope="col" role="columnheader">
+              {t("logs.offering")}
+            </th>
             {weeks.map((week) => (
-              <th key={week} scope="col" title={weekWord(week)}>
+              <th key={week} scope="col" role="columnheader" title={weekWord(week)}>
                 {week.slice(5)}
                 {week === current && <span className="quiet"> {t("programmes.now")}</span>}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((row) => (
-            <tr key={row.offeringId}>
-              <th scope="row">
+            <tr key={row.offeringId} role="row">
+              <th scope="row" role="rowheader">
                 {row.title}
                 <br />
                 <span className="quiet">{row.facilitatorName}</span>
@@ -151,7 +158,7 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
               {weeks.map((week) => {
                 const cell = row.weeks[week];
                 return (
-                  <td key={week}>
+                  <td key={week} role="cell" data-label={week.slice(5)}>
                     {cell && (
                       <button
                         type="button"
