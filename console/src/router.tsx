@@ -126,6 +126,7 @@ const tree = root.addChildren([
 
 export const router = createRouter({
   routeTree: tree,
+  scrollRestoration: true,
   // Filters stand in the address as they are, without quotation marks of JSON.
   parseSearch: (text) => Object.fromEntries(new URLSearchParams(text)),
   stringifySearch: (search) => {

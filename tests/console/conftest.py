@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.console_school import ConsoleSchool, console_school
 from tests.support.missing_server import skip_or_fail
+from tests.support.people_school import PeopleSchool, add_people
 from tools.build_console import DIST, BuildFailed, build_console
 from tools.servers.chromium import need_chromium
 from tools.servers.debian import Missing
@@ -34,6 +35,12 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSchool]:
             skip_or_fail(Missing(str(failed)))
     with console_school(tmp_path_factory.mktemp("console")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def people(school: ConsoleSchool) -> PeopleSchool:
+    """Return the school with people, programmes and a lesson plan."""
+    return add_people(school)
 
 
 @pytest.fixture(scope="module")

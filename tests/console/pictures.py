@@ -9,15 +9,15 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.console.conftest import OPTIONS, sign_in
 from tests.console.test_console import PAGES, show
-from tests.support.console_school import COURSE_ID, HALFWAY, ConsoleSchool, console_school
+from tests.support.console_school import COURSE_TITLE, HALFWAY, ConsoleSchool, console_school
 from tests.support.people_school import PROGRAMME_ID, add_people
 from tools.servers.chromium import need_chromium
 
 SIZE = {"width": 1120, "height": 640}
 NAMES = {
-    COURSE_ID: "course",
+    COURSE_TITLE: "course",
     f"Learner {HALFWAY[0]}": "learner",
-    f"{HALFWAY[0]}: {COURSE_ID}": "learner-course",
+    f"{HALFWAY[0]}: {COURSE_TITLE}": "learner-course",
 }
 """The pictures of pages whose title names a record."""
 

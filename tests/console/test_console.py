@@ -10,7 +10,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 from tests.console.conftest import sign_in
-from tests.support.console_school import ACHIEVEMENTS, COMPLETED, COURSE_ID, HALFWAY, ConsoleSchool
+from tests.support.console_school import (
+    ACHIEVEMENTS,
+    COMPLETED,
+    COURSE_ID,
+    COURSE_TITLE,
+    HALFWAY,
+    ConsoleSchool,
+)
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 
@@ -30,9 +37,9 @@ PAGES = {
     "Suppressions": "/console/suppressions",
     "Audit": "/console/audit",
     "Settings": "/console/settings",
-    COURSE_ID: f"/console/courses/{COURSE_ID}",
+    COURSE_TITLE: f"/console/courses/{COURSE_ID}",
     f"Learner {HALFWAY[0]}": f"/console/learners/{HALFWAY[0]}",
-    f"{HALFWAY[0]}: {COURSE_ID}": f"/console/learners/{HALFWAY[0]}/courses/{COURSE_ID}",
+    f"{HALFWAY[0]}: {COURSE_TITLE}": f"/console/learners/{HALFWAY[0]}/courses/{COURSE_ID}",
     "There is no such page.": "/console/nowhere",
 }
 
@@ -61,6 +68,23 @@ def test_a_page_is_accessible_in_light_and_dark_and_fits_a_phone(
 ) -> None:
     show(operator, PAGES[title], title)
     check_looks(operator)
+
+
+def test_codes_and_times_of_schedules_are_words(operator: Page) -> None:
+    show(operator, "/console/schedules", "Schedules")
+    expect(operator.get_by_role("row", name="activity.prune")).to_contain_text(
+        "Every day at 03:37, UTC"
+    )
+    expect(operator.get_by_role("row", name="access.prune")).to_contain_text(
+        "Every hour at minute 47, UTC"
+    )
+    show(operator, "/console/alerts", "Alerts")
+    for name, words in (
+        ("The disk is almost full", "below 1 GiB"),
+        ("Many errors", "above 5%"),
+        ("Jobs wait too long", "above 5 min"),
+    ):
+        expect(operator.get_by_role("row", name=name)).to_contain_text(words)
 
 
 def test_the_seeds_address_of_the_board_opens_queues(operator: Page) -> None:
@@ -146,7 +170,16 @@ def test_a_failed_job_is_found_read_and_retried_by_keyboard(
     school.wait_for_failed(len(COMPLETED))
 
 
+def refresh_ten_times(page: Page, asked: str) -> None:
+    """Have a page read again what it shows; ``asked`` is in the address of a request."""
+    for _ in range(10):
+        with page.expect_response(lambda answer: asked in answer.url):
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.clock.fast_forward(2_000)  # hints are gathered for less
+
+
 def test_focus_and_selection_survive_ten_refreshes(operator: Page) -> None:
+    operator.clock.install()
     show(operator, "/console/jobs?state=failed", "Jobs")
     link = operator.get_by_role("row").nth(3).get_by_role("link").first
     link.focus()
@@ -155,9 +188,7 @@ def test_focus_and_selection_survive_ten_refreshes(operator: Page) -> None:
     )
     selected = operator.evaluate("getSelection().toString()")
     assert selected
-    for _ in range(10):
-        with operator.expect_response(lambda answer: "/api/v1/jobs?" in answer.url):
-            operator.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    refresh_ten_times(operator, "/api/v1/jobs?")
     assert has_focus(link)
     assert operator.evaluate("getSelection().toString()") == selected
 

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from tests.console.conftest import sign_in
 from tests.console.test_console import show
-from tests.support.console_school import COURSE_ID, HALFWAY, ConsoleSchool
+from tests.support.console_school import COURSE_ID, COURSE_TITLE, HALFWAY, ConsoleSchool
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 FAULTY = "userId;givenName;familyName;email\nimp-1;Imke;Port;\nimp-2;Ivo;;ivo\n"
@@ -64,11 +64,23 @@ def test_faults_are_listed_by_line_and_a_corrected_file_is_imported_and_found(
     expect(admin.get_by_role("heading", name="Learner imp-2")).to_be_visible()
 
 
+def test_an_author_imports_enrolments_and_is_offered_nothing_else(
+    page: Page, school: ConsoleSchool
+) -> None:
+    sign_in(page, school.key("author"), "Lesson plans")
+    page.get_by_role("link", name="Imports", exact=True).click()
+    kinds = page.get_by_label("What the file holds").get_by_role("option")
+    expect(kinds).to_have_text(["Enrolments"])
+    expect(page.get_by_text("Columns: courseId, userId")).to_be_visible()
+    choose(page, f"courseId,userId\n{COURSE_ID},by-author\n")
+    expect(page.get_by_text("Would add 1, change 0 and leave 0")).to_be_visible()
+
+
 def test_a_learner_is_unenrolled_after_a_question_and_enrolled_again(
     admin: Page, school: ConsoleSchool
 ) -> None:
     user_id = HALFWAY[2]
-    show(admin, f"/console/learners/{user_id}/courses/{COURSE_ID}", f"{user_id}: {COURSE_ID}")
+    show(admin, f"/console/learners/{user_id}/courses/{COURSE_ID}", f"{user_id}: {COURSE_TITLE}")
     admin.get_by_role("button", name="Un-enrol").click()
     admin.get_by_role("dialog").get_by_role("button", name="Un-enrol").click()
     again = admin.get_by_role("button", name="Enrol again")
@@ -82,7 +94,7 @@ def test_a_learner_is_unenrolled_after_a_question_and_enrolled_again(
 
 
 def test_a_course_is_archived_listed_apart_and_opened_again(admin: Page) -> None:
-    show(admin, f"/console/courses/{COURSE_ID}", COURSE_ID)
+    show(admin, f"/console/courses/{COURSE_ID}", COURSE_TITLE)
     admin.get_by_role("button", name="Archive").click()
     admin.get_by_role("dialog").get_by_role("button", name="Archive").click()
     expect(admin.get_by_role("button", name="Open again")).to_be_visible()

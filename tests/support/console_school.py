@@ -16,9 +16,10 @@ from tests.support.condition import PATIENCE_SECONDS
 from tests.support.homeroom_process import ADMIN, clean_environment, homeroom_command, server
 
 COURSE_ID = "fire-safety"
+COURSE_TITLE = "Fire safety"
 JWT_SECRET = "a-secret-of-the-console-tests-of-32-bytes"
 _COURSE = {
-    "title": "Fire safety",
+    "title": COURSE_TITLE,
     "units": [
         {
             "id": "u",

@@ -179,6 +179,19 @@ export const enrolment = (courseId: string, userId: string) =>
       }),
   });
 
+/** A person of the directory; null for one that is not in it, or that the session may not read. */
+export const person = (userId: string) =>
+  queryOptions({
+    queryKey: ["people", "one", userId],
+    queryFn: () =>
+      ask(api.GET("/api/v1/people/{userId}", { params: { path: { userId } } })).catch(
+        (error: unknown) => {
+          if (error instanceof ApiError && (error.status === 404 || error.status === 403)) return null;
+          throw error;
+        },
+      ),
+  });
+
 export const people = (filter: PeopleFilter) =>
   list(["people", "list", filter], (cursor) =>
     ask(api.GET("/api/v1/people", { params: { query: { ...filter, cursor, limit: PAGE } } })),

@@ -2,11 +2,13 @@
 
 import type { Messages } from "./en";
 import { peopleDe } from "./people.de";
+import { wordsDe } from "./words.de";
 
 export const de: Messages = {
   ...peopleDe,
+  words: wordsDe,
   name: "Deutsch",
-  app: { title: "Homeroom", skip: "Zum Inhalt", menu: "Bereiche", signOut: "Abmelden" },
+  app: { title: "Homeroom", skip: "Zum Inhalt", menu: "Bereiche", menuButton: "Menü", signOut: "Abmelden" },
   live: {
     live: "Live",
     polling: "Alle 15 s aktualisiert",
@@ -164,6 +166,8 @@ export const de: Messages = {
     minute: "Letzte Stunde",
     hour: "Letzter Tag",
     peak: "höchstens {value}",
+    nothing: "keine",
+    seconds: "{value} s",
     milliseconds: "{value} ms",
     summary: "{name}: höchstens {highest}, zuletzt {last}",
     table: "{name} als Tabelle",
@@ -288,6 +292,7 @@ export const de: Messages = {
     next: "Nächstes Mal",
     last: "Letztes Mal",
     late: "{seconds} s zu spät",
+    notYet: "Noch nicht",
     missed: "Versäumt",
     fired: "Pünktlich",
     run: "Jetzt ausführen",
@@ -302,6 +307,7 @@ export const de: Messages = {
     title: "Nachrichten",
     type: "Art",
     channel: "Weg",
+    person: "Person",
     address: "Adresse",
     empty: "Keine Nachricht passt.",
     resend: "Noch einmal senden",
@@ -394,6 +400,8 @@ export const de: Messages = {
     programmes: "Programme",
     offerings: "Angebote",
     file: "CSV-Datei",
+    needed: "Spalten:",
+    optional: "Möglich sind auch",
     check: "Prüfen",
     import: "Importieren",
     faulty: "{count, plural, one {# Fehler} other {# Fehler}}. Nichts wird gespeichert, bevor alle behoben sind.",
@@ -408,7 +416,8 @@ export const de: Messages = {
     title: "Protokoll",
     who: "Wer",
     what: "Was",
-    subject: "Woran",
+    subject: "Datensatz",
+    details: "Einzelheiten",
     empty: "Noch niemand hat etwas geändert.",
   },
   settings: {

@@ -1,11 +1,13 @@
 /** What the console says in English: the words that other languages translate. */
 
 import { peopleEn } from "./people.en";
+import { wordsEn } from "./words.en";
 
 export const en = {
   ...peopleEn,
+  words: wordsEn,
   name: "English",
-  app: { title: "Homeroom", skip: "Skip to the content", menu: "Sections", signOut: "Sign out" },
+  app: { title: "Homeroom", skip: "Skip to the content", menu: "Sections", menuButton: "Menu", signOut: "Sign out" },
   live: {
     live: "Live",
     polling: "Refreshed every 15 s",
@@ -163,6 +165,8 @@ export const en = {
     minute: "Last hour",
     hour: "Last day",
     peak: "at most {value}",
+    nothing: "none",
+    seconds: "{value} s",
     milliseconds: "{value} ms",
     summary: "{name}: at most {highest}, last {last}",
     table: "{name} as a table",
@@ -286,6 +290,7 @@ export const en = {
     next: "Next",
     last: "Last",
     late: "{seconds} s late",
+    notYet: "Not yet",
     missed: "Missed",
     fired: "On time",
     run: "Run now",
@@ -300,6 +305,7 @@ export const en = {
     title: "Messages",
     type: "Type",
     channel: "Channel",
+    person: "Person",
     address: "Address",
     empty: "No message matches.",
     resend: "Send again",
@@ -338,7 +344,7 @@ export const en = {
     progress: "Progress",
     timeSpent: "Time spent",
     lastActivity: "Last activity",
-    noLearners: "Nobody has begun this course.",
+    noLearners: "No learner has begun this course.",
     archive: "Enrolments",
     open: "Open courses",
     archived: "Archived courses",
@@ -392,6 +398,8 @@ export const en = {
     programmes: "Programmes",
     offerings: "Offerings",
     file: "CSV file",
+    needed: "Columns:",
+    optional: "It may also have",
     check: "Check",
     import: "Import",
     faulty: "{count, plural, one {# fault} other {# faults}}. Nothing is stored before all are corrected.",
@@ -406,8 +414,9 @@ export const en = {
     title: "Audit",
     who: "Who",
     what: "What",
-    subject: "Of what",
-    empty: "Nobody has changed anything yet.",
+    subject: "Record",
+    details: "Details",
+    empty: "No change is recorded yet.",
   },
   settings: {
     title: "Settings",

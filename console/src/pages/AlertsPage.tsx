@@ -132,6 +132,12 @@ function Rules({ rules }: { rules: readonly AlertRule[] }) {
   const t = useTranslations("alerts");
   const common = useTranslations("common");
   const format = useFormatter();
+  const threshold = ({ threshold: value, unit }: AlertRule) => {
+    if (unit === "seconds") return span(value);
+    if (unit === "share") return format.number(value, { style: "percent" });
+    if (unit === "bytes") return `${format.number(value / 2 ** 30, { maximumFractionDigits: 1 })} GiB`;
+    return `${format.number(value)} ${t(`units.${unit}` as "units.jobs")}`;
+  };
   return (
     <Table
       caption={t("rules")}
@@ -145,10 +151,7 @@ function Rules({ rules }: { rules: readonly AlertRule[] }) {
         },
         {
           title: t("condition"),
-          cell: (rule) =>
-            `${t(rule.condition as "above")} ${format.number(rule.threshold)} ${t(
-              `units.${rule.unit}` as "units.jobs",
-            )}`,
+          cell: (rule) => `${t(rule.condition as "above")} ${threshold(rule)}`,
         },
         { title: t("for"), cell: (rule) => span(rule.forSeconds) },
         { title: t("clear"), cell: (rule) => span(rule.clearSeconds) },

@@ -28,10 +28,15 @@ export function AuditPage() {
           { title: t("what"), cell: (each) => each.action },
           { title: t("subject"), cell: (each) => <span className="id">{each.subject}</span> },
           {
-            title: common("reason"),
+            title: t("details"),
             text: true,
             cell: (each) =>
-              Object.keys(each.details).length > 0 && <code>{JSON.stringify(each.details)}</code>,
+              Object.entries(each.details).map(([name, value]) => (
+                <div key={name}>
+                  <span className="quiet">{name}:</span>{" "}
+                  {typeof value === "string" ? value : JSON.stringify(value)}
+                </div>
+              )),
           },
         ]}
       />

@@ -1,14 +1,15 @@
 import { useQuery } from "@tanstack/react-query";
 import { useParams } from "@tanstack/react-router";
-import { useTranslations } from "use-intl";
+import { useFormatter, useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { completion } from "../api/queries";
 import type { CompletionDetail, CompletionStep } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Facts } from "../parts/Facts";
 import { CompletionLink, CourseLink, JobLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
-import { Loading, ProblemBox } from "../parts/Problem";
+import { ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { span, Time } from "../parts/Time";
@@ -17,10 +18,9 @@ import { span, Time } from "../parts/Time";
 export function CompletionPage() {
   const t = useTranslations("completions");
   const { completionId } = useParams({ strict: false }) as { completionId: string };
-  const { data, error, isPending, refetch } = useQuery(completion(completionId));
+  const { data, error, refetch } = useQuery(completion(completionId));
   return (
-    <Page title={data ? `${data.userId}: ${data.courseTitle}` : t("title")}>
-      {isPending && <Loading />}
+    <Page title={data ? `${data.userId}: ${data.courseTitle}` : error ? t("title") : undefined}>
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && <Details completion={data} />}
     </Page>
@@ -29,6 +29,8 @@ export function CompletionPage() {
 
 function Details({ completion }: { completion: CompletionDetail }) {
   const t = useTranslations();
+  const format = useFormatter();
+  const stepWord = useCode("steps");
   return (
     <>
       <Facts
@@ -39,9 +41,12 @@ function Details({ completion }: { completion: CompletionDetail }) {
             <CourseLink id={completion.courseId} title={completion.courseTitle} />,
           ],
           [t("completions.completedAt"), <Time at={completion.completedAt} />],
-          [t("completions.score"), completion.score ?? t("common.none")],
+          [t("completions.score"), completion.score != null && format.number(completion.score, { style: "percent" })],
           [t("courses.timeSpent"), span(completion.timeSpent)],
-          [t("completions.superseded"), <CompletionLink id={completion.supersededBy} />],
+          [
+            t("completions.superseded"),
+            completion.supersededBy && <CompletionLink id={completion.supersededBy} />,
+          ],
         ]}
       />
       <h2>{t("completions.steps")}</h2>
@@ -50,7 +55,7 @@ function Details({ completion }: { completion: CompletionDetail }) {
         rows={completion.steps}
         rowKey={(step) => step.name}
         columns={[
-          { title: t("completions.step"), heading: true, cell: (step) => step.name },
+          { title: t("completions.step"), heading: true, cell: (step) => stepWord(step.name) },
           { title: t("common.status"), cell: (step) => <State state={step.status} /> },
           { title: t("common.attempts"), number: true, cell: (step) => step.attempts },
           {

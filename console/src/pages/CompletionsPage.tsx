@@ -4,6 +4,7 @@ import { api, ask } from "../api/client";
 import { type CompletionFilter, completions, retriable, summary } from "../api/queries";
 import type { CompletionRetry } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Choice, Filters, TextFilter, useFilters } from "../parts/Filters";
 import { CompletionLink, CourseLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
@@ -16,6 +17,7 @@ const STATUSES = ["outstanding", "failed", "waiting", "active", "skipped", "comp
 /** Which learner got what, and why not; a retry of all steps that match. */
 export function CompletionsPage() {
   const t = useTranslations();
+  const stepWord = useCode("steps");
   const [search] = useFilters();
   const { step, reason, userId, courseId } = search;
   const status = search.status as CompletionFilter["status"];
@@ -28,6 +30,7 @@ export function CompletionsPage() {
           label={t("completions.step")}
           name="step"
           options={Object.keys(figures?.steps ?? {})}
+          word={stepWord}
         />
         <Choice
           label={t("common.status")}
@@ -63,8 +66,12 @@ export function CompletionsPage() {
                   .filter((one) => !step || one.name === step)
                   .map((one) => (
                     <li key={one.name}>
-                      {one.name}: <State state={one.status} />{" "}
-                      {one.status !== "completed" && (one.lastError ?? one.skipReason)}
+                      {stepWord(one.name)}: <State state={one.status} />{" "}
+                      {one.status !== "completed" && (
+                        <span className={one.lastError ? undefined : "quiet"}>
+                          {one.lastError ?? one.skipReason}
+                        </span>
+                      )}
                     </li>
                   ))}
               </ul>

@@ -18,11 +18,11 @@ export function CoursePage() {
   const common = useTranslations("common");
   const { courseId } = useParams({ strict: false }) as { courseId: string };
   const query = useInfiniteQuery(learners(courseId));
-  const { data } = useQuery(course(courseId));
+  const { data, error } = useQuery(course(courseId));
   const at = { params: { path: { courseId } } };
   return (
     <Page
-      title={courseId}
+      title={data?.title ?? (error ? courseId : undefined)}
       actions={
         <>
           <Link to="/console/completions" search={{ courseId } as never}>

@@ -43,7 +43,7 @@ export function CoursesPage() {
             number: true,
             cell: (each) => `${each.requiredChapters} / ${each.totalChapters}`,
           },
-          { title: t("published"), cell: (each) => <Time at={each.publishedAt} /> },
+          { title: t("published"), cell: (each) => <Time at={each.publishedAt} minutes /> },
         ]}
       />
     </Page>

@@ -5,6 +5,7 @@ import { api, ask } from "../api/client";
 import { destinations } from "../api/queries";
 import type { Destination } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -15,6 +16,7 @@ import { Time } from "../parts/Time";
 export function DestinationsPage() {
   const t = useTranslations("destinations");
   const common = useTranslations("common");
+  const kindWord = useCode("partners");
   const { data, error, isPending, refetch } = useQuery(destinations);
   const last = ({ lastStatus, lastError }: Destination) =>
     [lastStatus, lastError].filter(Boolean).join(" ") || common("none");
@@ -29,12 +31,10 @@ export function DestinationsPage() {
           rowKey={(each) => each.name}
           columns={[
             { title: common("name"), heading: true, cell: (each) => each.name },
-            { title: t("kind"), cell: (each) => each.kind },
+            { title: t("kind"), cell: (each) => kindWord(each.kind) },
             { title: common("state"), cell: (each) => <DestinationState destination={each} /> },
-            { title: t("since"), cell: (each) => <Time at={each.since} /> },
             { title: t("held"), number: true, cell: (each) => each.heldJobs },
             { title: t("last"), text: true, cell: last },
-            { title: t("probe"), cell: (each) => <Time at={each.nextProbeAt} /> },
             { title: t("rate"), number: true, cell: (each) => each.rate },
             {
               title: t("dispatches"),
@@ -77,6 +77,16 @@ function DestinationState({ destination }: { destination: Destination }) {
     <>
       <State state={destination.state} text={t(destination.state as "on")} />{" "}
       {destination.disabledReason}
+      {destination.since && (
+        <div className="quiet">
+          {t("since")} <Time at={destination.since} />
+        </div>
+      )}
+      {destination.nextProbeAt && (
+        <div className="quiet">
+          {t("probe")} <Time at={destination.nextProbeAt} />
+        </div>
+      )}
     </>
   );
 }

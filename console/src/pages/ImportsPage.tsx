@@ -10,6 +10,17 @@ import { Table } from "../parts/Table";
 
 const KINDS = ["people", "enrolments", "programmes", "offerings"] as const;
 type Kind = (typeof KINDS)[number];
+const AUTHORS_KINDS: readonly Kind[] = ["enrolments"];
+/** The columns that a file needs, and those that it may have. */
+const COLUMNS: Record<Kind, readonly [string, string]> = {
+  people: ["userId, givenName, familyName", "email, managerId, groupIds, roles, locale, timeZone"],
+  enrolments: ["courseId, userId", "approved"],
+  programmes: [
+    "id, title, timeZone, managers",
+    "closedOn, lastDayToJoin, graceMinutes, targetWeek, logUrl, perUserTime, lateIsMissed, copyFacilitator, allClear",
+  ],
+  offerings: ["programmeId, id, title, facilitatorId, startsOn, endsOn", ""],
+};
 
 /** Send a file as it is: the server reads it, so that one rule has one place. */
 const send = (kind: Kind, file: File, dryRun: boolean) =>
@@ -26,9 +37,14 @@ const send = (kind: Kind, file: File, dryRun: boolean) =>
 /** A file, what it would change with every fault by line, and then the import. */
 export function ImportsPage() {
   const t = useTranslations("imports");
-  const mayImport = useHasRole("service", "author");
+  const isService = useHasRole("service");
+  const isAuthor = useHasRole("author");
+  // Authors import enrolments alone; those who may import nothing see what there is.
+  const kinds = isService || !isAuthor ? KINDS : AUTHORS_KINDS;
+  const mayImport = isService || isAuthor;
   const client = useQueryClient();
-  const [kind, setKind] = useState<Kind>("people");
+  const [chosen, setKind] = useState<Kind>();
+  const kind = chosen ?? kinds[0] ?? "people";
   const [file, setFile] = useState<File>();
   const ids = [useId(), useId()];
   const check = useMutation({ mutationFn: () => send(kind, file as File, true) });
@@ -36,6 +52,7 @@ export function ImportsPage() {
     mutationFn: () => send(kind, file as File, false),
     onSuccess: () => client.invalidateQueries(),
   });
+  const [needed, optional] = COLUMNS[kind];
   const restart = () => {
     check.reset();
     store.reset();
@@ -62,7 +79,7 @@ export function ImportsPage() {
               restart();
             }}
           >
-            {KINDS.map((each) => (
+            {kinds.map((each) => (
               <option key={each} value={each}>
                 {t(each)}
               </option>
@@ -86,6 +103,14 @@ export function ImportsPage() {
           {t("check")}
         </button>
       </form>
+      <p className="quiet">
+        {t("needed")} <code>{needed}</code>.{" "}
+        {optional && (
+          <>
+            {t("optional")} <code>{optional}</code>.
+          </>
+        )}
+      </p>
       {error && <ProblemBox error={error} />}
       {report && <Report report={report} />}
       {check.data && !store.data && check.data.faults.length === 0 && (

@@ -5,25 +5,24 @@ import { api, ask } from "../api/client";
 import { job as jobQuery } from "../api/queries";
 import type { JobDetail } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCode } from "../parts/Code";
 import { Facts, Json } from "../parts/Facts";
 import { CompletionLink, CourseLink, JobLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
-import { Empty, Loading, ProblemBox } from "../parts/Problem";
+import { Empty, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Time } from "../parts/Time";
 
 /** One job: what it is for, each attempt with its traceback, its log and data. */
 export function JobPage() {
-  const t = useTranslations("jobs");
   const { jobId } = useParams({ strict: false }) as { jobId: string };
-  const { data, error, isPending, refetch } = useQuery(jobQuery(jobId));
+  const { data, error, refetch } = useQuery(jobQuery(jobId));
   return (
     <Page
-      title={data ? `${data.name} ${data.id}` : t("title")}
+      title={data?.name ?? (error ? jobId : undefined)}
       actions={data && <JobActions job={data} />}
     >
-      {isPending && <Loading />}
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && <Details job={data} />}
     </Page>
@@ -62,23 +61,25 @@ function JobActions({ job }: { job: JobDetail }) {
 
 function Details({ job }: { job: JobDetail }) {
   const t = useTranslations();
+  const outcomeWord = useCode("outcomes");
   return (
     <>
       <Facts
         facts={[
+          [t("common.id"), <span className="id">{job.id}</span>],
           [t("common.state"), <State state={job.state} />],
           [t("jobs.queue"), job.queue],
           [
             t("common.attempts"),
             t("jobs.attempt", { made: job.attemptsMade, max: job.maxAttempts }),
           ],
-          [t("common.learner"), <LearnerLink id={job.userId} />],
-          [t("common.course"), <CourseLink id={job.courseId} />],
-          [t("jobs.completion"), <CompletionLink id={job.completionId} />],
+          [t("common.learner"), job.userId && <LearnerLink id={job.userId} />],
+          [t("common.course"), job.courseId && <CourseLink id={job.courseId} />],
+          [t("jobs.completion"), job.completionId && <CompletionLink id={job.completionId} />],
           [t("jobs.created"), <Time at={job.createdAt} />],
           [t("jobs.runs"), <Time at={job.runAt} />],
-          [t("jobs.finished"), <Time at={job.finishedAt} />],
-          [t("jobs.worker"), job.worker ?? t("common.none")],
+          [t("jobs.finished"), job.finishedAt && <Time at={job.finishedAt} />],
+          [t("jobs.worker"), job.worker],
           ...(job.waitsFor.length
             ? ([[t("jobs.waitsFor"), job.waitsFor.map((id) => <JobLink key={id} id={id} />)]] as const)
             : []),
@@ -99,7 +100,7 @@ function Details({ job }: { job: JobDetail }) {
           rowKey={(attempt) => String(attempt.number)}
           columns={[
             { title: "#", heading: true, cell: (attempt) => attempt.number },
-            { title: t("common.state"), cell: (attempt) => attempt.outcome },
+            { title: t("common.state"), cell: (attempt) => attempt.outcome && outcomeWord(attempt.outcome) },
             { title: t("jobs.runs"), cell: (attempt) => <Time at={attempt.startedAt} /> },
             { title: t("jobs.finished"), cell: (attempt) => <Time at={attempt.finishedAt} /> },
             { title: t("common.reason"), text: true, cell: (attempt) => attempt.error },

@@ -1,9 +1,11 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
-import { completions, coursesOf } from "../api/queries";
+import { completions, coursesOf, person } from "../api/queries";
 import { Achievements } from "../parts/Achievements";
-import { CompletionLink } from "../parts/Links";
+import { useCode } from "../parts/Code";
+import { Facts } from "../parts/Facts";
+import { CompletionLink, LearnerLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { Percent } from "../parts/Percent";
 import { State } from "../parts/State";
@@ -14,10 +16,23 @@ import { span, Time } from "../parts/Time";
 export function LearnerPage() {
   const t = useTranslations();
   const { userId } = useParams({ strict: false }) as { userId: string };
+  const stepWord = useCode("steps");
+  const known = useQuery(person(userId)).data;
   const progress = useInfiniteQuery(coursesOf(userId));
   const completed = useInfiniteQuery(completions({ userId }));
   return (
     <Page title={t("learner.title", { userId })}>
+      {known && (
+        <Facts
+          facts={[
+            [t("common.name"), `${known.givenName} ${known.familyName}`],
+            [t("people.email"), known.email],
+            [t("people.manager"), known.managerId && <LearnerLink id={known.managerId} />],
+            [t("people.group"), known.groupIds.join(", ") || null],
+            [t("people.suspended"), known.suspendedAt && <Time at={known.suspendedAt} />],
+          ]}
+        />
+      )}
       <h2>{t("learner.courses")}</h2>
       <List
         query={progress}
@@ -76,7 +91,7 @@ export function LearnerPage() {
               <ul className="steps">
                 {each.steps.map((step) => (
                   <li key={step.name}>
-                    {step.name}: <State state={step.status} />
+                    {stepWord(step.name)}: <State state={step.status} />
                   </li>
                 ))}
               </ul>

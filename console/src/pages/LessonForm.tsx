@@ -6,9 +6,21 @@ import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import type { LessonEdit, LessonPage } from "../api/schema";
 import { Action } from "../parts/Action";
-import { Field, FormProblem, type Faults, faultsOf } from "../parts/Form";
-import { addEntry, changedParts, isAbsent, PARTS, partKey, partsOf, removeEntry, setValue } from "./lessonParts";
-import type { Json } from "./lessonParts";
+import { FormProblem, faultsOf } from "../parts/Form";
+import {
+  absentParts,
+  addEntry,
+  changedParts,
+  isAbsent,
+  type Json,
+  PARTS,
+  partKey,
+  partsOf,
+  removeEntry,
+  setValue,
+  valueAt,
+} from "./lessonParts";
+import { AddButton, LessonValue, type Outcome } from "./LessonValue";
 
 export function LessonForm({ page }: { page: LessonPage }) {
   const t = useTranslations("plans");
@@ -45,16 +57,29 @@ export function LessonForm({ page }: { page: LessonPage }) {
       return client.invalidateQueries({ queryKey: ["plans"] });
     },
   });
-  const lesson = page.lesson as {
+  const lesson = page.lesson as unknown as {
     written: boolean;
+    outcomes?: Outcome[];
     editedParts?: string[];
     gaps: { message: string; field?: string }[];
     openPlaces?: { field: string; asks: string }[];
   };
   const hasContent = lesson.written;
   useGoToHash(hasContent);
+  const focusLater = useFocusLater(draft);
   if (!hasContent) return <p className="panel">{t("nothingToEdit")}</p>;
   const faults = faultsOf(save.error);
+  const add = (at: string) => {
+    const next = addEntry(draft, at);
+    const list = valueAt(next, at);
+    focusLater(Array.isArray(list) ? `${at}/${list.length - 1}` : at);
+    setDraft(next);
+  };
+  const drop = (at: string) => {
+    const [list, index] = [at.slice(0, at.lastIndexOf("/")), Number(at.split("/").at(-1))];
+    focusLater(index > 0 ? `${list}/${index - 1}` : list);
+    setDraft(removeEntry(draft, at));
+  };
   const submit = (event: FormEvent) => {
     event.preventDefault();
     save.mutate();
@@ -68,6 +93,21 @@ export function LessonForm({ page }: { page: LessonPage }) {
         </p>
       ))}
       <OpenPlaces places={lesson.openPlaces ?? []} />
+      {(lesson.openPlaces?.length || lesson.gaps.length) > 0 && (
+        <Action
+          label={t("fill")}
+          question={t("fillText")}
+          roles={["author"]}
+          disabled={changed.length > 0}
+          run={() =>
+            ask(
+              api.POST("/api/v3/workflow/{workflowId}/step10/lessons/{lessonId}/regenerate", {
+                params: { path, query: { fill: true } },
+              }),
+            )
+          }
+        />
+      )}
       <FormProblem error={save.error} isShown={() => false} />
       <div className="buttons sticky">
         <button type="submit" className="primary" disabled={changed.length === 0 || save.isPending}>
@@ -86,20 +126,20 @@ export function LessonForm({ page }: { page: LessonPage }) {
         <fieldset key={part}>
           <legend>{t(`part_${part}`)}</legend>
           {!isAbsent(draft, part) && (
-            <Value
+            <LessonValue
               value={draft[part] as Json}
               path={part}
               label={t(`part_${part}`)}
               faults={faults}
+              outcomes={lesson.outcomes ?? []}
               change={(at, value) => setDraft(setValue(draft, at, value))}
-              drop={(at) => setDraft(removeEntry(draft, at))}
+              add={add}
+              drop={drop}
             />
           )}
           <div className="buttons">
             {(Array.isArray(draft[part]) || isAbsent(draft, part)) && (
-              <button type="button" onClick={() => setDraft(addEntry(draft, part))}>
-                {t("add")}
-              </button>
+              <AddButton path={part} label={t("add")} add={add} />
             )}
             <Action
               label={t("writeAgain")}
@@ -118,8 +158,37 @@ export function LessonForm({ page }: { page: LessonPage }) {
           </div>
         </fieldset>
       ))}
+      <div className="buttons" role="group" aria-label={t("moreParts")}>
+        {absentParts(draft).map((part) => (
+          <AddButton
+            key={part}
+            path={part}
+            label={t("addNamed", { name: t(`part_${part}`) })}
+            add={add}
+          />
+        ))}
+      </div>
     </form>
   );
+}
+
+/** Return a function that gives the focus to a field, or to a list's button, once it is there. */
+function useFocusLater(draft: unknown): (path: string) => void {
+  const wanted = useRef<string>(undefined);
+  useEffect(() => {
+    if (wanted.current === undefined) return;
+    const at = CSS.escape(wanted.current);
+    const [field, inside, button] = [
+      `[data-field="${at}"]`,
+      `[data-field^="${at}/"]`,
+      `[data-add="${at}"]`,
+    ].map((each) => document.querySelector<HTMLElement>(each));
+    (field ?? inside ?? button)?.focus();
+    wanted.current = undefined;
+  }, [draft]);
+  return (path) => {
+    wanted.current = path;
+  };
 }
 
 /** Go to the field that the address names behind `#`, once it is there. */
@@ -152,94 +221,5 @@ function OpenPlaces({ places }: { places: readonly { field: string; asks: string
         ))}
       </ul>
     </>
-  );
-}
-
-interface ValueProps {
-  value: Json;
-  /** Path in the lesson: `activities/1/title`. */
-  path: string;
-  label: string;
-  faults: Faults;
-  change: (path: string, value: Json) => void;
-  drop: (path: string) => void;
-}
-
-/** The fields of a value, whatever it is made of. */
-function Value({ value, path, label, faults, change, drop }: ValueProps) {
-  const t = useTranslations("plans");
-  const fault = faults.get(`#/${path}`);
-  const word = (name: string) =>
-    t.has(`field_${name}` as never) ? t(`field_${name}` as never) : name;
-  if (Array.isArray(value))
-    return (
-      <>
-        {fault && <p className="fault">✕ {fault}</p>}
-        {value.map((each, index) => {
-          const at = `${path}/${index}`;
-          const name = `${label} ${index + 1}`;
-          return (
-            <div key={at} className="entry" role="group" aria-label={name}>
-              <Value
-                value={each}
-                path={at}
-                label={name}
-                faults={faults}
-                change={change}
-                drop={drop}
-              />
-              <button
-                type="button"
-                aria-label={t("removeEntry", { name })}
-                onClick={() => drop(at)}
-              >
-                ✕
-              </button>
-            </div>
-          );
-        })}
-      </>
-    );
-  if (value !== null && typeof value === "object")
-    return (
-      <div className="group">
-        {fault && <p className="fault">✕ {fault}</p>}
-        {Object.entries(value).map(([name, each]) => (
-          <Value
-            key={name}
-            value={each}
-            path={`${path}/${name}`}
-            label={word(name)}
-            faults={faults}
-            change={change}
-            drop={drop}
-          />
-        ))}
-      </div>
-    );
-  const isNumber = typeof value === "number";
-  const text = value === null ? "" : String(value);
-  return (
-    <Field label={label} fault={fault} wide={!isNumber}>
-      {(input) =>
-        isNumber ? (
-          <input
-            {...input}
-            data-field={path}
-            type="number"
-            value={text}
-            onChange={(event) => change(path, Number(event.target.value))}
-          />
-        ) : (
-          <textarea
-            {...input}
-            data-field={path}
-            rows={Math.min(8, 1 + Math.floor(text.length / 70) + (text.match(/\n/g)?.length ?? 0))}
-            value={text}
-            onChange={(event) => change(path, event.target.value || (value === null ? null : ""))}
-          />
-        )
-      }
-    </Field>
   );
 }

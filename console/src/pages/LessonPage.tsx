@@ -5,7 +5,7 @@ import { lesson } from "../api/people_queries";
 import type { LessonPage as Lesson, PrintedBlock } from "../api/schema";
 import { Export } from "../parts/Export";
 import { Page } from "../parts/Page";
-import { Loading, ProblemBox } from "../parts/Problem";
+import { ProblemBox } from "../parts/Problem";
 import { useHasRole } from "../parts/session";
 import { useWhileWriting } from "../parts/writing";
 import { LessonForm } from "./LessonForm";
@@ -14,14 +14,13 @@ import { LessonForm } from "./LessonForm";
 export function LessonPage() {
   const t = useTranslations("plans");
   const { planId, lessonId } = useParams({ strict: false }) as { planId: string; lessonId: string };
-  const { data, error, isPending, refetch } = useQuery({
+  const { data, error, refetch } = useQuery({
     ...lesson(planId, lessonId),
     refetchInterval: useWhileWriting(planId),
   });
   const isAuthor = useHasRole("author");
   return (
-    <Page title={data?.printed.title ?? lessonId} actions={<Export planId={planId} />}>
-      {isPending && <Loading />}
+    <Page title={data?.printed.title ?? (error ? lessonId : undefined)} actions={<Export planId={planId} />}>
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && (
         <>

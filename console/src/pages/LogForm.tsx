@@ -103,7 +103,7 @@ export function LogForm({ task, log, forAnother = false, onDone }: LogFormProps)
       </Field>
       {(forAnother || task.isPast) && (
         <Field
-          label={t("lateReason")}
+          label={t(task.isPast ? "lateReason" : "enterReason")}
           fault={faults.get("#/lateReason")}
           hint={t(forAnother ? "lateReasonNeeded" : "lateReasonText")}
           wide

@@ -8,6 +8,7 @@ import type { ActivityLog, LogObligation } from "../api/schema";
 import { Action } from "../parts/Action";
 import { useWeekWord } from "../parts/Day";
 import { useFilters } from "../parts/Filters";
+import { useOpenedHeading } from "../parts/opened";
 import { Page } from "../parts/Page";
 import { Empty, Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -84,7 +85,7 @@ function WriteLink({ one }: { one: LogObligation }) {
 
 /** The last instant at which it is on time. */
 function Deadline({ one }: { one: LogObligation }) {
-  return <Time at={new Date(Date.parse(one.deadlineAt) - 60_000).toISOString()} />;
+  return <Time at={new Date(Date.parse(one.deadlineAt) - 60_000).toISOString()} minutes />;
 }
 
 function Due({ due }: { due: readonly LogObligation[] }) {
@@ -144,11 +145,12 @@ function Written() {
 function LogEditor({ one, onDone }: { one: LogObligation; onDone: (log: ActivityLog) => void }) {
   const t = useTranslations("logs");
   const weekWord = useWeekWord();
+  const heading = useOpenedHeading();
   const log = useQuery({ ...activityLog(one.logId), refetchOnMount: "always" });
   const isPast = one.state === "missed" || one.state === "late";
   return (
     <section className="panel" aria-label={one.offeringTitle}>
-      <h2>
+      <h2 ref={heading} tabIndex={-1}>
         {one.offeringTitle}, {weekWord(one.week)}
       </h2>
       <p className="quiet">

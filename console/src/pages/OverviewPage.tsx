@@ -4,6 +4,7 @@ import { useFormatter, useTranslations } from "use-intl";
 import { queues, readiness, summary } from "../api/queries";
 import type { MetricsSummary, Queue, Readiness } from "../api/schema";
 import { AlertBanner } from "../parts/AlertBanner";
+import { useCode } from "../parts/Code";
 import { History } from "../parts/History";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
@@ -107,14 +108,18 @@ function Figures({ figures }: { figures: MetricsSummary }) {
 function OwedSteps({ steps }: { steps: MetricsSummary["steps"] }) {
   const t = useTranslations("overview");
   const states = useTranslations("states");
+  const stepWord = useCode("steps");
   const format = useFormatter();
   const rows = Object.entries(steps).map(([step, counts]) => ({ step, counts }));
   if (rows.length === 0) return null;
-  const listed = (step: string, status: string, number: number) => (
-    <Link to="/console/completions" search={{ step, status } as never}>
-      {format.number(number)}
-    </Link>
-  );
+  const listed = (step: string, status: string, number: number) =>
+    number === 0 ? (
+      <span className="quiet">0</span>
+    ) : (
+      <Link to="/console/completions" search={{ step, status } as never}>
+        {format.number(number)}
+      </Link>
+    );
   return (
     <section aria-labelledby="owed">
       <h2 id="owed">{t("owed")}</h2>
@@ -124,7 +129,7 @@ function OwedSteps({ steps }: { steps: MetricsSummary["steps"] }) {
         rows={rows}
         rowKey={(row) => row.step}
         columns={[
-          { title: t("step"), heading: true, cell: (row) => row.step },
+          { title: t("step"), heading: true, cell: (row) => stepWord(row.step) },
           {
             title: t("outstanding"),
             number: true,

@@ -12,7 +12,7 @@ import { Facts } from "../parts/Facts";
 import { CourseLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { Percent } from "../parts/Percent";
-import { Empty, Loading, ProblemBox } from "../parts/Problem";
+import { Empty, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { span } from "../parts/Time";
@@ -27,8 +27,7 @@ export function PlanPage() {
   const content = useQuery({ ...plan(planId), refetchInterval: useWhileWriting(planId) });
   const error = content.error ?? status.error;
   return (
-    <Page title={content.data?.title ?? planId} actions={<Export planId={planId} />}>
-      {(content.isPending || status.isPending) && <Loading />}
+    <Page title={content.data?.title ?? (error ? planId : undefined)} actions={<Export planId={planId} />}>
       {error && <ProblemBox error={error} onAgain={() => void content.refetch()} />}
       {content.data && status.data && (
         <>
@@ -75,8 +74,8 @@ function Progress({ status, courseId }: ProgressProps) {
           [t("plans.modules"), `${status.modulesGenerated} / ${status.totalModules}`],
           [t("plans.lessons"), status.totalLessons],
           [t("plans.openPlaces"), status.openPlaces],
-          [t("plans.gaps"), status.lessonsWithGaps],
-          [t("common.course"), <CourseLink id={courseId} />],
+          [t("plans.lessonsWithGaps"), status.lessonsWithGaps],
+          [t("common.course"), courseId && <CourseLink id={courseId} />],
         ]}
       />
       {failed.map((each) => (
@@ -108,6 +107,24 @@ function Progress({ status, courseId }: ProgressProps) {
             />
           )
         )}
+        {done && !courseId && (
+          <Action
+            label={t("plans.makeCourse")}
+            question={t("plans.makeCourseText")}
+            roles={WRITERS}
+            run={() => ask(api.POST("/api/v3/workflow/{workflowId}/course", path))}
+          />
+        )}
+        {status.status !== "in_progress" &&
+          status.modulesGenerated > 0 &&
+          status.openPlaces + status.lessonsWithGaps > 0 && (
+            <Action
+              label={t("plans.fill")}
+              question={t("plans.fillText")}
+              roles={WRITERS}
+              run={() => ask(api.POST("/api/v3/workflow/{workflowId}/step10/fill", path))}
+            />
+          )}
       </div>
     </>
   );

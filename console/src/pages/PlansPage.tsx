@@ -37,7 +37,7 @@ export function PlansPage() {
             cell: (each) => `${each.modulesGenerated} / ${each.totalModules}`,
           },
           { title: t("common.course"), cell: (each) => <CourseLink id={each.courseId} /> },
-          { title: t("plans.created"), cell: (each) => <Time at={each.createdAt} /> },
+          { title: t("plans.created"), cell: (each) => <Time at={each.createdAt} minutes /> },
         ]}
       />
     </Page>

@@ -4,8 +4,10 @@ import { useState } from "react";
 import { useTranslations } from "use-intl";
 import { activityLog, programme, programmeWeeks, upcoming } from "../api/people_queries";
 import type { ProgrammeCell, ProgrammeOfferingWeeks, UpcomingMessages } from "../api/schema";
+import { useCode } from "../parts/Code";
 import { mondayOf, shiftWeek, useWeekWord } from "../parts/Day";
 import { useFilters } from "../parts/Filters";
+import { useOpenedHeading } from "../parts/opened";
 import { Page } from "../parts/Page";
 import { Empty, Loading, ProblemBox } from "../parts/Problem";
 import { useUserId } from "../parts/session";
@@ -25,7 +27,7 @@ export function ProgrammePage() {
   const userId = useUserId();
   const isManager = userId !== null && (data?.managers.includes(userId) ?? false);
   return (
-    <Page title={data?.title ?? programmeId}>
+    <Page title={data?.title ?? (error ? programmeId : undefined)}>
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
       {data && (
         <>
@@ -101,7 +103,12 @@ function Weeks({ programmeId, isManager }: GridProps) {
           week={cell}
           cell={chosen.weeks[cell]}
           isManager={isManager}
-          onClose={() => change({ offering: undefined, cell: undefined })}
+          onClose={() => {
+            document
+              .querySelector<HTMLElement>(`[data-cell="${CSS.escape(`${offering} ${cell}`)}"]`)
+              ?.focus();
+            change({ offering: undefined, cell: undefined });
+          }}
         />
       )}
     </>
@@ -119,24 +126,31 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
   const t = useTranslations();
   const weekWord = useWeekWord();
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label={t("programmes.weeks")}>
-      <table>
+    <div
+      className="scroll cards-if-narrow"
+      tabIndex={0}
+      role="region"
+      aria-label={t("programmes.weeks")}
+    >
+      <table role="table">
         <caption className="sr">{t("programmes.weeks")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("logs.offering")}</th>
+        <thead role="rowgroup">
+          <tr role="row">
+            <th scope="col" role="columnheader">
+              {t("logs.offering")}
+            </th>
             {weeks.map((week) => (
-              <th key={week} scope="col" title={weekWord(week)}>
+              <th key={week} scope="col" role="columnheader" title={weekWord(week)}>
                 {week.slice(5)}
                 {week === current && <span className="quiet"> {t("programmes.now")}</span>}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((row) => (
-            <tr key={row.offeringId}>
-              <th scope="row">
+            <tr key={row.offeringId} role="row">
+              <th scope="row" role="rowheader">
                 {row.title}
                 <br />
                 <span className="quiet">{row.facilitatorName}</span>
@@ -144,11 +158,12 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
               {weeks.map((week) => {
                 const cell = row.weeks[week];
                 return (
-                  <td key={week}>
+                  <td key={week} role="cell" data-label={week.slice(5)}>
                     {cell && (
                       <button
                         type="button"
                         className="cell"
+                        data-cell={`${row.offeringId} ${week}`}
                         aria-label={`${t(`states.${cell.state}`)}: ${row.title}, ${weekWord(week)}`}
                         onClick={() => choose(row.offeringId, week)}
                       >
@@ -166,6 +181,25 @@ function Grid({ rows, weeks, current, choose }: WeekGridProps) {
   );
 }
 
+/** Whether a message would go out by some channel. */
+function isSent(message: UpcomingMessages["messages"][number]): boolean {
+  return message.deliveries.some(({ status }) => status === "pending");
+}
+
+/** The channels by which a message would go out; without one, why it does not. */
+function Channels({ message }: { message: UpcomingMessages["messages"][number] }) {
+  const t = useTranslations("programmes");
+  const word = useCode("channels");
+  const sent = message.deliveries.filter(({ status }) => status === "pending");
+  if (sent.length > 0) return <>{sent.map(({ channel }) => word(channel)).join(", ")}</>;
+  const reason = message.deliveries.map((each) => each.reason).find(Boolean);
+  return (
+    <>
+      <State state="skipped" text={t("notSent")} /> {reason}
+    </>
+  );
+}
+
 interface CellPanelProps {
   row: ProgrammeOfferingWeeks;
   week: string;
@@ -180,13 +214,14 @@ function CellPanel({ row, week, cell, isManager, onClose }: CellPanelProps) {
   const common = useTranslations("common");
   const weekWord = useWeekWord();
   const [said, setSaid] = useState("");
+  const heading = useOpenedHeading();
   const monday = mondayOf(week);
   const day = (days: number) =>
     new Date(monday.getTime() + days * 86_400_000).toISOString().slice(0, 10);
   const canEnter = isManager && !cell.logId && cell.state !== "exempt";
   return (
     <section className="panel" aria-label={row.title}>
-      <h3>
+      <h3 ref={heading} tabIndex={-1}>
         {row.title}, {weekWord(week)}
       </h3>
       <p>
@@ -228,7 +263,7 @@ function WrittenLog({ logId }: { logId: string }) {
   return (
     <>
       <p>
-        {t("submittedAt")} <Time at={data.submittedAt} />
+        {t("submittedAt")} <Time at={data.submittedAt} minutes />
       </p>
       {data.lateReason && (
         <p>
@@ -275,9 +310,9 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
   return (
     <section className="panel" aria-label={t(slot.kind)}>
       <h3>{t(slot.kind)}</h3>
-      <p>{slot.slotAt ? <Time at={slot.slotAt} /> : <State state="paused" text={t("paused")} />}</p>
+      <p>{slot.slotAt ? <Time at={slot.slotAt} minutes /> : <State state="paused" text={t("paused")} />}</p>
       {slot.week && <p className="quiet">{t("about", { week: weekWord(slot.week) })}</p>}
-      <p>{t("recipients", { count: slot.messages.length })}</p>
+      <p>{t("recipients", { count: slot.messages.filter(isSent).length })}</p>
       <ul>
         {slot.messages.map((each, index) => (
           <li key={`${each.type} ${each.userId} ${index}`}>
@@ -285,10 +320,7 @@ function Slot({ slot }: { slot: UpcomingMessages }) {
             <span className="quiet">
               {slot.kind === "report" && ` ${t.has(each.type as never) ? t(each.type as never) : each.type}`}
               {": "}
-              {each.deliveries
-                .filter(({ status }) => status === "pending")
-                .map(({ channel }) => channel)
-                .join(", ") || each.deliveries.map(({ reason }) => reason).find(Boolean)}
+              <Channels message={each} />
             </span>
           </li>
         ))}

@@ -19,11 +19,14 @@ export function QueuesPage() {
   const t = useTranslations();
   const format = useFormatter();
   const { data, error, isPending, refetch } = useQuery(queues);
-  const count = (queue: Queue, state: (typeof COUNTED)[number]) => (
-    <Link to="/console/jobs" search={{ queue: queue.name, state } as never}>
-      {format.number(queue.counts[state])}
-    </Link>
-  );
+  const count = (queue: Queue, state: (typeof COUNTED)[number]) =>
+    queue.counts[state] === 0 ? (
+      <span className="quiet">0</span>
+    ) : (
+      <Link to="/console/jobs" search={{ queue: queue.name, state } as never}>
+        {format.number(queue.counts[state])}
+      </Link>
+    );
   return (
     <Page title={t("queues.title")}>
       {isPending && <Loading />}

@@ -1,11 +1,12 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
 import { schedules } from "../api/queries";
 import type { Schedule } from "../api/schema";
 import { Action } from "../parts/Action";
+import { useCronWord } from "../parts/Code";
 import { Json } from "../parts/Facts";
-import { JobLink } from "../parts/Links";
 import { Page } from "../parts/Page";
 import { Loading, ProblemBox } from "../parts/Problem";
 import { State } from "../parts/State";
@@ -16,6 +17,7 @@ import { Time } from "../parts/Time";
 export function SchedulesPage() {
   const t = useTranslations("schedules");
   const common = useTranslations("common");
+  const cronWord = useCronWord();
   const { data, error, isPending, refetch } = useQuery(schedules);
   return (
     <Page title={t("title")}>
@@ -32,7 +34,9 @@ export function SchedulesPage() {
               title: t("when"),
               cell: (each) => (
                 <>
-                  <code className="nowrap">{each.cron}</code> {each.timeZone}
+                  {cronWord(each.cron)}, {each.timeZone}
+                  <br />
+                  <code className="nowrap quiet">{each.cron}</code>
                 </>
               ),
             },
@@ -42,7 +46,7 @@ export function SchedulesPage() {
                 each.paused ? (
                   <State state="paused" text={t("paused")} />
                 ) : (
-                  <Time at={each.nextAt} />
+                  <Time at={each.nextAt} minutes />
                 ),
             },
             { title: t("last"), cell: (each) => <LastSlot schedule={each} /> },
@@ -57,7 +61,7 @@ export function SchedulesPage() {
 function LastSlot({ schedule }: { schedule: Schedule }) {
   const t = useTranslations("schedules");
   const slot = schedule.slots[0];
-  if (!slot) return null;
+  if (!slot) return <span className="quiet">{t("notYet")}</span>;
   if (slot.state === "missed")
     return (
       <>
@@ -67,8 +71,14 @@ function LastSlot({ schedule }: { schedule: Schedule }) {
   const late = Math.round(slot.lateSeconds);
   return (
     <>
-      <Time at={slot.firedAt} /> {late > 1 && t("late", { seconds: late })}{" "}
-      {slot.jobId && <JobLink id={slot.jobId} />}
+      {slot.jobId ? (
+        <Link to="/console/jobs/$jobId" params={{ jobId: slot.jobId }}>
+          <Time at={slot.firedAt} minutes />
+        </Link>
+      ) : (
+        <Time at={slot.firedAt} minutes />
+      )}{" "}
+      {late > 1 && t("late", { seconds: late })}
     </>
   );
 }

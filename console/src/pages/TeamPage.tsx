@@ -64,7 +64,7 @@ export function TeamPage() {
                     <Link to="/console/learners/$userId" params={{ userId: each.userId }}>
                       {each.name}
                     </Link>
-                    {each.email && <span className="quiet"> {each.email}</span>}
+                    {each.email && <div className="quiet">{each.email}</div>}
                   </>
                 ),
               },
@@ -97,7 +97,7 @@ export function TeamPage() {
                           {one.title}
                         </Link>{" "}
                         <Percent value={one.progress} label={one.title} />{" "}
-                        <Time at={one.completedAt ?? one.lastActivityAt} />
+                        <Time at={one.completedAt ?? one.lastActivityAt} minutes />
                       </li>
                     ))}
                   </ul>

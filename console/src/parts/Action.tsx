@@ -36,7 +36,9 @@ export function Action(props: ActionProps) {
     onSuccess: (data) => setAnswer(said ? said(data as never) : "✓"),
     onError: (error) =>
       setAnswer(
-        error instanceof ApiError && error.status === 0 ? t("problem.unreachable") : error.message,
+        error instanceof ApiError && error.status === 0
+          ? t("problem.unreachable")
+          : [error.message, error instanceof ApiError && error.problem.hint].filter(Boolean).join(" "),
       ),
     onSettled: () => client.invalidateQueries(),
   });

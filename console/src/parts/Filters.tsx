@@ -17,6 +17,7 @@ export function useFilters(): [Search, (change: Search) => void] {
         Object.entries({ ...search, ...next }).filter(([, value]) => value),
       ) as never,
       replace: true,
+      resetScroll: false,
     });
   return [search, change];
 }

@@ -32,7 +32,7 @@ export function History() {
   return (
     <section aria-labelledby="history">
       <h2 id="history">{t("title")}</h2>
-      <p>
+      <p className="buttons">
         {(["minute", "hour"] as const).map((each) => (
           <button
             key={each}
@@ -86,7 +86,9 @@ function Chart({ shown: [metric, kind], history }: { shown: Shown; history: Metr
   const name = t(`metrics.${metric}`);
   const word = (value: number) =>
     series?.unit === "seconds"
-      ? t("milliseconds", { value: format.number(value * 1_000, { maximumFractionDigits: 1 }) })
+      ? value < 1
+        ? t("milliseconds", { value: format.number(value * 1_000, { maximumFractionDigits: 1 }) })
+        : t("seconds", { value: format.number(value, { maximumFractionDigits: 1 }) })
       : format.number(value, { maximumFractionDigits: 1 });
   const highest = Math.max(...all.map((each) => each.value), 0);
   const last = all.at(-1)?.value ?? 0;
@@ -94,7 +96,9 @@ function Chart({ shown: [metric, kind], history }: { shown: Shown; history: Metr
   return (
     <figure>
       <figcaption>
-        {name} <span className="quiet">{t("peak", { value: word(highest) })}</span>
+        {name} <span className="quiet">
+          {highest ? t("peak", { value: word(highest) }) : t("nothing")}
+        </span>
       </figcaption>
       <svg
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}

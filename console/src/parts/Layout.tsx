@@ -1,7 +1,7 @@
 /** What stands around every page: sections, language, colours, and whether the page is live. */
 
 import { useQueryClient } from "@tanstack/react-query";
-import { Link, Outlet } from "@tanstack/react-router";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { useTranslations } from "use-intl";
 import { api, ask } from "../api/client";
@@ -22,8 +22,11 @@ export function Layout() {
     if (path) return location.assign(path);
     await client.resetQueries();
   };
+  const [isOpen, setOpen] = useState(false);
+  const path = useLocation({ select: ({ pathname }) => pathname });
+  useEffect(() => setOpen(false), [path]);
   return (
-    <div className="layout">
+    <div className={isOpen ? "layout menu-open" : "layout"}>
       <a className="skip" href="#main">
         {t("app.skip")}
       </a>
@@ -31,17 +34,31 @@ export function Layout() {
         <Link to="/console" className="brand">
           {t("app.title")}
         </Link>
-        <LiveSwitch />
-        <ThemeChoice />
-        <LanguageChoice />
-        <button type="button" onClick={() => void signOut()}>
-          {t("app.signOut")}
+        <button
+          type="button"
+          className="menu"
+          aria-expanded={isOpen}
+          aria-controls="sections"
+          onClick={() => setOpen(!isOpen)}
+        >
+          {t("app.menuButton")}
         </button>
+        <div className="tools">
+          <LiveSwitch />
+          <ThemeChoice />
+          <LanguageChoice />
+          <button type="button" onClick={() => void signOut()}>
+            {t("app.signOut")}
+          </button>
+        </div>
       </header>
-      <nav aria-label={t("app.menu")}>
+      <nav id="sections" aria-label={t("app.menu")}>
         <ul>
-          {useSections().map(([name, to]) => (
-            <li key={name}>
+          {useSections().map(([name, to, , group], index, all) => (
+            <li
+              key={name}
+              className={index > 0 && all[index - 1]?.[3] !== group ? "group-start" : undefined}
+            >
               <Link to={to} activeOptions={{ exact: name === "overview", includeSearch: false }}>
                 {t(`nav.${name}`)}
               </Link>

@@ -3,6 +3,9 @@
 import { Link } from "@tanstack/react-router";
 import { useTranslations } from "use-intl";
 
+/** Ids of so many characters stay on one line. */
+const SHORT = 20;
+
 export function JobLink({ id }: { id: string | null | undefined }) {
   const t = useTranslations("common");
   if (!id) return <>{t("none")}</>;
@@ -17,7 +20,11 @@ export function LearnerLink({ id }: { id: string | null | undefined }) {
   const t = useTranslations("common");
   if (!id) return <>{t("none")}</>;
   return (
-    <Link to="/console/learners/$userId" params={{ userId: id }}>
+    <Link
+      to="/console/learners/$userId"
+      params={{ userId: id }}
+      className={id.length <= SHORT ? "nowrap" : undefined}
+    >
       {id}
     </Link>
   );

@@ -30,28 +30,34 @@ const kind = ({ number, text }: Column<never>) =>
 export function Table<T>({ caption, columns, rows, rowKey }: TableProps<T>) {
   return (
     // A wide table scrolls inside its own box, also by keyboard.
-    <div className="scroll" tabIndex={0} role="region" aria-label={caption}>
-      <table>
+    <div className="scroll cards-if-narrow" tabIndex={0} role="region" aria-label={caption}>
+      {/* The roles are those of the elements, which lose them as cards of a narrow screen. */}
+      <table role="table">
         <caption className="sr">{caption}</caption>
-        <thead>
-          <tr>
+        <thead role="rowgroup">
+          <tr role="row">
             {columns.map((column) => (
-              <th key={column.title} scope="col" className={kind(column)}>
+              <th key={column.title} role="columnheader" scope="col" className={kind(column)}>
                 {column.title}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((row) => (
-            <tr key={rowKey(row)}>
+            <tr key={rowKey(row)} role="row">
               {columns.map((column) =>
                 column.heading ? (
-                  <th key={column.title} scope="row">
+                  <th key={column.title} role="rowheader" scope="row">
                     {column.cell(row)}
                   </th>
                 ) : (
-                  <td key={column.title} className={kind(column)}>
+                  <td
+                    key={column.title}
+                    role="cell"
+                    data-label={column.title}
+                    className={kind(column)}
+                  >
                     {column.cell(row)}
                   </td>
                 ),

@@ -2,8 +2,14 @@
 
 import { useFormatter, useTranslations } from "use-intl";
 
+interface TimeProps {
+  at: string | null | undefined;
+  /** Leave out the seconds, as of what is planned. */
+  minutes?: boolean;
+}
+
 /** A time in the reader's zone, which is named; the title has it in UTC. */
-export function Time({ at }: { at: string | null | undefined }) {
+export function Time({ at, minutes = false }: TimeProps) {
   const format = useFormatter();
   const t = useTranslations("common");
   if (!at) return <>{t("none")}</>;
@@ -14,7 +20,7 @@ export function Time({ at }: { at: string | null | undefined }) {
     day: "numeric",
     hour: "2-digit",
     minute: "2-digit",
-    second: "2-digit",
+    ...(!minutes && { second: "2-digit" as const }),
     timeZoneName: "short",
   });
   return (

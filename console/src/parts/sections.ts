@@ -8,29 +8,29 @@ import type { Role } from "../api/schema";
 
 const WATCH = ["operator", "viewer"] as const;
 
-/** Name, address, and the roles whose work it is; an admin has all of them. */
+/** Name, address, the roles whose work it is (an admin has all), and the group in the menu. */
 const SECTIONS = [
-  ["overview", "/console", WATCH],
-  ["alerts", "/console/alerts", WATCH],
-  ["logs", "/console/logs", ["facilitator"]],
-  ["programmes", "/console/programmes", ["manager", ...WATCH]],
-  ["team", "/console/team", ["manager"]],
-  ["plans", "/console/plans", ["author", "facilitator", "manager", ...WATCH]],
-  ["completions", "/console/completions", WATCH],
-  ["courses", "/console/courses", ["author", ...WATCH]],
-  ["people", "/console/people", ["service", ...WATCH]],
-  ["imports", "/console/imports", ["service", "author"]],
-  ["jobs", "/console/jobs", WATCH],
-  ["queues", "/console/queues", WATCH],
-  ["workers", "/console/workers", WATCH],
-  ["destinations", "/console/destinations", WATCH],
-  ["dispatches", "/console/dispatches", WATCH],
-  ["schedules", "/console/schedules", WATCH],
-  ["deliveries", "/console/messages", WATCH],
-  ["suppressions", "/console/suppressions", WATCH],
-  ["audit", "/console/audit", WATCH],
-  ["settings", "/console/settings", WATCH],
-] as const satisfies readonly (readonly [string, string, readonly Role[]])[];
+  ["overview", "/console", WATCH, 1],
+  ["alerts", "/console/alerts", WATCH, 1],
+  ["logs", "/console/logs", ["facilitator"], 2],
+  ["programmes", "/console/programmes", ["manager", ...WATCH], 2],
+  ["team", "/console/team", ["manager"], 2],
+  ["plans", "/console/plans", ["author", "facilitator", "manager", ...WATCH], 2],
+  ["completions", "/console/completions", WATCH, 3],
+  ["courses", "/console/courses", ["author", ...WATCH], 3],
+  ["people", "/console/people", ["service", ...WATCH], 3],
+  ["imports", "/console/imports", ["service", "author"], 3],
+  ["jobs", "/console/jobs", WATCH, 4],
+  ["queues", "/console/queues", WATCH, 4],
+  ["workers", "/console/workers", WATCH, 4],
+  ["schedules", "/console/schedules", WATCH, 4],
+  ["destinations", "/console/destinations", WATCH, 5],
+  ["dispatches", "/console/dispatches", WATCH, 5],
+  ["deliveries", "/console/messages", WATCH, 5],
+  ["suppressions", "/console/suppressions", WATCH, 5],
+  ["audit", "/console/audit", WATCH, 6],
+  ["settings", "/console/settings", WATCH, 6],
+] as const satisfies readonly (readonly [string, string, readonly Role[], number])[];
 
 /** Return the sections of the session's roles; what is of a person is not for an API key. */
 export function useSections(): readonly (typeof SECTIONS)[number][] {

@@ -6,6 +6,7 @@ import { useTranslations } from "use-intl";
 import { ApiError, api, ask } from "../api/client";
 import { session, signInMethods } from "../api/queries";
 import type { Role } from "../api/schema";
+import { expectPage } from "./Page";
 import { Loading, ProblemBox } from "./Problem";
 
 /** Whether the session has one of these roles; an admin has all. */
@@ -41,6 +42,7 @@ function SignIn() {
     const token = String(new FormData(event.currentTarget).get("key")).trim();
     try {
       await ask(api.POST("/api/v1/session", { body: { token } }));
+      expectPage();
       await client.resetQueries();
     } catch (problem) {
       setError(problem as Error);

@@ -1,0 +1,63 @@
+/** English words for codes of data; a code without one is shown as it is. */
+
+export const wordsEn = {
+  events: {
+    chapter_progress: "Progress",
+    chapter_complete: "Chapter completed",
+    quiz_attempt: "Quiz taken",
+    heartbeat: "Sign of life",
+    progress_reset: "Progress reset",
+    chapter_waived: "Chapter waived",
+    attempt_renewed: "Attempt renewed",
+  },
+  flags: {
+    future: "Time lies in the future",
+    ancient: "Time lies far back",
+    implausible_time: "More time than has passed",
+    two_courses: "Two courses at the same time",
+    untrusted_score: "Score of the learner’s own device",
+    clock_corrected: "Clock corrected",
+  },
+  steps: {
+    credential: "Credential",
+    analytics: "Analytics",
+    hr: "HR report",
+    xapi: "xAPI statement",
+  },
+  channels: { in_app: "In the app", email: "E-mail", sms: "SMS", chat: "Chat" },
+  messages: {
+    log_reminder: "Reminder of a log",
+    deadline_warning: "Warning before the deadline",
+    manager_report: "Report to managers",
+    late_log: "Late log",
+    compliance_warning: "Warning of missed logs",
+    compliance_copy: "Copy of the warning",
+    unmanaged_programme: "No manager to report to",
+    schedule_missed: "Schedule missed",
+    alert: "Alert",
+    credential_issued: "Credential issued",
+    credential_expiring: "Credential expires",
+  },
+  partners: {
+    credentials: "Credentials",
+    directory: "Directory",
+    scores: "Scores",
+    webhook: "Webhook",
+    lrs: "Learning records",
+    mail: "Mail server",
+  },
+  outcomes: {
+    done: "Done",
+    retry: "Failed, tried again",
+    exhausted: "Failed, was the last",
+    fail: "Failed",
+    cancel: "Cancelled",
+    lost: "Worker lost",
+  },
+  cron: {
+    hourly: "Every hour at minute {minute}",
+    everyMinutes: "Every {count} minutes",
+    daily: "Every day at {time}",
+    weekly: "{day} at {time}",
+  },
+};
