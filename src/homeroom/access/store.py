@@ -330,6 +330,7 @@ _ACTIONS_ON_PEOPLE = (
     "person.resumed",
     "enrolment.ended",
     "mail.unsubscribed",
+    "session.opened",
 )
 
 PERSONAL = (
