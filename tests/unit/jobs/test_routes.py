@@ -250,6 +250,33 @@ async def test_an_action_on_many_needs_a_filter(client: httpx.AsyncClient, db: D
     assert await _audited(db) == [("operator", "jobs.cancelled", "routes", details)]
 
 
+async def test_a_part_of_what_is_hidden_finds_no_job(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    await _add(db, SendEmail(address="none", access_token=""), SendEmail())
+    for text, count in (
+        ("hunter2", 0),
+        ("hunt", 0),
+        ("nna@school", 0),
+        ("anna", 0),
+        ("nna@school.example", 0),
+        ("Anna@school.example", 1),
+        ("@school.example", 1),
+        ("none", 1),
+        ("accessToken", 2),
+    ):
+        params: dict[str, Any] = {"q": text, "limit": 1}
+        found, pages = [], 0
+        while pages == 0 or "cursor" in params:
+            page = (await client.get("/api/v1/jobs", params=params, headers=VIEWER)).json()
+            found, pages = found + page["items"], pages + 1
+            params = {**params, "cursor": page["nextCursor"]} if page["nextCursor"] else {}
+        assert (len(found), pages) == (count, max(count, 1)), text
+    body = {"action": "cancel", "filter": {"q": "hunter2"}}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert answer.json() == {"count": 0}
+
+
 async def test_an_action_on_many_passes_over_a_job_that_was_removed_meanwhile(
     client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
