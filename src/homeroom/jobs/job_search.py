@@ -113,7 +113,7 @@ async def _search_text(
     is_id = bool(await tx.fetch(select(_job.seq).where(_is_named(query)).limit(1)))
     found = dict(await _fetch(tx, [*conditions, _is_named(query)], limit))
     if is_id:
-        unfinished = [UNFINISHED, *conditions, _contains(query.text)]
+        unfinished = [UNFINISHED, *conditions, _contains(query.text or "")]
         seqs = [seq for seq, _ in await _fetch(tx, unfinished, limit)]
     else:
         seqs = await _scan_unfinished(tx, query, before, limit)
