@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 _DELIMITERS = (",", ";", "\t")
 _MAX_NAME_CHARACTERS = 100
+_MAX_COLUMNS = 100
+"""Every unknown name is compared with all known ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def read_csv(
             line, ended = ended + 1, reader.line_num
             if any(cell.strip() for cell in cells):
                 _add_line(table, line, [cell.strip() for cell in cells], known, required)
-            if len(table.rows) > max_rows:
+            if len(table.rows) + len(table.faults) > max_rows:
                 too_many = f"the file has more than {max_rows} rows: divide it"
                 table.faults.append(CsvFault(line, None, too_many))
                 break
@@ -97,6 +99,10 @@ def _add_line(
 def _header_faults(
     line: int, names: Sequence[str], known: Sequence[str], required: Collection[str]
 ) -> list[CsvFault]:
+    if len(names) > _MAX_COLUMNS:
+        return [
+            CsvFault(line, None, f"has {len(names)} columns, and {_MAX_COLUMNS} at most are read")
+        ]
     faults: list[CsvFault] = []
     for index, name in enumerate(names):
         shown = name[:_MAX_NAME_CHARACTERS]

@@ -10,12 +10,14 @@ import pytest
 from tests.support.api_client import as_
 from tests.support.badge_school import COMPLETED_AT, BadgeSchool, badge_school
 
+from homeroom.achievements.api import Achievements, Award
 from homeroom.bootstrap.personal_data import PERSONAL_DATA
 from homeroom.completion import recording
 from homeroom.completion.api import NewCompletion
 from homeroom.credentials.open_badges.badge_document import IssuerProfile
 from homeroom.db.database import Database
 from homeroom.db.postgres.database import PostgresDatabase
+from homeroom.db.tx import Tx
 
 pytestmark = [pytest.mark.anyio, pytest.mark.service]
 ADA, BEN, AUTHOR = as_("learner:ada"), as_("learner:ben"), as_("author")
@@ -112,6 +114,28 @@ async def test_an_achievement_is_awarded_once_by_however_many_workers(
     by_jobs = sum('"two"' in result for _, result in jobs)
     assert len(by_runs) + by_jobs == 1
     assert by_runs in ([], [id])
+
+
+async def test_a_rule_that_is_archived_meanwhile_awards_nothing(
+    school: BadgeSchool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = await school.publish("a")
+    await put(school, "first", **FIRST)
+    found = Achievements._find_reached
+
+    async def find_and_archive(self: Achievements, tx: Tx, completion_id: str) -> list[Award]:
+        awards = await found(self, tx, completion_id)
+        answer = await school.http.delete(f"{RULES}/first", headers=AUTHOR)
+        assert answer.status_code in (204, 404)
+        return awards
+
+    monkeypatch.setattr(Achievements, "_find_reached", find_and_archive)
+    await school.complete(course)
+    await school.kernel.run_jobs()
+    assert await achievements(school) == ([], [])
+    async with school.db.read() as tx:
+        jobs = await tx.fetch("SELECT state, result FROM job WHERE kind = 'achievements.award'")
+    assert jobs == [("completed", '{"awarded":[]}')]
 
 
 async def test_a_new_rule_says_whom_it_awards_and_takes_nothing_back(

@@ -371,6 +371,7 @@ async def test_sns_is_confirmed_and_only_amazons_hosts_are_fetched(
         "https://x@sns.eu-west-1.amazonaws.com/a.pem",
         "https://sns.eu-west-1.amazonaws.com:8443/a.pem",
         "https://sns.us-east-1.amazonaws.com/a.pem",
+        f"{SNS}\n/SimpleNotificationService-1.pem",
         "https://s3.eu-west-1.amazonaws.com/a.pem",
         "https://127.0.0.1/a.pem",
         "https://[::1/a.pem",
@@ -382,6 +383,25 @@ async def test_sns_is_confirmed_and_only_amazons_hosts_are_fetched(
     for version in ("1", "2"):
         assert await post(sns(confirm, version)) == 202
     assert amazon[0].fetched[1:] == ["/", "/"]
+
+
+async def test_a_certificate_that_a_customer_of_sns_stored_is_not_fetched(
+    api: httpx.AsyncClient, amazon: tuple[Amazon, str]
+) -> None:
+    message = sns({"Type": "Notification", "Message": "{}"})
+    for page in (
+        "/?Action=GetEndpointAttributes&EndpointArn=x.pem",
+        "/SimpleNotificationService-1.pem?Action=GetTopicAttributes",
+        "/x/../SimpleNotificationService-1.pem",
+        "/SimpleNotificationService-1.pem\n",
+        "",
+    ):
+        sent = {**message, "SigningCertURL": SNS + page}
+        assert (await api.post("/hooks/email/ses", json=sent)).status_code == 401, page
+    for odd in ({"Type": []}, {"SignatureVersion": {}}, {"SigningCertURL": None}):
+        answer = await api.post("/hooks/email/ses", json=message | odd)
+        assert answer.status_code == 401, odd
+    assert amazon[0].fetched == []
 
 
 async def test_a_hook_without_its_setting_is_off(school: ActivitySchool) -> None:

@@ -61,3 +61,17 @@ def test_a_fault_has_its_line_and_column(
 def test_all_faults_are_named_at_once() -> None:
     _, faults = read("userId,note\nada\nben,,\ncleo,x\n\nd\n")
     assert [each.line for each in faults] == [2, 3, 6]
+
+
+@pytest.mark.parametrize("name", ["userId", "userld", ""])
+def test_a_header_of_a_hundred_thousand_names_is_refused_at_once(name: str) -> None:
+    _, faults = read("x," + f"{name}," * 100_000 + "\nada\n")
+    assert [(each.line, each.column, each.detail) for each in faults] == [
+        (1, None, "has 100002 columns, and 100 at most are read")
+    ]
+
+
+def test_rows_with_faults_count_towards_the_limit() -> None:
+    rows, faults = read("userId,note\n" + "ada\n" * 1_000)
+    assert (rows, len(faults)) == ([], 12)
+    assert faults[-1].detail == "the file has more than 10 rows: divide it"

@@ -9,7 +9,6 @@ import { followHints, type LiveState } from "../api/live";
 import { session } from "../api/queries";
 import { LANGUAGES, type Language, useLanguage } from "../messages/language";
 import { useSections } from "./sections";
-import { useHasRole } from "./session";
 
 const POLL_MS = 15_000;
 
@@ -78,22 +77,20 @@ function LiveSwitch() {
   const client = useQueryClient();
   const [state, setState] = useState<LiveState>("polling");
   const [stopped, setStopped] = useState(false);
-  // Others get hints of their own records alone.
-  const hasHints = useHasRole("operator", "viewer");
   useEffect(() => {
     if (stopped) return setState("paused");
     return followHints(client, setState);
   }, [client, stopped]);
   useEffect(() => {
-    const every = state === "paused" ? 0 : state === "live" && hasHints ? 60_000 : POLL_MS;
+    const every = state === "paused" ? 0 : state === "live" ? 60_000 : POLL_MS;
     if (!every) return;
     // Hints may be lost, and figures such as rates change without one.
     const timer = setInterval(() => void client.invalidateQueries(), every);
     return () => clearInterval(timer);
-  }, [client, state, hasHints]);
+  }, [client, state]);
   return (
     <span className="live">
-      <span>{t(state === "live" && !hasHints ? "polling" : state)}</span>
+      <span>{t(state)}</span>
       <button type="button" aria-pressed={stopped} onClick={() => setStopped(!stopped)}>
         {t(stopped ? "resume" : "pause")}
       </button>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -116,10 +117,11 @@ class JwtVerifier:
         subject = claims["sub"]
         if not isinstance(subject, str) or not is_external_id(subject):
             raise Unauthenticated("The token's `sub` is not a user id.")
+        expires_at = float(claims["exp"])
+        if not math.isfinite(expires_at):
+            raise ValueError("exp is no time")
         roles, reason = self._role_claim.roles_of(claims)
-        return Identity(
-            subject, roles, "jwt", expires_at=float(claims["exp"]), no_role_reason=reason
-        )
+        return Identity(subject, roles, "jwt", expires_at=expires_at, no_role_reason=reason)
 
 
 class Authenticator:

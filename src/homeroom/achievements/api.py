@@ -137,8 +137,12 @@ class Achievements:
         return LogSubject() if completion is None else LogSubject(user_id=completion.user_id)
 
     async def _add(self, tx: Tx, awards: Sequence[Award]) -> list[Award]:
-        """Store awards; what follows them is in the same commit."""
-        dated = [replace(award, awarded_at=tx.now) for award in awards]
+        """Store awards; what follows them is in the same commit.
+
+        A rule may have been archived since they were found.
+        """
+        in_use = {rule.id for rule in await store.list_rules(tx)}
+        dated = [replace(award, awarded_at=tx.now) for award in awards if award.rule_id in in_use]
         new = await store.add_awards(tx, dated)
         if new:
             for award in new:

@@ -18,8 +18,8 @@ from homeroom.jobs.store import (
     JOB_COLUMNS,
     fetch_jobs_with,
     get,
-    lock_jobs,
     placeholders,
+    states,
 )
 
 JobAction = Literal["retry", "promote", "cancel", "remove"]
@@ -296,12 +296,14 @@ async def apply_bulk_action(
 ) -> BulkActionProgress:
     """Apply an action to the next 200 jobs of a filter, where their states allow it."""
     rows = await search(tx, query, limit=_BATCH, before=before)
-    await lock_jobs(tx, [listed.id for _, listed in rows])
+    stored = await states(tx, [listed.id for _, listed in rows], lock=True)
     kept: set[str] = set()
     if action == "remove" and rows:
         kept = await outstanding_ids(tx, [listed.id for _, listed in rows])
     count = 0
     for _, listed in rows:
+        if listed.id not in stored:  # removed while this transaction waited for its row
+            continue
         job = await get(tx, listed.id)  # an action on an earlier one may have changed it
         if job.state not in _ACTION_STATES[action] or job.id in kept:
             continue

@@ -8,6 +8,7 @@ million, those with the id, or of the learner, that the text names are found at 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,12 +32,14 @@ from homeroom.db.tx import Tx
 from homeroom.jobs.job import Job, JobState
 from homeroom.jobs.store import JOB_FIELDS, fetch_jobs_with, job_table
 from homeroom.jobs.subject import JobSubject, JobSubjects, SubjectMatch
+from homeroom.redaction import redact_json, redact_text
 
 _Condition = ColumnElement[bool] | TextClause
 _SCANNED_ROWS = 1_000
 """Unfinished jobs that are compared with a text in one statement."""
 _COMPLETED_ROWS = 10_000
 """The newest completed jobs, which are compared with a text."""
+_ADDRESS = re.compile(r"[^\s@\"]+@[^\s@\"]+\.[^\s@\"]+")
 _job = job_table.c
 UNFINISHED = text("job.state <> 'completed' AND job.pruned_at IS NULL")
 """The condition of the index of unfinished jobs, in its words: SQLite compares the text."""
@@ -73,10 +76,33 @@ class _ScannedJob:
 async def search(
     tx: Tx, query: JobQuery, *, limit: int, before: int | None = None
 ) -> list[tuple[int, Job]]:
-    """Return jobs below a sequence number, with their own, newest first."""
-    conditions = _filter_conditions(query, before)
+    """Return jobs below a sequence number, with their own, newest first.
+
+    Of a secret or an address that viewers do not see, a part finds nothing: they could guess it
+    letter by letter.
+    """
     if query.text is None:
-        return await _fetch(tx, conditions, limit)
+        return await _fetch(tx, _filter_conditions(query, before), limit)
+    found: list[tuple[int, Job]] = []
+    while True:
+        rows = await _search_text(tx, query, limit, before)
+        jobs = [job for _, job in rows]
+        subjects = await query.subjects.describe(tx, jobs)
+        found += [
+            (seq, job)
+            for seq, job in rows
+            if _names(subjects[job.id], query.text) or _shows_text(job, query.text)
+        ]
+        if len(rows) < limit or len(found) >= limit:
+            return found[:limit]
+        before = rows[-1][0]
+
+
+async def _search_text(
+    tx: Tx, query: JobQuery, limit: int, before: int | None
+) -> list[tuple[int, Job]]:
+    """Return jobs that match, in what is hidden from viewers too."""
+    conditions = _filter_conditions(query, before)
     if query.state is JobState.COMPLETED or query.done:
         return await _fetch(tx, [*conditions, _contains_or_is_about(query)], limit)
     is_job = _job.id == query.text
@@ -87,7 +113,7 @@ async def search(
     is_id = bool(await tx.fetch(select(_job.seq).where(_is_named(query)).limit(1)))
     found = dict(await _fetch(tx, [*conditions, _is_named(query)], limit))
     if is_id:
-        unfinished = [UNFINISHED, *conditions, _contains(query.text)]
+        unfinished = [UNFINISHED, *conditions, _contains(query.text or "")]
         seqs = [seq for seq, _ in await _fetch(tx, unfinished, limit)]
     else:
         seqs = await _scan_unfinished(tx, query, before, limit)
@@ -199,6 +225,20 @@ async def _scan_completed(tx: Tx, query: JobQuery, before: int | None, limit: in
         .limit(limit)
     )
     return [seq for (seq,) in rows]
+
+
+def _shows_text(job: Job, wanted: str) -> bool:
+    """Return whether a job that contains a text shows it, or it is a whole address."""
+    payload, error = dict(job.payload), job.last_error or ""
+    shown = redact_json(payload), redact_text(error)
+    if shown == (payload, error) or wanted.casefold() in job.id.casefold():
+        return True
+    text = "\n".join((msgspec.json.encode(shown[0]).decode(), shown[1]))
+    if wanted.casefold() in text.casefold():
+        return True
+    stored = "\n".join((msgspec.json.encode(payload).decode(), error))
+    whole = rf"(?<![\w.%+-]){re.escape(wanted)}(?![\w-])"
+    return _ADDRESS.fullmatch(wanted) is not None and bool(re.search(whole, stored, re.IGNORECASE))
 
 
 def _names(subject: JobSubject, part: str) -> bool:

@@ -178,7 +178,8 @@ def _add_job_reads(routes: APIRouter, db: Database, auth: Auth, subjects: JobSub
         `q` is a part of the id, the data, the last error, or the id of the learner or course that
         the job is for, among jobs that are not completed and the 10,000 newest completed ones. The
         id of a job, a completion or a learner finds older ones too; `state=completed` looks for a
-        part in all of them, which takes seconds with a million.
+        part in all of them, which takes seconds with a million. A secret that the data shows as
+        `[hidden]` is not found, and of a masked e-mail address only the whole.
         """
         key = paging.key(int)
         async with db.read() as tx:

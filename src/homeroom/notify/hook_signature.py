@@ -90,10 +90,12 @@ def check_sns_topic(message: Any, topic_arn: str) -> str:
     """
     if not isinstance(message, dict) or message.get("TopicArn") != topic_arn:
         raise InvalidHook
-    type = message.get("Type")
-    if type not in _SNS_FIELDS or message.get("SignatureVersion") not in _SNS_HASHES:
+    type, version = message.get("Type"), message.get("SignatureVersion")
+    if not isinstance(type, str) or not isinstance(version, str):
         raise InvalidHook
-    return str(type)
+    if type not in _SNS_FIELDS or version not in _SNS_HASHES:
+        raise InvalidHook
+    return type
 
 
 def verify_sns(message: Mapping[str, Any], certificate_pem: bytes, now: datetime) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -15,7 +14,10 @@ from homeroom.notify.hook_signature import InvalidHook
 _TIMEOUT_SECONDS = 5.0
 _MAX_RESPONSE_BYTES = 64 * 1024
 _MAX_CERTIFICATES = 8
-_SNS_HOST = re.compile(r"sns\.([a-z]{2}(?:-[a-z]+)+-\d{1,2})\.amazonaws\.com(?:\.cn)?")
+_SNS_HOST = r"https://sns\.([a-z]{2}(?:-[a-z]+)+-\d{1,2})\.amazonaws\.com(?:\.cn)?"
+_SNS_URL = re.compile(_SNS_HOST + r"/[!-~]*", re.ASCII)
+_CERTIFICATE_URL = re.compile(_SNS_HOST + r"/SimpleNotificationService-[\w-]{1,80}\.pem", re.ASCII)
+"""Other pages of these hosts show what any customer has stored, such as a certificate."""
 
 
 def _same(url: str) -> str:
@@ -33,7 +35,7 @@ class SnsClient:
 
     async def get_certificate(self, url: object) -> bytes:
         """Return a certificate as PEM; raise ``InvalidHook``, or ``Unavailable``."""
-        checked = check_sns_url(url, self.topic_arn)
+        checked = check_certificate_url(url, self.topic_arn)
         found = self._certificates.get(checked)
         if found is None:
             found = await self._fetch(checked)
@@ -69,14 +71,20 @@ def check_sns_url(url: object, topic_arn: str) -> str:
 
     Nothing else is ever fetched for a webhook, whatever its body says.
     """
-    try:
-        parts = urlsplit(str(url))
-        port = parts.port
-    except ValueError as error:
-        raise InvalidHook from error
-    host = _SNS_HOST.fullmatch(parts.netloc)
-    if parts.scheme != "https" or port is not None or host is None:
+    return _check_url(_SNS_URL, url, topic_arn)
+
+
+def check_certificate_url(url: object, topic_arn: str) -> str:
+    """Return the URL of a certificate of SNS itself; raise ``InvalidHook``.
+
+    The API of SNS has the same host, and with a signed link it shows texts of its customers.
+    """
+    return _check_url(_CERTIFICATE_URL, url, topic_arn)
+
+
+def _check_url(pattern: re.Pattern[str], url: object, topic_arn: str) -> str:
+    text = str(url)
+    found = pattern.fullmatch(text)
+    if found is None or found[1] != (topic_arn.split(":") + [""] * 4)[3]:
         raise InvalidHook
-    if host[1] != (topic_arn.split(":") + [""] * 4)[3]:
-        raise InvalidHook
-    return str(url)
+    return text

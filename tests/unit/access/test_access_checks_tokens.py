@@ -211,6 +211,7 @@ def unsigned() -> str:
         signed(sub="x" * 129),
         signed(sub="a\nb"),
         signed(exp=10**400),
+        signed(exp="9" * 400),
         unsigned(),
     ],
     ids=[
@@ -223,6 +224,7 @@ def unsigned() -> str:
         "long",
         "control",
         "an endless date",
+        "an endless date as text",
         "none",
     ],
 )

@@ -15,14 +15,15 @@ from tests.support.asgi_server import MAX_BODY_BYTES, serving
 
 from homeroom.access import store as audit
 from homeroom.db.database import Database
+from homeroom.db.tx import Tx
 from homeroom.errors import Unauthenticated
 from homeroom.http.app import create_app
 from homeroom.identity import Identity, Role
-from homeroom.jobs import schedule_store, store
+from homeroom.jobs import job_actions, schedule_store, store
 from homeroom.jobs.engine import SqlEngine
 from homeroom.jobs.enqueue import enqueue
 from homeroom.jobs.handler import Registry
-from homeroom.jobs.job import FINISHED, JobArgs
+from homeroom.jobs.job import FINISHED, Job, JobArgs
 from homeroom.jobs.outcome import Done
 from homeroom.jobs.routes import router
 from homeroom.jobs.worker import Worker
@@ -247,6 +248,50 @@ async def test_an_action_on_many_needs_a_filter(client: httpx.AsyncClient, db: D
     assert answer.json() == {"count": 0}
     details = {"filter": {"queue": "routes", "q": "a***@school.example"}, "count": 3}
     assert await _audited(db) == [("operator", "jobs.cancelled", "routes", details)]
+
+
+async def test_a_part_of_what_is_hidden_finds_no_job(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    await _add(db, SendEmail(address="none", access_token=""), SendEmail())
+    for text, count in (
+        ("hunter2", 0),
+        ("hunt", 0),
+        ("nna@school", 0),
+        ("anna", 0),
+        ("nna@school.example", 0),
+        ("Anna@school.example", 1),
+        ("@school.example", 1),
+        ("none", 1),
+        ("accessToken", 2),
+    ):
+        params: dict[str, Any] = {"q": text, "limit": 1}
+        found, pages = [], 0
+        while pages == 0 or "cursor" in params:
+            page = (await client.get("/api/v1/jobs", params=params, headers=VIEWER)).json()
+            found, pages = found + page["items"], pages + 1
+            params = {**params, "cursor": page["nextCursor"]} if page["nextCursor"] else {}
+        assert (len(found), pages) == (count, max(count, 1)), text
+    body = {"action": "cancel", "filter": {"q": "hunter2"}}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert answer.json() == {"count": 0}
+
+
+async def test_an_action_on_many_passes_over_a_job_that_was_removed_meanwhile(
+    client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, removed, _ = await _add(db, *(SendEmail() for _ in range(3)))
+    search = job_actions.search
+
+    async def search_then_remove(tx: Tx, *args: Any, **options: Any) -> list[tuple[int, Job]]:
+        rows = await search(tx, *args, **options)
+        await tx.execute("DELETE FROM job WHERE id = ?", (removed,))
+        return rows
+
+    monkeypatch.setattr(job_actions, "search", search_then_remove)
+    body = {"action": "cancel", "filter": {"queue": "routes"}}
+    answer = await client.post("/api/v1/jobs/bulk", json=body, headers=OPERATOR)
+    assert (answer.status_code, answer.json()) == (200, {"count": 2})
 
 
 async def test_a_queue_is_paused_resumed_and_cleaned(

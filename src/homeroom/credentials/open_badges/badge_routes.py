@@ -28,7 +28,8 @@ _OPEN_TO_ALL = {"Access-Control-Allow-Origin": "*"}
 """Verifiers run in browsers of other origins, and all of this is public."""
 _JWK, _JWK_SET = "application/jwk+json", "application/jwk-set+json"
 _LD_JSON, _VC_JSON = "application/ld+json", "application/vc+ld+json"
-_HOLDERS = (Role.LEARNER, Role.SERVICE)
+_HOLDERS = (Role.LEARNER, Role.FACILITATOR, Role.MANAGER, Role.SERVICE)
+"""The roles of those who send progress of their own, and the platform for its learners."""
 
 
 class CredentialSharing(ResponseModel):
