@@ -9,7 +9,7 @@ from homeroom.achievements.api import Achievements, Award
 from homeroom.catalogue import api as catalogue
 from homeroom.credentials import store
 from homeroom.credentials.jobs import TOPIC, new_credential_id
-from homeroom.credentials.learner_lookup import LearnerDirectory
+from homeroom.credentials.learner_lookup import LearnerDirectory, LearnerRecord
 from homeroom.credentials.open_badges import badge_store
 from homeroom.credentials.open_badges.badge_issuer import OpenBadgeIssuer
 from homeroom.credentials.open_badges.badge_store import CredentialStatus
@@ -95,24 +95,34 @@ class AwardSigner:
             return Fail(_DISABLED if reason is None else reason.text)
         try:
             learner = await self._directory.find(award.user_id)
-            credential, status, key = await self._prepare(award)
-            badge = await self._issuer.sign_award(
-                credential, award, learner, status, key, self._db.clock.now()
-            )
-
-            async def store_badge(tx: Tx) -> Outcome:
-                await self._lock(tx, award)
-                await badge_store.add_badge(tx, badge)
-                url = self._issuer.profile.credential_url(credential.id)
-                await store.set_issued(tx, credential.id, credential.id, url, None)
-                tx.notify(TOPIC, credential.id)
-                return Done({"credentialId": credential.id})
-
-            return await context.commit(store_badge)
+            async with self._issuer.turn:
+                return await self._issue(context, award, learner)
         except PartnerError as error:
             return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
+
+    async def _issue(
+        self, context: JobContext, award: Award, learner: LearnerRecord | None
+    ) -> Outcome:
+        """Sign the credential, and store it in the commit that ends the job.
+
+        Raises ``NotFound`` if the award is gone by now.
+        """
+        credential, status, key = await self._prepare(award)
+        badge = await self._issuer.sign_award(
+            credential, award, learner, status, key, self._db.clock.now()
+        )
+
+        async def store_badge(tx: Tx) -> Outcome:
+            await self._lock(tx, award)
+            await badge_store.add_badge(tx, badge)
+            url = self._issuer.profile.credential_url(credential.id)
+            await store.set_issued(tx, credential.id, credential.id, url, None)
+            tx.notify(TOPIC, credential.id)
+            return Done({"credentialId": credential.id})
+
+        return await context.commit(store_badge)
 
     async def _prepare(self, award: Award) -> tuple[Credential, CredentialStatus, SigningKey]:
         """Store id and status number before the signature; return them and the key."""

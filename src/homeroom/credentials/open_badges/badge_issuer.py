@@ -85,6 +85,12 @@ class OpenBadgeIssuer:
         self._evidence, self._file_key = evidence, file_key
         self._allows_http = allows_http
         self._status_lists: dict[int, tuple[StatusListState, bytes]] = {}
+        self.turn = asyncio.Lock()
+        """Held by the job that issues a credential.
+
+        Documents are hashed one at a time: more jobs at once would issue no more, and keep the
+        database's writer from requests.
+        """
         self._list_lock = asyncio.Lock()
         self._hasher = ProofHasher()
 

@@ -10,7 +10,7 @@ from homeroom.catalogue.api import Course
 from homeroom.completion.api import Completion, Completions, SkipReason
 from homeroom.credentials import store
 from homeroom.credentials.jobs import TOPIC, IssueCredential, store_before_issuing
-from homeroom.credentials.learner_lookup import LearnerDirectory, ScoreLookup
+from homeroom.credentials.learner_lookup import LearnerDirectory, LearnerRecord, ScoreLookup
 from homeroom.credentials.learner_messages import LearnerMessages
 from homeroom.credentials.open_badges import badge_store
 from homeroom.credentials.open_badges.badge_issuer import OpenBadgeIssuer
@@ -63,29 +63,44 @@ class SignCredentialHandler:
         try:
             learner = await self.directory.find(completion.user_id)
             score = await self.assessment.score(completion)
-            credential, status, key = await self._prepare(completion, course, score)
-            badge = await self.issuer.sign(
-                credential, completion, course, learner, status, key, self.db.clock.now()
-            )
-
-            async def store_badge(tx: Tx) -> Outcome:
-                await self.completions.get_locked(tx, completion.id)
-                await badge_store.add_badge(tx, badge)
-                url = self.issuer.profile.credential_url(credential.id)
-                await store.set_issued(tx, credential.id, credential.id, url, None)
-                await store.mark_superseded(tx, credential)
-                if self.messages is not None:
-                    await self.messages.announce_issued(
-                        tx, completion, credential, learner, url=url, certificate_url=f"{url}.pdf"
-                    )
-                tx.notify(TOPIC, credential.id)
-                return Done({"externalId": credential.id})
-
-            return await ctx.commit(store_badge)
+            async with self.issuer.turn:
+                return await self._issue(ctx, completion, course, learner, score)
         except PartnerError as error:
             return error.to_outcome()
         except NotFound as error:  # the learner was erased meanwhile
             return Fail(error.message)
+
+    async def _issue(
+        self,
+        ctx: JobContext,
+        completion: Completion,
+        course: Course,
+        learner: LearnerRecord | None,
+        score: int | None,
+    ) -> Outcome:
+        """Sign the credential, and store it in the commit that ends the job.
+
+        Raises ``NotFound`` if the completion is gone by now.
+        """
+        credential, status, key = await self._prepare(completion, course, score)
+        badge = await self.issuer.sign(
+            credential, completion, course, learner, status, key, self.db.clock.now()
+        )
+
+        async def store_badge(tx: Tx) -> Outcome:
+            await self.completions.get_locked(tx, completion.id)
+            await badge_store.add_badge(tx, badge)
+            url = self.issuer.profile.credential_url(credential.id)
+            await store.set_issued(tx, credential.id, credential.id, url, None)
+            await store.mark_superseded(tx, credential)
+            if self.messages is not None:
+                await self.messages.announce_issued(
+                    tx, completion, credential, learner, url=url, certificate_url=f"{url}.pdf"
+                )
+            tx.notify(TOPIC, credential.id)
+            return Done({"externalId": credential.id})
+
+        return await ctx.commit(store_badge)
 
     async def _prepare(
         self, completion: Completion, course: Course, score: int | None
