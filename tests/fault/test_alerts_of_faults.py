@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fault.staged_faults import Places
+from tests.fault.staged_faults import Places, fill
 from tests.support.condition import PATIENCE_SECONDS
 from tests.support.partner_school import Sandbox, running_sandbox
 from tests.support.staged_server import StagedServer
@@ -148,6 +148,28 @@ async def test_faults_of_a_running_server_raise_alerts_that_clear(watched: Watch
     await watched.until(raised={"disk_space"})
     ballast.unlink()
     await watched.until(cleared={"disk_space"})
+
+
+async def test_a_disk_without_a_byte_left_raises_its_alert_and_stores_it_afterwards(
+    watched: WatchedServer,
+) -> None:
+    server = watched.server
+    await watched.until(raised={"no_worker"})
+    ballast = fill(server.folder)
+    await watched.until(raised={"disk_space"})
+    assert (await server.send_events()).json()["code"] == "storage_full"
+    assert "alert_not_stored" in server.events()
+    [held] = [
+        each
+        for each in (await server.client.get("/api/v1/alerts")).json()["items"]
+        if each["rule"] == "disk_space"
+    ]
+    ballast.unlink()
+    await watched.until(cleared={"disk_space"})
+    answer = await server.client.get("/api/v1/alerts", params={"state": "cleared"})
+    cleared = {each["id"]: each for each in answer.json()["items"]}
+    assert cleared[held["id"]]["since"] == held["since"]
+    assert await watched.open() == {"no_worker"}
 
 
 class Staged:

@@ -14,6 +14,7 @@ from tests.support.api_client import AUTH, as_, client
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
+from homeroom.errors import StorageFull
 from homeroom.instant import SECOND, to_rfc3339
 from homeroom.monitoring import alert_routes, alert_store, history_routes, history_store
 from homeroom.monitoring.alert_evaluation import Figures, Reading
@@ -149,6 +150,34 @@ async def test_alerts_are_acknowledged_and_snoozed_by_operators_and_audited(
     async with school.db.read() as tx:
         rows = await tx.fetch("SELECT actor, action FROM audit ORDER BY id")
     assert rows == [("key operator", "alert.acknowledged"), ("key operator", "alert.snoozed")]
+
+
+async def test_an_alert_that_cannot_be_stored_is_listed_and_told_later(
+    school: ActivitySchool, alerts: Alerts, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageFull("The disk is full.")
+
+    since = school.clock.now()
+    disk = Reading("disk_space", "host", 0, "0 B of 16 MiB are free.")
+    with monkeypatch.context() as patched:
+        patched.setattr(school.db, "write", full)
+        await alerts.evaluate(Figures([disk]), since)
+        assert await listed(api) == []
+        school.clock.advance(timedelta(minutes=1))
+        await alerts.evaluate(Figures([disk]), since)
+        [held] = await listed(api)
+        assert (held["rule"], held["since"]) == ("disk_space", to_rfc3339(since))
+        assert [each["id"] for each in await listed(api, "all")] == [held["id"]]
+        assert await listed(api, "cleared") == []
+        assert await notes(school) == []
+    await alerts.evaluate(Figures([disk]), since)
+    [stored] = await listed(api)
+    assert (stored["id"], stored["raisedAt"]) == (held["id"], held["raisedAt"])
+    recipients = ["boss", "night@example.org", "ops"]
+    assert await notes(school) == [(each, False) for each in recipients]
+    await alerts.evaluate(Figures([disk]), since)
+    assert len(await notes(school)) == len(recipients)
 
 
 async def test_rules_are_changed_within_bounds_and_reset(

@@ -18,7 +18,7 @@ import structlog
 
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
-from homeroom.errors import DatabaseFault, HomeroomError
+from homeroom.errors import DatabaseFault, HomeroomError, StorageFull, StorageReadOnly
 from homeroom.instant import SECOND
 from homeroom.monitoring import alert_store, history_store
 from homeroom.monitoring.alert_evaluation import Figures
@@ -118,19 +118,35 @@ class Monitor:
         return (span_start(now, MINUTE_SECONDS) - now) / SECOND + MINUTE_SECONDS
 
     async def tick(self) -> None:
-        """Record if a minute has begun, and evaluate if this process leads."""
+        """Record if a minute has begun, and evaluate if this process leads.
+
+        Where nothing can be stored, every process evaluates for itself: alerts are held in memory,
+        and no lease can be renewed.
+        """
         now = self._db.clock.now()
-        minute = span_start(now, MINUTE_SECONDS)
-        is_due = self._recorded_at is None or abs(now - self._recorded_at) > alert_store.LEASE
-        if (
-            is_due
-            or span_start(self._recorded_at or 0, MINUTE_SECONDS) != minute
-            or (not self.leads and await self._is_lease_free())
-        ):
-            await self.record()
-        if self._observed_from is not None:
+        fault: DatabaseFault | None = None
+        if await self._is_record_due(now):
+            try:
+                await self.record()
+            except (StorageFull, StorageReadOnly) as error:
+                fault = error
+        if self._observed_from is not None or fault is not None:
             figures = await self._sources.figures()
-            await self._alerts.evaluate(figures, self._observed_from)
+            since = now if self._observed_from is None else self._observed_from
+            await self._alerts.evaluate(figures, since)
+        else:
+            self._alerts.release_held()
+        if fault is not None:
+            raise fault
+
+    async def _is_record_due(self, now: int) -> bool:
+        recorded_at = self._recorded_at
+        return (
+            recorded_at is None
+            or abs(now - recorded_at) > alert_store.LEASE
+            or span_start(recorded_at, MINUTE_SECONDS) != span_start(now, MINUTE_SECONDS)
+            or (not self.leads and await self._is_lease_free())
+        )
 
     async def _is_lease_free(self) -> bool:
         async with self._db.read() as tx:
