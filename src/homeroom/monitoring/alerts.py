@@ -14,7 +14,7 @@ from homeroom.db.database import Database
 from homeroom.db.ids import new_id
 from homeroom.db.tx import Tx
 from homeroom.errors import Conflict, Invalid, NotFound, StorageFull, StorageReadOnly
-from homeroom.instant import SECOND
+from homeroom.instant import SECOND, to_rfc3339
 from homeroom.monitoring import alert_store
 from homeroom.monitoring.alert_evaluation import (
     Alert,
@@ -25,6 +25,7 @@ from homeroom.monitoring.alert_evaluation import (
 )
 from homeroom.monitoring.alert_rules import (
     DEFAULT_RULES,
+    NO_WORKER,
     THOUSAND,
     AlertRule,
     RuleChange,
@@ -40,6 +41,7 @@ TOPIC = "alerts"
 OPERATOR_ROLES = ("admin", "operator")
 MESSAGE_TYPE = "alert"
 MAX_SNOOZE_SECONDS = 7 * 86_400
+_HOLDING_MAILS_BACK = frozenset({NO_WORKER, "mail_server"})
 _LOCK = "monitoring.alerts"
 _LOGGED = frozenset({"raised", "reopened", "cleared"})
 _STATES: Mapping[str, tuple[str, ...]] = {
@@ -183,9 +185,16 @@ class Alerts:
     async def _still_open(
         self, tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        """Return the parameters of a message while one of its alerts is open."""
+        """Return the parameters of a message while one of its alerts is open.
+
+        A mail about what holds mails back can be sent only once that is over, so it says so.
+        """
         found = await alert_store.find_alerts(tx, list(about.get("alertIds", ())))
-        return params if any(alert.state == "open" for alert in found) else None
+        if any(alert.state == "open" for alert in found):
+            return params
+        if not any(alert.rule in _HOLDING_MAILS_BACK for alert in found):
+            return None
+        return {**params, "alerts": [_ended_fields(alert, tx.now) for alert in found]}
 
     async def list_alerts(self, tx: Tx, state: str, before: str | None, limit: int) -> list[Alert]:
         """Return alerts, the newest first; ``state`` is open, cleared or all.
@@ -315,6 +324,11 @@ def _message_fields(alert: Alert) -> dict[str, Any]:
         "severity": alert.severity,
         "detail": alert.detail,
     }
+
+
+def _ended_fields(alert: Alert, now: int) -> dict[str, Any]:
+    over = f"It is over since {to_rfc3339(alert.cleared_at or now)}."
+    return {**_message_fields(alert), "detail": f"{alert.detail} {over}" if alert.detail else over}
 
 
 def _audit(alert: Alert, why: str | None) -> dict[str, Any]:

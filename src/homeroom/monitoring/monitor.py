@@ -1,8 +1,9 @@
 """Record the history each minute, and evaluate alerts in one process at a time.
 
 Every process adds its own counters to the history. The process that holds the lease also samples
-what the database counts, and evaluates alerts. All of it is one write a minute; between them an
-evaluation reads, and writes where an alert changes.
+what the database counts, and evaluates alerts. All of it is one write a minute, and an idle process
+beside it on its machine writes nothing; between them an evaluation reads, and writes where an alert
+changes.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Monitor:
         fault: DatabaseFault | None = None
         if await self._is_record_due(now):
             try:
-                await self.record()
+                await self._record_unless_idle(now)
             except (StorageFull, StorageReadOnly) as error:
                 fault = error
         if self._observed_from is not None or fault is not None:
@@ -152,6 +153,22 @@ class Monitor:
         async with self._db.read() as tx:
             lease = await alert_store.read_lease(tx)
         return lease is None or not tx.now < lease.until <= tx.now + alert_store.LEASE
+
+    async def _record_unless_idle(self, now: int) -> None:
+        """Record; skip it while another process of this machine says all that this one could.
+
+        It evaluates with the same disk and the same memory limit, so an idle machine writes once a
+        minute, however many processes it has.
+        """
+        has_news = self._recorded_at is None or bool(self._sources.report().get("stuck"))
+        if not self.leads and not has_news and self._recorder.is_idle():
+            async with self._db.read() as tx:
+                lease = await alert_store.read_lease(tx)
+            is_held = lease is not None and tx.now < lease.until <= tx.now + alert_store.LEASE
+            if lease is not None and is_held and lease.holder.startswith(f"{self._host}."):
+                self._recorded_at = now
+                return
+        await self.record()
 
     async def record(self) -> None:
         """Store what happened since the last time, and renew the lease: one transaction."""
