@@ -138,7 +138,9 @@ class Alerts:
         if alert.message is None or await alert_store.count_open_of_message(tx, alert.message):
             return
         keys = [_message_key(alert.message, each) for each in await self._recipients(tx)]
-        await self._notifications.resolve(tx, keys)
+        rules = await alert_store.rules_of_message(tx, alert.message)
+        cancels = not rules & _HOLDING_MAILS_BACK
+        await self._notifications.resolve(tx, keys, cancels=cancels)
 
     async def _send(self, tx: Tx, alerts: Sequence[Alert]) -> None:
         params = {
