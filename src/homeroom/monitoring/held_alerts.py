@@ -1,4 +1,4 @@
-"""Alerts of a process whose storage is full or read-only, kept in memory until it can store them.
+"""Alerts that cannot be stored, as the disk is full, are held in memory.
 
 The alert about a full disk is the one that cannot be stored. It is listed by the process that
 holds it, logged, and stored and sent once there is room again.
@@ -38,7 +38,10 @@ class HeldAlerts:
         return sorted(found, key=lambda alert: alert.id, reverse=True)
 
     def apply(self, changes: Iterable[AlertChange]) -> None:
-        """Keep changes that could not be stored; those of stored alerts are planned again later."""
+        """Keep changes that could not be stored.
+
+        Those of stored alerts are planned again by the next evaluation.
+        """
         for change in changes:
             alert = change.alert
             key = open_key(alert.rule, alert.subject)

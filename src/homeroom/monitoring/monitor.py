@@ -155,10 +155,10 @@ class Monitor:
         return lease is None or not tx.now < lease.until <= tx.now + alert_store.LEASE
 
     async def _record_unless_idle(self, now: int) -> None:
-        """Record; skip it while another process of this machine says all that this one could.
+        """Record, unless another process of this machine says all that there is.
 
-        It evaluates with the same disk and the same memory limit, so an idle machine writes once a
-        minute, however many processes it has.
+        That one evaluates with the same disk and the same memory limit, so an idle machine writes
+        once a minute, however many processes it has.
         """
         has_news = self._recorded_at is None or bool(self._sources.report().get("stuck"))
         if not self.leads and not has_news and self._recorder.is_idle():
