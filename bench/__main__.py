@@ -2,8 +2,8 @@
 
     make bench                       all of it, five interleaved rounds (about 40 minutes)
     make bench ARGS="--only jobs"    one of: ingest, ingest-postgres, jobs, jobs-shared, finish,
-                                     credentials, memory, notify, operations, plans, queueing,
-                                     startup, viewers
+                                     credentials, memory, monitoring, notify, operations, plans,
+                                     queueing, startup, viewers
     make bench ARGS="--quick"        a smoke run that writes nothing
 
 What is claimed in README and docs is taken from the file that this writes.
@@ -25,6 +25,7 @@ from bench import (
     credentials,
     filled,
     finish,
+    idle,
     ingest,
     ingest_postgres,
     jobs,
@@ -79,6 +80,7 @@ def main() -> None:
         "memory": lambda: memory.measure(
             seconds=3.0 if quick else 60.0, finished=20 if quick else 300
         ),
+        "monitoring": lambda: idle.measure(5.0, 1, 1.0) if quick else idle.measure(),
         "queueing": lambda: queueing_workers.compare(
             queueing_workers.SMALL if quick else queueing_workers.SCENES
         ),

@@ -64,16 +64,22 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def run_server(
-    folder: Path, *options: str, environment: dict[str, str] | None = None
+    folder: Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    module: str = "homeroom",
 ) -> Iterator[ServerProcess]:
-    """Run ``homeroom serve`` on a data folder until the block ends."""
+    """Run ``homeroom serve`` on a data folder until the block ends.
+
+    ``module`` is one that runs the command line, such as a changed one.
+    """
     port, key = free_port(), f"hr_{secrets.token_urlsafe(24)}"
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")
     }
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "homeroom", "serve", "--port", str(port), *options],
+            [sys.executable, "-m", module, "serve", "--port", str(port), *options],
             env={
                 **inherited,
                 "HOMEROOM_DATA_DIR": str(folder),

@@ -10,6 +10,7 @@ from tools.servers.debian import Missing
 from bench import (
     credentials,
     finish,
+    idle,
     ingest,
     ingest_postgres,
     jobs,
@@ -74,6 +75,13 @@ def test_starts_of_generations_are_measured_beside_others_that_run() -> None:
     assert found["startMs"]["p99"] > 0
     assert found["generatingAtTheEnd"] > 0
     assert found["exampleSeconds"]["max"] > 0
+
+
+def test_monitoring_is_measured_beside_a_server_without_it() -> None:
+    found = idle.measure(seconds=1.0, pairs=1, load_seconds=1.0)
+    assert found["idle"]["percent_of_a_core_on"] > 0
+    assert found["events"]["us_per_event_on"] > 0
+    assert found["events"]["us_per_event_off"] > 0
 
 
 def test_memory_is_measured_before_and_after_a_load() -> None:

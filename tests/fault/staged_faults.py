@@ -104,7 +104,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _fill(disk: Path) -> Path:
+def fill(disk: Path) -> Path:
     """Fill a disk to its last byte; return the file to delete."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
@@ -124,7 +124,7 @@ async def _disk_full(places: Places) -> StagedServer:
     disk = _tmpfs(places)
     server = places.server(disk / "data")
     await server.serve()
-    ballast = _fill(disk)
+    ballast = fill(disk)
     places.stack.callback(ballast.unlink, missing_ok=True)
     answer = await server.send_events()
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_full")
@@ -138,7 +138,7 @@ async def _disk_full_at_start(places: Places) -> StagedServer:
     await server.serve()
     await server.until(lambda: (server.folder / "homeroom.db-reserve").exists())
     await server.stop()
-    places.stack.callback(_fill(disk).unlink, missing_ok=True)
+    places.stack.callback(fill(disk).unlink, missing_ok=True)
     await server.serve()
     assert (await server.client.get("/api/v1/courses")).status_code == 200
     return server

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from tests.fault.staged_faults import Places
+from tests.fault.staged_faults import Places, fill
 from tests.support.condition import PATIENCE_SECONDS
 from tests.support.partner_school import Sandbox, running_sandbox
 from tests.support.staged_server import StagedServer
@@ -33,6 +33,7 @@ from homeroom.monitoring.health import Health
 from homeroom.monitoring.history import HistoryRecorder
 from homeroom.monitoring.monitor import Monitor
 from homeroom.partner.gate import PartnerGate
+from homeroom.sandbox.fault import FaultMode
 from homeroom.settings import load
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.xdist_group("fault")]
@@ -104,7 +105,8 @@ async def watched(tmp_path: Path) -> AsyncIterator[WatchedServer]:
             disk / "data",
             HOMEROOM_ALERT_INTERVAL="500ms",
             HOMEROOM_JOB_LEASE="3s",
-            HOMEROOM_HR_RETRY_DELAYS="1s",
+            HOMEROOM_CONCURRENCY=str(len(LEARNERS)),
+            HOMEROOM_HR_RETRY_DELAYS=",".join(["1s"] * 9),
             **settings,
         )
         await server.serve("--no-worker")
@@ -148,6 +150,52 @@ async def test_faults_of_a_running_server_raise_alerts_that_clear(watched: Watch
     await watched.until(raised={"disk_space"})
     ballast.unlink()
     await watched.until(cleared={"disk_space"})
+
+
+KNOBS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("status", {"status": 401}),
+    ("drop", {}),
+    ("hang_after_work", {}),
+)
+"""The faults of a partner; the caller cannot tell ``slow`` from one that hangs, and ``garbage`` is
+a 200, which webhooks accept."""
+
+
+async def test_every_fault_of_a_partner_raises_its_alert_and_its_end_clears_it(
+    watched: WatchedServer,
+) -> None:
+    server, sandbox = watched.server, watched.sandbox
+    await server.work()
+    for number, (mode, options) in enumerate(KNOBS):
+        await sandbox.fault("hr", mode, **options)
+        await server.complete_course([f"k{number}-{learner}" for learner in LEARNERS])
+        await watched.until(raised={"destination hr", "owed_steps hr"})
+        await sandbox.client.delete(f"{sandbox.url}/control/faults")
+        await watched.post("/api/v1/destinations/hr/switch-on")
+        await watched.until(cleared={"destination", "owed_steps"})
+    assert {mode for mode, _ in KNOBS} == set(get_args(FaultMode)) - {"garbage", "slow"}
+
+
+async def test_a_disk_without_a_byte_left_raises_its_alert_and_stores_it_afterwards(
+    watched: WatchedServer,
+) -> None:
+    server = watched.server
+    await watched.until(raised={"no_worker"})
+    ballast = fill(server.folder)
+    await watched.until(raised={"disk_space"})
+    assert (await server.send_events()).json()["code"] == "storage_full"
+    assert "alert_not_stored" in server.events()
+    [held] = [
+        each
+        for each in (await server.client.get("/api/v1/alerts")).json()["items"]
+        if each["rule"] == "disk_space"
+    ]
+    ballast.unlink()
+    await watched.until(cleared={"disk_space"})
+    answer = await server.client.get("/api/v1/alerts", params={"state": "cleared"})
+    cleared = {each["id"]: each for each in answer.json()["items"]}
+    assert cleared[held["id"]]["since"] == held["since"]
+    assert await watched.open() == {"no_worker"}
 
 
 class Staged:

@@ -14,6 +14,7 @@ from tests.support.api_client import AUTH, as_, client
 
 from homeroom.clock import Clock
 from homeroom.db.database import Database
+from homeroom.errors import StorageFull
 from homeroom.instant import SECOND, to_rfc3339
 from homeroom.monitoring import alert_routes, alert_store, history_routes, history_store
 from homeroom.monitoring.alert_evaluation import Figures, Reading
@@ -151,6 +152,34 @@ async def test_alerts_are_acknowledged_and_snoozed_by_operators_and_audited(
     assert rows == [("key operator", "alert.acknowledged"), ("key operator", "alert.snoozed")]
 
 
+async def test_an_alert_that_cannot_be_stored_is_listed_and_told_later(
+    school: ActivitySchool, alerts: Alerts, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageFull("The disk is full.")
+
+    since = school.clock.now()
+    disk = Reading("disk_space", "host", 0, "0 B of 16 MiB are free.")
+    with monkeypatch.context() as patched:
+        patched.setattr(school.db, "write", full)
+        await alerts.evaluate(Figures([disk]), since)
+        assert await listed(api) == []
+        school.clock.advance(timedelta(minutes=1))
+        await alerts.evaluate(Figures([disk]), since)
+        [held] = await listed(api)
+        assert (held["rule"], held["since"]) == ("disk_space", to_rfc3339(since))
+        assert [each["id"] for each in await listed(api, "all")] == [held["id"]]
+        assert await listed(api, "cleared") == []
+        assert await notes(school) == []
+    await alerts.evaluate(Figures([disk]), since)
+    [stored] = await listed(api)
+    assert (stored["id"], stored["raisedAt"]) == (held["id"], held["raisedAt"])
+    recipients = ["boss", "night@example.org", "ops"]
+    assert await notes(school) == [(each, False) for each in recipients]
+    await alerts.evaluate(Figures([disk]), since)
+    assert len(await notes(school)) == len(recipients)
+
+
 async def test_rules_are_changed_within_bounds_and_reset(
     school: ActivitySchool, alerts: Alerts, api: httpx.AsyncClient
 ) -> None:
@@ -195,7 +224,7 @@ async def test_rules_are_changed_within_bounds_and_reset(
 class Process:
     """A process's monitor with figures that the test sets."""
 
-    def __init__(self, db: Database, alerts: Alerts, name: str) -> None:
+    def __init__(self, db: Database, alerts: Alerts, name: str, host: str = "host") -> None:
         self.metrics = Metrics()
         self.figures: list[Reading] = []
 
@@ -211,7 +240,7 @@ class Process:
         self.monitor = Monitor(
             db,
             name,
-            "host",
+            host,
             HistoryRecorder(self.metrics),
             alerts,
             MonitorSources(lambda: {"stuck": 0}, samples, completions, figures),
@@ -262,6 +291,32 @@ async def test_processes_add_to_one_history_and_one_of_them_evaluates(
     db.clock.advance(timedelta(seconds=2))
     await two.monitor.tick()
     assert (two.monitor.leads, len(await listed(api))) == (True, 1)
+
+
+async def test_an_idle_process_beside_the_one_that_evaluates_writes_nothing(
+    db: Database, alerts: Alerts
+) -> None:
+    one, two = Process(db, alerts, "host.1"), Process(db, alerts, "host.2")
+    far = Process(db, alerts, "far.3", host="far")
+    started = db.clock.now()
+
+    async def reported_after(minutes: int) -> dict[str, int]:
+        db.clock.advance(timedelta(minutes=1))
+        for process in (one, two, far):
+            await process.monitor.tick()
+        async with db.read() as tx:
+            rows = await tx.fetch("SELECT id, seen_at FROM monitor_process")
+        assert db.clock.now() == started + minutes * MINUTE
+        return {id: (seen_at - started) // MINUTE for id, seen_at in rows}
+
+    assert await reported_after(1) == {"host.1": 1, "host.2": 1, "far.3": 1}
+    assert await reported_after(2) == {"host.1": 2, "host.2": 1, "far.3": 2}
+    two.metrics.count_events("accepted", 5)
+    assert await reported_after(3) == {"host.1": 3, "host.2": 3, "far.3": 3}
+    assert await reported_after(4) == {"host.1": 4, "host.2": 3, "far.3": 4}
+    await one.monitor._leave()  # as a stop does
+    await two.monitor.tick()
+    assert two.monitor.leads
 
 
 async def test_spans_go_on_after_a_restart_and_begin_anew_after_a_downtime(

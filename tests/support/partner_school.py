@@ -63,6 +63,7 @@ class Sandbox:
     url: str
     config: SandboxConfig
     client: httpx.AsyncClient
+    mail_port: int = 0
 
     @property
     def settings(self) -> dict[str, str]:
@@ -97,12 +98,16 @@ async def running_sandbox(config: SandboxConfig | None = None) -> AsyncIterator[
     config = config or SandboxConfig(directory_token="dir-token", assessment_token="mark-token")
     stop = asyncio.Event()
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(config, started=port.set_result, stop=stop))
+    mail_port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        serve(config, started=port.set_result, mail_started=mail_port.set_result, stop=stop)
+    )
     started: set[asyncio.Future[int] | asyncio.Future[None]] = {task, port}
     await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
     try:
         async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield Sandbox(f"http://127.0.0.1:{port.result()}", config, client)
+            url = f"http://127.0.0.1:{port.result()}"
+            yield Sandbox(url, config, client, mail_port.result())
     finally:
         stop.set()
         await asyncio.wait_for(task, PATIENCE_SECONDS)

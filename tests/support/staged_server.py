@@ -170,7 +170,7 @@ class StagedServer:
         unit = {"id": "u", "title": "Unit", "chapters": [{"id": "a", "title": "Chapter"}]}
         course = {"title": "Fire safety", "units": [unit]}
         answer = await self.client.put("/api/v1/courses/c-1", json=course)
-        assert answer.status_code == 201, answer.text
+        assert answer.status_code in (200, 201), answer.text
         events = [
             {
                 "id": f"{user_id}-done",

@@ -124,7 +124,7 @@ class AlertReadings:
                 NO_WORKER,
                 "",
                 len(running) * THOUSAND,
-                "No worker is running, so jobs wait." if not running else None,
+                "No worker is running, so jobs and mails wait." if not running else None,
                 latest,
             )
         ]

@@ -133,6 +133,12 @@ async def count_open_of_message(tx: Tx, message: str) -> int:
     return int(count)
 
 
+async def rules_of_message(tx: Tx, message: str) -> set[str]:
+    """Return the rules of the alerts that a message told of."""
+    rows = await tx.fetch("SELECT DISTINCT rule FROM alert WHERE message = ?", (message,))
+    return {rule for (rule,) in rows}
+
+
 async def read_lease(tx: Tx) -> MonitorLease | None:
     """Return the lease, None before the first evaluation."""
     return await tx.fetch_one_into(MonitorLease, "SELECT * FROM monitor_lease")

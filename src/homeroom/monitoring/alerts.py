@@ -13,8 +13,8 @@ from homeroom.access import api as access
 from homeroom.db.database import Database
 from homeroom.db.ids import new_id
 from homeroom.db.tx import Tx
-from homeroom.errors import Conflict, Invalid, NotFound
-from homeroom.instant import SECOND
+from homeroom.errors import Conflict, Invalid, NotFound, StorageFull, StorageReadOnly
+from homeroom.instant import SECOND, to_rfc3339
 from homeroom.monitoring import alert_store
 from homeroom.monitoring.alert_evaluation import (
     Alert,
@@ -24,12 +24,15 @@ from homeroom.monitoring.alert_evaluation import (
     plan_changes,
 )
 from homeroom.monitoring.alert_rules import (
+    DEFAULT_RULES,
+    NO_WORKER,
     THOUSAND,
     AlertRule,
     RuleChange,
     change_rule,
     check_changes,
 )
+from homeroom.monitoring.held_alerts import HeldAlerts, raised_late
 from homeroom.notify.api import Message, Notifications, Recipient
 from homeroom.people import api as people
 
@@ -38,6 +41,7 @@ TOPIC = "alerts"
 OPERATOR_ROLES = ("admin", "operator")
 MESSAGE_TYPE = "alert"
 MAX_SNOOZE_SECONDS = 7 * 86_400
+_HOLDING_MAILS_BACK = frozenset({NO_WORKER, "mail_server"})
 _LOCK = "monitoring.alerts"
 _LOGGED = frozenset({"raised", "reopened", "cleared"})
 _STATES: Mapping[str, tuple[str, ...]] = {
@@ -64,32 +68,54 @@ class Alerts:
         """
         self._db, self._notifications = db, notifications
         self._console_url, self._addresses = console_url, tuple(addresses)
+        self._held = HeldAlerts()
         notifications.checks.add(MESSAGE_TYPE, self._still_open)
 
     async def evaluate(self, figures: Figures, observed_from: int) -> list[AlertChange]:
         """Raise, keep and clear alerts by what was read; return the changes.
 
         Nothing is written where nothing changes. Two processes that evaluate at once raise an alert
-        once: the second one sees what the first has stored.
+        once: the second one sees what the first has stored. Where nothing can be stored, as on a
+        full disk, alerts are held in memory and stored later.
         """
         async with self._db.read() as tx:
-            if not await self._plan(tx, figures, observed_from):
-                return []
+            changes = await self._plan(tx, figures, observed_from, self._held)
+        if not changes and not self._held:
+            return []
+        try:
+            return await self._evaluate_stored(figures, observed_from)
+        except (StorageFull, StorageReadOnly):
+            self._held.apply(changes)
+            return changes
+
+    async def _evaluate_stored(self, figures: Figures, observed_from: int) -> list[AlertChange]:
         async with self._db.write() as tx:
             await tx.lock(_LOCK)
             before = await alert_store.list_current(tx)
-            changes = await self._plan(tx, figures, observed_from)
+            late = self._held.not_among(before)
+            for alert in late:
+                await alert_store.save_alert(tx, alert)
+            planned = await self._plan(tx, figures, observed_from)
+            changes = [*raised_late(late, planned, DEFAULT_RULES), *planned]
             messages = messages_of(changes, before)
             keys = {alert.id: _message_id(told[0]) for told in messages for alert in told}
             for change in changes:
                 await self._store(tx, change, keys.get(change.alert.id))
             for told in messages:
                 await self._send(tx, told)
+        self._held.release()
         return changes
 
-    async def _plan(self, tx: Tx, figures: Figures, observed_from: int) -> list[AlertChange]:
+    def release_held(self) -> None:
+        """Forget what could not be stored, as another process evaluates and stores it."""
+        self._held.release()
+
+    async def _plan(
+        self, tx: Tx, figures: Figures, observed_from: int, held: HeldAlerts | None = None
+    ) -> list[AlertChange]:
         rules, alerts = await alert_store.load_rules(tx), await alert_store.list_current(tx)
-        return plan_changes(rules, figures, alerts, tx.now, observed_from, new_id)
+        known = alerts if held is None else held.merge(alerts)
+        return plan_changes(rules, figures, known, tx.now, observed_from, new_id)
 
     async def _store(self, tx: Tx, change: AlertChange, message: str | None) -> None:
         alert = change.alert
@@ -112,7 +138,9 @@ class Alerts:
         if alert.message is None or await alert_store.count_open_of_message(tx, alert.message):
             return
         keys = [_message_key(alert.message, each) for each in await self._recipients(tx)]
-        await self._notifications.resolve(tx, keys)
+        rules = await alert_store.rules_of_message(tx, alert.message)
+        cancels = not rules & _HOLDING_MAILS_BACK
+        await self._notifications.resolve(tx, keys, cancels=cancels)
 
     async def _send(self, tx: Tx, alerts: Sequence[Alert]) -> None:
         params = {
@@ -159,13 +187,28 @@ class Alerts:
     async def _still_open(
         self, tx: Tx, about: Mapping[str, Any], params: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        """Return the parameters of a message while one of its alerts is open."""
+        """Return the parameters of a message while one of its alerts is open.
+
+        A mail about what holds mails back can be sent only once that is over, so it says so.
+        """
         found = await alert_store.find_alerts(tx, list(about.get("alertIds", ())))
-        return params if any(alert.state == "open" for alert in found) else None
+        if any(alert.state == "open" for alert in found):
+            return params
+        if not any(alert.rule in _HOLDING_MAILS_BACK for alert in found):
+            return None
+        return {**params, "alerts": [_ended_fields(alert, tx.now) for alert in found]}
 
     async def list_alerts(self, tx: Tx, state: str, before: str | None, limit: int) -> list[Alert]:
-        """Return alerts, the newest first; ``state`` is open, cleared or all."""
-        return await alert_store.list_alerts(tx, _STATES[state], before, limit)
+        """Return alerts, the newest first; ``state`` is open, cleared or all.
+
+        The first page begins with those that this process could not store.
+        """
+        found = await alert_store.list_alerts(tx, _STATES[state], before, limit)
+        if not self._held or before is not None or state == "cleared":
+            return found
+        held = self._held.open_alerts()
+        ids = {alert.id for alert in held}
+        return [*held, *(alert for alert in found if alert.id not in ids)][:limit]
 
     async def acknowledge(self, id: str, actor: str, why: str | None) -> Alert:
         """Record that an operator deals with an alert; raise ``NotFound``, ``Conflict``."""
@@ -283,6 +326,11 @@ def _message_fields(alert: Alert) -> dict[str, Any]:
         "severity": alert.severity,
         "detail": alert.detail,
     }
+
+
+def _ended_fields(alert: Alert, now: int) -> dict[str, Any]:
+    over = f"It is over since {to_rfc3339(alert.cleared_at or now)}."
+    return {**_message_fields(alert), "detail": f"{alert.detail} {over}" if alert.detail else over}
 
 
 def _audit(alert: Alert, why: str | None) -> dict[str, Any]:

@@ -130,6 +130,10 @@ class HistoryRecorder:
                 changed[metric] = measure
         return changed, mark_stored
 
+    def is_idle(self) -> bool:
+        """Return whether nothing changed since the last store."""
+        return not self.changes()[0]
+
     def _totals(self) -> dict[str, Measure]:
         sums: dict[tuple[str, str], float] = defaultdict(float)
         self._metrics.flush()

@@ -1,8 +1,9 @@
 """Record the history each minute, and evaluate alerts in one process at a time.
 
 Every process adds its own counters to the history. The process that holds the lease also samples
-what the database counts, and evaluates alerts. All of it is one write a minute; between them an
-evaluation reads, and writes where an alert changes.
+what the database counts, and evaluates alerts. All of it is one write a minute, and an idle process
+beside it on its machine writes nothing; between them an evaluation reads, and writes where an alert
+changes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 
 from homeroom.db.database import Database, WriteClass
 from homeroom.db.tx import Tx
-from homeroom.errors import DatabaseFault, HomeroomError
+from homeroom.errors import DatabaseFault, HomeroomError, StorageFull, StorageReadOnly
 from homeroom.instant import SECOND
 from homeroom.monitoring import alert_store, history_store
 from homeroom.monitoring.alert_evaluation import Figures
@@ -118,24 +119,56 @@ class Monitor:
         return (span_start(now, MINUTE_SECONDS) - now) / SECOND + MINUTE_SECONDS
 
     async def tick(self) -> None:
-        """Record if a minute has begun, and evaluate if this process leads."""
+        """Record if a minute has begun, and evaluate if this process leads.
+
+        Where nothing can be stored, every process evaluates for itself: alerts are held in memory,
+        and no lease can be renewed.
+        """
         now = self._db.clock.now()
-        minute = span_start(now, MINUTE_SECONDS)
-        is_due = self._recorded_at is None or abs(now - self._recorded_at) > alert_store.LEASE
-        if (
-            is_due
-            or span_start(self._recorded_at or 0, MINUTE_SECONDS) != minute
-            or (not self.leads and await self._is_lease_free())
-        ):
-            await self.record()
-        if self._observed_from is not None:
+        fault: DatabaseFault | None = None
+        if await self._is_record_due(now):
+            try:
+                await self._record_unless_idle(now)
+            except (StorageFull, StorageReadOnly) as error:
+                fault = error
+        if self._observed_from is not None or fault is not None:
             figures = await self._sources.figures()
-            await self._alerts.evaluate(figures, self._observed_from)
+            since = now if self._observed_from is None else self._observed_from
+            await self._alerts.evaluate(figures, since)
+        else:
+            self._alerts.release_held()
+        if fault is not None:
+            raise fault
+
+    async def _is_record_due(self, now: int) -> bool:
+        recorded_at = self._recorded_at
+        return (
+            recorded_at is None
+            or abs(now - recorded_at) > alert_store.LEASE
+            or span_start(recorded_at, MINUTE_SECONDS) != span_start(now, MINUTE_SECONDS)
+            or (not self.leads and await self._is_lease_free())
+        )
 
     async def _is_lease_free(self) -> bool:
         async with self._db.read() as tx:
             lease = await alert_store.read_lease(tx)
         return lease is None or not tx.now < lease.until <= tx.now + alert_store.LEASE
+
+    async def _record_unless_idle(self, now: int) -> None:
+        """Record, unless another process of this machine says all that there is.
+
+        That one evaluates with the same disk and the same memory limit, so an idle machine writes
+        once a minute, however many processes it has.
+        """
+        has_news = self._recorded_at is None or bool(self._sources.report().get("stuck"))
+        if not self.leads and not has_news and self._recorder.is_idle():
+            async with self._db.read() as tx:
+                lease = await alert_store.read_lease(tx)
+            is_held = lease is not None and tx.now < lease.until <= tx.now + alert_store.LEASE
+            if lease is not None and is_held and lease.holder.startswith(f"{self._host}."):
+                self._recorded_at = now
+                return
+        await self.record()
 
     async def record(self) -> None:
         """Store what happened since the last time, and renew the lease: one transaction."""

@@ -182,9 +182,12 @@ class Notifications:
         """Return those of some keys whose messages were sent."""
         return await store.find_sent_keys(tx, keys)
 
-    async def resolve(self, tx: Tx, keys: Sequence[str]) -> None:
-        """Mark messages as resolved: read, and cancelled where they are pending."""
-        for id in await store.resolve_notifications(tx, keys):
+    async def resolve(self, tx: Tx, keys: Sequence[str], *, cancels: bool = True) -> None:
+        """Mark messages as resolved: read, and cancelled where they are pending.
+
+        With ``cancels`` false the pending ones are sent, if their relevance check allows it.
+        """
+        for id in await store.resolve_notifications(tx, keys, cancels=cancels):
             tx.notify(TOPIC, id)
 
     def render(

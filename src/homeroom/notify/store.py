@@ -336,7 +336,7 @@ async def mark_all_read(tx: Tx, user_id: str) -> int:
     )
 
 
-async def resolve_notifications(tx: Tx, keys: Sequence[str]) -> list[str]:
+async def resolve_notifications(tx: Tx, keys: Sequence[str], *, cancels: bool = True) -> list[str]:
     """Mark notifications as resolved and cancel pending deliveries; return the ids."""
     rows = await tx.fetch_by_keys(
         "SELECT n.id FROM {keys} AS k JOIN notification AS n ON n.dedupe_key = k.column1"
@@ -346,6 +346,8 @@ async def resolve_notifications(tx: Tx, keys: Sequence[str]) -> list[str]:
     ids = [id for (id,) in rows]
     for id in ids:
         await tx.execute("UPDATE notification SET resolved_at = ? WHERE id = ?", (tx.now, id))
+        if not cancels:
+            continue
         await tx.execute(
             "UPDATE delivery SET status = 'cancelled', reason = ?, reason_code = ?, updated_at = ?"
             " WHERE notification_id = ? AND status = 'pending'",
