@@ -77,7 +77,7 @@ def test_starts_of_generations_are_measured_beside_others_that_run() -> None:
 
 
 def test_memory_is_measured_before_and_after_a_load() -> None:
-    found = memory.measure(seconds=1.0, finished=3)
+    found = memory.measure(seconds=1.0, finished=3, settle=(1, 1))
     assert found["events"] > 0
     assert found["idleMiB"] > 0
     assert found["afterMiB"] > 0
