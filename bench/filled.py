@@ -23,9 +23,11 @@ class Size:
     """Each learner has a row in each chapter."""
     events: int = 1_000_000
     """Ledger rows, with random ids."""
+    connections: int = 64
+    """Connections that send once the clock runs."""
 
 
-SMALL = Size(learners=200, chapters=20, events=5_000)
+SMALL = Size(learners=200, chapters=20, events=5_000, connections=8)
 
 
 class Filled(NamedTuple):

@@ -33,8 +33,13 @@ def _settled(server: ServerProcess, seconds: float) -> float:
     return least
 
 
-def measure(seconds: float = 60.0, finished: int = 300) -> dict[str, Any]:
-    """Return megabytes resident: idle, at the end of the load, and settled after it."""
+def measure(
+    seconds: float = 60.0, finished: int = 300, settle: tuple[int, int] = (5, 12)
+) -> dict[str, Any]:
+    """Return megabytes resident: idle, at the end of the load, and settled after it.
+
+    ``settle`` has the seconds for which the memory is watched before the load, and after it.
+    """
     course = {
         "title": "Load",
         "units": [
@@ -55,7 +60,7 @@ def measure(seconds: float = 60.0, finished: int = 300) -> dict[str, Any]:
         server.call("PUT", "/api/v1/courses/course-000", course)
         server.call("PUT", "/api/v1/courses/latency", COURSE)
         server.call("GET", "/api/v1/queues")
-        idle = _settled(server, 5)
+        idle = _settled(server, settle[0])
         report = load_in_process(
             Plan(port=server.port, key=server.key, seconds=seconds, learners=5_000)
         )
@@ -68,7 +73,7 @@ def measure(seconds: float = 60.0, finished: int = 300) -> dict[str, Any]:
             if all(not q["counts"]["waiting"] and not q["counts"]["active"] for q in queues):
                 break
             time.sleep(0.5)
-        after = _settled(server, 12)
+        after = _settled(server, settle[1])
     return {
         "idleMiB": idle,
         "endOfLoadMiB": peak,

@@ -27,6 +27,7 @@ def send(port: int, key: str, seconds: float, size: Size, *options: str) -> Numb
         "--key": key,
         "--learners": size.learners,
         "--chapters": size.chapters,
+        "--connections": size.connections,
         "--seconds": seconds,
         "--warmup-seconds": min(_WARMUP_SECONDS, seconds),
     }

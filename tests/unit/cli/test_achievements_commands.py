@@ -14,7 +14,6 @@ EXAMPLE = str(ROOT / "examples" / "achievements" / "first-rules.yaml")
 @pytest.fixture
 def school(terminal: Any) -> Any:
     """Publish the example courses; ada has completed one, bo both."""
-    terminal.ok("db", "upgrade")
     terminal.ok("courses", "import", str(ROOT / "examples" / "courses"))
     for user, course, score in (
         ("ada", "site-safety-induction", 9_500),

@@ -11,7 +11,6 @@ _COLUMNS = (
 
 
 def test_an_alert_is_listed_acknowledged_and_snoozed(terminal: Any) -> None:
-    terminal.ok("db", "upgrade")
     assert "There are no open alerts." in terminal.ok("alerts", "list").out
     terminal.rows(
         f"INSERT INTO alert ({_COLUMNS}) VALUES ('a1', 'destination|hr', 'destination', 'hr',"
@@ -38,7 +37,6 @@ def test_an_alert_is_listed_acknowledged_and_snoozed(terminal: Any) -> None:
 
 
 def test_a_rule_is_changed_and_reset(terminal: Any) -> None:
-    terminal.ok("db", "upgrade")
     assert "above 300" in terminal.ok("alerts", "rules").out
     words = ("alerts", "set-rule", "queue_age", "--threshold", "600", "--for", "15m", "--off")
     [rule] = terminal.ok(*words, "--json").json["items"]

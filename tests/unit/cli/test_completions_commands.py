@@ -28,7 +28,6 @@ def ids(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("HOMEROOM_CREDLY_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("HOMEROOM_CREDLY_ORGANIZATION", "school")
     monkeypatch.setenv("HOMEROOM_CREDLY_TOKEN", "token-of-the-tests")
-    terminal.ok("db", "upgrade")
     no_url = SkipReason("no_url", "HOMEROOM_ANALYTICS_URL is not set")
     completions = Completions(
         [

@@ -40,7 +40,6 @@ def test_a_logo_that_is_no_picture_is_named(
 
 
 def test_a_credential_is_revoked_and_the_key_replaced(terminal: Any) -> None:
-    terminal.ok("db", "upgrade")
     terminal.rows(
         "INSERT INTO credential (id, completion_id, user_id, course_id, attempt, issuer,"
         " template_id, state, external_id, issued_at, created_at) VALUES"
@@ -66,7 +65,6 @@ def test_a_credential_is_revoked_and_the_key_replaced(terminal: Any) -> None:
 
 
 def test_many_are_listed_by_a_dry_run_and_then_revoked(terminal: Any, tmp_path: Path) -> None:
-    terminal.ok("db", "upgrade")
     for id, user in (("c1", "ada"), ("c2", "bo"), ("c3", "cleo")):
         terminal.rows(
             "INSERT INTO credential (id, completion_id, user_id, course_id, attempt, issuer,"

@@ -6,7 +6,6 @@ from typing import Any
 
 
 def test_a_partner_that_is_away_is_shown_and_switched_on(terminal: Any) -> None:
-    terminal.ok("db", "upgrade")
     terminal.rows(
         "INSERT INTO partner (name, state, failures, opened_at, probe_at, probes, closed_at,"
         " released_at, last_error, last_status) VALUES ('credly', 'refused', 5,"

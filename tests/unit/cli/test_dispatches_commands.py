@@ -23,7 +23,6 @@ def dispatched(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Store a delivered and a failed dispatch, and a completion that has none yet."""
     monkeypatch.setenv("HOMEROOM_HR_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("HOMEROOM_WEBHOOK_SECRET", "whsec_" + "c2VjcmV0" * 6)
-    terminal.ok("db", "upgrade")
     was_unset = SkipReason("destination_not_configured", "HOMEROOM_HR_URL is not set")
     completions = Completions([CompletionStep("hr", lambda id: None, lambda *_: was_unset)])  # type: ignore[arg-type,return-value]
 

@@ -18,7 +18,6 @@ COMMANDS = {
 
 def test_the_examples_are_imported_in_order_after_a_dry_run(terminal_on_file: Any) -> None:
     terminal = terminal_on_file
-    terminal.ok("db", "upgrade")
     terminal.ok("courses", "import", str(EXAMPLES / "courses"))
     for name, (command, rows) in COMMANDS.items():
         file = str(EXAMPLES / "imports" / f"{name}.csv")
@@ -38,7 +37,6 @@ def test_faults_are_printed_by_line_and_nothing_is_stored(
     terminal_on_file: Any, tmp_path: Path, dry_run: tuple[str, ...]
 ) -> None:
     terminal = terminal_on_file
-    terminal.ok("db", "upgrade")
     file = tmp_path / "people.csv"
     file.write_text("userId,givenName,familyName,email\nada,Ada,Love,\nben,Ben,,ben\n")
     ended = terminal("people", "import", str(file), *dry_run)
@@ -51,7 +49,6 @@ def test_faults_are_printed_by_line_and_nothing_is_stored(
 
 def test_people_and_courses_are_listed_suspended_archived_and_ended(terminal_on_file: Any) -> None:
     terminal = terminal_on_file
-    terminal.ok("db", "upgrade")
     terminal.ok("courses", "import", str(EXAMPLES / "courses"))
     for name in ("people", "enrolments"):
         terminal.ok(*COMMANDS[name][0], str(EXAMPLES / "imports" / f"{name}.csv"))

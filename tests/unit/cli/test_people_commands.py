@@ -17,7 +17,6 @@ def enrolled(terminal: Any) -> None:
 def test_an_export_goes_to_standard_output_or_into_a_file_of_its_own(
     terminal: Any, tmp_path: Path
 ) -> None:
-    terminal.ok("db", "upgrade")
     enrolled(terminal)
     found = json.loads(terminal.ok("people", "export", "ada").out)
     assert found["userId"] == "ada"
@@ -32,7 +31,6 @@ def test_an_export_goes_to_standard_output_or_into_a_file_of_its_own(
 
 
 def test_who_is_erased_is_gone_and_only_once(terminal: Any) -> None:
-    terminal.ok("db", "upgrade")
     enrolled(terminal)
     refused = terminal("people", "erase", "ada")
     assert refused.code != 0

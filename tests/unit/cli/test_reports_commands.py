@@ -23,7 +23,6 @@ COURSE = {
 @pytest.fixture
 def completed(terminal: Any) -> None:
     """Store the completions of two people, one of them in a group."""
-    terminal.ok("db", "upgrade")
 
     async def write(tx: Tx) -> None:
         await people.put(tx, Person("u-1", None, "Ada", "Okafor", group_ids=("ward-3",)))

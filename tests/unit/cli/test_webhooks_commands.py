@@ -10,7 +10,6 @@ import pytest
 def test_a_test_message_says_what_to_set_or_why_it_was_not_accepted(
     terminal_on_file: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal_on_file.ok("db", "upgrade")
     unset = terminal_on_file("webhooks", "test", "hr")
     assert unset.code == 5
     assert "HOMEROOM_HR_URL is not set" in unset.err
