@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "homeroom"
-MAX_MODULES = 480  # 230 when "One language" was done; features since then may add some
+MAX_MODULES = 490  # 230 when "One language" was done; features since then may add some
 MAX_LINES = 450
 FIRST_LINE = 79
 

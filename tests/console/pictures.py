@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.console.conftest import OPTIONS, sign_in
 from tests.console.test_console import PAGES, show
 from tests.support.console_school import COURSE_TITLE, HALFWAY, ConsoleSchool, console_school
+from tests.support.homeroom_process import ADMIN, server
 from tests.support.people_school import PROGRAMME_ID, add_people
 from tools.servers.chromium import need_chromium
 
+FIRST_AID = {
+    "title": "First aid",
+    "units": [{"id": "u", "title": "Unit", "chapters": [{"id": "bandages", "title": "Bandages"}]}],
+}
 SIZE = {"width": 1120, "height": 640}
 NAMES = {
     COURSE_TITLE: "course",
@@ -59,11 +66,42 @@ def picture_people(browser: Browser, school: ConsoleSchool, target: Path) -> Non
         page.context.close()
 
 
+def teach_for_an_hour(folder: Path) -> None:
+    """Let learners take a course in the hour before, so that charts have something to show.
+
+    A server is started for each five minutes, with its clock moved back to them.
+    """
+    for part in range(12):
+        began = datetime.now(UTC) - timedelta(minutes=60 - 5 * part)
+        clock = {"HOMEROOM_TEST_CLOCK": began.isoformat()}
+        with server(folder, clock) as url, httpx.Client(base_url=url, headers=ADMIN) as client:
+            client.put("/api/v1/courses/first-aid", json=FIRST_AID).raise_for_status()
+            for learner in range(8 + 7 * (part % 4)):
+                event = {
+                    "id": f"first-aid-{part}-{learner}",
+                    "userId": f"learner-{10 + learner}",
+                    "courseId": "first-aid",
+                    "chapterId": "bandages",
+                    "eventType": "chapter_progress",
+                    "progress": 5 + 6 * part,
+                    "timeSpent": 60,
+                    "timestamp": int(began.timestamp() * 1_000),
+                }
+                body = {"events": [event]}
+                client.post("/api/progress/enhanced-update", json=body).raise_for_status()
+
+
 def main(target: Path) -> None:
     """Write the pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        teach_for_an_hour(Path(folder))
+        picture_all(Path(folder), target)
+
+
+def picture_all(folder: Path, target: Path) -> None:
+    """Write the pictures of a school that is served from a folder."""
     with (
-        tempfile.TemporaryDirectory() as folder,
-        console_school(Path(folder)) as school,
+        console_school(folder) as school,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=need_chromium(), args=OPTIONS)

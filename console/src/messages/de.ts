@@ -165,6 +165,7 @@ export const de: Messages = {
     title: "Durchsatz und Dauer",
     minute: "Letzte Stunde",
     hour: "Letzter Tag",
+    empty: "Noch ist nichts aufgezeichnet. Was geschieht, kommt am Ende jeder Minute dazu.",
     peak: "höchstens {value}",
     nothing: "keine",
     seconds: "{value} s",

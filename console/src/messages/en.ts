@@ -164,6 +164,7 @@ export const en = {
     title: "Throughput and latency",
     minute: "Last hour",
     hour: "Last day",
+    empty: "Nothing is recorded yet. What happens is added at the end of each minute.",
     peak: "at most {value}",
     nothing: "none",
     seconds: "{value} s",

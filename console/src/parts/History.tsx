@@ -46,6 +46,9 @@ export function History() {
       </p>
       {isPending && <Loading />}
       {error && <ProblemBox error={error} onAgain={() => void refetch()} />}
+      {data && data.series.every((each) => each.points.length === 0) && (
+        <p className="quiet">{t("empty")}</p>
+      )}
       {data && (
         <div className="charts">
           {SHOWN.map((shown) => (

@@ -95,7 +95,7 @@ class AwardSigner:
             return Fail(_DISABLED if reason is None else reason.text)
         try:
             learner = await self._directory.find(award.user_id)
-            async with self._issuer.turn:
+            async with self._issuer.turn():
                 return await self._issue(context, award, learner)
         except PartnerError as error:
             return error.to_outcome()

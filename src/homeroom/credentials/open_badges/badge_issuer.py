@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,18 +87,25 @@ class OpenBadgeIssuer:
         self._evidence, self._file_key = evidence, file_key
         self._allows_http = allows_http
         self._status_lists: dict[int, tuple[StatusListState, bytes]] = {}
-        self.turn = asyncio.Lock()
-        """Held by the job that issues a credential.
-
-        Documents are hashed one at a time: more jobs at once would issue no more, and keep the
-        database's writer from requests.
-        """
-        self._list_lock = asyncio.Lock()
+        self._turn_lock, self._list_lock = asyncio.Lock(), asyncio.Lock()
         self._hasher = ProofHasher()
 
     async def close(self) -> None:
         """End the process that hashes credentials."""
         await self._hasher.close()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Let one job at a time issue a credential, and pause as long as that has taken.
+
+        More at once would issue no more, since documents are hashed one by one, and keep the
+        database's writer from requests; in the pause, it is theirs.
+        """
+        async with self._turn_lock:
+            clock = asyncio.get_running_loop().time
+            started = clock()
+            yield
+            await asyncio.sleep(clock() - started)
 
     def skip_reason(self) -> SkipReason | None:
         """Return the reason to sign nothing, or None."""

@@ -63,7 +63,7 @@ class SignCredentialHandler:
         try:
             learner = await self.directory.find(completion.user_id)
             score = await self.assessment.score(completion)
-            async with self.issuer.turn:
+            async with self.issuer.turn():
                 return await self._issue(ctx, completion, course, learner, score)
         except PartnerError as error:
             return error.to_outcome()
