@@ -17,9 +17,10 @@ from typing import Any, get_args
 
 import pytest
 from tests.fault.staged_faults import Places, fill
-from tests.support.condition import PATIENCE_SECONDS
+from tests.support.condition import PATIENCE_SECONDS, until_async
 from tests.support.partner_school import Sandbox, running_sandbox
 from tests.support.staged_server import StagedServer
+from tests.support.tls_server import tls_server
 
 from homeroom import machine
 from homeroom.bootstrap.alert_readings import AlertReadings
@@ -32,6 +33,7 @@ from homeroom.monitoring.alert_rules import DEFAULT_RULES, RuleChange
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.history import HistoryRecorder
 from homeroom.monitoring.monitor import Monitor
+from homeroom.partner import certificate_expiry
 from homeroom.partner.gate import PartnerGate
 from homeroom.sandbox.fault import FaultMode
 from homeroom.settings import load
@@ -344,6 +346,28 @@ async def test_a_fault_raises_the_alert_of_its_rule_and_its_end_clears_it(
     assert await staged.open() == {kind}
     await end(staged)
     assert await staged.open() == set()
+
+
+async def test_a_certificate_that_ends_soon_raises_an_alert_until_it_is_renewed(
+    database_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate_expiry, "READ_EVERY_SECONDS", 0.0)
+    async with tls_server(tmp_path, timedelta(days=5)) as partner:
+        url = f"https://127.0.0.1:{partner.port}/hr"
+        database_url = f"sqlite:///{database_file}"
+        settings = load(data_dir=tmp_path, database_url=database_url, hr_url=url)
+        async with open_application(settings) as application:
+            staged = Staged(application, monkeypatch)
+            for kind in DEFAULT_RULES.keys() - {"certificate_expiry"}:
+                await staged.change_rule(kind, enabled=False)
+            await staged.change_rule("certificate_expiry", clear_seconds=0)
+
+            async def is_open(rules: set[str]) -> bool:
+                return await staged.open() == rules
+
+            await until_async(lambda: is_open({"certificate_expiry"}))
+            partner.renew(timedelta(days=90))
+            await until_async(lambda: is_open(set()))
 
 
 def test_every_rule_is_tried() -> None:

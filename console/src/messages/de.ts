@@ -147,6 +147,7 @@ export const de: Messages = {
       mail_server: "Der Mailserver lehnt Mails ab",
       disk_space: "Die Festplatte ist fast voll",
       key_expiry: "Ein Schlüssel läuft bald ab",
+      certificate_expiry: "Ein Zertifikat läuft bald ab",
       health_check: "Eine Zustandsprüfung schlägt fehl",
     },
     units: {

@@ -146,6 +146,7 @@ export const en = {
       mail_server: "The mail server refuses mails",
       disk_space: "The disk is almost full",
       key_expiry: "A key expires soon",
+      certificate_expiry: "A certificate expires soon",
       health_check: "A health check fails",
     },
     units: {

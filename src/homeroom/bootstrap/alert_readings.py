@@ -26,6 +26,11 @@ from homeroom.monitoring.alert_evaluation import Figures, Reading
 from homeroom.monitoring.alert_rules import NO_WORKER, THOUSAND
 from homeroom.monitoring.health import Health
 from homeroom.monitoring.monitor import MonitorSources
+from homeroom.partner.certificate_expiry import (
+    CertificateWatch,
+    describe_certificate,
+    https_servers,
+)
 from homeroom.partner.key_expiry import describe_expiry
 
 log = structlog.get_logger(__name__)
@@ -59,6 +64,10 @@ class AlertReadings:
         self.host = socket.gethostname()
         self.process_id = f"{self.host}.{os.getpid()}.{secrets.token_hex(3)}"
         self._db = application.db
+        values = dict(application.settings).values()
+        self._certificates = CertificateWatch(
+            https_servers(value for value in values if isinstance(value, str))
+        )
 
     def sources(self) -> MonitorSources:
         """Return what the monitor of this process records and evaluates."""
@@ -100,6 +109,7 @@ class AlertReadings:
             (("queue_size", "queue_age", "failed_jobs"), self._read_queues),
             (("error_rate",), self._read_error_rates),
             (("destination", "mail_server", "key_expiry", *_OUTSTANDING), self._read_destinations),
+            (("certificate_expiry",), self._read_certificates),
             (("worker_memory", "disk_space", "stuck_writer"), self._read_machines),
             (("missed_schedule",), self._read_schedules),
             (("health_check",), self._read_health),
@@ -185,6 +195,18 @@ class AlertReadings:
             group = f"partner:{partner}" if partner in off else None
             readings += _of_backlog(step, backlog, now, group)
         return readings
+
+    async def _read_certificates(self) -> list[Reading]:
+        now = self._db.clock.now()
+        return [
+            Reading(
+                "certificate_expiry",
+                str(server),
+                (expires_at - now) * THOUSAND // DAY,
+                describe_certificate(server, expires_at, now),
+            )
+            for server, expires_at in self._certificates.known().items()
+        ]
 
     async def _read_machines(self) -> list[Reading]:
         """Return disk, memory and writer of each host: of several reports, the worst."""

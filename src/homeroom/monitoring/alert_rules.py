@@ -86,6 +86,7 @@ _RULES = (
     _rule("mail_server", "seconds", 0, (60, 60), "critical"),
     _rule("disk_space", "bytes", 1024**3, (60, 60), "critical", is_below=True),
     _rule("key_expiry", "days", 14, (0, 60), is_below=True),
+    _rule("certificate_expiry", "days", 14, (0, 60), is_below=True),
     _rule("health_check", "checks", 0, (60, 60)),
 )
 DEFAULT_RULES: Mapping[str, AlertRule] = {rule.kind: rule for rule in _RULES}
