@@ -34,7 +34,7 @@ OTHER_ROLES = _names(
     """
     listActivityRuns listAuditEntries listChanges retryCompletionSteps retryCompletionStep
     putCourse putEnrolment revokeCredentials reissueCredential revokeCredential
-    getCredentialSharing putCredentialSharing listDeliveries getDelivery resendDelivery
+    listDeliveries getDelivery resendDelivery
     listDestinations resumeDestination testDestination listDispatches replayDispatches getDispatch
     replayDispatch searchJobs actOnJobs getJob cancelJob promoteJob retryJob listApiKeys
     createApiKey revokeApiKey getMetricsSummary getMetrics listQuarantinedEvents replayQuarantine
@@ -73,6 +73,8 @@ NARROWED: Mapping[str, tuple[int, int | None]] = {
     "updateProgress": (403, None),
     "getProgressHistory": (200, 403),
     "listCredentials": (200, 403),
+    "getCredentialSharing": (404, None),
+    "putCredentialSharing": (404, None),
     "createEventStreamTicket": (201, None),
     "listNotifications": (200, 403),
     "markNotificationRead": (404, None),
@@ -116,6 +118,7 @@ OWN_RECORDS = _names(
     """
     listNotifications markNotificationRead markAllNotificationsRead exportPerson getProgress
     getNotificationPreferences putNotificationPreferences updateProgress getProgressHistory
+    getCredentialSharing putCredentialSharing
     """
 )
 """Narrowed operations by which a manager reads or changes its own records, or with a filter."""
@@ -123,6 +126,7 @@ BODIES: Mapping[str, Any] = {
     "addExemption": {"startsOn": "2026-01-05", "endsOn": "2026-01-06", "reason": "holiday"},
     "updateProgress": {"userId": f"learner-{MARK}", "chapterId": "a", "progress": 1},
     "putNotificationPreferences": {},
+    "putCredentialSharing": {"showsName": False, "isListed": False},
     "createActivityLog": {"offeringId": f"offering-{MARK}", "week": "2026-W02", "notes": "x"},
 }
 FILTERS = ("userId", "facilitatorId", "managerId")

@@ -117,7 +117,7 @@ def corners(who: str) -> list[tuple[Table, dict[str, Any]]]:
         row("lesson_plan_lesson", plan_id=f"plan {len(who)}", edited_by=who),
         row("audit", id=f"a {len(who)}", actor=who, subject="fire"),
         row("audit", id="a2", actor="boss", action="person.exported", subject=who),
-        row("audit", id="a4", actor=who, action="session.opened", subject=who),
+        row("audit", id="a6", actor=who, action="session.opened", subject=who),
         row("audit", id="a3", actor="boss", details=json.dumps({"userId": who, "reason": "leave"})),
         row("audit", id="a4", actor="boss", action="chapter.waived", subject=who,
             details='{"reason": "said to be ill"}'),
