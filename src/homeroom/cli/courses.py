@@ -18,7 +18,7 @@ from homeroom.cli.csv_import import (
     read_csv_file,
 )
 from homeroom.cli.group import JsonOption, LazyModule, command_group, epilog
-from homeroom.cli.terminal import pluralize, print_json, print_table, print_text, print_to_stderr
+from homeroom.cli.terminal import pluralize, print_file_fault, print_json, print_table, print_text
 from homeroom.errors import Invalid
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _fail_with_faults(reading: CourseFiles, as_json: bool) -> None:
         )
     else:
         for each in reading.faults:
-            print_to_stderr(f"{each.file}: {each.pointer}: {each.detail}")
+            print_file_fault(each.file, each.pointer, each.detail)
     raise Invalid(f"{pluralize(len(reading.faults), 'fault')}; nothing was imported.")
 
 

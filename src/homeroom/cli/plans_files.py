@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeroom.cli.group import LazyModule
-from homeroom.cli.terminal import pluralize, print_json, print_text, print_to_stderr
+from homeroom.cli.terminal import pluralize, print_file_fault, print_json, print_text
 from homeroom.errors import BadRequest, Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -89,5 +89,5 @@ def read_curricula(files: list[Path], options: dict[str, Any], as_json: bool) ->
         print_json({"items": [], "errors": faults})
     else:
         for fault in faults:
-            print_to_stderr(f"{fault['file']}: {fault['pointer']}: {fault['detail']}")
+            print_file_fault(fault["file"], fault["pointer"], fault["detail"])
     raise Invalid(f"{pluralize(len(faults), 'fault')}; nothing was stored.")

@@ -224,6 +224,13 @@ def print_to_stderr(text: str) -> None:
     sys.stderr.write("".join(escape_control_characters(line) + "\n" for line in text.split("\n")))
 
 
+def print_file_fault(file: object, place: str, detail: str) -> None:
+    """Print a fault of a file to standard error, with its place in a part of the file."""
+    print_to_stderr(
+        f"{file}: {detail}" if place in {"#", "the file"} else f"{file}: {place}: {detail}"
+    )
+
+
 def pluralize(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun: ``1 job``, ``2 jobs``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

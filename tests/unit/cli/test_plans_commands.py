@@ -99,8 +99,8 @@ def test_faulty_files_are_all_named_and_nothing_is_stored(
     assert ended.code == 2
     assert "bad.json: line 1, column 2: title must not be empty" in ended.err
     assert "bad.csv: line 2, column 2: module 1: hours must be a number of hours" in ended.err
-    assert "gone.yaml: #: No such file or directory" in ended.err
-    assert "odd.docx: the file: is not DOCX" in ended.err
+    assert "gone.yaml: cannot be read: No such file or directory" in ended.err
+    assert "odd.docx: is not DOCX" in ended.err
     assert terminal.rows("SELECT COUNT(*) FROM lesson_plan") == [(0,)]
     listed = terminal("plans", "import", *files, "--json").json
     assert len(listed["errors"]) >= 5
