@@ -225,7 +225,7 @@ def print_to_stderr(text: str) -> None:
 
 
 def print_file_fault(file: object, place: str, detail: str) -> None:
-    """Print a fault of a file to standard error, with its place in a part of the file."""
+    """Print a fault of a file to standard error, with its place in the file."""
     print_to_stderr(
         f"{file}: {detail}" if place in {"#", "the file"} else f"{file}: {place}: {detail}"
     )

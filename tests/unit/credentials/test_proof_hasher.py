@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -137,3 +138,17 @@ def test_the_process_ignores_the_signals_of_a_stop_and_ends_with_a_killed_server
         assert runs(child)
         server.kill()
     until(lambda: not runs(child))
+
+
+def test_a_process_whose_server_was_killed_writes_no_traceback() -> None:
+    with subprocess.Popen(
+        proof_hasher._COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.close()
+        _, errors = process.communicate(json.dumps([document(1), OPTIONS]).encode() + b"\n")
+    assert (process.returncode, errors) == (-signal.SIGPIPE, b"")

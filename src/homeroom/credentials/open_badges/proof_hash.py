@@ -101,6 +101,8 @@ def main() -> None:
     """Respond line by line until the input ends, which it does with the server."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # Where the server was killed there is no reader, and nothing to say in its log.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.nice(_NICENESS)
     for line in sys.stdin.buffer:
         sys.stdout.write(f"{_response(line)}\n")
