@@ -11,6 +11,8 @@ from tests.console.test_console import has_focus, press_until, show
 from tests.support.condition import until
 from tests.support.console_school import ConsoleSchool
 
+from homeroom.monitoring.alert_rules import DEFAULT_RULES
+
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("console")]
 
 
@@ -48,7 +50,7 @@ def test_the_rules_are_shown_and_a_viewer_can_act_on_nothing(
     sign_in(page, school.key("viewer"))
     show(page, "/console/alerts", "Alerts")
     rules = page.get_by_role("region", name="Rules")
-    expect(rules.get_by_role("row")).to_have_count(17)
+    expect(rules.get_by_role("row")).to_have_count(len(DEFAULT_RULES) + 1)
     expect(rules.get_by_role("row", name="No worker is running")).to_contain_text("below 1 worker")
     expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
 
