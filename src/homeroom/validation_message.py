@@ -16,7 +16,7 @@ _WORDINGS = {
     "less_than_equal": "must be {le} or less",
     "datetime_from_date_parsing": "must be an instant, such as 2026-11-22T09:00:00Z",
 }
-"""What to say in place of pydantic's own sentence, by its type of a fault."""
+"""The sentence in place of pydantic's own, by its type of a fault."""
 
 
 def validation_message(fault: Mapping[str, Any]) -> str:
